@@ -1,0 +1,1 @@
+"""luab_jax: learning using annotation byproducts (LUAB) in JAX and Flax."""
