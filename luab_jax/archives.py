@@ -1,0 +1,330 @@
+"""Reads the members of tar, tar.gz and zip archives and of class folders, one after the other.
+
+Nothing is ever extracted to disk and at most one member is in memory. Hostile or damaged archives
+are expected: absolute names, `..`, links, devices and oversized members are refused, a truncated
+or damaged archive is a UserError, and a sha256 is checked in the same pass that reads the data.
+Pure Python, no TensorFlow.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import os
+import pathlib
+import posixpath
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from luab_jax.errors import UserError
+
+MIB = 1 << 20
+MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image has 15 MiB
+# NotImplementedError: zipfile, for a compression it does not know.
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError,
+            NotImplementedError)
+
+# Called with the name and the reason of every member that is refused.
+Refused = Callable[[str, str], None]
+# Called with the number of bytes of the archive read since the last call.
+Progress = Callable[[int], None]
+
+
+def require(path: str | os.PathLike, source: str) -> pathlib.Path:
+  """Returns `path`; raises a UserError that says where to get it if it does not exist."""
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise UserError(f'{path} is missing: get {path.name} from {source} and put it into '
+                    f'{path.parent.resolve()}')
+  return path
+
+
+class _Reader:
+  """A read-only, forward-only file that hashes and counts what passes through it."""
+
+  def __init__(self, file: IO[bytes], sha256: str, progress: Progress | None):
+    self._file = file
+    self._hash = hashlib.sha256() if sha256 else None
+    self._progress = progress
+
+  def read(self, size: int = -1) -> bytes:
+    data = self._file.read(size)
+    if self._hash:
+      self._hash.update(data)
+    if self._progress and data:
+      self._progress(len(data))
+    return data
+
+  def drain(self) -> str:
+    """Reads to the end of the file and returns the sha256 in hex ('' if none was asked for)."""
+    while self.read(MIB):
+      pass
+    return self._hash.hexdigest() if self._hash else ''
+
+
+@contextlib.contextmanager
+def open_verified(
+    path: str | os.PathLike,
+    *,
+    sha256: str = '',
+    source: str = 'its publisher',
+    progress: Progress | None = None,
+) -> Iterator[IO[bytes]]:
+  """Opens a file for one forward read; on leaving the block, its sha256 must be the given one.
+
+  What the block did not read is read then, so every byte counts and the file is read once.
+
+  Args:
+    path: the file.
+    sha256: expected digest in hex; '' skips the check.
+    source: where to get the file, for the message.
+    progress: told of the bytes read.
+
+  Yields:
+    An object with `read(size)`.
+
+  Raises:
+    UserError: the file is missing or unreadable, or its digest is another one.
+  """
+  path = require(path, source)
+  with _damage(path, source), open(path, 'rb') as file:
+    reader = _Reader(file, sha256, progress)
+    yield reader
+    got = reader.drain()
+  if got != sha256:
+    raise UserError(f'{path} has sha256 {got}, expected {sha256}: it is incomplete or another '
+                    f'version; get it again from {source}')
+
+
+@contextlib.contextmanager
+def _damage(path: pathlib.Path, source: str) -> Iterator[None]:
+  """Turns what the readers of damaged archives raise into one UserError."""
+  try:
+    yield
+  except _DAMAGED as error:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    raise UserError(f'{path} is truncated or damaged ({reason}): get it again from '
+                    f'{source}') from error
+
+
+def iter_members(
+    path: str | os.PathLike,
+    *,
+    sha256: str = '',
+    source: str = 'its publisher',
+    max_bytes: int = MAX_MEMBER_BYTES,
+    refused: Refused | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, bytes]]:
+  """Yields (name, bytes) of every regular member of a tar, tar.gz, zip or folder of class folders.
+
+  Directories and macOS companions (`._*`, `.DS_Store`) are passed over. Archives are read in
+  their own order, folders in sorted order (`<class>/<file>`, one level deep; links in a folder
+  are the user's own and are followed, links in an archive are refused).
+
+  Args:
+    path: the archive or folder.
+    sha256: expected digest of the archive in hex, checked once the last member was yielded ('':
+      not checked). A tar is hashed while it is read, a zip before, since it is read out of order.
+    source: where to get the archive, for error messages.
+    max_bytes: a member with more bytes than this is refused.
+    refused: called with (name, reason) of each refused member; without it the first one raises.
+    progress: called with the number of bytes of the archive (folder: of the files) read.
+
+  Raises:
+    UserError: the archive is missing, truncated, damaged or has another sha256, or a member was
+      refused and `refused` is None. The remedy is in the message.
+  """
+  path = require(path, source)
+  refuse = refused or _raise_refusal(path)
+  if path.is_dir():
+    members = _iter_folder(path, max_bytes, refuse, progress)
+  elif _magic(path, source) == b'PK':
+    members = _iter_zip(path, sha256, source, max_bytes, refuse, progress)
+  else:
+    members = _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested=False)
+  yield from members
+
+
+def iter_class_members(
+    path: str | os.PathLike,
+    *,
+    sha256: str = '',
+    source: str = 'its publisher',
+    max_bytes: int = MAX_MEMBER_BYTES,
+    refused: Refused | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, str, bytes]]:
+  """Yields (class, file name, bytes) of a tar of `<class>.tar` or a folder of class folders.
+
+  The class tars are streamed too. A tar of class folders is taken as well. A member without a
+  class is refused. Arguments and errors as `iter_members`.
+  """
+  path = require(path, source)
+  refuse = refused or _raise_refusal(path)
+  if path.is_dir():
+    members = _iter_folder(path, max_bytes, refuse, progress)
+  else:
+    members = _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested=True)
+  for name, data in members:
+    folder, file_name = posixpath.split(name)
+    if folder:
+      yield posixpath.basename(folder), file_name, data
+    else:
+      refuse(name, 'it belongs to no class (expected <class>.tar or <class>/<file>)')
+
+
+@contextlib.contextmanager
+def open_zip_member(
+    path: str | os.PathLike, name: str, *, source: str = 'its publisher'
+) -> Iterator[IO[bytes]]:
+  """Opens one member of a zip for streaming.
+
+  Raises:
+    UserError: the archive is missing or damaged, or has no such member.
+  """
+  path = require(path, source)
+  with _damage(path, source), zipfile.ZipFile(path) as archive:
+    if name not in archive.NameToInfo:
+      raise UserError(f'{path} has no member {name}: get the right archive from {source}')
+    with archive.open(name) as member:
+      yield member
+
+
+def _raise_refusal(path: pathlib.Path) -> Refused:
+  def refuse(name: str, reason: str) -> None:
+    raise UserError(f'{path}: member {name!r} is refused: {reason}; remove it from the archive')
+
+  return refuse
+
+
+def _magic(path: pathlib.Path, source: str) -> bytes:
+  with _damage(path, source), open(path, 'rb') as file:
+    return file.read(2)
+
+
+def _checked_name(name: str) -> tuple[str, str]:
+  """Returns the normalised name and '' or the reason to refuse it."""
+  parts = name.replace('\\', '/').split('/')
+  if name.startswith(('/', '\\')) or parts[0].endswith(':'):
+    return name, 'its name is absolute'
+  if '..' in parts:
+    return name, 'its name points outside the archive'
+  try:
+    name.encode('utf-8')
+  except UnicodeEncodeError:
+    return name, 'its name is not UTF-8'
+  return posixpath.normpath(name), ''
+
+
+def _is_companion(name: str) -> bool:
+  base = posixpath.basename(name)
+  return base.startswith('._') or base == '.DS_Store'
+
+
+def _too_big(size: int, max_bytes: int) -> str:
+  return f'it has {size} bytes, more than {max_bytes}' if size > max_bytes else ''
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+  """tarfile takes a damaged header, or a file that just ends, for the end of the archive.
+
+  Then all later members would be lost without a word. Only the two zero blocks end a tar here.
+  """
+
+  @classmethod
+  def fromtarfile(cls, tar):
+    try:
+      return super().fromtarfile(tar)
+    except tarfile.EmptyHeaderError as error:
+      raise tarfile.ReadError('the end of the archive is missing') from error
+    except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
+      raise tarfile.ReadError(f'at byte {tar.offset}: {error}') from error
+
+
+def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
+  """Yields (name, bytes) of a tar or tar.gz, which is hashed on the way."""
+  compressed = _magic(path, source) == b'\x1f\x8b'
+  with open_verified(path, sha256=sha256, source=source, progress=progress) as raw:
+    # gzip, not tarfile's own decompression: that one never looks at the checksum in the file.
+    file = gzip.GzipFile(fileobj=raw, mode='rb') if compressed else raw
+    yield from _iter_tar(file, '', max_bytes, refuse, nested)
+    while compressed and file.read(MIB):
+      pass
+
+
+def _iter_tar(file, folder, max_bytes, refuse, nested):
+  """Yields (name, bytes) of an open tar; with `nested`, `<class>.tar` gives `<class>/<file>`."""
+  with tarfile.open(fileobj=file, mode='r|', tarinfo=_StrictTarInfo) as tar:
+    while (member := tar.next()) is not None:
+      tar.members.clear()  # tarfile remembers every member: gigabytes for a million of them
+      if member.isdir() or _is_companion(member.name):
+        continue
+      name, reason = _checked_name(member.name)
+      inner = nested and name.endswith('.tar')
+      if not reason and not member.isreg():
+        reason = 'it is a link, a device or a pipe'
+      if not reason and not inner:
+        reason = _too_big(member.size, max_bytes)
+      if reason:
+        refuse(posixpath.join(folder, member.name), reason)
+      elif inner:
+        yield from _iter_tar(tar.extractfile(member), name[: -len('.tar')], max_bytes, refuse,
+                             nested=False)
+      else:
+        yield posixpath.join(folder, name), tar.extractfile(member).read()
+
+
+def _iter_zip(path, sha256, source, max_bytes, refuse, progress):
+  """Yields (name, bytes) of a zip."""
+  if sha256:
+    with open_verified(path, sha256=sha256, source=source):
+      pass
+  with _damage(path, source), zipfile.ZipFile(path) as archive:
+    for member in archive.infolist():
+      if progress:
+        progress(member.compress_size)
+      if member.is_dir() or _is_companion(member.filename) \
+          or member.filename.startswith('__MACOSX/'):
+        continue
+      name, reason = _checked_name(member.filename)
+      kind = stat.S_IFMT(member.external_attr >> 16)
+      if not reason and kind not in (0, stat.S_IFREG):
+        reason = 'it is a link, a device or a pipe'
+      if not reason and member.flag_bits & 1:
+        reason = 'it is encrypted'
+      reason = reason or _too_big(member.file_size, max_bytes)
+      if reason:
+        refuse(member.filename, reason)
+      else:
+        yield name, archive.read(member)
+
+
+def _iter_folder(root, max_bytes, refuse, progress):
+  """Yields (`<class>/<file>`, bytes) of a folder of class folders, sorted."""
+  for folder in sorted(root.iterdir()):
+    if folder.name.startswith('.'):
+      continue
+    if not folder.is_dir():
+      refuse(folder.name, 'it lies outside the class folders')
+      continue
+    for file in sorted(folder.iterdir()):
+      name = f'{folder.name}/{file.name}'
+      if file.name.startswith('.'):
+        continue
+      if not file.is_file():  # a pipe would block for ever
+        refuse(name, 'it is not a regular file')
+        continue
+      size = file.stat().st_size
+      reason = _checked_name(name)[1] or _too_big(size, max_bytes)
+      if reason:
+        refuse(name, reason)
+        continue
+      with _damage(file, 'where the folder came from'):
+        data = file.read_bytes()
+      if progress:
+        progress(size)
+      yield name, data
