@@ -1,0 +1,105 @@
+"""The joint loss as (sum, count) pairs of float32 scalars on one device.
+
+Nothing is averaged here: a mean of per-device masked means is biased when points are rare, so the
+training step sums both halves over all devices (psum) and divides once.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from luab_jax.errors import UserError
+
+
+def classification_sum(logits, label, example_mask, *, multi_label, label_smoothing=0.0):
+  """Softmax cross entropy, or sigmoid cross entropy averaged over the classes, per example.
+
+  Args:
+    logits: [B,C].
+    label: i32[B], or f32[B,C] of 0 and 1 with `multi_label`.
+    example_mask: f32[B], 0 for padding.
+    multi_label: sigmoid instead of softmax.
+    label_smoothing: a in (1 - a) * one_hot + a / C, as in PyTorch; softmax only.
+
+  Returns:
+    Sum over the examples, and their number.
+
+  Raises:
+    UserError: label smoothing outside [0, 1), or with `multi_label`.
+  """
+  if not 0 <= label_smoothing < 1:
+    raise UserError(f'loss.label_smoothing: {label_smoothing} is outside [0, 1).')
+  if multi_label and label_smoothing:
+    raise UserError(
+      'loss.label_smoothing: only softmax cross entropy has it; set it to 0 for a multi-label '
+      'data set.'
+    )
+  logits = logits.astype(jnp.float32)
+  if multi_label:
+    loss = optax.sigmoid_binary_cross_entropy(logits, label).mean(-1)
+  elif label_smoothing:
+    target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), label_smoothing)
+    loss = optax.softmax_cross_entropy(logits, target)
+  else:
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+  return jnp.sum(loss * example_mask), jnp.sum(example_mask)
+
+
+def point_sum(points, point, mask, *, kind, beta=1.0):
+  """Regression of the points: the mean over x and y of each point's loss, summed over points.
+
+  Args:
+    points: [B,K,2], predicted.
+    point: f32[B,K,2], recorded; both (x, y) in fractions of the crop.
+    mask: f32[B,K], 1 where a point counts (point_mask * example_mask).
+    kind: 'smooth_l1' (PyTorch's: e^2 / (2 beta) below beta, |e| - beta / 2 above), 'l1' (|e|) or
+      'l2' (e^2).
+    beta: where smooth_l1 turns from quadratic to linear, > 0.
+
+  Returns:
+    Sum over the points with mask 1, and their number.
+
+  Raises:
+    UserError: an unknown kind, or beta <= 0.
+  """
+  points = points.astype(jnp.float32)
+  if kind == 'smooth_l1':
+    if beta <= 0:
+      raise UserError(f'loss.smooth_l1_beta: {beta} is not above 0; for beta = 0 choose l1.')
+    # Huber's loss has slope delta in its linear part, smooth L1 has slope 1.
+    loss = optax.huber_loss(points, point, delta=beta) / beta
+  elif kind == 'l1':
+    loss = jnp.abs(points - point)
+  elif kind == 'l2':
+    loss = optax.squared_error(points, point)
+  else:
+    raise UserError(f'loss.point_loss: unknown {kind!r}; choose one of smooth_l1, l1, l2.')
+  return jnp.sum(loss.mean(-1) * mask), jnp.sum(mask)
+
+
+def point_weight_schedule(kind, weight, *, total_steps, warmup_steps=0):
+  """Returns lambda(step), the weight of the point loss, as a pure function of the step.
+
+  Args:
+    kind: 'constant'; 'warmup' (linearly from 0 at step 0 to `weight` at `warmup_steps`, then
+      constant); 'cosine' (from `weight` at step 0 down to 0 at `total_steps`).
+    weight: lambda, >= 0.
+    total_steps: steps of the whole training.
+    warmup_steps: for 'warmup', > 0.
+
+  Raises:
+    UserError: an unknown kind, a negative weight, or 'warmup' without steps.
+  """
+  if weight < 0:
+    raise UserError(f'loss.point_weight: {weight} is negative.')
+  if kind == 'constant':
+    return optax.constant_schedule(weight)
+  if kind == 'warmup':
+    if warmup_steps <= 0:
+      raise UserError('loss.point_warmup_steps: the point schedule "warmup" needs more than 0.')
+    return optax.linear_schedule(0.0, weight, warmup_steps)
+  if kind == 'cosine':
+    return optax.cosine_decay_schedule(weight, total_steps)
+  raise UserError(
+    f'loss.point_schedule: unknown {kind!r}; choose one of constant, warmup, cosine.'
+  )

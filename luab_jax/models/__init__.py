@@ -1,0 +1,93 @@
+"""Models: a backbone and a head, chosen by name.
+
+Call: `model.apply(variables, image, train, mutable=['batch_stats'])`
+with image [B,H,W,3] (normalised, any float dtype) returns a dict of
+  logits f32[B,C];
+  points f32[B,K,2], (x right, y down) in fractions of the picture;
+  features [B,h,w,D], the last grid, in the compute dtype;
+  attention f32[B,h,w,K], summing to 1 over h, w (head 'spatial' only).
+Parameters and BatchNorm statistics are float32.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from luab_jax.errors import UserError
+from luab_jax.models.heads import LinearHead, SpatialHead
+from luab_jax.models.resnet import ResNet
+from luab_jax.models.tiny import TinyConv
+from luab_jax.models.vit import VisionTransformer, normal_002
+
+# name: (blocks in each stage, bottleneck blocks)
+RESNETS = {
+  'resnet18': ((2, 2, 2, 2), False),
+  'resnet34': ((3, 4, 6, 3), False),
+  'resnet50': ((3, 4, 6, 3), True),
+  'resnet101': ((3, 4, 23, 3), True),
+  'resnet152': ((3, 8, 36, 3), True),
+}
+# name: (width, depth, attention heads, patch size in pixels)
+VITS = {
+  'vit_ti16': (192, 12, 3, 16),
+  'vit_s16': (384, 12, 6, 16),
+  'vit_b16': (768, 12, 12, 16),
+  'tiny_vit': (64, 4, 4, 4),
+}
+MODELS = (*RESNETS, *VITS, 'tiny_conv')
+HEADS = ('linear', 'spatial')
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+class LuabModel(nn.Module):
+  """A backbone and a head; see the module's docstring."""
+
+  backbone: nn.Module
+  head: nn.Module
+
+  def __call__(self, image, train):
+    features, pooled = self.backbone(image, train)
+    return {**self.head(features, pooled), 'features': features}
+
+
+def _known(setting, value, known):
+  if value not in known:
+    raise UserError(f'{setting}: unknown {value!r}; choose one of {", ".join(known)}.')
+
+
+def build_model(model_config, *, num_classes, num_points, multi_label):
+  """Returns the Flax module for a `model` section of a config.
+
+  Args:
+    model_config: name, head, dtype, sync_batch_norm.
+    num_classes: C.
+    num_points: K.
+    multi_label: the classes do not exclude one another. The spatial head then gives each class its
+      own map, so K must be C.
+
+  Raises:
+    UserError: an unknown name, head or dtype, or a head that does not fit the points.
+  """
+  name, head = model_config.name, model_config.head
+  _known('model.name', name, MODELS)
+  _known('model.head', head, HEADS)
+  _known('model.dtype', model_config.dtype, DTYPES)
+  dtype = DTYPES[model_config.dtype]
+  # The mapped axis of the training step (luab_jax/parallel.py).
+  axis_name = 'batch' if model_config.sync_batch_norm else None
+  classifier_init = None
+  if name in RESNETS:
+    stage_sizes, bottleneck = RESNETS[name]
+    backbone = ResNet(stage_sizes, bottleneck, dtype=dtype, axis_name=axis_name)
+  elif name in VITS:
+    backbone = VisionTransformer(*VITS[name], dtype=dtype)
+    classifier_init = normal_002
+  else:
+    backbone = TinyConv(dtype=dtype, axis_name=axis_name)
+  if head == 'linear':
+    return LuabModel(backbone, LinearHead(num_classes, num_points, classifier_init))
+  if multi_label and num_points != num_classes:
+    raise UserError(
+      f"model.head: 'spatial' on a multi-label data set needs one point a class ({num_classes}), "
+      f"but the data have {num_points}; choose model.head=linear or data.byproduct=click."
+    )
+  return LuabModel(backbone, SpatialHead(num_classes, num_points, multi_label, classifier_init))

@@ -1,0 +1,112 @@
+"""What turns a backbone's last feature grid into class logits and K points.
+
+Heads compute in float32 whatever the backbone's dtype: they cost little, and a position in
+bfloat16 is good to 1/256 of the picture only.
+
+Both take
+  features [B,h,w,D]: the last grid;
+  pooled f32[B,D]: the backbone's own summary (ResNet: the mean over the grid; ViT: class token);
+and return a dict of float32 arrays with
+  logits [B,C];
+  points [B,K,2]: (x right, y down) in fractions of the picture.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def torch_uniform(fan_in):
+  """PyTorch's default for weights and biases of a linear layer: U(-1, 1) / sqrt(fan_in)."""
+  bound = fan_in**-0.5
+
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
+
+  return init
+
+
+def cell_centres(height, width):
+  """f32[height,width,2]: (x, y) of each cell's centre, ((j + 0.5) / width, (i + 0.5) / height)."""
+  x = (jnp.arange(width, dtype=jnp.float32) + 0.5) / width
+  y = (jnp.arange(height, dtype=jnp.float32) + 0.5) / height
+  return jnp.stack(jnp.meshgrid(x, y), axis=-1)
+
+
+class LinearHead(nn.Module):
+  """Two more outputs a point on the pooled feature (the paper's head).
+
+  Attributes:
+    num_classes: C.
+    num_points: K.
+    classifier_init: initializer of the weights; None = PyTorch's default for a linear layer, for
+      the biases too (which are zero otherwise).
+  """
+
+  num_classes: int
+  num_points: int
+  classifier_init: Callable | None = None
+
+  @nn.compact
+  def __call__(self, features, pooled):
+    default = torch_uniform(pooled.shape[-1])
+    init = {
+      'kernel_init': self.classifier_init or default,
+      'bias_init': nn.initializers.zeros if self.classifier_init else default,
+    }
+    pooled = pooled.astype(jnp.float32)
+    logits = nn.Dense(self.num_classes, **init, name='classifier')(pooled)
+    points = nn.Dense(2 * self.num_points, **init, name='points')(pooled)
+    return {'logits': logits, 'points': points.reshape(-1, self.num_points, 2)}
+
+
+class SpatialHead(nn.Module):
+  """The point is the expected position under an attention map, which also pools (ours).
+
+  A 1x1 convolution and a softmax over the grid give K maps; map k's expected position over the
+  cell centres is point k. What the classifier sees is pooled by the same maps: with
+  `map_per_class` (K = C) class c's logit by map c, otherwise all logits by the mean of the K maps
+  (one click: the map itself; a trace: where the mouse spent its time). The maps start uniform,
+  that is as average pooling. `pooled` is not used.
+
+  Attributes:
+    num_classes: C.
+    num_points: K.
+    map_per_class: each class has its own map.
+    classifier_init: as in LinearHead.
+
+  Returns beside logits and points:
+    attention f32[B,h,w,K]: each map sums to 1 over h, w.
+  """
+
+  num_classes: int
+  num_points: int
+  map_per_class: bool
+  classifier_init: Callable | None = None
+
+  @nn.compact
+  def __call__(self, features, pooled):
+    features = features.astype(jnp.float32)
+    batch, height, width, dim = features.shape
+    default = torch_uniform(dim)
+    classifier = nn.Dense(
+      self.num_classes,
+      kernel_init=self.classifier_init or default,
+      bias_init=nn.initializers.zeros if self.classifier_init else default,
+      name='classifier',
+    )
+    # No bias: a softmax over the grid would cancel it.
+    maps = nn.Dense(
+      self.num_points, use_bias=False, kernel_init=nn.initializers.zeros, name='attention'
+    )(features)
+    attention = jax.nn.softmax(maps, axis=(1, 2))
+    points = jnp.einsum('bhwk,hwx->bkx', attention, cell_centres(height, width))
+    if self.map_per_class:
+      # A map sums to 1, so pooling per-cell logits equals classifying each map's pooled feature,
+      # without an array [B,C,D].
+      logits = jnp.sum(attention * classifier(features), axis=(1, 2))
+    else:
+      logits = classifier(jnp.einsum('bhw,bhwd->bd', attention.mean(-1), features))
+    return {'logits': logits, 'points': points, 'attention': attention}
