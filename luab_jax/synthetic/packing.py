@@ -1,0 +1,72 @@
+"""Archives that hold the same bytes on every run: fixed dates and owners, no file names in headers.
+
+Each archive is written beside its place and moved there when it is complete, so that an interrupted
+run leaves no truncated archive under the real name.
+"""
+
+import contextlib
+import gzip
+import io
+import os
+import tarfile
+import zipfile
+
+_MTIME = 1640995200  # 2022-01-01 00:00 UTC, the date in the mini release
+_ZIP_DATE = (2022, 1, 1, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def replacing(path):
+  """Yields a binary file that becomes `path` once the block ends without an error."""
+  partial = path.with_name(path.name + '.partial')
+  try:
+    with open(partial, 'wb') as file:
+      yield file
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def tar_gz(path):
+  """Yields a TarFile for writing, compressed; the time and name in the gzip header stay empty."""
+  with replacing(path) as file:
+    with gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=file, mtime=0) as stream:
+      with tarfile.open(fileobj=stream, mode='w') as tar:
+        yield tar
+
+
+def add_to_tar(tar, name, data):
+  """Appends the bytes `data` as the regular file `name`, owned by root."""
+  member = tarfile.TarInfo(name)
+  member.size = len(data)
+  member.mtime = _MTIME
+  tar.addfile(member, io.BytesIO(data))
+
+
+@contextlib.contextmanager
+def tar_of_tars(path, names):
+  """Yields {name: TarFile}; at the end they go as `<name>.tar` into the tar `path`."""
+  buffers = {name: io.BytesIO() for name in names}
+  tars = {name: tarfile.open(fileobj=buffers[name], mode='w') for name in names}
+  yield tars
+  with replacing(path) as file, tarfile.open(fileobj=file, mode='w') as outer:
+    for name in names:
+      tars[name].close()
+      add_to_tar(outer, f'{name}.tar', buffers[name].getvalue())
+
+
+@contextlib.contextmanager
+def zip_file(path):
+  """Yields a ZipFile for writing."""
+  with replacing(path) as file, zipfile.ZipFile(file, 'w') as archive:
+    yield archive
+
+
+def add_to_zip(archive, name, data, compress=False):
+  """Appends the bytes `data` as the file `name`; JPEGs are stored, text is worth deflating."""
+  member = zipfile.ZipInfo(name, _ZIP_DATE)
+  member.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+  member.create_system = 3  # Unix everywhere, or Windows would write other bytes
+  member.external_attr = 0o644 << 16
+  archive.writestr(member, data)
