@@ -1,0 +1,132 @@
+"""Where a point goes when its image is cropped, flipped and resized: coordinates only, no pixels.
+
+Conventions, everywhere in this file:
+  * A point is (x right, y down), float32, relative to its picture: (0, 0) is the outer corner of
+    the top left pixel, (1, 1) that of the bottom right one. Pixel i of a row of W pixels
+    covers [i/W, (i+1)/W] and has its centre at (i + 0.5) / W. Resizing therefore moves no point.
+  * A window is in whole pixels (top, left, height, width), int32.
+  * Both borders belong to the window, so that a flip never changes which points are inside.
+  * A point outside has mask 0 and value 0. The mask alone decides; there are no sentinels.
+
+Every function takes Python numbers, numpy arrays or tensors, and works eagerly and inside tf.data.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+CROP_TRIES = 10
+
+
+class Window(NamedTuple):
+  """A rectangle of whole pixels; four int32 scalars."""
+
+  top: Any
+  left: Any
+  height: Any
+  width: Any
+
+
+def sample_window(seed, height, width, *, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+  """Draws the window of torchvision's `RandomResizedCrop`.
+
+  Up to ten tries of an area share uniform in `scale` and a width-to-height ratio log-uniform in
+  `ratio`; the first that fits is placed uniformly. If none fits, the largest centred window whose
+  ratio is within the limits. The ten tries are drawn at once, which changes no probability.
+
+  Args:
+    seed: int[2], a stateless seed: the same seed gives the same window.
+    height, width: int scalars, size of the image in pixels.
+    scale: smallest and largest share of the image's area.
+    ratio: smallest and largest width / height of the window.
+
+  Returns:
+    A Window inside the image, at least one pixel high and wide.
+  """
+  size = tf.cast(tf.stack([height, width]), tf.float64)
+  draws = tf.random.stateless_uniform([4, CROP_TRIES], seed, dtype=tf.float64, alg='philox')
+  area = size[0] * size[1] * (scale[0] + draws[0] * (scale[1] - scale[0]))
+  low, high = (tf.math.log(tf.constant(r, tf.float64)) for r in ratio)
+  aspect = tf.exp(low + draws[1] * (high - low))
+  # tf.round rounds halves to even, as Python's round() does.
+  extent = tf.round(tf.sqrt(area * tf.stack([1 / aspect, aspect])))  # [2, tries], (height, width)
+  fits = tf.reduce_all((extent > 0) & (extent <= size[:, None]), axis=0)
+  free = size[:, None] - extent
+  corner = tf.minimum(tf.floor(draws[2:] * (free + 1)), free)
+  first = tf.argmax(fits)  # 0 if none fits; then the fallback is taken
+  tried = tf.concat([corner[:, first], extent[:, first]], axis=0)
+  window = tf.where(tf.reduce_any(fits), tried, _fallback(size, ratio))
+  return Window(*tf.unstack(tf.cast(window, tf.int32)))
+
+
+def _fallback(size, ratio):
+  """The largest centred window with its ratio within `ratio`; float64[4] for float64[2] `size`."""
+  height, width = size[0], size[1]
+  tall = width / height < min(ratio)
+  wide = width / height > max(ratio)
+  extent = tf.stack([
+      tf.where(tall, tf.round(width / min(ratio)), height),
+      tf.where(wide, tf.round(height * max(ratio)), width),
+  ])
+  extent = tf.maximum(extent, 1)
+  return tf.concat([(size - extent) // 2, extent], axis=0)
+
+
+def sample_flip(seed):
+  """A fair coin: bool scalar, True for a horizontal flip. `seed` is a stateless seed, int[2]."""
+  return tf.random.stateless_uniform([], seed, alg='philox') < 0.5
+
+
+def centre_window(height, width, *, resize, size):
+  """The evaluation view: the short side resized to `resize`, then a centred `size` x `size` crop.
+
+  Rounding as torchvision's `Resize` and `CenterCrop`.
+
+  Args:
+    height, width: int scalars, size of the image in pixels.
+    resize: int, short side after resizing, in pixels; at least `size`.
+    size: int, side of the crop, in pixels.
+
+  Returns:
+    (int32[2] (height, width) of the resized image, Window in pixels of the resized image).
+  """
+  if size > resize:
+    raise ValueError(f'a crop of {size} px does not fit an image resized to {resize} px')
+  extent = tf.cast(tf.stack([height, width]), tf.int64)
+  resized = tf.cast(extent * resize // tf.reduce_min(extent), tf.int32)
+  corner = tf.cast(tf.round(tf.cast(resized - size, tf.float64) / 2), tf.int32)
+  return resized, Window(corner[0], corner[1], tf.constant(size), tf.constant(size))
+
+
+def move_points(points, mask, image_size, window, flip=False):
+  """Points of an image as points of the view that `window` and then `flip` cut out of it.
+
+  Args:
+    points: float32[..., K, 2], (x, y) relative to the image. Not finite counts as outside.
+    mask: float32[..., K], 1 where there is a point.
+    image_size: int[2], (height, width) of the image in pixels.
+    window: Window in pixels of the same image.
+    flip: bool scalar, whether the view is mirrored left to right after cropping.
+
+  Returns:
+    (points float32[..., K, 2] relative to the view, mask float32[..., K]); a point outside the view
+    has mask 0 and, like every point that was masked already, value 0.
+  """
+  points = tf.convert_to_tensor(points, tf.float32)
+  size = tf.cast(tf.stack([image_size[1], image_size[0]]), tf.float32)
+  corner = tf.cast(tf.stack([window.left, window.top]), tf.float32)
+  extent = tf.cast(tf.stack([window.width, window.height]), tf.float32)
+  points = (points * size - corner) / extent
+  mirrored = tf.stack([1 - points[..., 0], points[..., 1]], axis=-1)
+  return keep_inside(tf.where(flip, mirrored, points), mask)
+
+
+def inside(points):
+  """bool[..., K] for float[..., K, 2]: which points lie in [0, 1] x [0, 1], borders included."""
+  return tf.reduce_all((points >= 0) & (points <= 1), axis=-1)  # False for NaN
+
+
+def keep_inside(points, mask):
+  """Sets the mask and the value of points outside [0, 1] x [0, 1] to 0, and masked values to 0."""
+  mask = tf.cast(mask, tf.float32) * tf.cast(inside(points), tf.float32)
+  return tf.where(mask[..., None] > 0, points, tf.zeros_like(points)), mask

@@ -1,0 +1,126 @@
+"""Pixels: decoding, cutting out a window, resizing, colour jitter, normalisation (TensorFlow ops).
+
+EXIF orientation is ignored, as the stored pixels are what boxes and byproducts refer to.
+"""
+
+import tensorflow as tf
+
+# Mean and standard deviation of ImageNet's training pixels in [0, 1], RGB (torchvision's figures).
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+# Weights of R, G, B in a grey value (ITU-R 601, as torchvision).
+GREY = (0.2989, 0.587, 0.114)
+METHODS = ('bicubic', 'bilinear')
+
+
+def decode(data):
+  """Decodes JPEG, PNG, BMP or the first frame of a GIF to RGB.
+
+  Args:
+    data: string scalar, the bytes of the file. Grey and CMYK pixels become RGB, alpha is dropped.
+
+  Returns:
+    uint8[height, width, 3].
+  """
+  return tf.cond(tf.io.is_jpeg(data), lambda: _decode_jpeg(data), lambda: _decode_other(data))
+
+
+def decode_window(data, choose_window):
+  """Decodes only the window of the image that `choose_window` picks; JPEG skips the rest.
+
+  Args:
+    data: string scalar, the bytes of the file.
+    choose_window: function (height, width) -> geometry.Window, called with int32 scalars.
+
+  Returns:
+    (uint8[window.height, window.width, 3], int32[2] (height, width) of the whole image, window).
+  """
+  def jpeg():
+    size = tf.io.extract_jpeg_shape(data)[:2]
+    window = choose_window(size[0], size[1])
+    image = tf.io.decode_and_crop_jpeg(
+        data, tf.stack(window), channels=3, dct_method='INTEGER_ACCURATE')
+    return image, size, window
+
+  def other():
+    image = _decode_other(data)
+    size = tf.shape(image)[:2]
+    window = choose_window(size[0], size[1])
+    return crop(image, window), size, window
+
+  return tf.cond(tf.io.is_jpeg(data), jpeg, other)
+
+
+def _decode_jpeg(data):
+  return tf.io.decode_jpeg(data, channels=3, dct_method='INTEGER_ACCURATE')
+
+
+def _decode_other(data):
+  image = tf.io.decode_image(data, channels=3, expand_animations=False)
+  return tf.ensure_shape(image, [None, None, 3])
+
+
+def crop(image, window):
+  """Cuts geometry.Window `window` out of an image [height, width, channels]."""
+  image = image[window.top:window.top + window.height, window.left:window.left + window.width]
+  return tf.ensure_shape(image, [None, None, 3])
+
+
+def resize(image, size, method):
+  """Resizes with antialiasing, pixel centres at (i + 0.5) / n, as PIL does.
+
+  Args:
+    image: uint8 or float32 [height, width, 3], 0 ... 255.
+    size: int[2], (height, width) in pixels.
+    method: 'bicubic' (a = -0.5, as PIL) or 'bilinear'.
+
+  Returns:
+    float32[size[0], size[1], 3], 0 ... 255: the overshoot of the bicubic kernel is clipped.
+  """
+  image = tf.image.resize(image, size, method=method, antialias=True)
+  return tf.clip_by_value(image, 0.0, 255.0)
+
+
+def flip(image, flag):
+  """Mirrors an image [height, width, channels] left to right where the bool scalar `flag` holds."""
+  return tf.cond(flag, lambda: tf.reverse(image, axis=[1]), lambda: image)
+
+
+def color_jitter(image, seed, strength):
+  """torchvision's `ColorJitter(strength, strength, strength)`: brightness, contrast, saturation.
+
+  Each factor is uniform in [max(0, 1 - strength), 1 + strength]; the three come in random order.
+
+  Args:
+    image: float32[height, width, 3], 0 ... 255.
+    seed: int[2], a stateless seed.
+    strength: float > 0.
+
+  Returns:
+    float32 of the same shape and range.
+  """
+  draws = tf.random.stateless_uniform([2, 3], seed, alg='philox')
+  low = max(0.0, 1 - strength)
+  factors = low + draws[0] * (1 + strength - low)
+  order = tf.argsort(draws[1])
+  for step in tf.unstack(order):
+    factor = factors[step]
+    image = tf.switch_case(step, [
+        lambda image=image, factor=factor: _blend(image, 0.0, factor),
+        lambda image=image, factor=factor: _blend(image, tf.reduce_mean(_grey(image)), factor),
+        lambda image=image, factor=factor: _blend(image, _grey(image), factor),
+    ])
+  return image
+
+
+def _grey(image):
+  return tf.reduce_sum(image * tf.constant(GREY), axis=-1, keepdims=True)
+
+
+def _blend(image, other, factor):
+  return tf.clip_by_value(factor * image + (1 - factor) * other, 0.0, 255.0)
+
+
+def normalise(image):
+  """float32 0 ... 255 -> (value / 255 - mean) / std per channel."""
+  return (image / 255 - tf.constant(MEAN)) / tf.constant(STD)

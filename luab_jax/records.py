@@ -1,0 +1,192 @@
+"""Raw records of a data set that TFDS has built: what is there, and in which order they come.
+
+Reads a built folder by its metadata alone: the builder's code is not needed. Records stay
+serialised here, so that skipping, shuffling and splitting between hosts cost no decoding.
+"""
+
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from luab_jax.errors import UserError
+
+# Files read in turn, a few records each; spreads the classes if the files are sorted.
+_CYCLE, _BLOCK = 16, 16
+
+
+class Split(NamedTuple):
+  """One split or TFDS subsplit: N records in `files`.
+
+  `first` numbers the records: file f holds the records first[f] ... first[f] + take[f] - 1.
+  """
+
+  name: str
+  num_examples: int
+  paths: list[str]
+  skip: np.ndarray  # int64[files], records before the split's first in that file
+  take: np.ndarray  # int64[files]
+  first: np.ndarray  # int64[files]
+
+
+def open_builder(name, data_dir):
+  """Finds the newest version of a built data set.
+
+  Args:
+    name: 'imagenet_ab/local', or with a version 'imagenet_ab/local:1.0.0'.
+    data_dir: the --data_dir that `tfds build` wrote to.
+
+  Returns:
+    A read-only tfds builder.
+
+  Raises:
+    UserError: no such data set, or one that is not made of TFRecord files.
+  """
+  name, _, version = name.partition(':')
+  folder = pathlib.Path(data_dir).expanduser() / name
+  versions = [path.parent.name for path in folder.glob('*/dataset_info.json')
+              if re.fullmatch(r'\d+\.\d+\.\d+', path.parent.name)]
+  if version:
+    versions = [v for v in versions if v == version]
+  if not versions:
+    dataset, _, config = name.partition('/')
+    raise UserError(
+        f"no data set '{name}{':' + version if version else ''}' in {data_dir}: build it with "
+        f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
+        f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`')
+  newest = max(versions, key=lambda v: [int(part) for part in v.split('.')])
+  builder = tfds.builder_from_directory(folder / newest)
+  if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+    raise UserError(f'{folder / newest} holds {builder.info.file_format.value} files: build the '
+                    'data set again with `--file_format=tfrecord`')
+  return builder
+
+
+def open_split(builder, name):
+  """Looks up a split.
+
+  Args:
+    builder: from `open_builder`.
+    name: 'train', or any TFDS subsplit as 'train[:90%]'.
+
+  Returns:
+    A Split of at least one record.
+
+  Raises:
+    UserError: unknown, malformed or empty split, or a file of it is missing.
+  """
+  try:
+    files = builder.info.splits[name].file_instructions
+  except (ValueError, KeyError, AssertionError) as error:
+    raise UserError(f"no split '{name}' in {builder.data_path}: it has "
+                    f"{', '.join(sorted(builder.info.splits))} and parts such as 'train[:90%]'"
+                    ) from error
+  files = [f for f in files if f.take > 0]
+  if not files:
+    raise UserError(f"split '{name}' of {builder.data_path} is empty: choose a larger part of it")
+  for f in files:
+    if not os.path.exists(f.filename):
+      raise UserError(f'{f.filename} is missing: build the data set again with `tfds build '
+                      '--overwrite`')
+  take = np.array([f.take for f in files], np.int64)
+  return Split(
+      name=name,
+      num_examples=int(take.sum()),
+      paths=[os.fspath(f.filename) for f in files],
+      skip=np.array([f.skip for f in files], np.int64),
+      take=take,
+      first=np.cumsum(take) - take)
+
+
+def fold(seed, *numbers):
+  """A stateless seed int64[2] for an int seed and further ints or int scalars."""
+  folded = tf.constant([seed, 0], tf.int64)
+  for number in numbers:
+    folded = tf.random.fold_in(folded, number, alg='philox')
+  return folded
+
+
+def in_order(split):
+  """The records of a Split in file order: dataset of (index int64, record string)."""
+  return _files(split).flat_map(_read)
+
+
+def shuffled(split, seed, *, start, buffer_size):
+  """An endless stream of records, each of the N once an epoch, from any position on.
+
+  The order within an epoch is a function of (seed, epoch, split, buffer_size) alone: the files are
+  shuffled, read in turn, and pass through a shuffle buffer of raw records, which starts empty
+  with each epoch.
+
+  Args:
+    split: Split of N records.
+    seed: a stateless seed, int64[2].
+    start: int, position in the stream to begin at. What comes before it in its epoch is read and
+      dropped undecoded.
+    buffer_size: int, records.
+
+  Returns:
+    tf.data.Dataset of (epoch int64, position in the epoch int64, index int64, record string).
+  """
+  cycle = min(_CYCLE, len(split.paths))
+
+  @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time
+  def epoch_records(epoch):
+    # Dataset.shuffle mixes the global seed in: fix it in this function's own graph, so that
+    # somebody's tf.random.set_seed does not change the order. (TensorFlow trips over a 0 here.)
+    tf.compat.v1.set_random_seed(1)
+    epoch_seed = tf.random.fold_in(seed, epoch, alg='philox')
+    file_seed, record_seed = tf.unstack(tf.random.split(epoch_seed, alg='philox'))
+    draws = tf.random.stateless_uniform([len(split.paths)], file_seed, alg='philox')
+    records = _files(split, tf.argsort(draws)).interleave(
+        _read, cycle_length=cycle, block_length=_BLOCK, num_parallel_calls=cycle,
+        deterministic=True)
+    records = records.shuffle(
+        min(buffer_size, split.num_examples), seed=tf.cast(record_seed[0], tf.int64),
+        reshuffle_each_iteration=False)
+    return records.enumerate().map(lambda position, record: (epoch, position, *record))
+
+  epoch, position = divmod(start, split.num_examples)
+  return tf.data.Dataset.counter(epoch).flat_map(epoch_records).skip(position)
+
+
+def host_rows(num_examples, batch_size, num_hosts, host):
+  """How many of the rows 0 ... N - 1 fall to a host: an int; see `rows_of_host`."""
+  rows = batch_size // num_hosts
+  whole, rest = divmod(num_examples, batch_size)
+  return whole * rows + min(max(rest - host * rows, 0), rows)
+
+
+def rows_of_host(records, batch_size, num_hosts, host, row_of):
+  """Keeps the contiguous rows of each global batch that belong to one host.
+
+  Args:
+    records: a dataset.
+    batch_size: int, global; a multiple of num_hosts.
+    num_hosts, host: ints.
+    row_of: function of an element's components -> its number in the global stream, int64.
+
+  Returns:
+    The dataset without the other hosts' rows.
+  """
+  if num_hosts == 1:
+    return records
+  rows = batch_size // num_hosts
+  return records.filter(lambda *record: row_of(*record) % batch_size // rows == host)
+
+
+def _files(split, order=None):
+  """Dataset of (path, skip, take, first index) per file, in `order` int[files] if given."""
+  columns = [tf.constant(split.paths), tf.constant(split.skip), tf.constant(split.take),
+             tf.constant(split.first)]
+  if order is not None:
+    columns = [tf.gather(column, order) for column in columns]
+  return tf.data.Dataset.from_tensor_slices(tuple(columns))
+
+
+def _read(path, skip, take, first):
+  return tf.data.TFRecordDataset(path).skip(skip).take(take).enumerate(first)

@@ -1,0 +1,153 @@
+"""From the byproduct columns of one example to points: float32[K, 2] and `has` float32[K].
+
+`points` are (x right, y down) relative to the image, as recorded: they may lie outside [0, 1] or,
+where there is nothing, hold 0. `has` is 1 where there is a byproduct. Which of them a crop keeps is
+geometry.py's business. TensorFlow ops, eager or inside tf.data.
+"""
+
+import tensorflow as tf
+
+from luab_jax import geometry
+
+CLICKS = ('mean', 'first', 'last')
+ICONS = ('replayed', 'adds_only')
+BYPRODUCTS = ('click', 'trace')
+CONTROLS = ('none', 'shuffled', 'uniform')
+ICON_LABELS = ('drop_when_icon_cropped', 'keep')
+
+
+def click_point(clicks, selected, how):
+  """One point from the clicks of the blocks that were selected when the page was submitted.
+
+  Args:
+    clicks: dict of x, y float32[n], time_ms int64[n], block int32[n]. Rows without finite
+      coordinates do not count.
+    selected: bool[blocks].
+    how: 'mean', the authors' reduction: the mean over the selected blocks of the block's first
+      click; 'first' or 'last' click in time of all selected blocks. Rows of the same time keep
+      their order.
+
+  Returns:
+    (float32[1, 2], float32[1]).
+  """
+  xy, _, block = _selected_rows(clicks, selected)
+  if how == 'mean':
+    chosen = tf.boolean_mask(xy, _first_of_each(block))
+  else:
+    chosen = xy[:1] if how == 'first' else xy[-1:]
+  count = tf.cast(tf.shape(chosen)[0], tf.float32)
+  point = tf.math.divide_no_nan(tf.reduce_sum(chosen, axis=0), count)
+  return point[None], tf.minimum(count, 1)[None]
+
+
+def trace_points(trace, clicks, selected, num_points):
+  """The mouse track up to the click, resampled to points evenly spaced in time (ours).
+
+  The block is the first selected one. Its path has the track's samples that are not later than the
+  block's first click, in time order, and ends with that click itself. Point k of T is the path at
+  time start + (end - start) * k / (T - 1), start = first sample, end = click, interpolated linearly
+  in time. Without a selected block, a click in it or a sample before it, all T points are masked.
+
+  Args:
+    trace, clicks: dicts of x, y float32[n], time_ms int64[n], block int32[n].
+    selected: bool[blocks].
+    num_points: T, at least 2.
+
+  Returns:
+    (float32[T, 2], float32[T]).
+  """
+  blocks = tf.range(tf.shape(selected)[0])
+  first = tf.reduce_min(tf.where(selected, blocks, tf.int32.max))  # int32.max if none is selected
+  only_first = tf.equal(blocks, first)
+  click_xy, click_time, _ = _selected_rows(clicks, only_first)
+  track_xy, track_time, _ = _selected_rows(trace, only_first)
+  end = click_time[:1]  # empty without a click
+  before = track_time <= tf.reduce_max(end)  # max of nothing is the smallest int64
+  xy = tf.concat([tf.boolean_mask(track_xy, before), click_xy[:1]], axis=0)
+  time = tf.concat([tf.boolean_mask(track_time, before), end], axis=0)
+  known = tf.shape(time)[0] >= 2
+
+  def resampled():
+    knots = tf.cast(time - time[0], tf.float32)  # ms since the start; exact below 4.6 hours
+    wanted = tf.linspace(0.0, knots[-1], num_points)
+    right = tf.clip_by_value(tf.searchsorted(knots, wanted, side='right'), 1, tf.size(knots) - 1)
+    t0, t1 = tf.gather(knots, right - 1), tf.gather(knots, right)
+    # Knots of the same time: the later one holds.
+    weight = tf.where(t1 > t0, (wanted - t0) / tf.where(t1 > t0, t1 - t0, 1.0), 1.0)[:, None]
+    return (1 - weight) * tf.gather(xy, right - 1) + weight * tf.gather(xy, right)
+
+  points = tf.cond(known, resampled, lambda: tf.zeros([num_points, 2]))
+  return points, tf.fill([num_points], tf.cast(known, tf.float32))
+
+
+def _selected_rows(rows, selected):
+  """(xy float32[m, 2], time_ms int64[m], block int32[m]) of selected blocks, in time order."""
+  xy = tf.stack([rows['x'], rows['y']], axis=-1)
+  keep = tf.gather(selected, rows['block']) & tf.reduce_all(tf.math.is_finite(xy), axis=-1)
+  order = tf.argsort(rows['time_ms'], stable=True)
+  order = tf.boolean_mask(order, tf.gather(keep, order))
+  return tuple(tf.gather(column, order) for column in (xy, rows['time_ms'], rows['block']))
+
+
+def _first_of_each(values):
+  """bool[n]: which entries of [n] do not occur earlier in the row."""
+  same = tf.cast(values[:, None] == values[None, :], tf.int32)
+  return tf.reduce_sum(tf.linalg.band_part(same, -1, 0), axis=1) == 1  # itself only
+
+
+def icon_points(example, class_names, add_action, how):
+  """One point per class from the icons dropped on a COCO image.
+
+  Args:
+    example: dict with, for 'replayed', icons: label int64[n], x, y float32[n], at most one a class;
+      for 'adds_only', actions: action int64[n], icon string[n], to_x, to_y float32[n].
+    class_names: the names of the C classes in label order.
+    add_action: int, the label of an `add` action.
+    how: 'replayed' (ours): what is left after every add, move and remove; 'adds_only' (authors):
+      the place of the last `add` of the class, later moves and removes ignored.
+
+  Returns:
+    (float32[C, 2], float32[C]).
+  """
+  if how == 'replayed':
+    icons = example['icons']
+    xy = tf.stack([icons['x'], icons['y']], axis=-1)
+    of_class = tf.equal(icons['label'][:, None], tf.range(len(class_names), dtype=tf.int64))
+  else:
+    actions = example['actions']
+    xy = tf.stack([actions['to_x'], actions['to_y']], axis=-1)
+    of_class = tf.equal(actions['icon'][:, None], tf.constant(class_names)[None])
+    of_class &= tf.equal(actions['action'], add_action)[:, None]
+  of_class &= tf.reduce_all(tf.math.is_finite(xy), axis=-1)[:, None]
+  rows = tf.range(tf.shape(xy)[0])[:, None]
+  last = tf.reduce_max(tf.where(of_class, rows, -1), axis=0)  # [C]; negative where a class has none
+  has = last >= 0
+  # A row of zeros in front, which classes without an icon take.
+  xy = tf.gather(tf.concat([tf.zeros([1, 2]), xy], axis=0), tf.where(has, last + 1, 0))
+  return xy, tf.cast(has, tf.float32)
+
+
+def multi_hot(labels, num_classes):
+  """float32[num_classes] with 1 at each of labels int64[n]."""
+  return tf.minimum(tf.reduce_sum(tf.one_hot(labels, num_classes), axis=0), 1)
+
+
+def drop_cropped_labels(label, has, kept):
+  """The authors' COCO policy: a class loses its label when its icon is outside the crop.
+
+  Args:
+    label, has, kept: float32[C]; whether the class has an instance, an icon, an icon in the crop.
+
+  Returns:
+    float32[C].
+  """
+  return label * tf.where(has > 0, kept, 1.0)
+
+
+def uniform_points(points, seed):
+  """Control 'uniform': independent positions, uniform over the image, in place of those recorded.
+
+  A point recorded outside the image stays there, so that as many points count as without control.
+  """
+  random = tf.random.stateless_uniform(tf.shape(points), seed, alg='philox')
+  return tf.where(geometry.inside(points)[..., None], random, points)
