@@ -1,0 +1,1 @@
+"""TFDS builders that package ImageNet-AB and COCO-AB."""

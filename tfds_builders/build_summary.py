@@ -1,0 +1,131 @@
+"""What a build tells its user: a progress bar, the bad input by name, and one summary."""
+
+import collections
+import contextlib
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import logging
+from tqdm import tqdm
+
+from luab_jax.errors import UserError
+
+MAX_BAD_SHARE_VARIABLE = 'LUAB_MAX_BAD_SHARE'
+DEFAULT_MAX_BAD_SHARE = 0.01
+
+
+class BuildStopped(UserError, SystemExit):
+  """A UserError that the `tfds build` command line prints as one line.
+
+  That command prints the traceback of every exception but SystemExit, whose text alone goes to
+  stderr (exit status 1). For callers of the Python API it is the UserError it wraps.
+  """
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+  """Makes a UserError raised in the block a BuildStopped."""
+  try:
+    yield
+  except UserError as error:
+    raise BuildStopped(f'error: {error}') from error
+
+
+def max_bad_share() -> float:
+  """Returns the share of bad input that a build accepts, in [0, 1].
+
+  An environment variable, since `tfds build` passes no options of ours on to a builder.
+  """
+  text = os.environ.get(MAX_BAD_SHARE_VARIABLE, '')
+  try:
+    share = float(text) if text else DEFAULT_MAX_BAD_SHARE
+  except ValueError:
+    share = -1.0
+  if not 0 <= share <= 1:
+    raise UserError(f'{MAX_BAD_SHARE_VARIABLE}={text} is no share: set a number from 0 to 1, '
+                    f'for instance {DEFAULT_MAX_BAD_SHARE}')
+  return share
+
+
+class BuildSummary:
+  """Counts what a build reads and writes, and what it leaves out and why."""
+
+  def __init__(self, title: str, counts: Sequence[str]):
+    """Starts at zero.
+
+    Args:
+      title: what is built, for instance 'imagenet_ab/local'.
+      counts: names of the counts in the order they are printed; the first counts the images read
+        and is what the share of bad input refers to.
+    """
+    self._title = title
+    self._counts = dict.fromkeys(counts, 0)
+    self._skipped = collections.Counter()
+    self._noted = collections.Counter()
+    self._max_bad_share = max_bad_share()
+
+  def add(self, count: str, amount: int = 1) -> None:
+    """Adds to one of the named counts."""
+    self._counts[count] += int(amount)
+
+  def skip(self, reason: str, where: str, detail: object = '') -> None:
+    """Counts one bad input and names it in the log.
+
+    Args:
+      reason: the kind, one of a few, such as 'corrupt XML'.
+      where: file and member.
+      detail: what is wrong with this one.
+    """
+    self._skipped[reason] += 1
+    logging.warning('Skipped %s: %s: %s', reason, where, detail)
+
+  def note(self, what: str, amount: int = 1) -> None:
+    """Counts something a user should know of that is not bad input."""
+    self._noted[what] += int(amount)
+
+  def check(self) -> None:
+    """Raises a UserError if more than the accepted share of the input so far is bad."""
+    read = next(iter(self._counts.values()))
+    bad = self._skipped.total()
+    if bad > self._max_bad_share * max(read, 1):
+      reasons = ', '.join(f'{n} × {reason}' for reason, n in self._skipped.most_common())
+      raise UserError(
+          f'{self._title}: {bad} of {read} are bad ({reasons}; each is named in the log above), '
+          f'more than the accepted share of {self._max_bad_share:g}: mend the input, or accept '
+          f'more with {MAX_BAD_SHARE_VARIABLE}=<share>')
+
+  def __str__(self) -> str:
+    rows = [(name, f'{count:,}') for name, count in self._counts.items()]
+    rows += [(f'skipped: {reason}', f'{n:,}') for reason, n in sorted(self._skipped.items())]
+    if not self._skipped:
+      rows.append(('skipped', '0'))
+    rows += [(what, f'{n:,}') for what, n in sorted(self._noted.items()) if n]
+    width = max(len(name) for name, _ in rows)
+    lines = [f'  {name:<{width}}  {value:>12}' for name, value in rows]
+    return '\n'.join([f'Summary of {self._title}', *lines])
+
+
+@contextlib.contextmanager
+def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable[[int], None]]:
+  """Shows how much of a file or folder is read, the rate and the time left.
+
+  Quiet where stderr is not a terminal.
+
+  Args:
+    path: the file or folder of class folders that is read.
+    description: what is done with it.
+
+  Yields:
+    A function to call with the number of bytes read since the last call.
+  """
+  with tqdm(desc=description, total=_size(pathlib.Path(path)), unit='B', unit_scale=True,
+            disable=None, leave=False) as bar:
+    yield bar.update
+
+
+def _size(path: pathlib.Path) -> int:
+  """Returns the bytes of a file, or of the files in the folders of a folder."""
+  if path.is_dir():
+    return sum(file.stat().st_size for file in path.glob('*/*') if file.is_file())
+  return path.stat().st_size
