@@ -1,0 +1,271 @@
+"""COCO-AB records: a streaming reader of `coco_ab_v1_0.json` and the replay of icon placements.
+
+The release is one JSON list of 82,765 objects, 398 MB; `read_records` decodes it record by record,
+in a few MB of memory. This is the only code that knows the raw field names. Format: the release as
+observed (public viewer, cards, recording tool); data: Han et al., "Neglected Free Lunch: Learning
+Image Classifiers Using Annotation Byproducts" (2023).
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from luab_jax import archives
+from luab_jax.byproducts.json_stream import Broken, JsonStream
+
+FILE_NAME = 'coco_ab_v1_0.json'
+URL = f'https://huggingface.co/datasets/coallaoh/COCO-AB/resolve/main/{FILE_NAME}'
+SHA256 = 'dcc1c8ac0aa4a4d687b4325ae95c542ce2ea98a7a0229a7a29f0835b4b152775'
+
+ACTION_NAMES = ('add', 'move', 'remove')
+
+# COCO's 80 classes in the order of their category ids (1 ... 90, with gaps).
+CLASS_NAMES = (
+  'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat',
+  'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog',
+  'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe', 'backpack', 'umbrella',
+  'handbag', 'tie', 'suitcase', 'frisbee', 'skis', 'snowboard', 'sports ball', 'kite',
+  'baseball bat', 'baseball glove', 'skateboard', 'surfboard', 'tennis racket', 'bottle',
+  'wine glass', 'cup', 'fork', 'knife', 'spoon', 'bowl', 'banana', 'apple', 'sandwich', 'orange',
+  'broccoli', 'carrot', 'hot dog', 'pizza', 'donut', 'cake', 'chair', 'couch', 'potted plant',
+  'bed', 'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'keyboard', 'cell phone',
+  'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book', 'clock', 'vase', 'scissors',
+  'teddy bear', 'hair drier', 'toothbrush',
+)
+CLASS_INDEX = {name: index for index, name in enumerate(CLASS_NAMES)}
+
+_IMAGE_ID = re.compile(r'"image_id"\s*:\s*(\d{1,18})\b')
+# Nested objects never begin with one of these keys: here reading goes on after a broken record.
+_RECORD_START = re.compile(
+  r'\{\s*"(?:image_id|originalImageHeight|originalImageWidth|imageHeight|imageWidth|timeSpent'
+  r'|hit_id|page_id|worker_id|actionHistories|categoryHistories|mouseTracking)"\s*:'
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Actions:
+  """Every placement, shift and removal of a class icon, in recorded order; A rows.
+
+  Points are (x right, y down) relative to the shown image, nominally in [0, 1], as recorded.
+  """
+
+  action: np.ndarray  # int64 [A], index into ACTION_NAMES.
+  icon: tuple[str, ...]  # A names as recorded; normally one of CLASS_NAMES.
+  from_xy: np.ndarray  # float64 [A, 2], NaN where absent.
+  to_xy: np.ndarray  # float64 [A, 2], NaN where absent.
+  time_ms: np.ndarray  # int64 [A], ms since the page was opened.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Categories:
+  """Every visit to one of the eleven pages of icons, in recorded order; C rows."""
+
+  index: np.ndarray  # int64 [C]
+  name: tuple[str, ...]
+  time_ms: np.ndarray  # int64 [C], ms since the page was opened.
+  using_keyboard: np.ndarray  # bool [C]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CocoRecord:
+  """What one worker did on one image. Sizes in pixels; 0: the image had not loaded."""
+
+  number: int  # Index of the record in the file, from 0.
+  image_id: int
+  shown_width: int
+  shown_height: int
+  original_width: int
+  original_height: int
+  time_spent_ms: int  # 0 where absent.
+  hit_id: str  # '' where absent.
+  worker_id: str  # '' where absent.
+  page_id: int  # -1 where absent.
+  actions: Actions
+  categories: Categories
+  trace_xy: np.ndarray  # float64 [T, 2], cursor (x right, y down) relative to the shown image.
+  trace_time_ms: np.ndarray  # int64 [T], ms since the page was opened.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CorruptRecord:
+  """A record that cannot be used, and why."""
+
+  path: str
+  number: int  # Index of the record in the file, from 0.
+  image_id: int | None  # None where even that is unreadable.
+  reason: str
+
+  def __str__(self) -> str:
+    image = 'image_id unreadable' if self.image_id is None else f'image_id {self.image_id}'
+    return f'{self.path}: record {self.number} ({image}): {self.reason}'
+
+
+def read_records(
+    path: str | os.PathLike,
+    *,
+    sha256: str = '',
+    progress: Callable[[int], None] | None = None,
+    chunk_bytes: int = 1 << 20,
+) -> Iterator[CocoRecord | CorruptRecord]:
+  """Yields every record of a COCO-AB file in file order, in constant memory.
+
+  A record that is no JSON, lacks what it needs or holds NaN or Infinity comes as a
+  `CorruptRecord`; reading goes on behind it. Unknown keys are ignored.
+
+  Args:
+    path: the JSON file.
+    sha256: expected hex digest of the whole file ('': not checked). It is compared at the end, so
+      nothing that was yielded may be used before the iteration has ended.
+    progress: called with the number of bytes read since its last call.
+    chunk_bytes: how much is read at a time; does not change what is yielded.
+
+  Raises:
+    UserError: the file is missing, is no JSON list, is truncated, or has another sha256.
+  """
+  path = os.fspath(path)
+  with archives.open_verified(path, sha256=sha256, source=URL, progress=progress) as file:
+    stream = JsonStream(file, path, URL, item_start=_RECORD_START, chunk_bytes=chunk_bytes)
+    for number, item in enumerate(stream.list_items()):
+      if isinstance(item, Broken):
+        image_id = _IMAGE_ID.search(item.text)
+        yield CorruptRecord(path, number, int(image_id[1]) if image_id else None, item.reason)
+      else:
+        yield _parse(item, number, path)
+    stream.end()
+
+
+def _parse(raw: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
+  """Turns a decoded JSON value into a typed record; a `CorruptRecord` if it does not hold one."""
+  image_id = None
+  try:
+    if not isinstance(raw, dict):
+      raise ValueError(f'{type(raw).__name__} where an object is expected')
+    image_id = _integer(raw, 'image_id', bits=64)
+    trace = _rows(raw, 'mouseTracking')
+    return CocoRecord(
+      number=number,
+      image_id=image_id,
+      shown_width=_integer(raw, 'imageWidth', absent=0),
+      shown_height=_integer(raw, 'imageHeight', absent=0),
+      original_width=_integer(raw, 'originalImageWidth', absent=0),
+      original_height=_integer(raw, 'originalImageHeight', absent=0),
+      time_spent_ms=_integer(raw, 'timeSpent', absent=0, bits=64),
+      hit_id=_text(raw, 'hit_id', absent=''),
+      worker_id=_text(raw, 'worker_id', absent=''),
+      page_id=_integer(raw, 'page_id', absent=-1),
+      actions=_actions(_rows(raw, 'actionHistories')),
+      categories=_categories(_rows(raw, 'categoryHistories')),
+      trace_xy=_points(trace),
+      trace_time_ms=_integers(trace, 'timeAt'),
+    )
+  except KeyError as error:
+    return CorruptRecord(path, number, image_id, f'{error} is missing')
+  except (ValueError, OverflowError) as error:
+    return CorruptRecord(path, number, image_id, str(error))
+
+
+def _actions(rows: list[dict]) -> Actions:
+  kinds = [_text(row, 'actionType') for row in rows]
+  for kind in kinds:
+    if kind not in ACTION_NAMES:
+      raise ValueError(f'actionType is {kind!r:.40}, not one of {", ".join(ACTION_NAMES)}')
+  return Actions(
+    action=np.array([ACTION_NAMES.index(kind) for kind in kinds], np.int64),
+    icon=tuple(_text(row, 'iconType') for row in rows),
+    from_xy=_points([row.get('pointFrom') for row in rows]),
+    to_xy=_points([row.get('pointTo') for row in rows]),
+    time_ms=_integers(rows, 'timeAt'),
+  )
+
+
+def _categories(rows: list[dict]) -> Categories:
+  keyboard = [row.get('usingKeyboard', False) for row in rows]
+  if not {*map(type, keyboard)} <= {bool}:
+    raise ValueError('usingKeyboard is neither true nor false')
+  return Categories(
+    index=_integers(rows, 'categoryIndex', np.int32),
+    name=tuple(_text(row, 'categoryName') for row in rows),
+    time_ms=_integers(rows, 'timeAt'),
+    using_keyboard=np.array(keyboard, bool),
+  )
+
+
+def _rows(raw: dict, key: str) -> list[dict]:
+  rows = raw.get(key)
+  if rows is None:
+    return []
+  if not isinstance(rows, list) or not {*map(type, rows)} <= {dict}:
+    raise ValueError(f'{key} is not a list of objects')
+  return rows
+
+
+def _integer(raw: dict, key: str, *, absent: int | None = None, bits: int = 32) -> int:
+  value = raw.get(key)
+  if value is None:
+    if absent is None:
+      raise KeyError(key)
+    return absent
+  if type(value) is not int or not -(1 << bits - 1) <= value < 1 << bits - 1:
+    raise ValueError(f'{key} is {value!r:.40}, not a whole number of {bits} bits')
+  return value
+
+
+def _integers(rows: list[dict], key: str, dtype: type = np.int64) -> np.ndarray:
+  values = [row[key] for row in rows]
+  if not {*map(type, values)} <= {int}:
+    raise ValueError(f'{key} is not a whole number')
+  return np.array(values, dtype)
+
+
+def _points(rows: list[dict | None]) -> np.ndarray:
+  if not {*map(type, rows)} <= {dict, type(None)}:
+    raise ValueError('a point is not an object')
+  values = [[np.nan if row is None else row[key] for row in rows] for key in 'xy']
+  # NumPy alone would take '0.5', true and null for numbers.
+  if not {*map(type, values[0] + values[1])} <= {float, int}:
+    raise ValueError('a coordinate is not a number')
+  points = np.array(values, np.float64).T
+  if np.isfinite(points).sum() != 2 * (len(rows) - rows.count(None)):
+    raise ValueError('a coordinate is NaN or Infinity')
+  return points
+
+
+def _text(raw: dict, key: str, *, absent: str | None = None) -> str:
+  value = raw.get(key, absent)
+  if value is None:
+    raise KeyError(key)
+  if type(value) is not str:
+    raise ValueError(f'{key} is {value!r:.40}, not text')
+  # U+FFFD stands for a byte that was no UTF-8; a lone surrogate cannot be encoded again.
+  if not value.isascii() and any(c == '\ufffd' or '\ud800' <= c <= '\udfff' for c in value):
+    raise ValueError(f'{key} is {ascii(value):.40}: damaged text')
+  return value
+
+
+def replay_icons(actions: Actions) -> tuple[dict[str, tuple[float, float]], list[str]]:
+  """Replays the placements of icons: what the worker left on the image when submitting.
+
+  In recorded order, `add` and `move` put the class's one icon at their target (so a second `add`
+  is a move, and a `move` of an icon that is not there places it), `remove` takes it away if it is
+  there. An `add` or `move` without a target changes nothing.
+
+  Args:
+    actions: the history of one record.
+
+  Returns:
+    icons: class name -> (x right, y down) relative to the shown image, as recorded, for the known
+      classes, in the order of CLASS_NAMES.
+    unknown: the names among `actions.icon` that are no COCO class, sorted; they were skipped.
+  """
+  left = {}
+  for action, icon, target in zip(actions.action, actions.icon, actions.to_xy, strict=True):
+    if ACTION_NAMES[action] == 'remove':
+      left.pop(icon, None)
+    elif np.isfinite(target).all():
+      left[icon] = (float(target[0]), float(target[1]))
+  icons = {name: left[name] for name in sorted(left.keys() & CLASS_INDEX, key=CLASS_INDEX.get)}
+  return icons, sorted(set(actions.icon) - CLASS_INDEX.keys())

@@ -1,0 +1,177 @@
+"""Reads the items of a huge JSON list one by one, over a window of text that slides along the file.
+
+The standard library decodes a whole file (gigabytes of objects for COCO's) or nothing; its
+`raw_decode` decodes one value inside a text, which is all that is needed here.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+from luab_jax.errors import UserError
+
+# COCO's items have about 5 kB. What has not ended after so many characters lost its bracket.
+MAX_ITEM_CHARS = 8 << 20
+
+_SPACE = re.compile(r'[ \t\n\r]*')
+
+
+class Broken(NamedTuple):
+  """Stands in a list where an item could not be decoded."""
+
+  text: str  # what was skipped
+  reason: str
+
+
+class JsonStream:
+  """One forward pass over a JSON file in constant memory.
+
+  Commas are skipped, not counted. A byte that is no UTF-8 becomes U+FFFD.
+
+  Args:
+    file: has `read(bytes)`.
+    path: name of the file for messages.
+    source: where to get the file, for messages.
+    item_start: matches where an item of the list begins and nothing inside an item. With it, an
+      item that cannot be decoded becomes a `Broken` and reading goes on at the next item; without
+      it, that is a UserError.
+    chunk_bytes: how much is read at a time; does not change what is yielded.
+
+  Raises (all methods):
+    UserError: the file is truncated, or damaged beyond what `item_start` can mend.
+  """
+
+  def __init__(
+      self,
+      file: IO[bytes],
+      path: str,
+      source: str,
+      *,
+      item_start: re.Pattern | None = None,
+      chunk_bytes: int = 1 << 20,
+  ):
+    self._file = file
+    self._path = path
+    self._source = source
+    self._item_start = item_start
+    self._chunk_bytes = chunk_bytes
+    self._utf8 = codecs.getincrementaldecoder('utf-8-sig')(errors='replace')
+    self._raw_decode = json.JSONDecoder().raw_decode
+    self._text = ''  # the window
+    self._position = 0  # how far the window has been used
+    self._at_end = False  # nothing is left in the file behind the window
+
+  def list_items(self) -> Iterator[Any]:
+    """Yields the items of the list that begins here, `Broken` for those that cannot be decoded."""
+    self._expect('[')
+    while (char := self._next_char()) != ']':
+      if char == ',':
+        self._position += 1
+      else:
+        yield self._next_value()
+    self._position += 1
+
+  def member_items(self) -> Iterator[tuple[str, Any]]:
+    """Yields (key, item) for each item of each list that is a member of the object here."""
+    self._expect('{')
+    while (char := self._next_char()) != '}':
+      if char == ',':
+        self._position += 1
+        continue
+      key = self._next_value()
+      self._expect(':')
+      if self._next_char() == '[':
+        for item in self.list_items():
+          yield key, item
+      else:
+        self._next_value()
+    self._position += 1
+
+  def end(self):
+    """Checks that nothing but white space follows."""
+    while not self._text[self._position :].strip() and not self._at_end:
+      self._position = len(self._text)
+      self._fill()
+    if self._text[self._position :].strip():
+      raise self._error('there is more text behind its end')
+
+  def _fill(self):
+    rest = self._text[self._position :]
+    # At least doubling keeps the work linear when an item is longer than a chunk.
+    data = self._file.read(max(self._chunk_bytes, len(rest)))
+    self._text = rest + self._utf8.decode(data, final=not data)
+    self._at_end = not data
+    self._position = 0
+
+  def _next_char(self) -> str:
+    while True:
+      self._position = _SPACE.match(self._text, self._position).end()
+      if self._position < len(self._text):
+        return self._text[self._position]
+      if self._at_end:
+        raise self._error('truncated')
+      self._fill()
+
+  def _expect(self, char: str):
+    found = self._next_char()
+    if found != char:
+      raise self._error(f'{found!r} where {char!r} is expected')
+    self._position += 1
+
+  def _next_value(self) -> Any:
+    while True:
+      try:
+        value, end = self._raw_decode(self._text, self._position)
+      except (ValueError, RecursionError) as error:
+        reason = getattr(error, 'msg', None) or str(error)
+        failed_at = getattr(error, 'pos', self._position)
+      else:
+        if end - self._position > MAX_ITEM_CHARS:
+          return self._skip_unended()
+        # A number that the window cuts in two also decodes: a value must end before the edge.
+        if end < len(self._text) or self._at_end:
+          self._position = end
+          return value
+        reason, failed_at = 'cut off', end
+      following = self._following(max(failed_at, self._position + 1))
+      if following is not None:
+        return self._skip_to(following, reason)
+      if len(self._text) - self._position > MAX_ITEM_CHARS:
+        return self._skip_unended()
+      if self._at_end:
+        return self._skip_last(reason, failed_at)
+      self._fill()
+
+  def _following(self, start: int) -> int | None:
+    found = self._item_start and self._item_start.search(self._text, start)
+    return found.start() if found else None
+
+  def _skip_to(self, end: int, reason: str) -> Broken:
+    text = self._text[self._position : end]
+    self._position = end
+    return Broken(text, reason)
+
+  def _skip_unended(self) -> Broken:
+    """The item's bracket is lost and has swallowed the items behind it."""
+    following = self._following(self._position + 1)
+    if following is None:
+      raise self._error(f'an item does not end within {MAX_ITEM_CHARS} characters')
+    return self._skip_to(following, 'its closing bracket is missing')
+
+  def _skip_last(self, reason: str, failed_at: int) -> Broken:
+    """At the end of the file: a lost bracket, a broken last item, or a truncated file."""
+    if self._following(self._position + 1) is not None:
+      return self._skip_unended()
+    text = self._text.rstrip()
+    cut = failed_at >= len(text) or reason.startswith('Unterminated string')
+    if cut or not text.endswith(']'):
+      raise self._error('truncated')
+    if not self._item_start:
+      raise self._error(reason)
+    return self._skip_to(len(text) - 1, reason)
+
+  def _error(self, problem: str) -> UserError:
+    return UserError(
+        f'{self._path} is not the JSON it should be ({problem}): get it again from {self._source}')
