@@ -1,0 +1,162 @@
+"""Checkpoints by Orbax: any tree of arrays beside a small JSON note. Knows no models.
+
+The tree is saved unreplicated, so the number of devices and hosts may change between runs. The
+note holds shape, dtype and digest of every array: Orbax itself has no end-to-end checksum and
+restores an array with a flipped byte without complaint.
+"""
+
+import hashlib
+import pathlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from luab_jax.errors import UserError
+
+
+class Checkpoints:
+  """The checkpoints of one run: saved in the background, the newest and every k-th kept."""
+
+  def __init__(self, directory, *, keep: int, keep_every: int = 0):
+    """Opens the folder, which need not exist yet.
+
+    Args:
+      directory: where the step folders lie.
+      keep: how many of the newest checkpoints stay.
+      keep_every: additionally keep those at multiples of this step; 0 for none.
+    """
+    # Orbax's `best_fn` with `max_to_keep` can delete the newest step; an explicit policy cannot.
+    policies = [checkpoint_managers.LatestN(max(keep, 1))]
+    if keep_every:
+      policies.append(checkpoint_managers.EveryNSteps(keep_every))
+    if '://' not in str(directory):
+      directory = pathlib.Path(directory).resolve()
+    self.directory = epath.Path(directory)
+    self._options = ocp.CheckpointManagerOptions(
+      preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+      save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+      cleanup_tmp_directories=True,
+    )
+    self._open()
+
+  def _open(self):
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=self._options,
+      item_handlers={
+        'state': ocp.StandardCheckpointHandler(),
+        'note': ocp.JsonCheckpointHandler(),
+      },
+    )
+
+  def latest_step(self) -> int | None:
+    """The newest step that was saved completely, or None."""
+    return self._manager.latest_step()
+
+  def save(self, step: int, tree, note: dict):
+    """Starts saving a tree of numpy arrays and a JSON-serialisable note as `step`.
+
+    Returns once the arrays are safe from later changes; the files appear atomically. Every
+    process of a run calls it, the first one writes. A step that is there already is left alone.
+    """
+    if step == self.latest_step():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(tree),
+        note=ocp.args.JsonSave({'arrays': _describe(tree), **note}),
+      ),
+    )
+
+  def restore(self, template):
+    """Reads the newest intact checkpoint, moving damaged newer ones into `damaged/`.
+
+    Args:
+      template: tree of numpy arrays of the structure, shapes and dtypes that were saved.
+    Returns:
+      (tree of numpy arrays, note), or None if nothing was saved yet.
+    Raises:
+      UserError: the saved tree has another structure or other shapes, or every checkpoint is
+        damaged.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      # What Orbax raises for a damaged folder ranges from KeyError to a bare Exception.
+      try:
+        note = self._manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))
+        saved = dict(note['note']['arrays'])
+      except Exception as error:
+        self._set_aside(step, f'its note is unreadable ({type(error).__name__}: {error})')
+        continue
+      self._check_structure(step, saved, template)
+      try:
+        state = self._manager.restore(
+          step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        )['state']
+      except Exception as error:
+        self._set_aside(step, f'its arrays are unreadable ({type(error).__name__}: {error})')
+        continue
+      changed = [name for name, text in _describe(state).items() if saved[name] != text]
+      if changed:
+        self._set_aside(step, f'{len(changed)} arrays changed on disk, the first is {changed[0]}')
+        continue
+      return state, note['note']
+    if steps:
+      raise UserError(
+        f'all {len(steps)} checkpoints in {self.directory} were damaged and now lie in its '
+        'damaged/ folder; put an intact copy back, or start again in a new --workdir'
+      )
+    return None
+
+  def _check_structure(self, step, saved, template):
+    wanted = {name: text.split()[0] for name, text in _describe(template).items()}
+    found = {name: text.split()[0] for name, text in saved.items()}
+    differing = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
+    if differing:
+      name = differing[0]
+      raise UserError(
+        f'{self.directory / str(step)} belongs to another model or optimizer: {len(differing)} '
+        f'arrays differ, the first is {name} (saved {found.get(name, "nothing")}, this config '
+        f'has {wanted.get(name, "nothing")}); use the config it was trained with, or another '
+        '--workdir'
+      )
+
+  def _set_aside(self, step, why):
+    logging.warning('checkpoint %d is skipped: %s', step, ' '.join(why.split())[:300])
+    self._manager.close()
+    if jax.process_index() == 0:
+      # Out of the way, because Orbax would skip a later save of a step that is "there".
+      target = self.directory / 'damaged'
+      target.mkdir(exist_ok=True)
+      count = len(list(target.iterdir()))
+      (self.directory / str(step)).rename(target / f'{step}_{count}')
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils
+
+      multihost_utils.sync_global_devices(f'damaged checkpoint {step}')
+    self._open()
+
+  def close(self):
+    """Waits for saves under way; raises what went wrong in them."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def _describe(tree) -> dict[str, str]:
+  """One line an array: 'float32[3,4] <digest>', keyed by its path."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  lines = {}
+  for path, leaf in leaves:
+    leaf = np.asarray(leaf)
+    content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+    shape = ','.join(map(str, leaf.shape))
+    lines[jax.tree_util.keystr(path, simple=True, separator='/')] = (
+      f'{leaf.dtype}[{shape}] {digest}'
+    )
+  return lines

@@ -1,0 +1,123 @@
+"""Devices and hosts: the only file that knows about `jax.pmap`.
+
+A step is written as a per-device SPMD function that reduces over the named axis `AXIS`; this
+file maps it over the devices, replicates the state and shards the batches. Moving to
+`jax.shard_map` would change nothing outside of it.
+"""
+
+import collections
+import os
+
+import jax
+import numpy as np
+
+from luab_jax.errors import UserError
+
+AXIS = 'batch'
+
+
+def start_hosts():
+  """Joins the other processes of a multi-host run; a single process returns at once.
+
+  A process is told of the others by JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID, or, with JAX_DISTRIBUTED=1, by what JAX detects by itself (Slurm, Open MPI,
+  Cloud TPU). Call it before any other use of JAX.
+
+  Raises:
+    UserError: a variable is missing or malformed.
+  """
+  address = os.environ.get('JAX_COORDINATOR_ADDRESS')
+  if address:
+    try:
+      count = int(os.environ['JAX_NUM_PROCESSES'])
+      index = int(os.environ['JAX_PROCESS_ID'])
+    except (KeyError, ValueError) as error:
+      raise UserError(
+        'JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be '
+        f'integers too ({error})'
+      ) from error
+    jax.distributed.initialize(address, num_processes=count, process_id=index)
+  elif os.environ.get('JAX_DISTRIBUTED') == '1':
+    jax.distributed.initialize()
+
+
+def is_main_host() -> bool:
+  """True on the one process that writes logs, summaries and pictures."""
+  return jax.process_index() == 0
+
+
+def check_batch_size(batch_size: int, grad_accum_steps: int = 1):
+  """Raises UserError unless the global batch divides evenly over devices and micro-batches."""
+  parts = jax.device_count() * grad_accum_steps
+  if batch_size % parts:
+    raise UserError(
+      f'batch_size={batch_size} does not divide by {jax.device_count()} devices'
+      + (f' x {grad_accum_steps} gradient accumulation steps' if grad_accum_steps > 1 else '')
+      + f'; try --config.batch_size={-(-batch_size // parts) * parts}'
+    )
+
+
+def pmap_step(step, donate_state: bool = False):
+  """Maps a per-device `step(state, batch)` over all devices with the axis name `AXIS`.
+
+  Args:
+    step: function of one device's state and batch; reduces over `AXIS` what has to be global.
+    donate_state: reuse the memory of the first argument for the result.
+  Returns:
+    A function of a replicated state and a sharded batch ([local devices, …] leaves).
+  """
+  return jax.pmap(step, axis_name=AXIS, donate_argnums=(0,) if donate_state else ())
+
+
+def _sharding():
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+
+def replicate(tree):
+  """Copies every leaf to all local devices: shape [...] becomes [local devices, ...]."""
+  devices = jax.local_device_count()
+  sharding = _sharding()
+
+  def copy(leaf):
+    leaf = np.asarray(leaf)
+    return jax.device_put(np.broadcast_to(leaf[None], (devices, *leaf.shape)), sharding)
+
+  return jax.tree.map(copy, tree)
+
+
+def fetch(tree):
+  """Host copies (numpy) of a replicated tree, taken from the first local device."""
+  # Views of the first device's buffer, all requested at once; indexing the sharded array instead
+  # would start one gather a leaf.
+  local = jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
+  # A copy, because on CPU the view shares memory with a buffer that the next step donates.
+  return jax.tree.map(lambda leaf: np.array(leaf[0]), local)
+
+
+def shard(batch, sharding=None):
+  """Puts a host's batch onto its devices: [B, ...] becomes [local devices, B / devices, ...]."""
+  devices = jax.local_device_count()
+  sharding = sharding or _sharding()
+  return jax.tree.map(
+    lambda x: jax.device_put(x.reshape((devices, x.shape[0] // devices) + x.shape[1:]), sharding),
+    batch,
+  )
+
+
+def prefetch(batches, size: int = 2):
+  """Yields sharded batches, keeping `size` of them on their way to the devices.
+
+  Args:
+    batches: iterator of dicts of numpy arrays [B, ...].
+    size: how many batches are transferred ahead; `device_put` returns at once, so the copy of
+      the next batch overlaps with the step on the current one.
+  """
+  sharding = _sharding()
+  queue = collections.deque()
+  for batch in batches:
+    queue.append(shard(batch, sharding))
+    if len(queue) > size:
+      yield queue.popleft()
+  while queue:
+    yield queue.popleft()

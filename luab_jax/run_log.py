@@ -1,0 +1,175 @@
+"""What a run says of itself: metrics.jsonl, TensorBoard scalars, a progress bar.
+
+A line of metrics.jsonl is a pure function of the run's configuration: it holds no times, so that
+an interrupted run that was continued leaves the same file as an undisturbed one. Speed goes to
+TensorBoard and to the console.
+"""
+
+import json
+import math
+import pathlib
+import sys
+import time
+
+import jax
+import tqdm
+
+from luab_jax import parallel
+from luab_jax.errors import UserError
+from luab_jax.step import mean_metrics
+
+
+class RunLog:
+  """Collects what the steps return and writes it once an interval, without stopping the device."""
+
+  def __init__(self, workdir, *, log_every, total_steps, batch_size, image_size, start_step=0,
+               partial=None):
+    """Opens the log for a run that starts (or continues) at `start_step`.
+
+    Args:
+      workdir: pathlib.Path; metrics.jsonl and tensorboard/ lie there.
+      log_every: steps in one line.
+      total_steps: for the progress bar.
+      batch_size: global; for images/s.
+      image_size: pixels, for the click error.
+      start_step: lines beyond it are dropped from metrics.jsonl, they will be written again.
+      partial: sums of the interval under way, from `partial_sums` of the run that is continued.
+    """
+    self._log_every = log_every
+    self._batch_size = batch_size
+    self._image_size = image_size
+    self._sums = dict(partial or {})
+    self._pending = []
+    self._main = parallel.is_main_host()
+    self._clock = (time.perf_counter(), start_step)
+    self._path = pathlib.Path(workdir) / 'metrics.jsonl'
+    self._file = None
+    self._board = None
+    if self._main:
+      _truncate(self._path, start_step)
+      self._file = self._path.open('a', encoding='utf-8')
+      self._board = _tensorboard(self._path.parent / 'tensorboard')
+    self.terminal = self._main and sys.stderr.isatty()
+    self._bar = tqdm.tqdm(
+      total=total_steps, initial=start_step, unit='step', disable=not self.terminal,
+      dynamic_ncols=True, smoothing=0.1,
+    )
+
+  def add(self, step: int, metrics):
+    """Takes one step's replicated device metrics; fetches those of a finished interval.
+
+    The newest step is left on the device: by the time its successor was dispatched, the interval
+    before it is done, so fetching does not make the device wait.
+
+    Raises:
+      UserError: a loss of the interval is not finite.
+    """
+    if self._pending and self._pending[-1][0] % self._log_every == 0:
+      self.flush()
+    self._pending.append((step, metrics))
+    self._bar.update()
+
+  def flush(self):
+    """Waits for all steps so far and adds them up, writing a line for each finished interval."""
+    steps, metrics = [s for s, _ in self._pending], [m for _, m in self._pending]
+    self._pending = []
+    local = jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), metrics))
+    for step, values in zip(steps, local, strict=True):
+      values = {name: [float(total[0]), float(count[0])] for name, (total, count) in values.items()}
+      loss, norm = values['loss'][0], values['grad_norm'][0]
+      if not math.isfinite(loss) or not math.isfinite(norm):
+        raise UserError(
+          f'step {step}: the loss is {loss} and the gradient norm {norm}; the run stops and the '
+          'last good checkpoint stays. Try a lower --config.optimizer.learning_rate, or '
+          '--config.optimizer.grad_clip_norm=1'
+        )
+      for name, (total, count) in values.items():
+        before = self._sums.get(name, (0.0, 0.0))
+        self._sums[name] = [before[0] + total, before[1] + count]
+      if step % self._log_every == 0:
+        self._write_interval(step)
+
+  def partial_sums(self) -> dict:
+    """Sums of the interval under way (call `flush` first); belongs into the checkpoint."""
+    return dict(self._sums)
+
+  def _write_interval(self, step):
+    line = mean_metrics(self._sums, image_size=self._image_size)
+    self._sums = {}
+    now = time.perf_counter()
+    speed = (step - self._clock[1]) * self._batch_size / max(now - self._clock[0], 1e-9)
+    self._clock = (now, step)
+    self.write(step, 'train', line, images_per_s=speed)
+
+  def write(self, step: int, split: str, figures: dict, **only_shown):
+    """Writes one line {step, split, **figures}; `only_shown` goes to TensorBoard and console."""
+    if not self._main:
+      return
+    self._file.write(json.dumps({'step': step, 'split': split, **figures}) + '\n')
+    self._file.flush()
+    with self._board.as_default():
+      import tensorflow as tf
+
+      for name, value in {**figures, **only_shown}.items():
+        if isinstance(value, int | float):
+          tf.summary.scalar(f'{split}/{name}', value, step=step)
+    text = describe({**figures, **only_shown})
+    if split == 'train' and self.terminal:
+      self._bar.set_postfix_str(text)
+    else:
+      self.say(f'step {step} {split}: {text}')
+
+  def say(self, text: str):
+    """Prints one line on the main host without breaking the progress bar."""
+    if self._main:
+      tqdm.tqdm.write(text, file=sys.stderr)
+
+  def close(self):
+    """Closes the files; lines are on disk already."""
+    self._bar.close()
+    if self._main:
+      self._file.close()
+      self._board.close()
+
+
+def read_lines(workdir) -> list[dict]:
+  """All lines of a run's metrics.jsonl as dicts, oldest first; [] before the first."""
+  path = pathlib.Path(workdir) / 'metrics.jsonl'
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+
+
+def describe(figures: dict) -> str:
+  """One short line for people: the figures that matter, fractions as they are."""
+  shown = []
+  for name, value in figures.items():
+    if name == 'images_per_s':
+      shown.append(f'{value:.0f} images/s')
+    elif isinstance(value, float):
+      shown.append(f'{name} {value:.4g}')
+  return ', '.join(shown)
+
+
+def _truncate(path, start_step):
+  """Drops the lines of steps that will be run again, and a half-written last line."""
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      step = json.loads(line)['step']
+    except (json.JSONDecodeError, KeyError):
+      break  # the process was killed while it wrote this one
+    if step <= start_step:
+      kept.append(line + '\n')
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(''.join(kept), encoding='utf-8')
+  temporary.replace(path)
+
+
+def _tensorboard(directory):
+  import tensorflow as tf
+
+  tf.config.set_visible_devices([], 'GPU')
+  return tf.summary.create_file_writer(str(directory))

@@ -1,0 +1,142 @@
+"""One training step and one evaluation step, seen from a single device.
+
+Both are SPMD functions: they see one device's state and its share of the batch, and reduce over
+`parallel.AXIS` what has to be global. Losses and metrics leave as {name: (sum, count)} over the
+whole global batch, so nothing depends on how many devices or hosts there are.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from luab_jax import losses, metrics
+from luab_jax.parallel import AXIS
+
+
+def make_train_step(model, optimizer, *, spec, loss, schedule, point_weight, ema_decay, accum):
+  """Builds `step(state, batch) -> (state, sums)` for one device.
+
+  Args:
+    model: Flax module, see `luab_jax.models`.
+    optimizer: optax transformation.
+    spec: `input_pipeline.DatasetSpec`.
+    loss: `config.loss`.
+    schedule: learning rate as a function of the step.
+    point_weight: λ as a function of the step.
+    ema_decay: of the averaged parameters; 0 for none.
+    accum: micro-batches a step; the gradient is that of the whole batch.
+  Returns:
+    A function of a TrainState and the device's batch (see the batch contract in
+    `input_pipeline`), to be mapped by `parallel.pmap_step`.
+  """
+
+  def step(state, batch):
+    # The counts do not depend on the parameters: known before, they make the loss of every
+    # micro-batch and device a share of the one global loss, whose gradients simply add up.
+    examples, points = jax.lax.psum((batch['example_mask'].sum(), _point_mask(batch).sum()), AXIS)
+    examples, points = jnp.maximum(examples, 1), jnp.maximum(points, 1)
+    weight = jnp.asarray(point_weight(state.step), jnp.float32)
+
+    def share_of_loss(params, batch_stats, part):
+      output, updated = model.apply(
+        {'params': params, 'batch_stats': batch_stats}, part['image'], train=True,
+        mutable=['batch_stats'],
+      )
+      sums = _batch_sums(output, part, spec, loss)
+      value = sums['class_loss'][0] / examples + weight * sums['point_loss'][0] / points
+      return value, (updated.get('batch_stats', {}), sums)
+
+    differentiate = jax.grad(share_of_loss, has_aux=True)
+
+    def accumulate(carry, part):
+      gradient, batch_stats, sums = carry
+      more, (batch_stats, new) = differentiate(state.params, batch_stats, part)
+      return (_add(gradient, more), batch_stats, _add(sums, new)), None
+
+    parts = jax.tree.map(lambda x: x.reshape((accum, x.shape[0] // accum) + x.shape[1:]), batch)
+    first = jax.tree.map(lambda x: x[0], parts)
+    gradient, (batch_stats, sums) = differentiate(state.params, state.batch_stats, first)
+    if accum > 1:
+      rest = jax.tree.map(lambda x: x[1:], parts)
+      (gradient, batch_stats, sums), _ = jax.lax.scan(
+        accumulate, (gradient, batch_stats, sums), rest
+      )
+    gradient, sums = jax.lax.psum((gradient, sums), AXIS)
+    # Devices normalise with their own statistics; the running averages are kept equal, so that
+    # evaluation and checkpoints need no extra step. One small all-reduce.
+    batch_stats = jax.lax.pmean(batch_stats, AXIS)
+
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_decay:
+      ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay)
+    total = sums['class_loss'][0] / examples + weight * sums['point_loss'][0] / points
+    sums |= {
+      'loss': (total, 1.0),
+      'grad_norm': (optax.global_norm(gradient), 1.0),
+      'learning_rate': (jnp.asarray(schedule(state.step), jnp.float32), 1.0),
+      'point_weight': (weight, 1.0),
+    }
+    state = state.replace(
+      step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state,
+      ema_params=ema_params,
+    )
+    return state, sums
+
+  return step
+
+
+def make_eval_step(model, *, spec, loss):
+  """Builds `step(variables, batch) -> (sums, scores)` for one device.
+
+  `sums` are global. `scores` holds, for multi-label sets alone, the logits, labels and example
+  masks of the whole global batch ([devices, B / devices, …]), from which mAP is computed exactly.
+  """
+
+  def step(variables, batch):
+    output = model.apply(variables, batch['image'], train=False)
+    sums = jax.lax.psum(_batch_sums(output, batch, spec, loss), AXIS)
+    scores = {}
+    if spec.multi_label:
+      scores = jax.lax.all_gather(
+        {'score': output['logits'], 'label': batch['label'], 'mask': batch['example_mask']}, AXIS
+      )
+    return sums, scores
+
+  return step
+
+
+def mean_metrics(sums: dict, *, image_size: int) -> dict[str, float]:
+  """Divides {name: (sum, count)}; a metric without a single count is left out.
+
+  Args:
+    sums: over any number of steps or batches.
+    image_size: side of the model's input in pixels; adds the click error in such pixels.
+  """
+  means = {name: float(total) / float(count) for name, (total, count) in sums.items() if count}
+  if 'click_error' in means:
+    means['click_error_px'] = means['click_error'] * image_size
+  return means
+
+
+def _batch_sums(output, batch, spec, loss):
+  return {
+    'class_loss': losses.classification_sum(
+      output['logits'], batch['label'], batch['example_mask'], multi_label=spec.multi_label,
+      label_smoothing=loss.label_smoothing,
+    ),
+    'point_loss': losses.point_sum(
+      output['points'], batch['point'], _point_mask(batch), kind=loss.point_loss,
+      beta=loss.smooth_l1_beta,
+    ),
+    **metrics.batch_sums(output, batch, multi_label=spec.multi_label),
+  }
+
+
+def _point_mask(batch):
+  return batch['point_mask'] * batch['example_mask'][:, None]
+
+
+def _add(left, right):
+  return jax.tree.map(jnp.add, left, right)

@@ -1,0 +1,266 @@
+"""The training run, top to bottom: data, model, steps, evaluation, checkpoints, summary."""
+
+import json
+import pathlib
+import platform
+import sys
+import time
+
+import jax
+import numpy as np
+import tqdm
+
+from luab_jax import evaluate, input_pipeline, parallel, run_log
+from luab_jax.checkpoint import Checkpoints
+from luab_jax.errors import UserError
+from luab_jax.losses import point_weight_schedule
+from luab_jax.models import build_model
+from luab_jax.step import make_eval_step, make_train_step
+from luab_jax.train_state import init_state, learning_rate_schedule, make_optimizer
+
+# Keys that may differ between the start of a run and its continuation: they change neither the
+# model, nor the order of the data, nor what a checkpoint holds.
+HARMLESS = (
+  'num_epochs', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints',
+  'data.data_dir', 'data.eval_splits',
+)
+
+
+def train_and_evaluate(config, workdir) -> dict:
+  """Trains (or continues) a run, evaluates it and writes its files.
+
+  Args:
+    config: ml_collections.ConfigDict, see configs/quickstart.py for all keys.
+    workdir: folder; gets config.json, metrics.jsonl, summary.json, tensorboard/, checkpoints/.
+  Returns:
+    What summary.json holds.
+  Raises:
+    UserError: bad config, missing data, a workdir of another run, a loss that is not finite.
+  """
+  workdir = pathlib.Path(workdir)
+  run = _Run(config)
+  _claim_workdir(workdir, config)
+  checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
+  state, note = run.init_or_restore(checkpoints)
+  start = int(state.step)
+  log = run_log.RunLog(
+    workdir, log_every=config.log_every, total_steps=run.total_steps,
+    batch_size=config.batch_size, image_size=config.data.image_size, start_step=start,
+    partial=note.get('partial_sums'),
+  )
+  log.say(run.describe(state, start))
+  started = time.time()
+  try:
+    _train(run, state, start, checkpoints, log)
+  finally:
+    log.close()
+    checkpoints.close()
+  summary = run.summary(workdir, seconds=time.time() - started, steps=run.total_steps - start)
+  _report(workdir, summary)
+  return summary
+
+
+def _train(run, state, start, checkpoints, log):
+  """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints."""
+  config = run.config
+  state = parallel.replicate(state)
+  train_step = parallel.pmap_step(run.train_step, donate_state=True)
+  eval_step = parallel.pmap_step(run.eval_step)
+  batches = parallel.prefetch(
+    input_pipeline.train_batches(
+      config.data, seed=config.seed, batch_size=config.batch_size, start_step=start,
+      num_hosts=jax.process_count(), host=jax.process_index(),
+    ).as_numpy_iterator()
+  )
+  for step in range(start + 1, run.total_steps + 1):
+    state, sums = train_step(state, next(batches))
+    log.add(step, sums)
+    last = step == run.total_steps
+    save = last or step % config.checkpoint_every_steps == 0
+    if last or step in run.eval_steps:
+      log.flush()
+      for name, figures in run.evaluate(eval_step, state, bar=log.terminal).items():
+        log.write(step, name, figures)
+    if save:
+      log.flush()  # a loss that is not finite stops the run here, before it could be saved
+      checkpoints.save(step, parallel.fetch(state), run.note(step, log.partial_sums()))
+
+
+def evaluate_only(config, workdir) -> dict:
+  """Evaluates the newest checkpoint of a run on `config.data.eval_splits`.
+
+  Writes summary.json and returns what it holds. Raises UserError without a checkpoint.
+  """
+  workdir = pathlib.Path(workdir)
+  run = _Run(config)
+  if not (workdir / 'checkpoints').is_dir():
+    raise UserError(f'{workdir} holds no run to evaluate: train first, with --mode=train')
+  _claim_workdir(workdir, config)
+  checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
+  state, _ = run.init_or_restore(checkpoints)
+  checkpoints.close()
+  step = int(state.step)
+  if not step:
+    raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
+  started = time.time()
+  figures = run.evaluate(
+    parallel.pmap_step(run.eval_step), parallel.replicate(state), bar=sys.stderr.isatty()
+  )
+  summary = run.summary(workdir, seconds=time.time() - started, steps=0, evaluated=(step, figures))
+  _report(workdir, summary)
+  return summary
+
+
+class _Run:
+  """What a config amounts to: the data set's facts, model, optimizer, steps."""
+
+  def __init__(self, config):
+    self.config = config
+    parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
+    self.spec = spec = input_pipeline.dataset_spec(config.data)
+    self.model = build_model(
+      config.model, num_classes=spec.num_classes, num_points=spec.num_points,
+      multi_label=spec.multi_label,
+    )
+    per_epoch = spec.num_examples[config.data.train_split] / config.batch_size
+    self.total_steps = max(round(config.num_epochs * per_epoch), 1)
+    every = config.eval_every_epochs * per_epoch
+    count = int(self.total_steps / every) if every else 0
+    self.eval_steps = {round(every * (i + 1)) for i in range(count)}
+    schedule = learning_rate_schedule(config.optimizer, self.total_steps, per_epoch)
+    self.optimizer = make_optimizer(config.optimizer, schedule)
+    self.train_step = make_train_step(
+      self.model, self.optimizer, spec=spec, loss=config.loss, schedule=schedule,
+      point_weight=point_weight_schedule(
+        config.loss.point_schedule, config.loss.point_weight, total_steps=self.total_steps,
+        warmup_steps=config.loss.point_warmup_steps,
+      ),
+      ema_decay=config.optimizer.ema_decay, accum=config.optimizer.grad_accum_steps,
+    )
+    self.eval_step = make_eval_step(self.model, spec=spec, loss=config.loss)
+
+  def init_or_restore(self, checkpoints):
+    """(state as numpy arrays, note): the newest checkpoint, or a fresh state and {}."""
+    fresh = jax.device_get(
+      init_state(
+        self.model, self.optimizer, seed=self.config.seed, image_size=self.config.data.image_size,
+        ema=bool(self.config.optimizer.ema_decay),
+      )
+    )
+    self.num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
+    return checkpoints.restore(fresh) or (fresh, {})
+
+  def note(self, step, partial_sums):
+    """What a checkpoint says besides the state: where in the data it is, and the config."""
+    examples = self.spec.num_examples[self.config.data.train_split]
+    epoch, position = divmod(step * self.config.batch_size, examples)
+    return {
+      'step': step, 'data': {'epoch': epoch, 'position': position},
+      'partial_sums': partial_sums, 'config': json.loads(self.config.to_json_best_effort()),
+    }
+
+  def evaluate(self, eval_step, state, *, bar):
+    """{report name: figures} of every split in `config.data.eval_splits`."""
+    results = {}
+    for name, split in self.config.data.eval_splits.items():
+      def progress(batches, total, name=name):
+        return tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not bar)
+
+      results[name] = evaluate.evaluate_split(
+        eval_step, state.eval_variables(), self.config.data, split, spec=self.spec,
+        batch_size=self.config.batch_size, progress=progress,
+      )
+    return results
+
+  def describe(self, state, start):
+    """One line: what runs where."""
+    config, device = self.config, jax.devices()[0]
+    begin = f'continues at step {start} of' if start else 'starts:'
+    return (
+      f'{config.model.name} ({self.num_params:,} parameters), {config.model.head} head on '
+      f'{config.data.name}; {begin} {self.total_steps} steps of {config.batch_size} images on '
+      f'{jax.device_count()} {device.device_kind} in {jax.process_count()} process(es)'
+    )
+
+  def summary(self, workdir, *, seconds, steps, evaluated=None):
+    """The final figures; written to summary.json by the main host."""
+    lines = run_log.read_lines(workdir)
+    if evaluated is None:
+      step = self.total_steps
+      results = {
+        line['split']: {k: v for k, v in line.items() if k not in ('step', 'split')}
+        for line in lines
+        if line['step'] == step and line['split'] in self.config.data.eval_splits
+      }
+    else:
+      step, results = evaluated
+    summary = {
+      'step': step,
+      'total_steps': self.total_steps,
+      'parameters': self.num_params,
+      'results': results,
+      'seconds_in_this_start': round(seconds, 1),
+      'steps_in_this_start': steps,
+      'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+      'versions': {'python': platform.python_version(), 'jax': jax.__version__},
+    }
+    if parallel.is_main_host():
+      _write_json(pathlib.Path(workdir) / 'summary.json', summary)
+    return summary
+
+
+def _claim_workdir(workdir, config):
+  """Creates the run's folder, or checks that it belongs to the same experiment."""
+  path = workdir / 'config.json'
+  mine = _flatten(json.loads(config.to_json_best_effort()))
+  if path.exists():
+    theirs = _flatten(json.loads(path.read_text(encoding='utf-8')))
+    differing = [
+      f'{key} (there {theirs.get(key)}, here {mine.get(key)})'
+      for key in sorted(mine.keys() | theirs.keys())
+      if mine.get(key) != theirs.get(key) and not key.startswith(HARMLESS)
+    ]
+    if differing:
+      raise UserError(
+        f'{workdir} holds a run of another config: {"; ".join(differing[:5])}'
+        + (f' and {len(differing) - 5} more' if len(differing) > 5 else '')
+        + '; choose another --workdir, or delete this one'
+      )
+  elif parallel.is_main_host():
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      _write_json(path, json.loads(config.to_json_best_effort()))
+    except OSError as error:
+      raise UserError(f'cannot write to --workdir={workdir}: {error}') from error
+
+
+def _flatten(tree, prefix=''):
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def _write_json(path, content):
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+  temporary.replace(path)
+
+
+def _report(workdir, summary):
+  """What came out, in three lines: figures, the files behind them, the curves."""
+  if not parallel.is_main_host():
+    return
+  shown = []
+  for name, figures in summary['results'].items():
+    chosen = [
+      f'{key} {figures[key]:.3f}'
+      for key in ('top1', 'mAP', 'click_error') if not np.isnan(figures.get(key, np.nan))
+    ]
+    shown.append(f'{name}: {", ".join(chosen)}')
+  print(f'Step {summary["step"]}: ' + '; '.join(shown))
+  print(f'Figures: {workdir}/summary.json, every step in {workdir}/metrics.jsonl')
+  print(f'Curves: tensorboard --logdir {workdir}/tensorboard; checkpoints: {workdir}/checkpoints')
