@@ -17,7 +17,8 @@ NUM_TEXTURES = len(SHAPES)  # one texture family for each class
 UNIFORM = 1 / NUM_TEXTURES  # the correlation at which a texture says nothing about the class
 LABEL = 'luab_jax synthetic'  # written wherever a file has room for it
 
-_SUPERSAMPLING = 4  # subpixels a side; 16 levels of coverage are enough for edges below the noise
+_SUPERSAMPLING = 8  # subpixels a side; Pillow draws outlines half a subpixel too wide
+_GAP = 1.5  # pixels between two objects: more than a pixel's diagonal, so that they share none
 _MAX_TILT = 0.25  # radians either way: squares stay squares and crosses stay crosses
 _NOISE = 0.03  # standard deviation, in units of full scale
 
@@ -130,7 +131,7 @@ def _place(rng, shape, width, height, size, radius_range, others, ground):
   colour = _random_object_colour(rng, ground)
   for _ in range(40):
     center = rng.uniform(least, greatest)
-    if all(np.hypot(*(center - o.center)) > radius + o.radius for o in others):
+    if all(np.hypot(*(center - o.center)) > radius + o.radius + _GAP for o in others):
       return Object(int(shape), tuple(center.tolist()), float(radius), outline + center, colour)
   return None
 
