@@ -177,6 +177,28 @@ def iter_class_members(
       refuse(name, 'it belongs to no class (expected <class>.tar or <class>/<file>)')
 
 
+def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> set[str]:
+  """Returns the classes of a tar of `<class>.tar` or a folder, without reading the images.
+
+  Raises:
+    UserError: it is missing, truncated or damaged.
+  """
+  path = require(path, source)
+  if path.is_dir():
+    return {folder.name for folder in path.iterdir()
+            if folder.is_dir() and not folder.name.startswith('.')}
+  classes = set()
+  with _damage(path, source), tarfile.open(path, tarinfo=_StrictTarInfo) as tar:
+    while (member := tar.next()) is not None:
+      tar.members.clear()
+      name = _checked_name(member.name)[0]
+      if not member.isreg() or _is_companion(name):
+        continue
+      folder = name[: -len('.tar')] if name.endswith('.tar') else posixpath.dirname(name)
+      classes.add(posixpath.basename(folder))
+  return classes - {''}
+
+
 @contextlib.contextmanager
 def open_zip_member(
     path: str | os.PathLike, name: str, *, source: str = 'its publisher'

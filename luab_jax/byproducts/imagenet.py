@@ -1,0 +1,271 @@
+"""Reads one XML file of ImageNet-AB (release_formats: `train_xml/<class>/<stem>.xml`).
+
+The only code that knows the release's raw tags. Numpy and the standard library, no TensorFlow.
+
+Coordinates are (x right, y down) relative to the image as it was shown, nominally in [0, 1], and
+kept as recorded; boxes are pixels of the size in the header. Times are milliseconds since 1970
+(int64), durations milliseconds. What is absent in the file is absent here: NaN, None, '' or an
+empty list, as each field says.
+"""
+
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from luab_jax.byproducts import BadRecord
+
+MAX_XML_BYTES = 4 << 20  # a trace of ten minutes has about 3 MiB; real files a few KiB
+_MAX_COORDINATE = 1e3  # a thousand image widths away is no position any more
+_MAX_INTEGER = 1 << 53  # exact in a double, and far beyond any time in ms
+_ABSENT = float('nan')
+
+
+class Block(NamedTuple):
+  """One `metadata` block: one time the image was shown to a worker."""
+
+  assignment_id: str = ''
+  hit_id: str = ''
+  worker_id: str = ''
+  selected: bool | None = None  # the state when the page was submitted; None: not recorded
+  selected_count: float = _ABSENT  # how often it was toggled on
+  estimate_time_ms: int | None = None  # time spent deciding
+  shown_x: float = _ABSENT  # where and how large the image was shown, in px of the page
+  shown_y: float = _ABSENT
+  shown_width: float = _ABSENT
+  shown_height: float = _ABSENT
+  original_width: float = _ABSENT  # size of the file the worker's browser had loaded, in px
+  original_height: float = _ABSENT
+  page_idx: float = _ABSENT
+
+
+class Points(NamedTuple):
+  """Clicks or mouse positions in file order, which is time order within a block."""
+
+  x: np.ndarray  # float64[n]
+  y: np.ndarray  # float64[n]
+  time_ms: np.ndarray  # int64[n]
+  block: np.ndarray  # int32[n], index into Record.blocks
+
+
+class Hovers(NamedTuple):
+  """The cursor entering or leaving the image."""
+
+  action: list[str]  # n of 'enter', 'leave', or as recorded
+  time_ms: np.ndarray  # int64[n]
+  block: np.ndarray  # int32[n]
+
+
+class Box(NamedTuple):
+  """One VOC `object`, in pixels of the size in the header."""
+
+  label: str
+  xmin: float
+  ymin: float
+  xmax: float
+  ymax: float
+  truncated: int = -1  # -1: not recorded
+  difficult: int = -1
+
+
+class Record(NamedTuple):
+  """All that one XML file holds."""
+
+  blocks: list[Block]
+  clicks: Points
+  trace: Points
+  hovers: Hovers
+  boxes: list[Box]
+  size: tuple[int, int] | None  # (width, height) of the header in px; None: no header
+
+
+def _no_points() -> Points:
+  return Points(np.empty(0), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int32))
+
+
+# The record of an image that has none.
+EMPTY = Record([], _no_points(), _no_points(),
+               Hovers([], np.empty(0, np.int64), np.empty(0, np.int32)), [], None)
+
+
+def parse_xml(data: bytes) -> Record:
+  """Parses one XML file of either observed layout, with or without a VOC header.
+
+  Unknown tags are ignored, missing ones become absent, elements without children (an empty list)
+  are skipped.
+
+  Args:
+    data: the file.
+
+  Returns:
+    The record.
+
+  Raises:
+    BadRecord: not well-formed XML, not an `annotation`, a document type (the way to entity
+      bombs), a point without x, y or time, or a number that is none, not finite or absurd.
+  """
+  root = _parse_tree(data)
+  if root.tag != 'annotation':
+    raise BadRecord(f'its root is <{root.tag}>, expected <annotation>')
+  blocks, boxes, size = [], [], None
+  clicks, trace, hovers = ([], [], [], []), ([], [], [], []), ([], [], [])
+  for element in root:
+    if element.tag == 'metadata' and len(element):
+      blocks.append(_parse_block(element, len(blocks), clicks, trace, hovers))
+    elif element.tag == 'object' and len(element):
+      boxes.append(_parse_box(element))
+    elif element.tag == 'size' and len(element):
+      size = _integer(element.findtext('width')), _integer(element.findtext('height'))
+  hovers = Hovers(hovers[0], _times(hovers[1]), np.asarray(hovers[2], np.int32))
+  return Record(blocks, _points(clicks), _points(trace), hovers, boxes, size)
+
+
+def _parse_tree(data: bytes) -> ElementTree.Element:
+  """Parses XML that declares no entities.
+
+  Without a document type no entity can be declared. The parser is told to read UTF-8, whatever
+  the file says about itself, so that a document type is these bytes; UTF-16, which expat still
+  recognises by its first two bytes, would have to contain NUL bytes. (defusedxml refuses the same
+  but parses in Python: 2.3 times slower.)
+  """
+  if len(data) > MAX_XML_BYTES:
+    raise BadRecord(f'it has {len(data)} bytes, more than {MAX_XML_BYTES}')
+  if b'<!DOCTYPE' in data or b'<!ENTITY' in data or b'\0' in data:
+    raise BadRecord('it has a document type or NUL bytes, which are refused')
+  parser = ElementTree.XMLParser(encoding='utf-8')
+  try:
+    parser.feed(data)
+    return parser.close()
+  except ElementTree.ParseError as error:
+    raise BadRecord(f'it is not well-formed XML ({error})') from error
+
+
+def _parse_block(metadata, index, clicks, trace, hovers) -> Block:
+  """Returns the values of a `metadata` element and appends its rows to the columns given."""
+  fields = {}
+  for element in metadata:
+    tag = element.tag
+    if tag == 'mouseTracking':
+      _append_point(element, index, trace)
+    elif tag == 'selectedRecord':
+      _append_point(element, index, clicks)
+    elif tag == 'hoveredRecord':
+      _append_hover(element, index, hovers)
+    elif tag == 'imagePosition':
+      fields.update({f'imagePosition.{child.tag}': child.text for child in element})
+    else:
+      fields[tag] = element.text
+  return Block(
+      assignment_id=_text(fields, 'assignment_id'),
+      hit_id=_text(fields, 'hit_id'),
+      worker_id=_text(fields, 'worker_id'),
+      selected=_truth(fields, 'selected'),
+      selected_count=_number(fields, 'selectedCount'),
+      estimate_time_ms=_integer(fields['estimateTime']) if fields.get('estimateTime') else None,
+      shown_x=_number(fields, 'imagePosition.x'),
+      shown_y=_number(fields, 'imagePosition.y'),
+      shown_width=_number(fields, 'imageWidth'),
+      shown_height=_number(fields, 'imageHeight'),
+      original_width=_number(fields, 'originalImageWidth'),
+      original_height=_number(fields, 'originalImageHeight'),
+      page_idx=_number(fields, 'page_idx'),
+  )
+
+
+def _append_point(element, index, columns) -> None:
+  """Appends the texts of x, y, time and the block index; an empty element is an empty list."""
+  if not len(element):
+    return
+  row = {child.tag: child.text for child in element}
+  try:
+    x, y, time = row['x'], row['y'], row['time']
+  except KeyError as error:
+    raise BadRecord(f'a <{element.tag}> has no {error.args[0]}') from error
+  columns[0].append(x)
+  columns[1].append(y)
+  columns[2].append(time)
+  columns[3].append(index)
+
+
+def _append_hover(element, index, columns) -> None:
+  if not len(element):
+    return
+  row = {child.tag: child.text for child in element}
+  if 'time' not in row:
+    raise BadRecord('a <hoveredRecord> has no time')
+  columns[0].append(_text(row, 'action'))
+  columns[1].append(row['time'])
+  columns[2].append(index)
+
+
+def _points(columns) -> Points:
+  x, y, time, block = columns
+  return Points(_coordinates(x), _coordinates(y), _times(time), np.asarray(block, np.int32))
+
+
+def _coordinates(texts: list[str | None]) -> np.ndarray:
+  """Returns float64[n] of the texts of coordinates."""
+  try:
+    values = np.array([float(text) for text in texts], np.float64)
+  except (TypeError, ValueError) as error:  # TypeError: an element without text
+    raise BadRecord(f'a coordinate is no number ({error})') from error
+  if not (np.abs(values) <= _MAX_COORDINATE).all():  # False for NaN as well
+    raise BadRecord('a coordinate is not finite or absurdly large')
+  return values
+
+
+def _times(texts: list[str | None]) -> np.ndarray:
+  """Returns int64[n] of the texts of times in ms since 1970."""
+  return np.array([_integer(text) for text in texts], np.int64)
+
+
+def _integer(text: str | None) -> int:
+  """Returns a whole number; a fraction, should a browser have written one, is rounded."""
+  try:
+    value = int(text)
+  except (TypeError, ValueError):
+    value = round(_finite(text))
+  if abs(value) > _MAX_INTEGER:
+    raise BadRecord('a time or count is absurdly large')
+  return value
+
+
+def _number(fields: dict, tag: str) -> float:
+  """Returns a number of the block, NaN where it is absent."""
+  text = fields.get(tag)
+  return _finite(text) if text else _ABSENT
+
+
+def _finite(text: str | None) -> float:
+  try:
+    value = float(text)
+  except (TypeError, ValueError) as error:
+    raise BadRecord(f'{text!r:.40} is no number') from error
+  if not abs(value) <= _MAX_INTEGER:
+    raise BadRecord(f'{text!r:.40} is not finite or absurdly large')
+  return value
+
+
+def _text(fields: dict, tag: str) -> str:
+  return (fields.get(tag) or '').strip()
+
+
+def _truth(fields: dict, tag: str) -> bool | None:
+  """Returns True, False or None (absent). bool('False') is True, so the words are compared."""
+  text = _text(fields, tag).lower()
+  if text not in ('true', 'false', ''):
+    raise BadRecord(f'<{tag}> is {text!r:.40}, neither True nor False')
+  return text == 'true' if text else None
+
+
+def _parse_box(element) -> Box:
+  """Returns a VOC `object`; the box is kept as written, even where it leaves the image."""
+  box = element.find('bndbox')
+  if box is None:
+    raise BadRecord('an <object> has no <bndbox>')
+  flags = {tag: element.findtext(tag) for tag in ('truncated', 'difficult')}
+  return Box(
+      (element.findtext('name') or '').strip(),
+      *(_finite(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax')),
+      *(_integer(text) if text else -1 for text in flags.values()),
+  )
