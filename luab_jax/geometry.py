@@ -44,7 +44,7 @@ def sample_window(seed, height, width, *, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3
     A Window inside the image, at least one pixel high and wide.
   """
   size = tf.cast(tf.stack([height, width]), tf.float64)
-  draws = tf.random.stateless_uniform([4, CROP_TRIES], seed, dtype=tf.float64, alg='philox')
+  draws = tf.random.stateless_uniform([4, CROP_TRIES], seed, dtype=tf.float64)
   area = size[0] * size[1] * (scale[0] + draws[0] * (scale[1] - scale[0]))
   low, high = (tf.math.log(tf.constant(r, tf.float64)) for r in ratio)
   aspect = tf.exp(low + draws[1] * (high - low))
@@ -74,7 +74,7 @@ def _fallback(size, ratio):
 
 def sample_flip(seed):
   """A fair coin: bool scalar, True for a horizontal flip. `seed` is a stateless seed, int[2]."""
-  return tf.random.stateless_uniform([], seed, alg='philox') < 0.5
+  return tf.random.stateless_uniform([], seed) < 0.5
 
 
 def centre_window(height, width, *, resize, size):

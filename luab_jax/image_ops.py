@@ -99,7 +99,7 @@ def color_jitter(image, seed, strength):
   Returns:
     float32 of the same shape and range.
   """
-  draws = tf.random.stateless_uniform([2, 3], seed, alg='philox')
+  draws = tf.random.stateless_uniform([2, 3], seed)
   low = max(0.0, 1 - strength)
   factors = low + draws[0] * (1 + strength - low)
   order = tf.argsort(draws[1])

@@ -26,6 +26,7 @@ class Split(NamedTuple):
   """
 
   name: str
+  folder: str  # of the data set
   num_examples: int
   paths: list[str]
   skip: np.ndarray  # int64[files], records before the split's first in that file
@@ -95,6 +96,7 @@ def open_split(builder, name):
   take = np.array([f.take for f in files], np.int64)
   return Split(
       name=name,
+      folder=os.fspath(builder.data_path),
       num_examples=int(take.sum()),
       paths=[os.fspath(f.filename) for f in files],
       skip=np.array([f.skip for f in files], np.int64),
@@ -106,13 +108,15 @@ def fold(seed, *numbers):
   """A stateless seed int64[2] for an int seed and further ints or int scalars."""
   folded = tf.constant([seed, 0], tf.int64)
   for number in numbers:
-    folded = tf.random.fold_in(folded, number, alg='philox')
+    folded = tf.random.fold_in(folded, number)
   return folded
 
 
 def in_order(split):
   """The records of a Split in file order: dataset of (index int64, record string)."""
-  return _files(split).flat_map(_read)
+  records = _files(split).flat_map(_read)
+  # A file with fewer records than its metadata says must not go unnoticed.
+  return records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
 
 
 def shuffled(split, seed, *, start, buffer_size):
@@ -139,12 +143,13 @@ def shuffled(split, seed, *, start, buffer_size):
     # Dataset.shuffle mixes the global seed in: fix it in this function's own graph, so that
     # somebody's tf.random.set_seed does not change the order. (TensorFlow trips over a 0 here.)
     tf.compat.v1.set_random_seed(1)
-    epoch_seed = tf.random.fold_in(seed, epoch, alg='philox')
-    file_seed, record_seed = tf.unstack(tf.random.split(epoch_seed, alg='philox'))
-    draws = tf.random.stateless_uniform([len(split.paths)], file_seed, alg='philox')
+    epoch_seed = tf.random.fold_in(seed, epoch)
+    file_seed, record_seed = tf.unstack(tf.random.split(epoch_seed))
+    draws = tf.random.stateless_uniform([len(split.paths)], file_seed)
     records = _files(split, tf.argsort(draws)).interleave(
         _read, cycle_length=cycle, block_length=_BLOCK, num_parallel_calls=cycle,
         deterministic=True)
+    records = records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
     records = records.shuffle(
         min(buffer_size, split.num_examples), seed=tf.cast(record_seed[0], tf.int64),
         reshuffle_each_iteration=False)

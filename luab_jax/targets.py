@@ -7,8 +7,6 @@ geometry.py's business. TensorFlow ops, eager or inside tf.data.
 
 import tensorflow as tf
 
-from luab_jax import geometry
-
 CLICKS = ('mean', 'first', 'last')
 ICONS = ('replayed', 'adds_only')
 BYPRODUCTS = ('click', 'trace')
@@ -142,12 +140,3 @@ def drop_cropped_labels(label, has, kept):
     float32[C].
   """
   return label * tf.where(has > 0, kept, 1.0)
-
-
-def uniform_points(points, seed):
-  """Control 'uniform': independent positions, uniform over the image, in place of those recorded.
-
-  A point recorded outside the image stays there, so that as many points count as without control.
-  """
-  random = tf.random.stateless_uniform(tf.shape(points), seed, alg='philox')
-  return tf.where(geometry.inside(points)[..., None], random, points)

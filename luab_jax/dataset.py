@@ -1,0 +1,135 @@
+"""One data set as a config's `data` part names it: its options, its metadata, its columns.
+
+What follows from a record's columns is said in targets.py, how records come in records.py.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from luab_jax import image_ops, records, targets
+from luab_jax.errors import UserError
+
+
+class DatasetSpec(NamedTuple):
+  """What a model needs to know of a data set."""
+
+  name: str
+  class_names: list[str]
+  num_classes: int
+  multi_label: bool
+  num_points: int  # K of the batch contract
+  num_examples: dict[str, int]  # of each whole split
+
+
+def dataset_spec(data):
+  """Reads the metadata of the data set that a config's `data` part names.
+
+  Args:
+    data: the `data` part of a config.
+
+  Returns:
+    DatasetSpec.
+
+  Raises:
+    UserError: the data set is not there (with the command that builds it), is not one of ours, or
+      an option has an unknown value.
+  """
+  _check_options(data)
+  builder = records.open_builder(data.name, data.data_dir)
+  features = builder.info.features
+  multi_label = 'icons' in features
+  if not multi_label and 'clicks' not in features:
+    raise UserError(f'{builder.data_path} has no byproduct columns (clicks or icons): build it '
+                    'with one of the builders in tfds_builders/')
+  if multi_label and data.byproduct == 'trace':
+    raise UserError(f"data.byproduct='trace' needs one object an image, and {data.name} has "
+                    "several: set data.byproduct='click'")
+  names = features['labels'].feature.names if multi_label else features['label'].names
+  num_points = data.trace_points if data.byproduct == 'trace' else 1
+  return DatasetSpec(
+      name=data.name,
+      class_names=list(names),
+      num_classes=len(names),
+      multi_label=multi_label,
+      num_points=len(names) if multi_label else num_points,
+      num_examples={name: split.num_examples for name, split in builder.info.splits.items()})
+
+
+class Source:
+  """One split of a data set, and how its records become fields, labels and points.
+
+  Attributes:
+    data: the `data` part of the config.
+    spec: DatasetSpec.
+    split: records.Split.
+  """
+
+  def __init__(self, data, split):
+    self.data = data
+    self.spec = dataset_spec(data)
+    builder = records.open_builder(data.name, data.data_dir)
+    self.split = records.open_split(builder, split)
+    self._features = builder.info.features
+
+  def parse(self, record):
+    """A serialised record -> nested dict of the columns in use; `image` stays undecoded bytes."""
+    return self._parse(record, self._columns() | {'image': True})
+
+  def parse_byproducts(self, record):
+    """As `parse`, without the image."""
+    return self._parse(record, self._columns())
+
+  def parse_file(self, record):
+    """Only `file_name` and `image`, for an error message."""
+    return self._parse(record, {'file_name': True, 'image': True})
+
+  def _parse(self, record, columns):
+    features = tfds.decode.PartialDecoding(columns).extract_features(self._features)
+    decoders = {'image': tfds.decode.SkipDecoding()} if 'image' in columns else None
+    return features.deserialize_example(record, decoders=decoders)
+
+  def _columns(self):
+    """The columns that the chosen options need; nothing else of a record is parsed."""
+    if self.spec.multi_label and self.data.icons == 'adds_only':
+      return {'labels': True, 'actions': {'action', 'icon', 'to_x', 'to_y'}}
+    if self.spec.multi_label:
+      return {'labels': True, 'icons': {'label', 'x', 'y'}}
+    rows = {'x', 'y', 'time_ms', 'block'}
+    columns = {'label': True, 'blocks': {'selected'}, 'clicks': rows}
+    return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
+
+  def points(self, fields):
+    """(float32[K, 2], float32[K]) relative to the image, see targets.py."""
+    data = self.data
+    if self.spec.multi_label:
+      add = self._features['actions']['action'].str2int('add')
+      return targets.icon_points(fields, self.spec.class_names, add, data.icons)
+    selected = fields['blocks']['selected']
+    if data.byproduct == 'trace':
+      return targets.trace_points(fields['trace'], fields['clicks'], selected, data.trace_points)
+    return targets.click_point(fields['clicks'], selected, data.click)
+
+  def label(self, fields):
+    """int32 scalar, or float32[C] of 0 and 1."""
+    if self.spec.multi_label:
+      return targets.multi_hot(fields['labels'], self.spec.num_classes)
+    return tf.cast(fields['label'], tf.int32)
+
+
+def _check_options(data):
+  """Raises UserError for option values that would fail later or not mean anything."""
+  for key, allowed in (('byproduct', targets.BYPRODUCTS), ('click', targets.CLICKS),
+                       ('icons', targets.ICONS), ('icon_label', targets.ICON_LABELS),
+                       ('control', targets.CONTROLS), ('resize_method', image_ops.METHODS)):
+    if data[key] not in allowed:
+      raise UserError(f"data.{key}='{data[key]}' is unknown: choose one of {', '.join(allowed)}")
+  for key, low in (('image_size', 1), ('eval_resize', data.image_size), ('shuffle_buffer', 1),
+                   ('color_jitter', 0), ('trace_points', 2 if data.byproduct == 'trace' else 0)):
+    if data[key] < low:
+      raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
+  for key, high in (('crop_scale', 1), ('crop_ratio', float('inf'))):
+    if len(data[key]) != 2 or not 0 < data[key][0] <= data[key][1] <= high:
+      raise UserError(f'data.{key}={tuple(data[key])} must be (smallest, largest), both above 0'
+                      + ('' if high > 1 else ' and at most 1'))
