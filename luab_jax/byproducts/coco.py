@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from luab_jax import archives
+from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts.json_stream import Broken, JsonStream
 
 FILE_NAME = 'coco_ab_v1_0.json'
@@ -143,7 +144,7 @@ def _parse(raw: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
   image_id = None
   try:
     if not isinstance(raw, dict):
-      raise ValueError(f'{type(raw).__name__} where an object is expected')
+      raise BadRecord(f'{type(raw).__name__} where an object is expected')
     image_id = _integer(raw, 'image_id', bits=64)
     trace = _rows(raw, 'mouseTracking')
     return CocoRecord(
@@ -164,7 +165,7 @@ def _parse(raw: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
     )
   except KeyError as error:
     return CorruptRecord(path, number, image_id, f'{error} is missing')
-  except (ValueError, OverflowError) as error:
+  except (BadRecord, OverflowError) as error:
     return CorruptRecord(path, number, image_id, str(error))
 
 
@@ -172,7 +173,7 @@ def _actions(rows: list[dict]) -> Actions:
   kinds = [_text(row, 'actionType') for row in rows]
   for kind in kinds:
     if kind not in ACTION_NAMES:
-      raise ValueError(f'actionType is {kind!r:.40}, not one of {", ".join(ACTION_NAMES)}')
+      raise BadRecord(f'actionType is {kind!r:.40}, not one of {", ".join(ACTION_NAMES)}')
   return Actions(
     action=np.array([ACTION_NAMES.index(kind) for kind in kinds], np.int64),
     icon=tuple(_text(row, 'iconType') for row in rows),
@@ -185,7 +186,7 @@ def _actions(rows: list[dict]) -> Actions:
 def _categories(rows: list[dict]) -> Categories:
   keyboard = [row.get('usingKeyboard', False) for row in rows]
   if not {*map(type, keyboard)} <= {bool}:
-    raise ValueError('usingKeyboard is neither true nor false')
+    raise BadRecord('usingKeyboard is neither true nor false')
   return Categories(
     index=_integers(rows, 'categoryIndex', np.int32),
     name=tuple(_text(row, 'categoryName') for row in rows),
@@ -199,7 +200,7 @@ def _rows(raw: dict, key: str) -> list[dict]:
   if rows is None:
     return []
   if not isinstance(rows, list) or not {*map(type, rows)} <= {dict}:
-    raise ValueError(f'{key} is not a list of objects')
+    raise BadRecord(f'{key} is not a list of objects')
   return rows
 
 
@@ -210,27 +211,27 @@ def _integer(raw: dict, key: str, *, absent: int | None = None, bits: int = 32) 
       raise KeyError(key)
     return absent
   if type(value) is not int or not -(1 << bits - 1) <= value < 1 << bits - 1:
-    raise ValueError(f'{key} is {value!r:.40}, not a whole number of {bits} bits')
+    raise BadRecord(f'{key} is {value!r:.40}, not a whole number of {bits} bits')
   return value
 
 
 def _integers(rows: list[dict], key: str, dtype: type = np.int64) -> np.ndarray:
   values = [row[key] for row in rows]
   if not {*map(type, values)} <= {int}:
-    raise ValueError(f'{key} is not a whole number')
+    raise BadRecord(f'{key} is not a whole number')
   return np.array(values, dtype)
 
 
 def _points(rows: list[dict | None]) -> np.ndarray:
   if not {*map(type, rows)} <= {dict, type(None)}:
-    raise ValueError('a point is not an object')
+    raise BadRecord('a point is not an object')
   values = [[np.nan if row is None else row[key] for row in rows] for key in 'xy']
   # NumPy alone would take '0.5', true and null for numbers.
   if not {*map(type, values[0] + values[1])} <= {float, int}:
-    raise ValueError('a coordinate is not a number')
+    raise BadRecord('a coordinate is not a number')
   points = np.array(values, np.float64).T
   if np.isfinite(points).sum() != 2 * (len(rows) - rows.count(None)):
-    raise ValueError('a coordinate is NaN or Infinity')
+    raise BadRecord('a coordinate is NaN or Infinity')
   return points
 
 
@@ -239,10 +240,10 @@ def _text(raw: dict, key: str, *, absent: str | None = None) -> str:
   if value is None:
     raise KeyError(key)
   if type(value) is not str:
-    raise ValueError(f'{key} is {value!r:.40}, not text')
+    raise BadRecord(f'{key} is {value!r:.40}, not text')
   # U+FFFD stands for a byte that was no UTF-8; a lone surrogate cannot be encoded again.
   if not value.isascii() and any(c == '\ufffd' or '\ud800' <= c <= '\udfff' for c in value):
-    raise ValueError(f'{key} is {ascii(value):.40}: damaged text')
+    raise BadRecord(f'{key} is {ascii(value):.40}: damaged text')
   return value
 
 

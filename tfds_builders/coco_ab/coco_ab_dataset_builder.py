@@ -1,0 +1,152 @@
+"""Packages COCO 2014 images with the annotation byproducts of COCO-AB, see README.md here."""
+
+import pathlib
+import posixpath
+import sys
+from collections.abc import Iterator
+
+# `tfds build` imports this file by its own path, from whatever folder the user stands in, so the
+# repository it belongs to has to be made importable first.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+import tensorflow_datasets as tfds  # noqa: E402
+from absl import logging  # noqa: E402
+from tensorflow_datasets.core.download.download_manager import (  # noqa: E402
+    NonMatchingChecksumError,
+)
+
+from luab_jax import archives  # noqa: E402
+from luab_jax.byproducts import coco  # noqa: E402
+from luab_jax.errors import UserError  # noqa: E402
+from tfds_builders import build_summary  # noqa: E402
+from tfds_builders.coco_ab import example  # noqa: E402
+from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join  # noqa: E402
+from tfds_builders.imagenet_ab.example import BadImage, image_size  # noqa: E402
+
+URLS = {
+    'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
+    'val2014.zip': 'http://images.cocodataset.org/zips/val2014.zip',
+    'annotations_trainval2014.zip': ANNOTATIONS_URL,
+    coco.FILE_NAME: coco.URL,
+}
+_SPLITS = {'train': 'train2014', 'validation': 'val2014'}
+_COUNTS = ('images', 'instances', 'records', 'with a record', 'icons', 'actions', 'trace points')
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+  """Builder of coco_ab."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': 'First release.'}
+  BUILDER_CONFIGS = [
+      tfds.core.BuilderConfig(
+          name='2014',
+          description='COCO 2014 and COCO-AB 1.0 as released, downloaded or from manual_dir; '
+          'the checksum of every file is verified.'),
+      tfds.core.BuilderConfig(
+          name='local',
+          description='Files of the same names and formats from manual_dir, any content.'),
+  ]
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+      f'Put {", ".join(URLS)} into manual_dir. For the config 2014, files that are not there are '
+      'downloaded (20 GB).')
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return self.dataset_info_from_configs(
+        features=example.features(),
+        homepage='https://github.com/naver-ai/NeglectedFreeLunch')
+
+  def _download_and_prepare(self, dl_manager, download_config):
+    """Wraps TFDS's: here a failure still removes the half-built data, and messages are ours."""
+    with build_summary.one_line_errors():
+      self._summary = build_summary.BuildSummary(
+          f'{self.name}/{self.builder_config.name}', _COUNTS)
+      self._join = Join(dl_manager.download_dir)
+      super()._download_and_prepare(dl_manager, download_config)
+      self._summary.note('records without an image', self._join.unused_records())
+      self._summary.check()
+    print(self._summary)
+
+  def _split_generators(self, dl_manager):
+    files = self._files(dl_manager)
+    self._read_records(files[coco.FILE_NAME])
+    return {
+        split: self._generate_examples(
+            files[f'{folder}.zip'], files['annotations_trainval2014.zip'], folder)
+        for split, folder in _SPLITS.items()
+    }
+
+  def _files(self, dl_manager) -> dict[str, pathlib.Path]:
+    if self.builder_config.name == 'local':
+      try:
+        folder = dl_manager.manual_dir
+      except AssertionError as error:  # TFDS's word for a missing or empty folder
+        raise UserError(f'{str(error).splitlines()[0]}: give --manual_dir a folder with '
+                        f'{", ".join(URLS)}') from error
+      return {name: archives.require(folder / name, url) for name, url in URLS.items()}
+    try:
+      # Takes a file of the registered name from manual_dir if it is there, and verifies it too.
+      return dl_manager.download(URLS)
+    except NonMatchingChecksumError as error:
+      raise UserError(f'{" ".join(str(error).split())}; get the file again, or build other files '
+                      'with --config=local') from error
+    except (OSError, tfds.download.DownloadError) as error:
+      raise UserError(f'a download failed ({" ".join(str(error).split())}): put {", ".join(URLS)} '
+                      'into a folder and give it as --manual_dir') from error
+
+  def _read_records(self, path) -> None:
+    with build_summary.progress_bar(path, 'Reading byproducts') as progress:
+      records = self._readable(coco.read_records(path, progress=progress))
+      for twin in self._join.add_records(records):
+        self._summary.skip('duplicate record', f'{path}: record {twin.number}',
+                           f'image_id {twin.image_id} was there before')
+
+  def _readable(self, records) -> Iterator[coco.CocoRecord]:
+    for record in records:
+      self._summary.add('records')
+      if isinstance(record, coco.CorruptRecord):
+        self._summary.skip('corrupt record', record.path, record)
+      else:
+        yield record
+
+  def _generate_examples(self, images, annotations, folder):
+    listed = self._join.add_instances(annotations, f'annotations/instances_{folder}.json')
+    with build_summary.progress_bar(images, f'Packing {folder}') as progress:
+      members = archives.iter_members(
+          images, source=URLS[f'{folder}.zip'], progress=progress,
+          refused=lambda name, why: self._summary.skip('refused member', f'{images}: {name}', why))
+      for name, data in members:
+        self._summary.add('images')
+        where = f'{images}: {name}'
+        file_name = posixpath.basename(name)
+        entry = self._join.listed(file_name)
+        if entry is None:
+          self._summary.skip('not in the instances file', where, 'left out')
+          continue
+        listed -= 1
+        try:
+          size = image_size(data)
+        except BadImage as error:
+          self._summary.skip('undecodable image', where, error)
+          continue
+        if size != (entry.height, entry.width):
+          self._summary.note('images of another size than listed')
+        yield file_name, self._example(data, file_name, size, entry)
+    self._summary.note('listed images that the zip lacks', listed)
+
+  def _example(self, data, file_name, size, entry) -> dict:
+    record = self._join.take_record(entry.image_id)
+    instances = self._join.instances(entry.image_id)
+    self._summary.add('instances', len(instances))
+    if record:
+      icons, unknown = coco.replay_icons(record.actions)
+      self._summary.add('with a record')
+      self._summary.add('icons', len(icons))
+      self._summary.add('actions', len(record.actions.action))
+      self._summary.add('trace points', len(record.trace_xy))
+      if unknown:
+        self._summary.note('records with icons of no COCO class')
+        logging.warning('%s: record %d (image_id %d): unknown icons are not replayed: %r',
+                        coco.FILE_NAME, record.number, record.image_id, unknown)
+    return example.build_example(data=data, file_name=file_name, size=size, listed=entry,
+                                 instances=instances, record=record)

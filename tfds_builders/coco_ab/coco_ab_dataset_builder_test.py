@@ -1,0 +1,326 @@
+"""The coco_ab builder: TFDS's own checks, every value kept, bad input named, clear failures."""
+
+import contextlib
+import hashlib
+import io
+import json
+import pathlib
+import shutil
+import tempfile
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.download import checksums
+
+from luab_jax.byproducts import coco
+from luab_jax.errors import UserError
+from tfds_builders.build_summary import MAX_BAD_SHARE_VARIABLE
+from tfds_builders.coco_ab import coco_ab_dataset_builder
+from tfds_builders.coco_ab.join import Join
+
+# category_id -> name: COCO's ids have gaps and the file need not list them in order.
+CATEGORIES = {90: 'toothbrush', 1: 'person', 47: 'cup', 18: 'dog'}
+SIZE = {'train2014': {9: (64, 48), 25: (40, 40), 30: (32, 50)}, 'val2014': {42: (33, 47)}}
+
+
+def jpeg(image_id, size):
+  colour = np.random.default_rng(image_id).integers(0, 255, 3)
+  file = io.BytesIO()
+  Image.new('RGB', size, tuple(map(int, colour))).save(file, 'JPEG')
+  return file.getvalue()
+
+
+def file_name(folder, image_id):
+  return f'COCO_{folder}_{image_id:012d}.jpg'
+
+
+def annotation(id_, image_id, category_id, box, crowd=0):
+  return {'id': id_, 'image_id': image_id, 'category_id': category_id, 'bbox': box,
+          'area': 12.25, 'iscrowd': crowd, 'segmentation': [[1, 2.5, 3]]}
+
+
+ANNOTATIONS = {
+    'train2014': [
+        annotation(7, 9, 90, [16, 12, 32, 24]),
+        annotation(3, 9, 1, [0, 0, 64, 48], crowd=1),
+        annotation(5, 9, 90, [60, 40, 4.004, 8]),  # a hair wider than the image
+        annotation(8, 25, 47, [1.5, 2, 3, 4]),
+    ],
+    'val2014': [annotation(9, 42, 18, [0, 0, 33, 47])],
+}
+
+
+def action(kind, icon, to, time, origin=None):
+  return {'actionType': kind, 'iconType': icon, 'timeAt': time,
+          'pointFrom': origin and dict(zip('xy', origin, strict=True)),
+          'pointTo': to and dict(zip('xy', to, strict=True))}
+
+
+RECORDS = [
+    {'image_id': 25, 'worker_id': 'W1', 'hit_id': 'H1', 'page_id': 19, 'timeSpent': 8_260_000_000,
+     'imageWidth': 451, 'imageHeight': 450, 'originalImageWidth': 0, 'originalImageHeight': 0,
+     'actionHistories': [], 'categoryHistories': [], 'mouseTracking': []},
+    {'image_id': 9, 'worker_id': 'W2', 'hit_id': 'H2', 'page_id': 0, 'timeSpent': 5000,
+     'imageWidth': 450, 'imageHeight': 338, 'originalImageWidth': 64, 'originalImageHeight': 48,
+     'actionHistories': [
+         action('add', 'toothbrush', (0.5, 0.5), 3_000_000_001),
+         action('add', 'unicorn', (0.1, 0.1), 3_000_000_002),
+         action('add', 'person', (0.25, 1.02), 3_000_000_003),
+         action('move', 'toothbrush', (0.75, -0.125), 3_000_000_004, (0.5, 0.5)),
+         action('add', 'cup', (0.3, 0.3), 3_000_000_005),
+         action('remove', 'cup', None, 3_000_000_006, (0.3, 0.3))],
+     'categoryHistories': [{'categoryIndex': 6, 'categoryName': 'Food', 'timeAt': 10,
+                            'usingKeyboard': True}],
+     'mouseTracking': [{'x': 0.5, 'y': 0.25, 'timeAt': 3_000_000_000},
+                       {'x': 1.5, 'y': -1, 'timeAt': 3_000_000_001}]},
+    {'image_id': 777, 'worker_id': 'of no image'},
+]
+
+
+def write_release(folder, *, records=RECORDS, images=None, annotations=ANNOTATIONS):
+  """Writes the four files; `images` replaces or adds {zip: {member: bytes}}."""
+  folder = pathlib.Path(folder)
+  (folder / coco.FILE_NAME).write_text(
+      records if isinstance(records, str) else json.dumps(records))
+  with zipfile.ZipFile(folder / 'annotations_trainval2014.zip', 'w') as archive:
+    for name, sizes in SIZE.items():
+      archive.writestr(f'annotations/instances_{name}.json', json.dumps({
+          'info': {'year': 2014}, 'licenses': [{'id': 1}],
+          'images': [{'id': i, 'file_name': file_name(name, i), 'width': w, 'height': h}
+                     for i, (w, h) in sizes.items()],
+          'annotations': annotations[name],
+          'categories': [{'id': i, 'name': name} for i, name in CATEGORIES.items()]}))
+  for name, sizes in SIZE.items():
+    members = {f'{name}/{file_name(name, i)}': jpeg(i, size) for i, size in sizes.items()}
+    members.update((images or {}).get(name, {}))
+    with zipfile.ZipFile(folder / f'{name}.zip', 'w') as archive:
+      archive.writestr(f'{name}/', '')
+      for member, data in members.items():
+        archive.writestr(member, data)
+  return folder
+
+
+@contextlib.contextmanager
+def temporary_release():
+  with tempfile.TemporaryDirectory() as folder:
+    yield write_release(folder)
+
+
+class CocoAbTest(tfds.testing.DatasetBuilderTestCase):
+  """TFDS's own checks of both configs, on generated files."""
+
+  DATASET_CLASS = coco_ab_dataset_builder.Builder
+  SPLITS = {'train': 3, 'validation': 1}
+  DL_DOWNLOAD_RESULT = {name: name for name in coco_ab_dataset_builder.URLS}
+
+  @classmethod
+  def setUpClass(cls):
+    cls.EXAMPLE_DIR = cls.enterClassContext(temporary_release())
+    super().setUpClass()
+
+
+def build(manual_dir, data_dir, config='local', **options):
+  """Builds into data_dir and returns {split: {image_id: example}} with the bytes of the images."""
+  builder = coco_ab_dataset_builder.Builder(data_dir=str(data_dir), config=config)
+  builder.download_and_prepare(
+      download_dir=str(data_dir / 'downloads'),
+      download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), **options))
+  return load(data_dir, config)
+
+
+def load(data_dir, config='local'):
+  builder = tfds.builder_from_directory(data_dir / 'coco_ab' / config / '1.0.0')
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  return {split: {int(e['image_id']): e for e in tfds.as_numpy(
+      builder.as_dataset(split=split, decoders=decoders))} for split in builder.info.splits}
+
+
+@pytest.fixture
+def release(tmp_path):
+  (tmp_path / 'raw').mkdir()
+  return write_release(tmp_path / 'raw')
+
+
+def test_every_value_is_kept(release, tmp_path, capsys):
+  examples = build(release, tmp_path / 'data')
+  assert {s: sorted(e) for s, e in examples.items()} == {
+      'train': [9, 25, 30], 'validation': [42]}
+  one = examples['train'][9]
+  label = coco.CLASS_INDEX
+  assert one['image'] == jpeg(9, (64, 48))
+  assert one['file_name'] == b'COCO_train2014_000000000009.jpg'
+  assert one['image_size'] == {'height': 48, 'width': 64}
+  np.testing.assert_array_equal(one['labels'], [label['person'], label['toothbrush']])
+  objects = one['objects']
+  np.testing.assert_array_equal(objects['id'], [3, 5, 7])
+  np.testing.assert_array_equal(objects['is_crowd'], [True, False, False])
+  np.testing.assert_array_equal(objects['label'],
+                                [label['person'], label['toothbrush'], label['toothbrush']])
+  np.testing.assert_allclose(
+      objects['bbox'], [[0, 0, 1, 1], [40 / 48, 60 / 64, 1, 1], [0.25, 0.25, 0.75, 0.75]])
+  np.testing.assert_array_equal(objects['area'], [12.25] * 3)
+  assert one['has_record']
+  icons = one['icons']  # replayed: moved, removed and unknown icons
+  np.testing.assert_array_equal(icons['label'], [label['person'], label['toothbrush']])
+  np.testing.assert_array_equal(icons['x'], np.float32([0.25, 0.75]))
+  np.testing.assert_array_equal(icons['y'], np.float32([1.02, -0.125]))
+  actions = one['actions']
+  np.testing.assert_array_equal(actions['action'], [0, 0, 0, 1, 0, 2])
+  assert actions['icon'].tolist() == [
+      b'toothbrush', b'unicorn', b'person', b'toothbrush', b'cup', b'cup']
+  nan = np.nan
+  np.testing.assert_array_equal(actions['from_x'], np.float32([nan, nan, nan, .5, nan, .3]))
+  np.testing.assert_array_equal(actions['from_y'], np.float32([nan, nan, nan, .5, nan, .3]))
+  np.testing.assert_array_equal(actions['to_x'], np.float32([.5, .1, .25, .75, .3, nan]))
+  np.testing.assert_array_equal(actions['to_y'], np.float32([.5, .1, 1.02, -.125, .3, nan]))
+  # Beyond int32 and beyond float32's whole numbers.
+  np.testing.assert_array_equal(actions['time_ms'], 3_000_000_000 + np.arange(1, 7))
+  categories = one['categories']
+  assert (categories['index'].tolist(), categories['name'].tolist()) == ([6], [b'Food'])
+  assert (categories['time_ms'].tolist(), categories['using_keyboard'].tolist()) == ([10], [True])
+  np.testing.assert_array_equal(one['trace']['x'], [0.5, 1.5])
+  np.testing.assert_array_equal(one['trace']['y'], [0.25, -1])
+  np.testing.assert_array_equal(one['trace']['time_ms'], [3_000_000_000, 3_000_000_001])
+  assert examples['train'][25]['record'] == {
+      'shown_width': 451, 'shown_height': 450, 'original_width': 0, 'original_height': 0,
+      'time_spent_ms': 8_260_000_000, 'hit_id': b'H1', 'worker_id': b'W1', 'page_id': 19}
+  without = examples['train'][30]
+  assert not without['has_record'] and len(without['labels']) == len(without['icons']['x']) == 0
+  assert set(without['record'].values()) == {0, b''}
+  summary = capsys.readouterr().out
+  for line in ('images 4', 'instances 5', 'records 3', 'with a record 2', 'icons 2', 'actions 6',
+               'trace points 2', 'skipped 0', 'records without an image 1',
+               'records with icons of no COCO class 1'):
+    assert line in ' '.join(summary.split()), line
+
+
+def test_mini_release(shared, tmp_path, monkeypatch):
+  """From another folder, with a relative manual_dir; every image's bytes and every record."""
+  folder = shared / 'mini_release/coco_ab'
+  (tmp_path / 'elsewhere').mkdir()
+  (tmp_path / 'raw').symlink_to(folder)
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  examples = build('../raw', tmp_path)
+  records = {r.image_id: r for r in coco.read_records(folder / coco.FILE_NAME)}
+  assert (len(examples['train']), len(examples['validation'])) == (50, 50)
+  with zipfile.ZipFile(folder / 'train2014.zip') as archive:
+    for image_id, example in examples['train'].items():
+      assert example['image'] == archive.read(f'train2014/{example["file_name"].decode()}')
+      assert example['has_record'] == (image_id in records)
+      if image_id in records:
+        trace = records[image_id].trace_xy.astype(np.float32)
+        np.testing.assert_array_equal(example['trace']['x'], trace[:, 0])
+        np.testing.assert_array_equal(example['trace']['y'], trace[:, 1])
+
+
+BAD_RECORDS = json.dumps(RECORDS[:2]).replace('"timeAt": 10', '"timeAt": ')  # image 9
+
+
+@pytest.mark.parametrize('reason, detail, changes, left', [
+    ('corrupt record', 'record 1 (image_id 9)', {'records': BAD_RECORDS}, [9, 25, 30]),
+    ('corrupt record', 'record 1 (image_id 9): a coordinate is NaN', {'records': json.dumps(
+        RECORDS).replace('0.5', 'NaN')}, [9, 25, 30]),
+    ('duplicate record', 'record 3: image_id 25', {'records': [*RECORDS, RECORDS[0]]},
+     [9, 25, 30]),
+    ('undecodable image', 'train2014.zip: train2014/COCO_train2014_000000000025.jpg', {'images': {
+        'train2014': {'train2014/COCO_train2014_000000000025.jpg': jpeg(25, (40, 40))[:-99]}}},
+     [9, 30]),
+    ('not in the instances file', 'train2014.zip: train2014/other.jpg', {'images': {
+        'train2014': {'train2014/other.jpg': jpeg(1, (8, 8))}}}, [9, 25, 30]),
+    ('refused member', '../outside.jpg', {'images': {
+        'train2014': {'../outside.jpg': jpeg(1, (8, 8))}}}, [9, 25, 30]),
+])
+def test_bad_input_is_named_counted_and_skipped(tmp_path, monkeypatch, caplog, capsys, reason,
+                                                detail, changes, left):
+  (tmp_path / 'raw').mkdir()
+  release = write_release(tmp_path / 'raw', **changes)
+  with pytest.raises(UserError, match=f'1 × {reason}'):
+    build(release, tmp_path / 'strict')
+  assert not list((tmp_path / 'strict').rglob('*.tfrecord*'))
+  monkeypatch.setenv(MAX_BAD_SHARE_VARIABLE, '0.5')
+  examples = build(release, tmp_path / 'lenient')
+  assert sorted(examples['train']) == left and sorted(examples['validation']) == [42]
+  assert examples['train'][9]['has_record'] == (reason != 'corrupt record')
+  assert any(detail in record.getMessage() for record in caplog.records)
+  assert f'skipped: {reason} 1' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_failures_are_one_line_with_a_remedy(release, tmp_path):
+  def failing(match):
+    with pytest.raises(UserError, match=match) as error:
+      build(release, tmp_path / 'data')
+    assert '\n' not in str(error.value)
+
+  whole = (release / 'train2014.zip').read_bytes()
+  (release / 'train2014.zip').write_bytes(whole[: len(whole) // 2])
+  failing('train2014.zip is truncated or damaged .* get it again from http://images.coco')
+  (release / 'train2014.zip').write_bytes(whole)
+  records = (release / coco.FILE_NAME).read_bytes()
+  (release / coco.FILE_NAME).write_bytes(records[:-50])
+  failing('coco_ab_v1_0.json .*truncated.* get it again from https://huggingface.co')
+  (release / coco.FILE_NAME).unlink()
+  failing('coco_ab_v1_0.json is missing: get coco_ab_v1_0.json from https://huggingface.co')
+  shutil.rmtree(release)
+  failing('does not exist or is empty.* give --manual_dir a folder with train2014.zip')
+
+
+@pytest.mark.parametrize('match, bad', [
+    ('category_id 2,', annotation(1, 9, 2, [0, 0, 1, 1])),
+    ('bbox is not x, y, width, height', annotation(1, 9, 1, [0, 0, -1, 1])),
+    ('bbox is not x, y, width, height', annotation(1, 9, 1, [0, 0, 1])),
+    ('bbox is not x, y, width, height', annotation(1, 9, 1, [0, np.nan, 1, 1])),
+    ('is not as in COCO .KeyError', {'id': 1, 'image_id': 9}),
+])
+def test_wrong_instances_are_refused(tmp_path, match, bad):
+  write_release(tmp_path, annotations={**ANNOTATIONS, 'train2014': [bad]})
+  with pytest.raises(UserError, match=match):
+    Join(tmp_path).add_instances(
+        tmp_path / 'annotations_trainval2014.zip', 'annotations/instances_train2014.json')
+
+
+def test_join_leaves_no_file(tmp_path):
+  join = Join(tmp_path)
+  assert list(join.add_records(())) == [] and not list(tmp_path.iterdir())
+
+
+def registered(folder):
+  """Makes the files in `folder` the registered ones of the config 2014."""
+  return {url: checksums.UrlInfo(
+      size=(folder / name).stat().st_size, filename=name,
+      checksum=hashlib.sha256((folder / name).read_bytes()).hexdigest())
+          for name, url in coco_ab_dataset_builder.URLS.items()}
+
+
+def test_2014_takes_verified_files_from_manual_dir(release, tmp_path, monkeypatch):
+  monkeypatch.setattr(coco_ab_dataset_builder.Builder, 'url_infos', registered(release))
+  examples = build(release, tmp_path / 'data', '2014')
+  assert sorted(examples['train']) == [9, 25, 30] and examples['train'][9]['has_record']
+  with open(release / coco.FILE_NAME, 'a') as file:
+    file.write(' ')
+  with pytest.raises(UserError, match='coco_ab_v1_0.json.* has wrong checksum') as error:
+    build(release, tmp_path / 'again', '2014')
+  assert '\n' not in str(error.value) and '--config=local' in str(error.value)
+
+
+def test_2014_without_network_names_the_files(tmp_path, monkeypatch):
+  def no_network(*_):
+    raise OSError('no route to host')
+
+  monkeypatch.setattr(tfds.download.DownloadManager, 'download', no_network)
+  with pytest.raises(UserError, match='no route to host.*put train2014.zip, .*--manual_dir'):
+    build(tmp_path, tmp_path / 'data', '2014')
+
+
+def test_registered_checksums_are_the_published_ones():
+  ours = coco_ab_dataset_builder.Builder.url_infos
+  published = checksums.get_all_url_infos()  # TFDS's own data set coco/2014
+  urls = coco_ab_dataset_builder.URLS
+  for name in ('train2014.zip', 'val2014.zip', 'annotations_trainval2014.zip'):
+    assert ours[urls[name]] == published[urls[name]]
+  record = ours[coco.URL]
+  assert (record.size, record.checksum, record.filename) == (
+      398_322_779, coco.SHA256, coco.FILE_NAME)
+  assert set(ours) == set(urls.values())

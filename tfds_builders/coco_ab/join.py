@@ -1,0 +1,152 @@
+"""Joins COCO's images, instances and byproduct records by image_id, in a temporary SQLite file.
+
+`instances_train2014.json` has 605 thousand instances (gigabytes as Python objects, with TFDS's own
+reader too) and `coco_ab_v1_0.json` 83 thousand records, each file in its own order. Both are
+streamed once into the file; an image's rows are then looked up when its bytes come by.
+"""
+
+import math
+import os
+import pickle
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from luab_jax import archives
+from luab_jax.byproducts.coco import CLASS_INDEX, CocoRecord
+from luab_jax.byproducts.json_stream import JsonStream
+from luab_jax.errors import UserError
+
+ANNOTATIONS_URL = 'http://images.cocodataset.org/annotations/annotations_trainval2014.zip'
+
+_TABLES = """
+CREATE TABLE images (file_name TEXT PRIMARY KEY, image_id INTEGER UNIQUE,
+                     width INTEGER, height INTEGER);
+CREATE TABLE instances (image_id INTEGER, id INTEGER, category_id INTEGER, x REAL, y REAL,
+                        width REAL, height REAL, area REAL, is_crowd INTEGER);
+CREATE TABLE records (image_id INTEGER PRIMARY KEY, record BLOB, used INTEGER DEFAULT 0);
+"""
+
+
+class Listed(NamedTuple):
+  """An image as its instances file lists it; sizes in pixels."""
+
+  image_id: int
+  width: int
+  height: int
+
+
+class Instance(NamedTuple):
+  """One annotated object; box in pixels of the stored image, x right, y down."""
+
+  id: int
+  label: int  # index into CLASS_NAMES
+  x: float
+  y: float
+  width: float
+  height: float
+  area: float
+  is_crowd: bool
+
+
+class Join:
+  """An unnamed temporary file in `folder`, which dies with the process (SIZE for the release)."""
+
+  def __init__(self, folder: str | os.PathLike):
+    handle, path = tempfile.mkstemp(dir=folder, prefix='coco_ab_', suffix='.sqlite')
+    os.close(handle)
+    # TFDS may run a split in another thread than the one that opened the file, never in two.
+    self._db = sqlite3.connect(path, check_same_thread=False)
+    # A crash loses nothing that matters: no journal, no waiting for the disk.
+    self._db.executescript('PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;' + _TABLES)
+    os.unlink(path)
+    self._labels = {}  # category_id -> index into CLASS_NAMES
+
+  def add_records(self, records: Iterable[CocoRecord]) -> Iterator[CocoRecord]:
+    """Stores the records; yields those whose image_id was there before (the first one counts)."""
+    with self._db:
+      for record in records:
+        added = self._db.execute(
+          'INSERT OR IGNORE INTO records (image_id, record) VALUES (?, ?)',
+          (record.image_id, pickle.dumps(record, pickle.HIGHEST_PROTOCOL)),
+        )
+        if not added.rowcount:
+          yield record
+
+  def add_instances(self, archive: str | os.PathLike, member: str) -> int:
+    """Streams an instances file of COCO's out of its zip.
+
+    Returns:
+      The number of images it lists.
+
+    Raises:
+      UserError: the zip or the member is missing or damaged, or an entry is not what COCO's are.
+    """
+    with archives.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file, self._db:
+      images = 0
+      stream = JsonStream(file, f'{archive}: {member}', ANNOTATIONS_URL)
+      for key, item in stream.member_items():
+        images += key == 'images'
+        try:
+          self._add(key, item)
+        except (KeyError, TypeError, ValueError, OverflowError, sqlite3.Error) as error:
+          raise UserError(
+            f'{archive}: {member} has an entry in {key!r} that is not as in COCO '
+            f'({type(error).__name__}: {error}; {item!r:.80}): mend it, or get the file from '
+            f'{ANNOTATIONS_URL}'
+          ) from error
+      self._db.execute('CREATE INDEX IF NOT EXISTS by_image ON instances (image_id)')
+    unknown = self._db.execute('SELECT DISTINCT category_id FROM instances').fetchall()
+    unknown = sorted({row[0] for row in unknown} - self._labels.keys())
+    if unknown:
+      raise UserError(
+        f'{archive}: {member} has instances of category_id {unknown[0]}, which its "categories" '
+        f'lack: add it there, or get the file from {ANNOTATIONS_URL}'
+      )
+    return images
+
+  def _add(self, key: str, item: dict) -> None:
+    if key == 'images':
+      row = (item['file_name'], int(item['id']), int(item['width']), int(item['height']))
+      if min(row[2:]) < 1:
+        raise ValueError('an image has no size')
+      self._db.execute('INSERT INTO images VALUES (?, ?, ?, ?)', row)
+    elif key == 'annotations':
+      box = [float(value) for value in item['bbox']]
+      area = float(item['area'])
+      if len(box) != 4 or not all(map(math.isfinite, [*box, area])) or min(box[2:]) < 0:
+        raise ValueError('bbox is not x, y, width, height')
+      row = (int(item['image_id']), int(item['id']), int(item['category_id']), *box, area,
+             int(item['iscrowd']))
+      self._db.execute('INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', row)
+    elif key == 'categories':
+      if item['name'] not in CLASS_INDEX:
+        raise ValueError('not one of the 80 COCO classes')
+      self._labels[int(item['id'])] = CLASS_INDEX[item['name']]
+
+  def listed(self, file_name: str) -> Listed | None:
+    """The image's entry in the instances files; None if there is none."""
+    row = self._db.execute(
+      'SELECT image_id, width, height FROM images WHERE file_name = ?', (file_name,)).fetchone()
+    return row and Listed(*row)
+
+  def instances(self, image_id: int) -> list[Instance]:
+    """All instances of the image, in the order of their ids."""
+    rows = self._db.execute(
+      'SELECT id, category_id, x, y, width, height, area, is_crowd FROM instances '
+      'WHERE image_id = ? ORDER BY id', (image_id,))
+    return [Instance(row[0], self._labels[row[1]], *row[2:7], bool(row[7])) for row in rows]
+
+  def take_record(self, image_id: int) -> CocoRecord | None:
+    """The record of the image, which from now on counts as used; None if there is none."""
+    row = self._db.execute(
+      'SELECT record FROM records WHERE image_id = ?', (image_id,)).fetchone()
+    if row is None:
+      return None
+    self._db.execute('UPDATE records SET used = 1 WHERE image_id = ?', (image_id,))
+    return pickle.loads(row[0])  # written by add_records of this process
+
+  def unused_records(self) -> int:
+    """How many records no image has asked for."""
+    return self._db.execute('SELECT count(*) FROM records WHERE NOT used').fetchone()[0]
