@@ -114,9 +114,9 @@ def parse_xml(data: bytes) -> Record:
       blocks.append(_parse_block(element, len(blocks), clicks, trace, hovers))
     elif element.tag == 'object' and len(element):
       boxes.append(_parse_box(element))
-    elif element.tag == 'size' and len(element):
+    elif element.tag == 'size' and element.findtext('width') and element.findtext('height'):
       size = _integer(element.findtext('width')), _integer(element.findtext('height'))
-  hovers = Hovers(hovers[0], _times(hovers[1]), np.asarray(hovers[2], np.int32))
+  hovers = Hovers(hovers[0], _times(hovers[1]), np.array(hovers[2], np.int32))
   return Record(blocks, _points(clicks), _points(trace), hovers, boxes, size)
 
 
@@ -173,45 +173,32 @@ def _parse_block(metadata, index, clicks, trace, hovers) -> Block:
 
 
 def _append_point(element, index, columns) -> None:
-  """Appends the texts of x, y, time and the block index; an empty element is an empty list."""
-  if not len(element):
-    return
-  row = {child.tag: child.text for child in element}
-  try:
-    x, y, time = row['x'], row['y'], row['time']
-  except KeyError as error:
-    raise BadRecord(f'a <{element.tag}> has no {error.args[0]}') from error
-  columns[0].append(x)
-  columns[1].append(y)
-  columns[2].append(time)
-  columns[3].append(index)
+  """Appends the texts of x, y and time and the block index; no children: an empty list."""
+  if len(element):
+    columns[0].append(element.findtext('x'))
+    columns[1].append(element.findtext('y'))
+    columns[2].append(element.findtext('time'))
+    columns[3].append(index)
 
 
 def _append_hover(element, index, columns) -> None:
-  if not len(element):
-    return
-  row = {child.tag: child.text for child in element}
-  if 'time' not in row:
-    raise BadRecord('a <hoveredRecord> has no time')
-  columns[0].append(_text(row, 'action'))
-  columns[1].append(row['time'])
-  columns[2].append(index)
+  if len(element):
+    columns[0].append(element.findtext('action', '').strip())
+    columns[1].append(element.findtext('time'))
+    columns[2].append(index)
 
 
 def _points(columns) -> Points:
   x, y, time, block = columns
-  return Points(_coordinates(x), _coordinates(y), _times(time), np.asarray(block, np.int32))
-
-
-def _coordinates(texts: list[str | None]) -> np.ndarray:
-  """Returns float64[n] of the texts of coordinates."""
+  if not x:
+    return EMPTY.clicks
   try:
-    values = np.array([float(text) for text in texts], np.float64)
-  except (TypeError, ValueError) as error:  # TypeError: an element without text
-    raise BadRecord(f'a coordinate is no number ({error})') from error
-  if not (np.abs(values) <= _MAX_COORDINATE).all():  # False for NaN as well
+    xy = np.array([float(text) for text in x + y], np.float64)
+  except (TypeError, ValueError) as error:  # TypeError: None, a coordinate that is missing
+    raise BadRecord(f'a point without x or y, or one that is no number ({error})') from error
+  if not np.abs(xy).max() <= _MAX_COORDINATE:  # so that NaN fails as well
     raise BadRecord('a coordinate is not finite or absurdly large')
-  return values
+  return Points(xy[:len(x)], xy[len(x):], _times(time), np.array(block, np.int32))
 
 
 def _times(texts: list[str | None]) -> np.ndarray:
@@ -225,8 +212,8 @@ def _integer(text: str | None) -> int:
     value = int(text)
   except (TypeError, ValueError):
     value = round(_finite(text))
-  if abs(value) > _MAX_INTEGER:
-    raise BadRecord('a time or count is absurdly large')
+  if not -_MAX_INTEGER <= value <= _MAX_INTEGER:
+    raise BadRecord(f'{text!r:.40} is absurdly large')
   return value
 
 
@@ -240,8 +227,9 @@ def _finite(text: str | None) -> float:
   try:
     value = float(text)
   except (TypeError, ValueError) as error:
-    raise BadRecord(f'{text!r:.40} is no number') from error
-  if not abs(value) <= _MAX_INTEGER:
+    what = 'a time or number is missing' if text is None else f'{text!r:.40} is no number'
+    raise BadRecord(what) from error
+  if not -_MAX_INTEGER <= value <= _MAX_INTEGER:  # so that NaN fails as well
     raise BadRecord(f'{text!r:.40} is not finite or absurdly large')
   return value
 

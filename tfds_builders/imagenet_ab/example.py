@@ -1,6 +1,7 @@
 """The features of imagenet_ab, and how an image and its record become one example."""
 
 import io
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,7 @@ _BLOCK_COLUMNS = {
     'original_height': (np.float32, 'Height of the file that was shown in px; NaN: absent.'),
     'page_idx': (np.float32, 'Page of the HIT; NaN: absent.'),
 }
+_NOISE = re.compile(r'\{\{.*?\}\}|\[Op:\w+\]')  # what TensorFlow wraps its messages in
 
 
 class BadImage(ValueError):
@@ -87,7 +89,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     shape = tf.io.decode_image(data, channels=3, expand_animations=False).shape
   except (Image.DecompressionBombError, OSError, SyntaxError, ValueError,
           tf.errors.OpError) as error:
-    raise BadImage(str(error).splitlines()[0]) from error
+    raise BadImage(_NOISE.sub('', str(error).splitlines()[0]).strip()) from error
   return int(shape[0]), int(shape[1])
 
 

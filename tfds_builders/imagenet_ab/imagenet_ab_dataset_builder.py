@@ -1,5 +1,6 @@
 """Packages ImageNet images with the annotation byproducts of ImageNet-AB, see README.md here."""
 
+import contextlib
 import os
 import pathlib
 import posixpath
@@ -60,16 +61,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints what became of the input; a UserError stops it."""
-    self._summary = self._xmls = self._boxes = None
-    with build_summary.one_line_errors():
-      try:
-        super().download_and_prepare(**kwargs)
-      finally:
-        for store in (self._xmls, self._boxes):
-          if store:
-            store.close()
-    if self._summary:
-      print(self._summary)
+    self._summary = None
+    with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
+        contextlib.ExitStack() as self._open:
+      super().download_and_prepare(**kwargs)
+      if self._summary:
+        self._summary.note('XMLs of no image', self._xmls.unused())
+        print(self._summary)
 
   def _split_generators(self, dl_manager):
     try:
@@ -90,19 +88,25 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     return {split: self._generate_examples(split, path) for split, path in sources.items()}
 
   def _index_xmls(self, manual_dir: pathlib.Path) -> None:
-    """Reads all XMLs once, into a temporary file beside the data set."""
-    path = manual_dir / 'imagenet_ab_v1_0.tar.gz'
-    if self._is_local and not path.exists() and (manual_dir / 'train_xml').is_dir():
-      path = manual_dir / 'train_xml'
-    self._xmls = self._store(path, XML_SOURCE, '' if self._is_local else XML_SHA256)
-    path = manual_dir / 'ILSVRC2012_bbox_val_v3.tgz'
-    if path.exists():
-      self._boxes = self._store(path, 'https://image-net.org')
+    """Reads all XMLs once, into temporary files."""
+    self._xml_path = manual_dir / 'imagenet_ab_v1_0.tar.gz'
+    if self._is_local and not self._xml_path.exists() and (manual_dir / 'train_xml').is_dir():
+      self._xml_path = manual_dir / 'train_xml'
+    self._xmls = self._new_store()
+    self._fill(self._xmls, self._xml_path, XML_SOURCE, '' if self._is_local else XML_SHA256)
+    self._box_path = manual_dir / 'ILSVRC2012_bbox_val_v3.tgz'
+    self._boxes = self._new_store()
+    if self._box_path.exists():
+      self._fill(self._boxes, self._box_path, 'https://image-net.org')
+    self._seen = self._new_store()
 
-  def _store(self, path: pathlib.Path, source: str, sha256: str = '') -> XmlStore:
-    """Returns a store of all XMLs of an archive or folder."""
+  def _new_store(self) -> XmlStore:
     # In the folder of the build, where space is planned for; a bucket has no files to seek in.
-    store = XmlStore(self.data_dir if os.path.isdir(self.data_dir) else None)
+    return self._open.enter_context(
+        XmlStore(self.data_dir if os.path.isdir(self.data_dir) else None))
+
+  def _fill(self, store: XmlStore, path: pathlib.Path, source: str, sha256: str = '') -> None:
+    """Stores all XMLs of an archive or folder."""
     with build_summary.progress_bar(archives.require(path, source), 'Reading XMLs') as progress:
       for folder, name, data in archives.iter_class_members(
           path, sha256=sha256, source=source, max_bytes=byproducts.MAX_XML_BYTES,
@@ -110,7 +114,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         stem, extension = posixpath.splitext(name)
         if extension == '.xml' and not store.add(folder, stem, data):
           self._summary.skip('XML given twice', f'{path}: {folder}/{name}', 'the first one counts')
-    return store
 
   def _refused(self, path: pathlib.Path) -> archives.Refused:
     return lambda name, reason: self._summary.skip('refused member', f'{path}: {name}', reason)
@@ -146,30 +149,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         refused(name, 'it is no validation image of ILSVRC2012')
 
   def _example(self, split, path, label, file_name, data) -> dict | None:
-    """Returns an example, or None if the image cannot be decoded."""
+    """Returns an example, or None if the image cannot be used."""
     where = f'{path}: {label}/{file_name}'
-    if not self._is_local:
-      data = _fixed_image(file_name, data)
+    if not self._seen.add(f'{split}/{label}', file_name, b''):
+      self._summary.skip('image given twice', where, 'the first one counts')
+      return None
+    stem = posixpath.splitext(file_name)[0]
+    xml = self._xmls.get(label, stem)
     try:
+      data = data if self._is_local else _fixed_image(file_name, data)
       size = example.image_size(data)
     except example.BadImage as error:
       self._summary.skip('undecodable image', where, error)
       return None
-    stem = posixpath.splitext(file_name)[0]
-    record = self._record(self._xmls.get(label, stem), where)
+    record = self._record(xml, f'{self._xml_path}: {label}/{stem}.xml')
     header = record
-    if split == 'validation' and self._boxes and not (record and record.boxes):
-      header = self._record(self._boxes.get('val', stem), where)
+    if split == 'validation' and not (record and record.boxes):
+      header = self._record(self._boxes.get('val', stem), f'{self._box_path}: val/{stem}.xml')
     objects, without_area = example.encode_boxes(header, size)
-    self._summary.note('boxes without area', without_area)
-    for count, amount in (
-        ('images written', 1),
-        ('with XML', record is not None),
-        ('selected', record is not None and any(block.selected for block in record.blocks)),
-        ('clicks', len(record.clicks.x) if record else 0),
-        ('boxes', len(objects['bbox'])),
-    ):
-      self._summary.add(count, amount)
+    self._summary.note('boxes without area, left out', without_area)
+    self._summary.add('images written')
+    self._summary.add('boxes', len(objects['bbox']))
+    if record:
+      self._summary.add('with XML')
+      self._summary.add('selected', any(block.selected for block in record.blocks))
+      self._summary.add('clicks', len(record.clicks.x))
     return example.encode(data, file_name, label, size, record, objects)
 
   def _record(self, xml: bytes | None, where: str) -> byproducts.Record | None:

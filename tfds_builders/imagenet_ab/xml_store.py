@@ -50,5 +50,8 @@ class XmlStore:
     """Returns how many XMLs no image has asked for."""
     return self._used.count(0)
 
-  def close(self) -> None:
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_) -> None:
     self._database.close()
