@@ -1,0 +1,459 @@
+"""Models: sizes, shapes, heads, BatchNorm over devices, and conversion from timm."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from luab_jax.errors import UserError
+from luab_jax.models import MODELS, LuabModel, build_model, from_timm
+from luab_jax.models.heads import LinearHead, SpatialHead
+from luab_jax.models.resnet import ResidualBlock, ResNet, conv
+from luab_jax.models.tiny import TinyConv
+from luab_jax.models.vit import VisionTransformer, normal_002
+
+# name: parameters with a 1000-way classifier at 224 px, as timm counts them
+PARAMETERS = {
+  'resnet18': 11_689_512,
+  'resnet34': 21_797_672,
+  'resnet50': 25_557_032,
+  'resnet101': 44_549_160,
+  'resnet152': 60_192_808,
+  'vit_ti16': 5_717_416,
+  'vit_s16': 22_050_664,
+  'vit_b16': 86_567_656,
+}
+# (classes, points, multi_label): a click, a trace of 8 points, an icon for each of 80 classes
+TARGETS = [(10, 1, False), (10, 8, False), (80, 80, True)]
+
+
+def make(name, head='linear', *, target=(10, 1, False), dtype='float32', sync=False):
+  config = ConfigDict({'name': name, 'head': head, 'dtype': dtype, 'sync_batch_norm': sync})
+  classes, points, multi_label = target
+  return build_model(config, num_classes=classes, num_points=points, multi_label=multi_label)
+
+
+def apply(model, variables, image):
+  return jax.jit(model.apply, static_argnums=2)(variables, image, False)
+
+
+def abstract(model, size=224):
+  """Shapes of variables and outputs for two pictures, without computing anything."""
+  image = jnp.zeros((2, size, size, 3))
+  variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, False))
+  outputs = jax.eval_shape(lambda v: model.apply(v, image, False), variables)
+  return variables, outputs
+
+
+def count(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def random_variables(model, image, seed=1):
+  """Variables that are nowhere at a special start value, without compiling `init`."""
+  rng = np.random.default_rng(seed)
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, False))
+  flat = traverse_util.flatten_dict(shapes, sep='/')
+  for name, leaf in flat.items():
+    fan_in = np.prod(leaf.shape[:-1]) if name.endswith('kernel') else 25
+    value = rng.normal(size=leaf.shape) / fan_in**0.5
+    if name.endswith(('scale', 'var')):
+      value = 1 + abs(value)
+    flat[name] = jnp.asarray(value, leaf.dtype)
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def pictures(batch=2, size=48, seed=2):
+  return jax.random.normal(jax.random.key(seed), (batch, size, size, 3))
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_parameter_count_is_timms_plus_two_outputs_a_point(name):
+  variables, outputs = abstract(make(name, target=(1000, 3, False)))
+  points = variables['params']['head']['points']
+  dim = variables['params']['head']['classifier']['kernel'].shape[0]
+  assert count(points) == 6 * (dim + 1)
+  assert count(variables['params']) - count(points) == PARAMETERS[name]
+  grid = 14 if name.startswith('vit') else 7
+  assert outputs['features'].shape == (2, grid, grid, dim)
+  assert set(outputs) == {'logits', 'points', 'features'}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_shapes_and_dtypes_in_bfloat16(name):
+  size = 48 if name.startswith('tiny') else 96
+  grid = {'tiny': 12, 'vit_': 6, 'resn': 3}[name[:4]]
+  variables, outputs = abstract(make(name, 'spatial', dtype='bfloat16'), size)
+  features = outputs.pop('features')
+  assert features.shape[:3] == (2, grid, grid) and features.dtype == jnp.bfloat16
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((variables, outputs)))
+  assert outputs['logits'].shape == (2, 10) and outputs['points'].shape == (2, 1, 2)
+  assert outputs['attention'].shape == (2, grid, grid, 1)
+
+
+@pytest.mark.parametrize('head', ['linear', 'spatial'])
+@pytest.mark.parametrize('target', TARGETS)
+def test_shapes_for_every_kind_of_point(head, target):
+  classes, points, _ = target
+  _, outputs = abstract(make('tiny_vit', head, target=target), 48)
+  assert outputs['logits'].shape == (2, classes)
+  assert outputs['points'].shape == (2, points, 2)
+  if head == 'spatial':
+    assert outputs['attention'].shape == (2, 12, 12, points)
+
+
+@pytest.mark.parametrize('target', TARGETS)
+def test_attention_is_a_distribution_and_points_lie_in_the_picture(target):
+  model = make('tiny_conv', 'spatial', target=target)
+  variables = random_variables(model, pictures())
+  outputs = apply(model, variables, pictures())
+  assert outputs['attention'].std() > 1e-3
+  assert (outputs['attention'] >= 0).all()
+  np.testing.assert_allclose(outputs['attention'].sum((1, 2)), 1, rtol=1e-5)
+  assert (outputs['points'] > 0).all() and (outputs['points'] < 1).all()
+
+
+@pytest.mark.parametrize('map_per_class', [False, True])
+def test_spatial_head_points_at_and_pools_the_marked_cell(map_per_class):
+  # Channel k marks one cell for map k on a grid of 3 rows and 5 columns; channel 3 holds content.
+  rows, columns = np.array([0, 2, 1]), np.array([4, 1, 0])
+  features = np.zeros((1, 3, 5, 4), np.float32)
+  features[0, rows, columns, np.arange(3)] = 1
+  features[0, :, :, 3] = np.arange(15).reshape(3, 5)
+  head = SpatialHead(num_classes=3, num_points=3, map_per_class=map_per_class)
+  kernel = np.zeros((4, 3), np.float32)
+  kernel[3] = [1, 10, 100]
+  params = {
+    'attention': {'kernel': 1e3 * np.eye(4, 3, dtype=np.float32)},
+    'classifier': {'kernel': kernel, 'bias': np.array([0.5, 0, 0], np.float32)},
+  }
+  outputs = head.apply({'params': params}, jnp.asarray(features), None)
+  expected = np.stack([(columns + 0.5) / 5, (rows + 0.5) / 3], -1)
+  np.testing.assert_allclose(outputs['points'][0], expected, rtol=1e-6)
+  content = features[0, rows, columns, 3]  # 4, 11, 5
+  seen = content if map_per_class else np.full(3, content.mean())
+  np.testing.assert_allclose(outputs['logits'][0], seen * kernel[3] + [0.5, 0, 0], rtol=1e-6)
+
+
+def test_expected_position_between_two_cells():
+  features = jnp.zeros((1, 2, 4, 1)).at[0, 0, 0].set(1).at[0, 0, 3].set(1)
+  head = SpatialHead(num_classes=2, num_points=1, map_per_class=False)
+  variables = head.init(jax.random.key(0), features, None)
+  variables['params']['attention']['kernel'] = jnp.full((1, 1), 1e3)
+  outputs = head.apply(variables, features, None)
+  np.testing.assert_allclose(outputs['points'][0, 0], [0.5, 0.25], rtol=1e-6)
+
+
+def test_linear_head_reads_the_pooled_feature():
+  pooled = jax.random.normal(jax.random.key(0), (2, 6))
+  head = LinearHead(num_classes=4, num_points=3)
+  variables = head.init(jax.random.key(1), None, pooled)
+  outputs = head.apply(variables, None, pooled)
+  layer = variables['params']['points']
+  expected = np.asarray(pooled) @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])
+  # outputs 2k and 2k + 1 are x and y of point k
+  np.testing.assert_allclose(outputs['points'].reshape(2, 6), expected, rtol=1e-5, atol=1e-6)
+
+
+def small_backbones(dtype=jnp.float32):
+  return {
+    'basic': ResNet((1, 1), bottleneck=False, dtype=dtype),
+    'bottleneck': ResNet((1, 1), bottleneck=True, dtype=dtype),
+    'vit': VisionTransformer(width=24, depth=2, num_heads=3, patch_size=8, dtype=dtype),
+    'tiny_conv': TinyConv(dtype=dtype),
+  }
+
+
+@pytest.mark.parametrize('backbone', ['bottleneck', 'vit', 'tiny_conv'])
+def test_bfloat16_computes_close_to_float32(backbone):
+  head = SpatialHead(10, 1, False)
+  model = LuabModel(small_backbones()[backbone], head)
+  half = LuabModel(small_backbones(jnp.bfloat16)[backbone], head)
+  variables = random_variables(model, pictures(size=32))
+  expected = apply(model, variables, pictures(size=32))
+  for key, value in apply(half, variables, pictures(size=32)).items():
+    scale = jnp.abs(expected[key]).max()
+    assert 0 < jnp.abs(value - expected[key]).max() < 0.05 * scale, key
+  _, updated = jax.eval_shape(
+    lambda: half.apply(variables, pictures(size=32), True, mutable=['batch_stats'])
+  )
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(updated))
+
+
+@pytest.mark.parametrize(
+  ('backbone', 'head'),
+  [
+    ('basic', LinearHead(10, 8)),
+    ('bottleneck', LinearHead(10, 1)),
+    ('vit', SpatialHead(10, 8, False)),
+    ('tiny_conv', LinearHead(10, 1)),
+    ('tiny_conv', SpatialHead(10, 1, False)),
+    ('tiny_conv', SpatialHead(6, 6, True)),
+  ],
+)
+def test_gradient_reaches_every_parameter(backbone, head):
+  model = LuabModel(small_backbones()[backbone], head)
+  image = pictures(size=32)
+  variables = random_variables(model, image)
+
+  def loss(params):
+    outputs, _ = model.apply({**variables, 'params': params}, image, True, mutable=['batch_stats'])
+    log_p = jax.nn.log_softmax(outputs['logits'])
+    return -jnp.sum(log_p[:, 0]) + jnp.sum((outputs['points'] - 0.2) ** 2)
+
+  gradient = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(variables['params']), sep='/')
+  dead = [name for name, value in gradient.items() if not jnp.abs(value).max() > 0]
+  assert not dead
+
+
+def test_spatial_head_starts_as_average_pooling():
+  features = jax.random.normal(jax.random.key(0), (2, 3, 5, 8))
+  head = SpatialHead(4, 2, False)
+  outputs = head.apply(head.init(jax.random.key(1), features, None), features, None)
+  np.testing.assert_allclose(outputs['attention'], 1 / 15, rtol=1e-6)
+  np.testing.assert_allclose(outputs['points'], 0.5, rtol=1e-6)
+
+
+def test_blocks_start_as_identity_only_with_zero_init_last():
+  x = jax.nn.relu(jax.random.normal(jax.random.key(0), (1, 8, 8, 16)))
+  for bottleneck, width in [(False, 16), (True, 4)]:
+    for zero in [True, False]:
+      block = ResidualBlock(width, 1, bottleneck, zero, jnp.float32, None)
+      outputs = block.apply(block.init(jax.random.key(1), x, False), x, False)
+      assert np.array_equal(outputs, x) == zero
+
+
+def test_strided_convolutions_are_padded_on_both_sides():
+  # The kernel copies its top left input: with padding 1 on each side, output (i, j) is input
+  # (2i - 1, 2j - 1). XLA's 'SAME' would give input (2i, 2j) on an even picture.
+  x = jnp.arange(1.0, 37).reshape(1, 6, 6, 1)
+  layer = conv(1, 3, stride=2, dtype=jnp.float32, name=None)
+  kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1)
+  outputs = layer.apply({'params': {'kernel': kernel}}, x)[0, :, :, 0]
+  expected = np.zeros((3, 3))
+  expected[1:, 1:] = x[0, 1:4:2, 1:4:2, 0]
+  np.testing.assert_array_equal(outputs, expected)
+
+
+def test_start_values_have_the_reference_spread():
+  layer = conv(256, 3, dtype=jnp.float32, name=None)
+  kernel = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 16)))['params']['kernel']
+  assert jnp.std(kernel) == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.02)
+  variables = LinearHead(1000, 1).init(jax.random.key(0), None, jnp.zeros((1, 256)))
+  for leaf in jax.tree.leaves(variables['params']['classifier']):
+    assert 0.99 / 16 < jnp.abs(leaf).max() <= 1 / 16  # uniform within 1 / sqrt(256)
+  vit = VisionTransformer(width=64, depth=1, num_heads=2, patch_size=4)
+  vit = jax.jit(vit.init, static_argnums=2)(jax.random.key(0), pictures(), False)['params']
+  assert jnp.std(vit['block0']['qkv']['kernel']) == pytest.approx(0.02, rel=0.05)
+  assert jnp.std(vit['pos_embed']) == pytest.approx(0.02, rel=0.05)
+  assert 0.9 < jnp.abs(vit['patch_embed']['kernel']).max() * 48**0.5 <= 1
+  assert make('tiny_vit').head.classifier_init is normal_002
+
+
+def test_tiny_conv_sees_28_pixels():
+  model = TinyConv()
+  variables = random_variables(model, pictures())
+  gradient = jax.grad(lambda image: model.apply(variables, image, False)[0][0, 6, 6].sum())(
+    pictures()
+  )[0]
+  rows, columns = np.nonzero(jnp.abs(gradient).max(-1))
+  for axis in (rows, columns):
+    assert (axis.min(), axis.max()) == (12, 39)  # cell 6 is pixels 24..27, and three cells around
+
+
+def test_batch_statistics_move_in_training_only():
+  model = make('tiny_conv')
+  variables = random_variables(model, pictures())
+  _, updated = model.apply(variables, pictures(), True, mutable=['batch_stats'])
+  _, untouched = model.apply(variables, pictures(), False, mutable=['batch_stats'])
+  patches = pictures().reshape(2, 12, 4, 12, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(288, 48)
+  kernel = variables['params']['backbone']['stem_conv']['kernel'].reshape(48, 48)
+  values = np.asarray(patches @ kernel)
+  before = variables['batch_stats']['backbone']['stem_bn']
+  after = updated['batch_stats']['backbone']['stem_bn']
+  for name, measured in [('mean', values.mean(0)), ('var', values.var(0))]:
+    np.testing.assert_allclose(after[name], 0.9 * before[name] + 0.1 * measured, rtol=1e-4)
+  jax.tree.map(np.testing.assert_array_equal, untouched['batch_stats'], variables['batch_stats'])
+
+
+@pytest.mark.parametrize('sync', [True, False])
+def test_sync_batch_norm_makes_two_devices_see_one_batch(sync):
+  image = pictures(batch=4) * jnp.array([1, 1, 3, 3])[:, None, None, None]
+  variables = random_variables(make('tiny_conv'), image)
+  whole, _ = make('tiny_conv').apply(variables, image, True, mutable=['batch_stats'])
+  model = make('tiny_conv', sync=sync)
+  step = functools.partial(model.apply, train=True, mutable=['batch_stats'])
+  halves, updated = jax.pmap(step, axis_name='batch', in_axes=(None, 0), devices=jax.devices()[:2])(
+    variables, image.reshape(2, 2, 48, 48, 3)
+  )
+  difference = jnp.abs(halves['logits'].reshape(4, -1) - whole['logits']).max()
+  mean = updated['batch_stats']['backbone']['stem_bn']['mean']
+  assert (difference < 1e-4) == sync
+  assert np.allclose(mean[0], mean[1], atol=1e-6) == sync
+
+
+@pytest.mark.parametrize(
+  ('call', 'words'),
+  [
+    (lambda: make('resnet51'), ['model.name', "'resnet51'", *MODELS]),
+    (lambda: make('resnet50', 'conv'), ['model.head', 'linear, spatial']),
+    (lambda: make('resnet50', dtype='float16'), ['model.dtype', 'float32, bfloat16']),
+    (lambda: make('vit_s16', 'spatial', target=(80, 8, True)), ['model.head', '80', '8']),
+    (lambda: abstract(make('vit_s16'), 100), ['data.image_size', '100x100', 'multiple of 16']),
+    (lambda: abstract(make('tiny_conv'), 50), ['data.image_size', '50x50', 'multiple of 4']),
+  ],
+)
+def test_a_wrong_setting_is_named_in_one_line(call, words):
+  with pytest.raises(UserError) as error:
+    call()
+  message = str(error.value)
+  assert '\n' not in message
+  assert all(word in message for word in words)
+
+
+def timm_resnet18(rng, classes=10):
+  """Random arrays under the names and shapes of timm's resnet18, written down independently."""
+  state = {}
+
+  def conv_bn(conv, bn, out, inner, size):
+    state[f'{conv}.weight'] = rng.normal(size=(out, inner, size, size))
+    for name in ['weight', 'bias', 'running_mean', 'running_var']:
+      state[f'{bn}.{name}'] = rng.uniform(0.5, 1, size=out)
+    state[f'{bn}.num_batches_tracked'] = np.array(7)
+
+  conv_bn('conv1', 'bn1', 64, 3, 7)
+  inner = 64
+  for stage, out in enumerate([64, 128, 256, 512], 1):
+    for block in range(2):
+      name = f'layer{stage}.{block}'
+      conv_bn(f'{name}.conv1', f'{name}.bn1', out, inner, 3)
+      conv_bn(f'{name}.conv2', f'{name}.bn2', out, out, 3)
+      if inner != out:
+        conv_bn(f'{name}.downsample.0', f'{name}.downsample.1', out, inner, 1)
+      inner = out
+  state['fc.weight'], state['fc.bias'] = rng.normal(size=(classes, 512)), rng.normal(size=classes)
+  return state
+
+
+def timm_vit_ti16(rng, classes=10, tokens=17):
+  """The same for vit_tiny_patch16_224 (here on 64 px)."""
+  dim = 192
+  shapes = {
+    'cls_token': (1, 1, dim),
+    'pos_embed': (1, tokens, dim),
+    'patch_embed.proj.weight': (dim, 3, 16, 16),
+    'patch_embed.proj.bias': (dim,),
+    'norm.weight': (dim,),
+    'norm.bias': (dim,),
+    'head.weight': (classes, dim),
+    'head.bias': (classes,),
+  }
+  for i in range(12):
+    for name, (out, inner) in {
+      'attn.qkv': (3 * dim, dim),
+      'attn.proj': (dim, dim),
+      'mlp.fc1': (4 * dim, dim),
+      'mlp.fc2': (dim, 4 * dim),
+    }.items():
+      shapes[f'blocks.{i}.{name}.weight'] = (out, inner)
+      shapes[f'blocks.{i}.{name}.bias'] = (out,)
+    for name in ['norm1', 'norm2']:
+      shapes[f'blocks.{i}.{name}.weight'] = shapes[f'blocks.{i}.{name}.bias'] = (dim,)
+  return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope='module')
+def conversions():
+  """name: (state dict, our abstract variables)"""
+  rng = np.random.default_rng(0)
+  return {
+    'resnet18': (timm_resnet18(rng), abstract(make('resnet18', 'spatial'), 64)[0]),
+    'vit_ti16': (timm_vit_ti16(rng), abstract(make('vit_ti16'), 64)[0]),
+  }
+
+
+def test_conversion_places_every_array(conversions):
+  resnet, variables = conversions['resnet18']
+  ours = from_timm.convert(resnet, 'resnet18', variables)
+  block, stats = ours['params']['backbone']['layer3_0'], ours['batch_stats']['backbone']
+  weight = resnet['layer3.0.downsample.0.weight']
+  np.testing.assert_allclose(block['downsample_conv']['kernel'][0, 0], weight[:, :, 0, 0].T)
+  np.testing.assert_allclose(
+    block['conv2']['kernel'][0, 2, 5], resnet['layer3.0.conv2.weight'][:, 5, 0, 2]
+  )
+  np.testing.assert_allclose(
+    stats['layer3_0']['downsample_bn']['var'], resnet['layer3.0.downsample.1.running_var']
+  )
+  np.testing.assert_allclose(
+    ours['params']['head']['classifier']['kernel'], resnet['fc.weight'].T
+  )
+  kept = ours['params']['head']['attention']['kernel']
+  assert kept is variables['params']['head']['attention']['kernel']
+  assert jax.tree.structure(ours) == jax.tree.structure(variables)
+
+  vit, variables = conversions['vit_ti16']
+  ours = from_timm.convert(vit, 'vit_ti16', variables)
+  np.testing.assert_allclose(
+    ours['params']['backbone']['block11']['proj']['kernel'],
+    vit['blocks.11.attn.proj.weight'].T,
+  )
+  # as many numbers as in the state dict: none is used twice
+  given = sum(value.size for value in vit.values())
+  assert count(ours['params']) - count(ours['params']['head']['points']) == given
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'vit_ti16'])
+def test_conversion_refuses_what_does_not_fit(conversions, name):
+  state, variables = conversions[name]
+  first, last = list(state)[0], list(state)[-1]
+  convert = functools.partial(
+    from_timm.convert, model_name=name, variables=variables, source='w.pt'
+  )
+  bad = {
+    f'1 of its arrays are missing ({first})': {k: v for k, v in state.items() if k != first},
+    '1 are left over (extra.weight)': {**state, 'extra.weight': np.zeros(3)},
+    f'{last} has shape': {**state, last: np.zeros((3, 3))},
+  }
+  for words, broken in bad.items():
+    with pytest.raises(UserError) as error:
+      convert(broken)
+    assert str(error.value).startswith('w.pt: ') and words in str(error.value)
+  other = conversions['vit_ti16' if name == 'resnet18' else 'resnet18'][0]
+  with pytest.raises(UserError, match='not the weights of'):
+    convert(other)
+  with pytest.raises(UserError, match='tiny_conv'):
+    from_timm.convert(state, 'tiny_conv', variables)
+
+
+# Where timm is installed, see benchmarks/timm_parity.py; that benchmark runs at 224 px.
+TIMM_NAMES = {
+  'resnet18': 'resnet18',
+  'resnet50': 'resnet50',
+  'vit_ti16': 'vit_tiny_patch16_224',
+  'vit_s16': 'vit_small_patch16_224',
+}
+
+
+@pytest.mark.parametrize('name', TIMM_NAMES)
+def test_logits_agree_with_timm(name):
+  timm = pytest.importorskip('timm')
+  torch = pytest.importorskip('torch')
+  torch.manual_seed(0)
+  size = {'img_size': 64} if name.startswith('vit') else {}
+  theirs = timm.create_model(TIMM_NAMES[name], num_classes=10, **size)
+  image = np.asarray(pictures(size=64))
+  nchw = torch.from_numpy(image.transpose(0, 3, 1, 2).copy())
+  with torch.no_grad():
+    for value in theirs.parameters():
+      if value.ndim == 1:
+        value.add_(0.3 * torch.randn_like(value))
+    theirs.train()(nchw + 0.5)  # moves BatchNorm's statistics
+    logits = theirs.eval()(nchw).numpy()
+  model = make(name)
+  state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+  variables = from_timm.convert(state, name, random_variables(model, image))
+  np.testing.assert_allclose(apply(model, variables, image)['logits'], logits, atol=1e-4, rtol=0)
