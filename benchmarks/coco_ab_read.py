@@ -98,8 +98,9 @@ def measure(task, folder):
   elif task == 'join':
     join = Join(folder)
     twins = sum(1 for _ in join.add_records(coco.read_records(folder / coco.FILE_NAME)))
-    images = join.add_instances(folder / ZIP, MEMBER)
-    counts = {'records': join.unused_records(), 'twins': twins, 'images': images}
+    join.add_instances(folder / ZIP, MEMBER)
+    images, records = join.unused()
+    counts = {'records': records, 'twins': twins, 'images': images}
   status = pathlib.Path('/proc/self/status').read_text()
   peak = next(line for line in status.splitlines() if line.startswith('VmHWM')).split()[1]
   print(json.dumps({'task': task, 'cpu_seconds': round(time.process_time() - before, 1),

@@ -59,9 +59,9 @@ def read(tmp_path):
 def assert_same(ours, theirs):
   """Compares two records field by field, arrays with their dtypes and NaN equal to NaN."""
   assert type(ours) is type(theirs)
-  for name in ours.__dataclass_fields__:
+  for name in ours._fields:
     a, b = getattr(ours, name), getattr(theirs, name)
-    if hasattr(a, '__dataclass_fields__'):
+    if hasattr(a, '_fields'):
       assert_same(a, b)
     elif isinstance(a, np.ndarray):
       np.testing.assert_array_equal(a, b, err_msg=name, strict=True)

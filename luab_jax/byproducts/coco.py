@@ -6,11 +6,11 @@ observed (public viewer, cards, recording tool); data: Han et al., "Neglected Fr
 Image Classifiers Using Annotation Byproducts" (2023).
 """
 
-import dataclasses
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,7 @@ _RECORD_START = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Actions:
+class Actions(NamedTuple):
   """Every placement, shift and removal of a class icon, in recorded order; A rows.
 
   Points are (x right, y down) relative to the shown image, nominally in [0, 1], as recorded.
@@ -61,8 +60,7 @@ class Actions:
   time_ms: np.ndarray  # int64 [A], ms since the page was opened.
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Categories:
+class Categories(NamedTuple):
   """Every visit to one of the eleven pages of icons, in recorded order; C rows."""
 
   index: np.ndarray  # int64 [C]
@@ -71,8 +69,7 @@ class Categories:
   using_keyboard: np.ndarray  # bool [C]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CocoRecord:
+class CocoRecord(NamedTuple):
   """What one worker did on one image. Sizes in pixels; 0: the image had not loaded."""
 
   number: int  # Index of the record in the file, from 0.
@@ -91,8 +88,7 @@ class CocoRecord:
   trace_time_ms: np.ndarray  # int64 [T], ms since the page was opened.
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CorruptRecord:
+class CorruptRecord(NamedTuple):
   """A record that cannot be used, and why."""
 
   path: str
@@ -155,8 +151,8 @@ def _parse(raw: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
       original_width=_integer(raw, 'originalImageWidth', absent=0),
       original_height=_integer(raw, 'originalImageHeight', absent=0),
       time_spent_ms=_integer(raw, 'timeSpent', absent=0, bits=64),
-      hit_id=_text(raw, 'hit_id', absent=''),
-      worker_id=_text(raw, 'worker_id', absent=''),
+      hit_id=_text(raw, 'hit_id'),
+      worker_id=_text(raw, 'worker_id'),
       page_id=_integer(raw, 'page_id', absent=-1),
       actions=_actions(_rows(raw, 'actionHistories')),
       categories=_categories(_rows(raw, 'categoryHistories')),
@@ -170,15 +166,16 @@ def _parse(raw: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
 
 
 def _actions(rows: list[dict]) -> Actions:
-  kinds = [_text(row, 'actionType') for row in rows]
-  for kind in kinds:
-    if kind not in ACTION_NAMES:
-      raise BadRecord(f'actionType is {kind!r:.40}, not one of {", ".join(ACTION_NAMES)}')
+  kinds = _texts(rows, 'actionType')
+  if not {*kinds} <= {*ACTION_NAMES}:
+    wrong = min({*kinds} - {*ACTION_NAMES})
+    raise BadRecord(f'actionType is {wrong!r:.40}, not one of {", ".join(ACTION_NAMES)}')
+  points = _points([row.get('pointFrom') for row in rows] + [row.get('pointTo') for row in rows])
   return Actions(
     action=np.array([ACTION_NAMES.index(kind) for kind in kinds], np.int64),
-    icon=tuple(_text(row, 'iconType') for row in rows),
-    from_xy=_points([row.get('pointFrom') for row in rows]),
-    to_xy=_points([row.get('pointTo') for row in rows]),
+    icon=_texts(rows, 'iconType'),
+    from_xy=points[: len(rows)],
+    to_xy=points[len(rows) :],
     time_ms=_integers(rows, 'timeAt'),
   )
 
@@ -189,7 +186,7 @@ def _categories(rows: list[dict]) -> Categories:
     raise BadRecord('usingKeyboard is neither true nor false')
   return Categories(
     index=_integers(rows, 'categoryIndex', np.int32),
-    name=tuple(_text(row, 'categoryName') for row in rows),
+    name=_texts(rows, 'categoryName'),
     time_ms=_integers(rows, 'timeAt'),
     using_keyboard=np.array(keyboard, bool),
   )
@@ -223,28 +220,36 @@ def _integers(rows: list[dict], key: str, dtype: type = np.int64) -> np.ndarray:
 
 
 def _points(rows: list[dict | None]) -> np.ndarray:
-  if not {*map(type, rows)} <= {dict, type(None)}:
+  given = [row for row in rows if row is not None]
+  if not {*map(type, given)} <= {dict}:
     raise BadRecord('a point is not an object')
-  values = [[np.nan if row is None else row[key] for row in rows] for key in 'xy']
+  values = [row['x'] for row in given] + [row['y'] for row in given]
   # NumPy alone would take '0.5', true and null for numbers.
-  if not {*map(type, values[0] + values[1])} <= {float, int}:
+  if not {*map(type, values)} <= {float, int}:
     raise BadRecord('a coordinate is not a number')
-  points = np.array(values, np.float64).T
-  if np.isfinite(points).sum() != 2 * (len(rows) - rows.count(None)):
+  if not math.isfinite(sum(values)):
     raise BadRecord('a coordinate is NaN or Infinity')
-  return points
+  points = np.array(values, np.float64).reshape(2, -1).T
+  if len(given) == len(rows):
+    return points
+  padded = np.full((len(rows), 2), np.nan)
+  padded[[row is not None for row in rows]] = points
+  return padded
 
 
-def _text(raw: dict, key: str, *, absent: str | None = None) -> str:
-  value = raw.get(key, absent)
-  if value is None:
-    raise KeyError(key)
-  if type(value) is not str:
-    raise BadRecord(f'{key} is {value!r:.40}, not text')
+def _text(raw: dict, key: str) -> str:
+  return '' if raw.get(key) is None else _texts([raw], key)[0]
+
+
+def _texts(rows: list[dict], key: str) -> tuple[str, ...]:
+  values = tuple([row[key] for row in rows])
+  if not {*map(type, values)} <= {str}:
+    raise BadRecord(f'{key} is not text')
   # U+FFFD stands for a byte that was no UTF-8; a lone surrogate cannot be encoded again.
-  if not value.isascii() and any(c == '\ufffd' or '\ud800' <= c <= '\udfff' for c in value):
-    raise BadRecord(f'{key} is {ascii(value):.40}: damaged text')
-  return value
+  together = ''.join(values)
+  if not together.isascii() and re.search('[\ud800-\udfff\ufffd]', together):
+    raise BadRecord(f'{key} is damaged text')
+  return values
 
 
 def replay_icons(actions: Actions) -> tuple[dict[str, tuple[float, float]], list[str]]:

@@ -1,5 +1,6 @@
 """Packages COCO 2014 images with the annotation byproducts of COCO-AB, see README.md here."""
 
+import contextlib
 import pathlib
 import posixpath
 import sys
@@ -58,12 +59,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _download_and_prepare(self, dl_manager, download_config):
     """Wraps TFDS's: here a failure still removes the half-built data, and messages are ours."""
-    with build_summary.one_line_errors():
+    folder = pathlib.Path(self.data_dir)  # where space is planned for; a bucket cannot be used
+    with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
+        contextlib.closing(Join(folder if folder.is_dir() else None)) as self._join:
       self._summary = build_summary.BuildSummary(
           f'{self.name}/{self.builder_config.name}', _COUNTS)
-      self._join = Join(dl_manager.download_dir)
       super()._download_and_prepare(dl_manager, download_config)
-      self._summary.note('records without an image', self._join.unused_records())
+      images, records = self._join.unused()
+      self._summary.note('listed images that were not read', images)
+      self._summary.note('records without an image', records)
       self._summary.check()
     print(self._summary)
 
@@ -110,7 +114,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         yield record
 
   def _generate_examples(self, images, annotations, folder):
-    listed = self._join.add_instances(annotations, f'annotations/instances_{folder}.json')
+    self._join.add_instances(annotations, f'annotations/instances_{folder}.json')
     with build_summary.progress_bar(images, f'Packing {folder}') as progress:
       members = archives.iter_members(
           images, source=URLS[f'{folder}.zip'], progress=progress,
@@ -123,7 +127,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if entry is None:
           self._summary.skip('not in the instances file', where, 'left out')
           continue
-        listed -= 1
+        if not self._join.take_image(entry.image_id):
+          self._summary.skip('image given twice', where, 'the first one counts')
+          continue
         try:
           size = image_size(data)
         except BadImage as error:
@@ -132,7 +138,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if size != (entry.height, entry.width):
           self._summary.note('images of another size than listed')
         yield file_name, self._example(data, file_name, size, entry)
-    self._summary.note('listed images that the zip lacks', listed)
 
   def _example(self, data, file_name, size, entry) -> dict:
     record = self._join.take_record(entry.image_id)

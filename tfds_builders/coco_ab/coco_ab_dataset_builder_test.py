@@ -230,6 +230,8 @@ BAD_RECORDS = json.dumps(RECORDS[:2]).replace('"timeAt": 10', '"timeAt": ')  # i
      [9, 30]),
     ('not in the instances file', 'train2014.zip: train2014/other.jpg', {'images': {
         'train2014': {'train2014/other.jpg': jpeg(1, (8, 8))}}}, [9, 25, 30]),
+    ('image given twice', 'train2014.zip: again/COCO_train2014_000000000009.jpg', {'images': {
+        'train2014': {'again/COCO_train2014_000000000009.jpg': b'another'}}}, [9, 25, 30]),
     ('refused member', '../outside.jpg', {'images': {
         'train2014': {'../outside.jpg': jpeg(1, (8, 8))}}}, [9, 25, 30]),
 ])
