@@ -22,7 +22,8 @@ def paint(height, width, points, radius=4.0, colours=None):
     distance = np.hypot(x - point[0] * width, y - point[1] * height)
     cover = np.clip(radius + 0.5 - distance, 0, 1)[..., None]
     colour = np.array((255, 255, 255) if colours is None else colours[i], np.float32)
-    image = (1 - cover) * image + cover * colour
+    # The brighter one wins, channel by channel: overlapping dots of pure colours stay apart.
+    image = np.maximum(image, (1 - cover) * BACKGROUND + cover * colour)
   return np.round(image).astype(np.uint8)
 
 
@@ -118,10 +119,10 @@ def store(folder, name, features, splits, num_shards=3):
   return str(folder)
 
 
-def config(data_dir, name, **changes):
+def config(data_dir, dataset, /, **changes):
   """A complete `data` part of a config."""
   data = ml_collections.ConfigDict({
-      'name': name, 'data_dir': str(data_dir), 'train_split': 'train', 'eval_splits': {},
+      'name': dataset, 'data_dir': str(data_dir), 'train_split': 'train', 'eval_splits': {},
       'image_size': 48, 'eval_resize': 56, 'resize_method': 'bicubic', 'crop_scale': (0.08, 1.0),
       'crop_ratio': (3 / 4, 4 / 3), 'flip': True, 'color_jitter': 0.0, 'byproduct': 'click',
       'trace_points': 4, 'click': 'mean', 'icons': 'replayed', 'control': 'none',
