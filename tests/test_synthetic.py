@@ -196,3 +196,18 @@ def test_out_must_be_a_folder(tmp_path):
   assert result.returncode == 2
   assert result.stderr.startswith('error: ') and result.stderr.count('\n') == 1
   assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_only_its_own_files_are_written_over(tmp_path):
+  flags = ['--release=coco_ab', f'--out={tmp_path}', '--train=3', '--validation=1']
+  precious = tmp_path / 'train2014.zip'
+  precious.write_text('the real pictures')
+  with pytest.raises(UserError, match='name a new or an empty folder'):
+    command.main(flags)
+  assert precious.read_text() == 'the real pictures' and len(list(tmp_path.iterdir())) == 1
+  precious.unlink()
+  command.main(flags)
+  command.main([*flags, '--seed=1'])  # its own folder it may fill again
+  assert '--seed=1' in (tmp_path / 'README.txt').read_text()
+  with pytest.raises(UserError, match='name a new or an empty folder'):
+    command.main(['--release=imagenet_ab', *flags[1:]])

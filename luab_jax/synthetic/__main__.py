@@ -31,7 +31,7 @@ def parse_arguments(argv):
     '--validation', type=int, default=1000, help='number of images in each other split')
   parser.add_argument(
     '--correlation', type=float, default=0.7,
-    help='probability that the background is the one that goes with the class')
+    help='probability that the background is the one of the class; 1/6 is none at all')
   parser.add_argument('--size', type=int, default=48, help='short side of the images in pixels')
   args = parser.parse_args(argv)
   for name, least, most in (
@@ -48,24 +48,35 @@ def parse_arguments(argv):
 def main(argv=None):
   args = parse_arguments(argv)
   # Drawing code is imported here, after the arguments are known to be right: --help is immediate.
-  from luab_jax.synthetic import coco_release, imagenet_release, packing, scene
+  from luab_jax.synthetic import coco_release, imagenet_release, scene
 
   try:
     args.out.mkdir(parents=True, exist_ok=True)
+    _check_folder_is_ours(args.out, f'{scene.LABEL}: {args.release}')
+    _write_readme(args, {}, scene.LABEL)  # first of all: it marks the folder as ours
     release = {'imagenet_ab': imagenet_release, 'coco_ab': coco_release}[args.release]
     counts = release.write(
       args.out, seed=args.seed, train=args.train, validation=args.validation,
       correlation=args.correlation, size=args.size)
-    with packing.replacing(args.out / 'README.txt') as file:
-      file.write(_readme(args, counts, scene.LABEL).encode())
+    _write_readme(args, counts, scene.LABEL)
   except OSError as error:
     raise UserError(f'cannot write into --out={args.out}: {error}') from error
   print(f'{args.release} (synthetic) in {args.out}: '
         + ', '.join(f'{number} {what}' for what, number in counts.items()))
 
 
-def _readme(args, counts, label):
-  """What is in the folder; says first of all that it is synthetic."""
+def _check_folder_is_ours(out, title):
+  """Refuses to write over anything else, be it the real ILSVRC2012_img_train.tar."""
+  readme = out / 'README.txt'
+  if readme.is_file() and readme.read_text(errors='replace').startswith(title + '\n'):
+    return
+  if any(out.iterdir()):
+    raise UserError(
+      f'--out={out} holds files that are no "{title}": name a new or an empty folder')
+
+
+def _write_readme(args, counts, label):
+  """Says what is in the folder, first of all that it is synthetic."""
   flags = ' '.join(
     f'--{name}={getattr(args, name)}'
     for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size'))
@@ -80,7 +91,7 @@ def _readme(args, counts, label):
     '',
     *(f'{what}: {number}' for what, number in counts.items()),
   ]
-  return '\n'.join(lines) + '\n'
+  (args.out / 'README.txt').write_text('\n'.join(lines) + '\n')
 
 
 if __name__ == '__main__':
