@@ -181,8 +181,8 @@ def test_deep_nesting_does_not_crash():
   assert len(record.blocks) == 1
 
 
-_text = st.text(st.characters(codec='utf-8', exclude_categories=('Cc', 'Cn', 'Cs')), max_size=12).map(
-    str.strip)
+_text = st.text(st.characters(codec='utf-8', exclude_categories=('Cc', 'Cn', 'Cs')),
+                max_size=12).map(str.strip)
 _ms = st.integers(0, 2**45)
 _fraction = st.floats(-2, 3, allow_nan=False)
 _point = st.tuples(_fraction, _fraction, _ms)

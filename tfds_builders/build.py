@@ -61,17 +61,16 @@ def build(
 
   tfds.disable_progress_bar()  # TFDS's bars know no total; ours show the time left
   builder = _builder(dataset, pathlib.Path(data_dir).expanduser().resolve())
-  mode = tfds.GenerateMode
+  if overwrite and builder.is_prepared():
+    builder.data_path.rmtree()
+    builder = _builder(dataset, builder.data_dir_root)  # without what it read of the old one
   builder.download_and_prepare(
       download_dir=builder.data_dir_root / 'downloads',
-      download_config=tfds.download.DownloadConfig(
-          manual_dir=manual_dir,
-          download_mode=(
-              mode.REUSE_CACHE_IF_EXISTS if overwrite else mode.REUSE_DATASET_IF_EXISTS)))
+      download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
   return pathlib.Path(builder.data_dir)
 
 
-def _builder(dataset: str, data_dir: pathlib.Path):
+def _builder(dataset: str, data_dir: str | os.PathLike):
   name, _, config = dataset.partition('/')
   if name == 'imagenet_ab':
     from tfds_builders.imagenet_ab.imagenet_ab_dataset_builder import Builder

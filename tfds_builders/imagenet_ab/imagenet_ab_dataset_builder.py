@@ -1,7 +1,6 @@
 """Packages ImageNet images with the annotation byproducts of ImageNet-AB, see README.md here."""
 
 import contextlib
-import os
 import pathlib
 import posixpath
 import re
@@ -24,7 +23,7 @@ XML_SHA256 = '38e67940a68adb5a3d436a25a0656d8c99023731077395b60097d01cd97868b1'
 IMAGE_SOURCE = 'https://image-net.org/download-images (after registration)'
 LOCAL_SOURCE = 'the images of your own, see tfds_builders/imagenet_ab/README.md'
 _VALIDATION_NAME = re.compile(r'ILSVRC2012_val_(\d{8})\.JPEG')
-_LOCAL_SPLIT = re.compile(r'.*_img_(\w+?)(?:\.tar)?')
+_LOCAL_SPLIT = re.compile(r'(?:[^.].*_)?img_([A-Za-z0-9_]+?)(?:\.tar)?')  # no ._companions
 _SPLIT_NAMES = {'val': 'validation'}
 
 
@@ -102,8 +101,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _new_store(self) -> XmlStore:
     # In the folder of the build, where space is planned for; a bucket has no files to seek in.
-    return self._open.enter_context(
-        XmlStore(self.data_dir if os.path.isdir(self.data_dir) else None))
+    folder = pathlib.Path(self.data_dir)
+    return self._open.enter_context(XmlStore(folder if folder.is_dir() else None))
 
   def _fill(self, store: XmlStore, path: pathlib.Path, source: str, sha256: str = '') -> None:
     """Stores all XMLs of an archive or folder."""
@@ -187,7 +186,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 def _tfds_file(name: str) -> str:
   """Returns the path of a file of TFDS's own imagenet2012."""
-  return os.fspath(tfds.core.tfds_path(f'datasets/imagenet2012/{name}'))
+  return str(tfds.core.tfds_path(f'datasets/imagenet2012/{name}'))
 
 
 def _fixed_image(file_name: str, data: bytes) -> bytes:
