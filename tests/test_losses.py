@@ -1,5 +1,7 @@
 """The joint loss: against PyTorch's formulas written out in numpy, and masks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,24 +76,32 @@ def reference_point_loss(error, kind, beta):
   return np.where(abs(error) < beta, 0.5 * error**2 / beta, abs(error) - 0.5 * beta)
 
 
-@settings(deadline=None, max_examples=15)
+@functools.partial(jax.jit, static_argnames=('kind', 'beta'))
+def point_loss_and_gradient(points, point, mask, *, kind, beta):
+  def loss(points):
+    return point_sum(points, point, mask, kind=kind, beta=beta)
+
+  return jax.value_and_grad(loss, has_aux=True)(points)
+
+
+@settings(deadline=None, max_examples=30)
 @given(
   seed=st.integers(0, 2**32 - 1),
   kind=st.sampled_from(['smooth_l1', 'l1', 'l2']),
-  beta=st.sampled_from([0.01, 0.3, 1.0, 2.0]),
+  beta=st.sampled_from([0.1, 2.0]),
 )
 def test_point_loss(seed, kind, beta):
   rng = np.random.default_rng(seed)
   points, point = rng.uniform(-1, 2, size=(2, 3, 5, 2)).astype(np.float32)
   mask = rng.integers(0, 2, size=(3, 5)).astype(np.float32)
-  total, count = point_sum(points, point, mask, kind=kind, beta=beta)
+  (total, count), _ = point_loss_and_gradient(points, point, mask, kind=kind, beta=beta)
   each = reference_point_loss((points - point).astype(np.float64), kind, beta).mean(-1)
   assert total == pytest.approx((each * mask).sum(), rel=1e-4, abs=1e-6)
   assert count == mask.sum()
   # What a masked slot holds does not matter, neither for the loss nor for the gradient.
   point[mask == 0] = 77
-  gradient = jax.grad(lambda x: point_sum(x, point, mask, kind=kind, beta=beta)[0])(points)
-  assert point_sum(points, point, mask, kind=kind, beta=beta)[0] == total
+  (same, _), gradient = point_loss_and_gradient(points, point, mask, kind=kind, beta=beta)
+  assert same == total
   assert not gradient[mask == 0].any()
   assert (jnp.abs(gradient).sum(-1)[mask == 1] > 0).all()
 
