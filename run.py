@@ -28,8 +28,7 @@ def main(argv):
     raise UserError(f'unexpected argument {argv[1]!r}; options look like --mode=eval')
   if _CONFIG.value is None:
     raise UserError('which experiment? Add --config=configs/quickstart.py (or another file there)')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TF's start-up chatter; errors still show
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
   from luab_jax import parallel, train
 

@@ -7,11 +7,12 @@ restores an array with a flipped byte without complaint.
 
 import hashlib
 import pathlib
+import sys
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
+import tqdm
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
@@ -127,9 +128,10 @@ class Checkpoints:
       )
 
   def _set_aside(self, step, why):
-    logging.warning('checkpoint %d is skipped: %s', step, ' '.join(why.split())[:300])
     self._manager.close()
     if jax.process_index() == 0:
+      why = ' '.join(why.split())[:300]
+      tqdm.tqdm.write(f'checkpoint {step} is skipped, moved to damaged/: {why}', file=sys.stderr)
       # Out of the way, because Orbax would skip a later save of a step that is "there".
       target = self.directory / 'damaged'
       target.mkdir(exist_ok=True)

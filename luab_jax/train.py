@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tqdm
 
-from luab_jax import evaluate, input_pipeline, parallel, run_log
+from luab_jax import evaluate, input_pipeline, parallel, records, run_log
 from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
 from luab_jax.losses import point_weight_schedule
@@ -122,7 +122,9 @@ class _Run:
       config.model, num_classes=spec.num_classes, num_points=spec.num_points,
       multi_label=spec.multi_label,
     )
-    per_epoch = spec.num_examples[config.data.train_split] / config.batch_size
+    builder = records.open_builder(config.data.name, config.data.data_dir)
+    self.num_examples = records.open_split(builder, config.data.train_split).num_examples
+    per_epoch = self.num_examples / config.batch_size
     self.total_steps = max(round(config.num_epochs * per_epoch), 1)
     every = config.eval_every_epochs * per_epoch
     count = int(self.total_steps / every) if every else 0
@@ -152,8 +154,7 @@ class _Run:
 
   def note(self, step, partial_sums):
     """What a checkpoint says besides the state: where in the data it is, and the config."""
-    examples = self.spec.num_examples[self.config.data.train_split]
-    epoch, position = divmod(step * self.config.batch_size, examples)
+    epoch, position = divmod(step * self.config.batch_size, self.num_examples)
     return {
       'step': step, 'data': {'epoch': epoch, 'position': position},
       'partial_sums': partial_sums, 'config': json.loads(self.config.to_json_best_effort()),

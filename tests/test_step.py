@@ -31,8 +31,10 @@ def _model(name, head, num_classes, num_points, multi_label):
     )
   # One block: compiling for several devices is what these tests spend their time on.
   if head == 'linear':
-    return LuabModel(VisionTransformer(16, 1, 2, 8), LinearHead(num_classes, num_points))
-  return LuabModel(VisionTransformer(16, 1, 2, 8), SpatialHead(num_classes, num_points, multi_label))
+    head = LinearHead(num_classes, num_points)
+  else:
+    head = SpatialHead(num_classes, num_points, multi_label)
+  return LuabModel(VisionTransformer(16, 1, 2, 8), head)
 
 
 @functools.cache

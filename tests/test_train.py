@@ -1,0 +1,200 @@
+"""Whole runs: files, resume, refusal of foreign workdirs, NaN, evaluation, two processes."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs import quickstart
+from luab_jax import run_log, train
+from luab_jax.checkpoint import Checkpoints
+from luab_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _config(data_dir):
+  """Nine steps of 32 images of 32 px; an epoch is 3 steps, a line 2 steps."""
+  config = quickstart.get_config()
+  config.batch_size = 32
+  config.num_epochs = 3.0
+  config.log_every = 2
+  config.eval_every_epochs = 2.0
+  config.checkpoint_every_steps = 5
+  config.data.data_dir = data_dir
+  config.data.train_split = 'train'
+  config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'clicks': 'train[:30%]'}
+  config.data.image_size = config.data.eval_resize = 32
+  config.optimizer.warmup_epochs = 0.5
+  return config
+
+
+@pytest.fixture(scope='module')
+def finished(synthetic_imagenet_ab, tmp_path_factory):
+  """(config, workdir, summary) of an undisturbed run."""
+  config = _config(synthetic_imagenet_ab)
+  workdir = tmp_path_factory.mktemp('run')
+  return config, workdir, train.train_and_evaluate(config, workdir)
+
+
+def _restore(config, workdir):
+  checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
+  state, note = train._Run(config).init_or_restore(checkpoints)
+  checkpoints.close()
+  return state, note
+
+
+def _assert_same_bits(left, right):
+  import jax
+
+  jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_a_run_writes_its_files(finished):
+  config, workdir, summary = finished
+  assert json.loads((workdir / 'summary.json').read_text()) == json.loads(json.dumps(summary))
+  assert json.loads((workdir / 'config.json').read_text())['batch_size'] == 32
+  assert any((workdir / 'tensorboard').iterdir())
+  lines = run_log.read_lines(workdir)
+  assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6, 8]
+  assert {(line['step'], line['split']) for line in lines if line['split'] != 'train'} == {
+    (step, split) for step in (6, 9) for split in ('uncorrelated', 'clicks')
+  }
+  results = summary['results']
+  assert results['uncorrelated']['examples'] == 40 and 'click_error' not in results['uncorrelated']
+  clicks = results['clicks']
+  assert 0 < clicks['click_error'] < 1
+  assert clicks['click_error_px'] == pytest.approx(32 * clicks['click_error'])
+  assert clicks['top5'] >= clicks['top1'] >= 0
+  state, note = _restore(config, workdir)
+  assert int(state.step) == note['step'] == 9
+  assert note['data'] == {'epoch': 3, 'position': 0} and note['config']['seed'] == 0
+
+
+def test_the_loss_falls(finished):
+  losses = [line['loss'] for line in run_log.read_lines(finished[1]) if line['split'] == 'train']
+  assert losses[-1] < losses[0]
+
+
+def test_evaluation_alone_finds_the_same_figures(finished):
+  config, workdir, summary = finished
+  assert train.evaluate_only(config, workdir)['results'] == summary['results']
+
+
+def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
+  config, workdir, summary = finished
+  before = (workdir / 'metrics.jsonl').read_bytes()
+  assert train.train_and_evaluate(config, workdir)['results'] == summary['results']
+  assert (workdir / 'metrics.jsonl').read_bytes() == before
+
+
+@pytest.mark.parametrize('dies_at', [3, 8])
+def test_a_run_that_died_continues_to_the_same_bits(finished, tmp_path, monkeypatch, dies_at):
+  config, workdir, _ = finished
+
+  class Killed(Exception):
+    pass
+
+  add = run_log.RunLog.add
+
+  def dying_add(self, step, metrics):
+    if step == dies_at:
+      self.flush()  # the worst case: lines beyond the last checkpoint are on disk already
+      raise Killed
+    add(self, step, metrics)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(run_log.RunLog, 'add', dying_add)
+    with pytest.raises(Killed):
+      train.train_and_evaluate(config, tmp_path)
+  train.train_and_evaluate(config, tmp_path)
+  _assert_same_bits(_restore(config, workdir)[0], _restore(config, tmp_path)[0])
+  assert (tmp_path / 'metrics.jsonl').read_text() == (workdir / 'metrics.jsonl').read_text()
+
+
+def test_workdir_of_another_config_is_refused(finished):
+  config, workdir, _ = finished
+  other = config.copy_and_resolve_references()
+  other.optimizer.learning_rate = 0.2
+  with pytest.raises(UserError, match='optimizer.learning_rate .there 0.1, here 0.2.*--workdir'):
+    train.train_and_evaluate(other, workdir)
+  harmless = config.copy_and_resolve_references()
+  harmless.log_every = 3
+  train.train_and_evaluate(harmless, workdir)
+
+
+def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
+  synthetic_imagenet_ab, tmp_path
+):
+  config = _config(synthetic_imagenet_ab)
+  config.checkpoint_every_steps = 1
+  config.optimizer.warmup_epochs = 1.0  # the first step still has a learning rate of 0
+  config.optimizer.learning_rate = 1e30
+  config.optimizer.grad_clip_norm = 0.0
+  with pytest.raises(UserError, match=r'step \d: the loss is .*learning_rate'):
+    train.train_and_evaluate(config, tmp_path)
+  state, _ = _restore(config, tmp_path)
+  assert int(state.step) >= 1
+  assert all(np.isfinite(leaf).all() for leaf in state.params['head']['classifier'].values())
+
+
+def test_eval_without_a_run(synthetic_imagenet_ab, tmp_path):
+  with pytest.raises(UserError, match='train first'):
+    train.evaluate_only(_config(synthetic_imagenet_ab), tmp_path / 'none')
+
+
+def test_batch_that_does_not_divide(synthetic_imagenet_ab, tmp_path):
+  config = _config(synthetic_imagenet_ab)
+  config.batch_size = 30
+  with pytest.raises(UserError, match='batch_size=32'):
+    train.train_and_evaluate(config, tmp_path)
+
+
+def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
+  config = _config(synthetic_imagenet_ab)
+  config.num_epochs, config.model.sync_batch_norm = 1.0, True
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  train.train_and_evaluate(config, one)
+  arguments = [
+    '--config.batch_size=32', '--config.num_epochs=1', '--config.log_every=2',
+    '--config.checkpoint_every_steps=5', '--config.eval_every_epochs=2',
+    f'--config.data.data_dir={synthetic_imagenet_ab}', '--config.data.train_split=train',
+    '--config.data.image_size=32', '--config.data.eval_resize=32',
+    '--config.model.sync_batch_norm=True', '--config.optimizer.warmup_epochs=0.5',
+  ]
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    address = f'localhost:{probe.getsockname()[1]}'
+  processes = [
+    subprocess.Popen(
+      [sys.executable, 'run.py', '--config=configs/quickstart.py', f'--workdir={two}', *arguments],
+      cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env={
+        **os.environ, 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2',
+        'JAX_PROCESS_ID': str(index), 'JAX_NUM_CPU_DEVICES': '1',
+      },
+    )
+    for index in range(2)
+  ]
+  outputs = [process.communicate(timeout=240) for process in processes]
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert '2 process(es)' in outputs[0][1]
+  assert 'summary.json' in outputs[0][0]
+  assert 'summary.json' not in outputs[1][0]  # only the first process reports
+  left, right = (
+    {(line['step'], line['split']): line for line in run_log.read_lines(folder)}
+    for folder in (one, two)
+  )
+  common = left.keys() & right.keys()
+  assert {(2, 'train'), (3, 'uncorrelated')} <= common
+  for key in common:
+    for name, value in left[key].items():
+      expected = right[key][name]
+      if isinstance(value, float):
+        expected = pytest.approx(expected, rel=1e-3, abs=1e-5)
+      assert value == expected, (key, name)
