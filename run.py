@@ -26,28 +26,47 @@ def main(argv):
   """Runs the chosen mode; see the module's text."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}; options look like --mode=eval')
-  if _CONFIG.value is None:
-    raise UserError('which experiment? Add --config=configs/quickstart.py (or another file there)')
+  config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
   from luab_jax import parallel, train
 
   parallel.start_hosts()
-  config_file = config_flags.get_config_filename(flags.FLAGS['config'])
-  name = os.path.splitext(os.path.basename(config_file))[0]
-  workdir = _WORKDIR.value or os.path.join('runs', name)
+  file = config_flags.get_config_filename(flags.FLAGS['config'])
+  workdir = _WORKDIR.value or os.path.join('runs', os.path.splitext(os.path.basename(file))[0])
   if _MODE.value == 'train':
-    train.train_and_evaluate(_CONFIG.value, workdir)
+    train.train_and_evaluate(config, workdir)
   else:
-    train.evaluate_only(_CONFIG.value, workdir)
+    train.evaluate_only(config, workdir)
+
+
+def _load_config():
+  """The config with the overrides of the command line."""
+  try:
+    config = _CONFIG.value
+    if config is not None:
+      config.keys()  # a file that failed to load shows itself at the first use only
+  except (OSError, ImportError) as error:
+    raise UserError(f'--config: {_one_line(error)}') from error
+  if config is None:
+    raise UserError('which experiment? Add --config=configs/quickstart.py (or another file there)')
+  return config
 
 
 def _parse(argv):
   """Parses the flags; a mistyped one becomes a UserError."""
   try:
     return flags.FLAGS(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    raise UserError(f'{" ".join(str(error).split())} (see `python run.py --help`)') from error
+  except (AttributeError, KeyError) as error:
+    raise UserError(f'no such key in the config: {_one_line(error)}') from error
+  except (flags.Error, TypeError, ValueError, OSError) as error:
+    raise UserError(f'{_one_line(error)} (see `python run.py --help`)') from error
+
+
+def _one_line(error):
+  """An exception's message without line breaks and the quotes a KeyError puts around it."""
+  text = error.args[0] if len(error.args) == 1 else error
+  return ' '.join(str(text).split())
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ def get_config():
   c.seed = 0
   c.batch_size = 64
   c.num_epochs = 12.0
+  c.total_steps = 0  # above 0: this many steps instead of num_epochs
   c.log_every = 20
   c.eval_every_epochs = 4.0
   c.checkpoint_every_steps = 200

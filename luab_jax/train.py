@@ -21,8 +21,8 @@ from luab_jax.train_state import init_state, learning_rate_schedule, make_optimi
 # Keys that may differ between the start of a run and its continuation: they change neither the
 # model, nor the order of the data, nor what a checkpoint holds.
 HARMLESS = (
-  'num_epochs', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints',
-  'data.data_dir', 'data.eval_splits',
+  'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
+  'keep_checkpoints', 'data.data_dir', 'data.eval_splits',
 )
 
 
@@ -125,7 +125,7 @@ class _Run:
     builder = records.open_builder(config.data.name, config.data.data_dir)
     self.num_examples = records.open_split(builder, config.data.train_split).num_examples
     per_epoch = self.num_examples / config.batch_size
-    self.total_steps = max(round(config.num_epochs * per_epoch), 1)
+    self.total_steps = config.total_steps or max(round(config.num_epochs * per_epoch), 1)
     every = config.eval_every_epochs * per_epoch
     count = int(self.total_steps / every) if every else 0
     self.eval_steps = {round(every * (i + 1)) for i in range(count)}

@@ -1,0 +1,120 @@
+"""The rooms and the doors between them: imports, configs, who may know what."""
+
+import ast
+import importlib.util
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+
+
+def _imports():
+  """{module of the project: names of the modules it imports}, also inside functions."""
+  graph = {}
+  for path in [*(ROOT / 'luab_jax').rglob('*.py'), *(ROOT / 'tfds_builders').rglob('*.py')]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Import):
+        names |= {alias.name for alias in node.names}
+      elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        names |= {node.module} | {f'{node.module}.{alias.name}' for alias in node.names}
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    graph['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = names
+  return graph
+
+
+def test_imports_have_no_cycle():
+  graph = {module: names - {module} for module, names in _imports().items()}
+  graph = {module: names & graph.keys() for module, names in graph.items()}
+  done, under_way = set(), []
+
+  def visit(module):
+    assert module not in under_way, ' -> '.join([*under_way, module])
+    if module in done:
+      return
+    under_way.append(module)
+    for name in sorted(graph[module]):
+      visit(name)
+    done.add(under_way.pop())
+
+  for module in graph:
+    visit(module)
+  assert len(done) > 15
+
+
+def test_the_library_knows_neither_configs_nor_builders():
+  for module, names in _imports().items():
+    if module.startswith('luab_jax'):
+      assert not [n for n in names if n.split('.')[0] in ('configs', 'tfds_builders')], module
+
+
+@pytest.mark.parametrize(
+  ('package', 'rooms'),
+  [
+    # Raw records are plain Python and numpy; coordinates and pipeline know no model.
+    ('tensorflow', ['luab_jax.byproducts', 'luab_jax.archives', 'luab_jax.synthetic']),
+    ('jax', ['luab_jax.byproducts', 'luab_jax.archives', 'luab_jax.synthetic', 'luab_jax.geometry',
+             'luab_jax.input_pipeline', 'luab_jax.records', 'luab_jax.targets', 'tfds_builders']),
+    ('flax', ['luab_jax.checkpoint', 'luab_jax.parallel', 'luab_jax.run_log']),
+  ],
+)
+def test_rooms_without_a_package(package, rooms):
+  graph = _imports()
+  for room in rooms:
+    modules = [m for m in graph if m == room or m.startswith(room + '.')]
+    assert modules, room
+    for module in modules:
+      assert package not in {name.split('.')[0] for name in graph[module]}, (module, package)
+
+
+def test_pmap_lives_in_one_file():
+  users = [p.name for p in (ROOT / 'luab_jax').rglob('*.py') if 'jax.pmap(' in p.read_text()]
+  assert users == ['parallel.py']
+
+
+def _load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _keys(config, prefix=''):
+  import ml_collections
+
+  keys = set()
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict) and key != 'eval_splits':
+      keys |= _keys(value, f'{prefix}{key}.')
+    else:
+      keys.add((prefix + key, type(value).__name__))
+  return keys
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_complete_and_says_what_it_is(path):
+  module = _load(path)
+  assert _keys(module.get_config()) == _keys(_load(ROOT / 'configs/quickstart.py').get_config())
+  for word in ('Paper:', 'Command', 'Hardware:'):
+    assert word in module.__doc__, f'{path.name}: its docstring says nothing of {word}'
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_builds_its_model_and_schedules(path):
+  from luab_jax import losses, models, train_state
+
+  config = _load(path).get_config()
+  coco = config.data.name.startswith('coco_ab')
+  classes = 80 if coco else 10
+  models.build_model(
+    config.model, num_classes=classes, num_points=classes if coco else 1, multi_label=coco
+  )
+  schedule = train_state.learning_rate_schedule(config.optimizer, 1000, 10)
+  train_state.make_optimizer(config.optimizer, schedule)
+  assert float(schedule(1000)) == pytest.approx(0, abs=1e-6)
+  losses.point_weight_schedule(
+    config.loss.point_schedule, config.loss.point_weight, total_steps=1000,
+    warmup_steps=config.loss.point_warmup_steps,
+  )
