@@ -52,36 +52,42 @@ def main(argv=None):
 
   try:
     args.out.mkdir(parents=True, exist_ok=True)
-    _check_folder_is_ours(args.out, f'{scene.LABEL}: {args.release}')
-    _write_readme(args, {}, scene.LABEL)  # first of all: it marks the folder as ours
+    readme = args.out / 'README.txt'
+    # Until all files are complete the folder has no README.txt, only this mark that it is ours.
+    unfinished = args.out / 'README.txt.partial'
+    title = f'{scene.LABEL}: {args.release}'
+    _check_folder_is_ours(args.out, (readme, unfinished), title)
+    unfinished.write_text(_readme(args, title, {}))
+    readme.unlink(missing_ok=True)
     release = {'imagenet_ab': imagenet_release, 'coco_ab': coco_release}[args.release]
     counts = release.write(
       args.out, seed=args.seed, train=args.train, validation=args.validation,
       correlation=args.correlation, size=args.size)
-    _write_readme(args, counts, scene.LABEL)
+    unfinished.write_text(_readme(args, title, counts))
+    unfinished.replace(readme)
   except OSError as error:
     raise UserError(f'cannot write into --out={args.out}: {error}') from error
   print(f'{args.release} (synthetic) in {args.out}: '
         + ', '.join(f'{number} {what}' for what, number in counts.items()))
 
 
-def _check_folder_is_ours(out, title):
+def _check_folder_is_ours(out, marks, title):
   """Refuses to write over anything else, be it the real ILSVRC2012_img_train.tar."""
-  readme = out / 'README.txt'
-  if readme.is_file() and readme.read_text(errors='replace').startswith(title + '\n'):
-    return
+  for mark in marks:
+    if mark.is_file() and mark.read_text(errors='replace').startswith(title + '\n'):
+      return
   if any(out.iterdir()):
     raise UserError(
       f'--out={out} holds files that are no "{title}": name a new or an empty folder')
 
 
-def _write_readme(args, counts, label):
+def _readme(args, title, counts):
   """Says what is in the folder, first of all that it is synthetic."""
   flags = ' '.join(
     f'--{name}={getattr(args, name)}'
     for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size'))
   lines = [
-    f'{label}: {args.release}',
+    title,
     '',
     'Pictures, clicks, mouse tracks, times and boxes in this folder were made by a program.',
     'They are in the files of the real release, but nothing in them comes from people,',
@@ -91,7 +97,7 @@ def _write_readme(args, counts, label):
     '',
     *(f'{what}: {number}' for what, number in counts.items()),
   ]
-  (args.out / 'README.txt').write_text('\n'.join(lines) + '\n')
+  return '\n'.join(lines) + '\n'
 
 
 if __name__ == '__main__':
