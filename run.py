@@ -64,9 +64,10 @@ def _parse(argv):
 
 
 def _one_line(error):
-  """An exception's message without line breaks and the quotes a KeyError puts around it."""
-  text = error.args[0] if len(error.args) == 1 else error
-  return ' '.join(str(text).split())
+  """An exception's message without line breaks and the escapes a KeyError wraps it in."""
+  text = str(error.args[0] if len(error.args) == 1 else error)
+  text = text.replace("\\'", '').replace('\\n', '; ').strip('\'"')
+  return ' '.join(text.split())
 
 
 if __name__ == '__main__':

@@ -43,20 +43,30 @@ def require(path: str | os.PathLike, source: str) -> pathlib.Path:
 
 
 class _Reader:
-  """A read-only, forward-only file that hashes and counts what passes through it."""
+  """A file that is read once, forwards, and hashes and counts what passes through it."""
 
   def __init__(self, file: IO[bytes], sha256: str, progress: Progress | None):
     self._file = file
     self._hash = hashlib.sha256() if sha256 else None
     self._progress = progress
+    self._position = 0
 
   def read(self, size: int = -1) -> bytes:
     data = self._file.read(size)
+    self._position += len(data)
     if self._hash:
       self._hash.update(data)
     if self._progress and data:
       self._progress(len(data))
     return data
+
+  def tell(self) -> int:
+    return self._position
+
+  def seek(self, position: int) -> None:
+    """Skips forwards, as far as there is data."""
+    while self._position < position and self.read(min(MIB, position - self._position)):
+      pass
 
   def drain(self) -> str:
     """Reads to the end of the file and returns the sha256 in hex ('' if none was asked for)."""
@@ -266,6 +276,22 @@ class _StrictTarInfo(tarfile.TarInfo):
     except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
       raise tarfile.ReadError(f'at byte {tar.offset}: {error}') from error
 
+  @classmethod
+  def frombuf(cls, buf, encoding, errors):
+    """Reads the header of a plain file with a short name 4 × faster than tarfile.
+
+    Only what is used here, and only if the checksum fits; tarfile reads all other headers. It
+    takes longer over a header than gzip over an average XML of ImageNet-AB.
+    """
+    name, size, checksum = buf[:100], buf[124:135], buf[148:154]
+    if (buf[156:157] != tarfile.REGTYPE or buf[345:346] != b'\0' or not name.isascii()
+        or not size.isdigit() or not checksum.isdigit()
+        or int(checksum, 8) != sum(buf) - sum(buf[148:156]) + 8 * ord(' ')):
+      return super().frombuf(buf, encoding, errors)
+    member = cls(name.partition(b'\0')[0].decode('ascii'))
+    member.size = int(size, 8)
+    return member
+
 
 def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
   """Yields (name, bytes) of a tar or tar.gz, which is hashed on the way."""
@@ -280,24 +306,27 @@ def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
 
 def _iter_tar(file, folder, max_bytes, refuse, nested):
   """Yields (name, bytes) of an open tar; with `nested`, `<class>.tar` gives `<class>/<file>`."""
-  with tarfile.open(fileobj=file, mode='r|', tarinfo=_StrictTarInfo) as tar:
+  with tarfile.open(fileobj=file, mode='r:', tarinfo=_StrictTarInfo) as tar:
     while (member := tar.next()) is not None:
       tar.members.clear()  # tarfile remembers every member: gigabytes for a million of them
       if member.isdir() or _is_companion(member.name):
         continue
       name, reason = _checked_name(member.name)
       inner = nested and name.endswith('.tar')
-      if not reason and not member.isreg():
-        reason = 'it is a link, a device or a pipe'
+      if not reason and (not member.isreg() or member.issparse()):
+        reason = 'it is a link, a device, a pipe or a sparse file'
       if not reason and not inner:
         reason = _too_big(member.size, max_bytes)
       if reason:
         refuse(posixpath.join(folder, member.name), reason)
       elif inner:
-        yield from _iter_tar(tar.extractfile(member), name[: -len('.tar')], max_bytes, refuse,
-                             nested=False)
+        class_tar = _Reader(tar.extractfile(member), '', None)
+        yield from _iter_tar(class_tar, name[: -len('.tar')], max_bytes, refuse, nested=False)
       else:
-        yield posixpath.join(folder, name), tar.extractfile(member).read()
+        data = file.read(member.size)  # the file stands there now; extractfile is slower
+        if len(data) != member.size:
+          raise tarfile.ReadError(f'unexpected end of data in {member.name}')
+        yield posixpath.join(folder, name), data
 
 
 def _iter_zip(path, sha256, source, max_bytes, refuse, progress):

@@ -9,7 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luab_jax import archives
@@ -246,7 +246,8 @@ some_records = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
+@example(items=[0.5, 12, 1e-5, 1e300], chunk_bytes=1, ascii_only=True, indent=None)
 @given(items=some_records, chunk_bytes=st.integers(1, 700), ascii_only=st.booleans(),
        indent=st.sampled_from([None, 1]))
 def test_any_chunk_size_gives_the_same_records(tmp_path_factory, items, chunk_bytes, ascii_only,
@@ -332,7 +333,7 @@ histories = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(history=histories)
 def test_replay_equals_a_naive_model(tmp_path_factory, history):
   path = tmp_path_factory.mktemp('replay') / 'coco_ab_v1_0.json'

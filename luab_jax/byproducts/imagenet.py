@@ -107,17 +107,16 @@ def parse_xml(data: bytes) -> Record:
   root = _parse_tree(data)
   if root.tag != 'annotation':
     raise BadRecord(f'its root is <{root.tag}>, expected <annotation>')
-  blocks, boxes, size = [], [], None
-  clicks, trace, hovers = ([], [], [], []), ([], [], [], []), ([], [], [])
-  for element in root:
-    if element.tag == 'metadata' and len(element):
-      blocks.append(_parse_block(element, len(blocks), clicks, trace, hovers))
-    elif element.tag == 'object' and len(element):
-      boxes.append(_parse_box(element))
-    elif element.tag == 'size' and element.findtext('width') and element.findtext('height'):
-      size = _integer(element.findtext('width')), _integer(element.findtext('height'))
-  hovers = Hovers(hovers[0], _times(hovers[1]), np.array(hovers[2], np.int32))
-  return Record(blocks, _points(clicks), _points(trace), hovers, boxes, size)
+  metadata = [element for element in root.findall('metadata') if len(element)]
+  header = root.find('size')
+  return Record(
+      blocks=[_parse_block(element) for element in metadata],
+      clicks=_parse_points(metadata, 'selectedRecord'),
+      trace=_parse_points(metadata, 'mouseTracking'),
+      hovers=_parse_hovers(metadata),
+      boxes=[_parse_box(element) for element in root.findall('object') if len(element)],
+      size=None if header is None else _parse_size(header),
+  )
 
 
 def _parse_tree(data: bytes) -> ElementTree.Element:
@@ -140,30 +139,20 @@ def _parse_tree(data: bytes) -> ElementTree.Element:
     raise BadRecord(f'it is not well-formed XML ({error})') from error
 
 
-def _parse_block(metadata, index, clicks, trace, hovers) -> Block:
-  """Returns the values of a `metadata` element and appends its rows to the columns given."""
-  fields = {}
-  for element in metadata:
-    tag = element.tag
-    if tag == 'mouseTracking':
-      _append_point(element, index, trace)
-    elif tag == 'selectedRecord':
-      _append_point(element, index, clicks)
-    elif tag == 'hoveredRecord':
-      _append_hover(element, index, hovers)
-    elif tag == 'imagePosition':
-      fields.update({f'imagePosition.{child.tag}': child.text for child in element})
-    else:
-      fields[tag] = element.text
+def _parse_block(metadata) -> Block:
+  """Returns the values of one `metadata` element, without its lists."""
+  fields = {child.tag: child.text for child in metadata}
+  position = {child.tag: child.text for child in metadata.find('imagePosition') or ()}
+  time = fields.get('estimateTime')
   return Block(
       assignment_id=_text(fields, 'assignment_id'),
       hit_id=_text(fields, 'hit_id'),
       worker_id=_text(fields, 'worker_id'),
       selected=_truth(fields, 'selected'),
       selected_count=_number(fields, 'selectedCount'),
-      estimate_time_ms=_integer(fields['estimateTime']) if fields.get('estimateTime') else None,
-      shown_x=_number(fields, 'imagePosition.x'),
-      shown_y=_number(fields, 'imagePosition.y'),
+      estimate_time_ms=_integer(time) if time else None,
+      shown_x=_number(position, 'x'),
+      shown_y=_number(position, 'y'),
       shown_width=_number(fields, 'imageWidth'),
       shown_height=_number(fields, 'imageHeight'),
       original_width=_number(fields, 'originalImageWidth'),
@@ -172,38 +161,39 @@ def _parse_block(metadata, index, clicks, trace, hovers) -> Block:
   )
 
 
-def _append_point(element, index, columns) -> None:
-  """Appends the texts of x, y and time and the block index; no children: an empty list."""
-  if len(element):
-    columns[0].append(element.findtext('x'))
-    columns[1].append(element.findtext('y'))
-    columns[2].append(element.findtext('time'))
-    columns[3].append(index)
+def _rows(metadata, tag) -> tuple[list, np.ndarray]:
+  """Returns the elements of this tag of all blocks, and int32[n] the block of each."""
+  rows, blocks = [], []
+  for index, element in enumerate(metadata):
+    found = [row for row in element.findall(tag) if len(row)]  # no children: an empty list
+    rows += found
+    blocks += [index] * len(found)
+  return rows, np.array(blocks, np.int32)
 
 
-def _append_hover(element, index, columns) -> None:
-  if len(element):
-    columns[0].append(element.findtext('action', '').strip())
-    columns[1].append(element.findtext('time'))
-    columns[2].append(index)
-
-
-def _points(columns) -> Points:
-  x, y, time, block = columns
-  if not x:
+def _parse_points(metadata, tag) -> Points:
+  """Returns the clicks or the mouse positions of all blocks."""
+  rows, block = _rows(metadata, tag)
+  if not rows:
     return EMPTY.clicks
+  texts = [row.findtext('x') for row in rows] + [row.findtext('y') for row in rows]
   try:
-    xy = np.array([float(text) for text in x + y], np.float64)
+    xy = np.array([float(text) for text in texts], np.float64)
   except (TypeError, ValueError) as error:  # TypeError: None, a coordinate that is missing
     raise BadRecord(f'a point without x or y, or one that is no number ({error})') from error
   if not np.abs(xy).max() <= _MAX_COORDINATE:  # so that NaN fails as well
     raise BadRecord('a coordinate is not finite or absurdly large')
-  return Points(xy[:len(x)], xy[len(x):], _times(time), np.array(block, np.int32))
+  return Points(xy[:len(rows)], xy[len(rows):], _times(rows), block)
 
 
-def _times(texts: list[str | None]) -> np.ndarray:
-  """Returns int64[n] of the texts of times in ms since 1970."""
-  return np.array([_integer(text) for text in texts], np.int64)
+def _parse_hovers(metadata) -> Hovers:
+  rows, block = _rows(metadata, 'hoveredRecord')
+  return Hovers([row.findtext('action', '').strip() for row in rows], _times(rows), block)
+
+
+def _times(rows) -> np.ndarray:
+  """Returns int64[n], the `time` of each row in ms since 1970."""
+  return np.array([_integer(row.findtext('time')) for row in rows], np.int64)
 
 
 def _integer(text: str | None) -> int:
@@ -218,7 +208,7 @@ def _integer(text: str | None) -> int:
 
 
 def _number(fields: dict, tag: str) -> float:
-  """Returns a number of the block, NaN where it is absent."""
+  """Returns a number, NaN where it is absent."""
   text = fields.get(tag)
   return _finite(text) if text else _ABSENT
 
@@ -244,6 +234,11 @@ def _truth(fields: dict, tag: str) -> bool | None:
   if text not in ('true', 'false', ''):
     raise BadRecord(f'<{tag}> is {text!r:.40}, neither True nor False')
   return text == 'true' if text else None
+
+
+def _parse_size(header) -> tuple[int, int] | None:
+  width, height = header.findtext('width'), header.findtext('height')
+  return (_integer(width), _integer(height)) if width and height else None
 
 
 def _parse_box(element) -> Box:

@@ -130,8 +130,9 @@ class JsonStream:
       else:
         if end - self._position > MAX_ITEM_CHARS:
           return self._skip_unended()
-        # A number that the window cuts in two also decodes: a value must end before the edge.
-        if end < len(self._text) or self._at_end:
+        # A number that the window cuts in two decodes too, up to 2 characters short of the edge:
+        # 1|2, 1|.5, 1|e+5.
+        if end + 2 < len(self._text) or self._at_end:
           self._position = end
           return value
         reason, failed_at = 'cut off', end

@@ -92,8 +92,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       # Takes a file of the registered name from manual_dir if it is there, and verifies it too.
       return dl_manager.download(URLS)
     except NonMatchingChecksumError as error:
-      raise UserError(f'{" ".join(str(error).split())}; get the file again, or build other files '
-                      'with --config=local') from error
+      what = ' '.join(str(error).partition('To debug')[0].split())
+      raise UserError(f'{what}: get the file again, or build other files with --config=local'
+                      ) from error
     except (OSError, tfds.download.DownloadError) as error:
       raise UserError(f'a download failed ({" ".join(str(error).split())}): put {", ".join(URLS)} '
                       'into a folder and give it as --manual_dir') from error
