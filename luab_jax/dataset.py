@@ -27,7 +27,7 @@ def dataset_spec(data):
   """Reads the metadata of the data set that a config's `data` part names.
 
   Args:
-    data: the `data` part of a config.
+    data: the `data` part of a config, an ml_collections.ConfigDict.
 
   Returns:
     DatasetSpec.

@@ -287,7 +287,7 @@ def check_dot(view, point, mask, found):
 def test_painted_dots_are_where_the_points_say(where):
   rng = np.random.default_rng(7)
   found = {'seen': 0, 'away': 0}
-  for image_number in range(12):
+  for image_number in range(8):
     height, width = (int(v) for v in rng.integers(60, 260, 2))
     point = rng.uniform(0, 1, 2).astype(np.float32)
     image = painted_data.paint(height, width, [point], radius=3.0)
@@ -301,7 +301,7 @@ def test_painted_dots_are_where_the_points_say(where):
       points, mask = geometry.move_points(point[None], [1.0], shape, window, flip)
       return cut(image, window, flip, size, method), points, mask
 
-    numbers = np.arange(12 if where == 'eager' else 30) + 1000 * image_number
+    numbers = np.arange(15 if where == 'eager' else 50) + 1000 * image_number
     rows = (zip(*in_tf_data(view, numbers), strict=True) if where == 'tf.data'
             else ([v.numpy() for v in view(n)] for n in numbers))
     for picture, points, mask in rows:

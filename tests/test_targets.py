@@ -55,7 +55,7 @@ blocks_strategy = st.lists(st.tuples(
     st.booleans(), st.lists(st.tuples(coordinates, coordinates), max_size=4)), max_size=5)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(blocks_strategy)
 def test_mean_agrees_with_the_authors(blocks):
   rows = [(c, 10 * i + j, i) for i, (_, clicks) in enumerate(blocks)
@@ -90,7 +90,7 @@ samples = st.lists(st.tuples(st.tuples(coordinates, coordinates), st.integers(0,
                              st.integers(0, 2)), max_size=12, unique_by=lambda s: s[1])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(samples, samples, st.lists(st.booleans(), min_size=3, max_size=3), st.integers(2, 9))
 def test_traces_are_resampled_evenly_in_time(trace, clicks, selected, num_points):
   t = 1_640_000_000_000
