@@ -142,7 +142,8 @@ def _parse_tree(data: bytes) -> ElementTree.Element:
 def _parse_block(metadata) -> Block:
   """Returns the values of one `metadata` element, without its lists."""
   fields = {child.tag: child.text for child in metadata}
-  position = {child.tag: child.text for child in metadata.find('imagePosition') or ()}
+  position = metadata.find('imagePosition')
+  position = {} if position is None else {child.tag: child.text for child in position}
   time = fields.get('estimateTime')
   return Block(
       assignment_id=_text(fields, 'assignment_id'),
@@ -193,18 +194,19 @@ def _parse_hovers(metadata) -> Hovers:
 
 def _times(rows) -> np.ndarray:
   """Returns int64[n], the `time` of each row in ms since 1970."""
-  return np.array([_integer(row.findtext('time')) for row in rows], np.int64)
+  texts = [row.findtext('time') for row in rows]
+  try:
+    times = [int(text) for text in texts]
+  except (TypeError, ValueError):
+    times = [_integer(text) for text in texts]
+  if times and not -_MAX_INTEGER <= min(times) <= max(times) <= _MAX_INTEGER:
+    raise BadRecord('a time is absurdly large')
+  return np.array(times, np.int64)
 
 
 def _integer(text: str | None) -> int:
   """Returns a whole number; a fraction, should a browser have written one, is rounded."""
-  try:
-    value = int(text)
-  except (TypeError, ValueError):
-    value = round(_finite(text))
-  if not -_MAX_INTEGER <= value <= _MAX_INTEGER:
-    raise BadRecord(f'{text!r:.40} is absurdly large')
-  return value
+  return round(_finite(text))
 
 
 def _number(fields: dict, tag: str) -> float:
