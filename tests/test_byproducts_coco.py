@@ -266,6 +266,31 @@ def test_any_chunk_size_gives_the_same_records(tmp_path_factory, items, chunk_by
         ours.trace_time_ms, [p['timeAt'] for p in item.get('mouseTracking') or []])
 
 
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), chunk_bytes=st.integers(1, 700))
+def test_damage_anywhere_is_read_alike_whatever_the_chunk_size(tmp_path_factory, data, chunk_bytes):
+  text = json.dumps([record(i) for i in range(1, 5)])
+  start = data.draw(st.integers(0, len(text)))
+  end = start + data.draw(st.integers(0, 40))
+  put = data.draw(st.text('[]{}",:\\x01e.-', max_size=4))
+  path = tmp_path_factory.mktemp('damage') / 'coco_ab_v1_0.json'
+  path.write_text(text[:start] + put + text[end:])
+
+  def outcome(chunk_bytes):
+    try:
+      return [(type(r), r.number, r.image_id) for r in
+              coco.read_records(path, chunk_bytes=chunk_bytes)]
+    except UserError as error:
+      return str(error).partition('(')[0]
+
+  whole = outcome(1 << 20)
+  assert outcome(chunk_bytes) == whole
+  if isinstance(whole, list):  # records that the damage did not touch
+    size = len(text) // 4
+    untouched = {i + 1 for i in range(4) if end < i * size - 4 or start > (i + 1) * size + 4}
+    assert untouched <= {i for kind, _, i in whole if kind is coco.CocoRecord}
+
+
 @pytest.mark.parametrize('indent', [None, 1])
 def test_every_truncation_is_one_clear_error(read, indent):
   text = json.dumps([{'image_id': 1}, record(2, actionHistories=[])], indent=indent)

@@ -136,34 +136,36 @@ class JsonStream:
           self._position = end
           return value
         reason, failed_at = 'cut off', end
-      following = self._following(max(failed_at, self._position + 1))
-      if following is not None:
-        return self._skip_to(following, reason)
+      # An item that begins behind the failure proves that this one is broken, not just incomplete.
+      if self._item_behind(max(failed_at, self._position + 1)) is not None:
+        return self._skip(reason)
       if len(self._text) - self._position > MAX_ITEM_CHARS:
         return self._skip_unended()
       if self._at_end:
         return self._skip_last(reason, failed_at)
       self._fill()
 
-  def _following(self, start: int) -> int | None:
+  def _item_behind(self, start: int) -> int | None:
     found = self._item_start and self._item_start.search(self._text, start)
     return found.start() if found else None
 
-  def _skip_to(self, end: int, reason: str) -> Broken:
-    text = self._text[self._position : end]
-    self._position = end
-    return Broken(text, reason)
+  def _skip(self, reason: str, end: int | None = None) -> Broken:
+    """Gives up the item here; goes on at `end`, or at the first item behind its first character.
+
+    That may lie before the failure: a lost quote or bracket makes an item swallow the next one.
+    """
+    start = self._position
+    self._position = self._item_behind(start + 1) if end is None else end
+    return Broken(self._text[start : self._position], reason)
 
   def _skip_unended(self) -> Broken:
-    """The item's bracket is lost and has swallowed the items behind it."""
-    following = self._following(self._position + 1)
-    if following is None:
+    if self._item_behind(self._position + 1) is None:
       raise self._error(f'an item does not end within {MAX_ITEM_CHARS} characters')
-    return self._skip_to(following, 'its closing bracket is missing')
+    return self._skip('its closing bracket is missing')
 
   def _skip_last(self, reason: str, failed_at: int) -> Broken:
     """At the end of the file: a lost bracket, a broken last item, or a truncated file."""
-    if self._following(self._position + 1) is not None:
+    if self._item_behind(self._position + 1) is not None:
       return self._skip_unended()
     text = self._text.rstrip()
     cut = failed_at >= len(text) or reason.startswith('Unterminated string')
@@ -171,7 +173,7 @@ class JsonStream:
       raise self._error('truncated')
     if not self._item_start:
       raise self._error(reason)
-    return self._skip_to(len(text) - 1, reason)
+    return self._skip(reason, len(text) - 1)
 
   def _error(self, problem: str) -> UserError:
     return UserError(
