@@ -232,13 +232,16 @@ def test_every_example_once_an_epoch_in_another_order(painted, shuffle_buffer):
   assert len(distinct) == 8 if shuffle_buffer > 1 else len(distinct) >= 2
 
 
-def test_augmentation_differs_by_epoch_and_seed_but_not_by_neighbours(painted):
+def test_augmentation_differs_by_seed_epoch_and_position(painted):
   data = config(painted[0], 'order', image_size=16, eval_resize=16)
   seen = {}
   for seed in (0, 1):
     for batch in epochs_of_labels(data, seed=seed, epochs=2, batch_size=ORDER)[1]:
       for label, image in zip(batch['label'], batch['image'], strict=True):
         seen.setdefault(int(label), []).append(image.tobytes())
+      # All clicks are at half the height of images of one size: only the windows differ.
+      kept = batch['point_mask'][:, 0] > 0
+      assert kept.sum() > 3 and len(set(batch['point'][kept, 0, 1])) > kept.sum() / 2
   assert all(len(set(images)) == 4 for images in seen.values())
 
 
