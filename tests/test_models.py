@@ -223,7 +223,7 @@ def test_blocks_start_as_identity_only_with_zero_init_last():
   for bottleneck, width in [(False, 16), (True, 4)]:
     for zero in [True, False]:
       block = ResidualBlock(width, 1, bottleneck, zero, jnp.float32, None)
-      outputs, _ = jax.jit(block.init_with_output, static_argnums=2)(jax.random.key(1), x, False)
+      outputs, _ = block.init_with_output(jax.random.key(1), x, False)
       assert np.array_equal(outputs, x) == zero
 
 
