@@ -6,12 +6,10 @@ import numpy as np
 import painted_data
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from painted_data import config, encode, imagenet_example, paint, rows, store
 
-from luab_jax import controls, geometry, image_ops, input_pipeline, records
+from luab_jax import controls, image_ops, input_pipeline, records
 from luab_jax.dataset import Source
-from luab_jax.errors import UserError
 
 DOTS = 72  # images of the painted set; the label says which one it is
 ORDER = 23  # images of the set for questions of order
@@ -377,129 +375,3 @@ def test_color_jitter_changes_colours_within_bounds_and_no_points(painted):
   assert np.mean(changed) > 0.95
   pixels = after['image'] * image_ops.STD + image_ops.MEAN
   assert pixels.min() > -1e-4 and pixels.max() < 1 + 1e-4
-
-
-# Mistakes.
-
-
-@pytest.mark.parametrize('changes,message', [
-    ({'name': 'imagenet_ab/local'},
-     'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=.* --data_dir='),
-    ({'name': 'order:2.0.0'}, "no data set 'order:2.0.0'"),
-    ({'train_split': 'test'}, "no split 'test' .* train, validation"),
-    ({'train_split': 'train[:oops]'}, 'no split'),
-    ({'train_split': 'train[:0]'}, 'is empty'),
-    ({'click': 'median'}, "data.click='median' is unknown: choose one of mean, first, last"),
-    ({'control': 'off'}, 'none, shuffled, uniform'),
-    ({'resize_method': 'area'}, 'bicubic, bilinear'),
-    ({'byproduct': 'trace', 'trace_points': 1}, 'at least 2'),
-    ({'eval_resize': 40}, 'at least 48'),
-    ({'shuffle_buffer': 0}, 'at least 1'),
-    ({'crop_scale': (0.5, 1.5)}, 'at most 1'),
-    ({'crop_ratio': (4 / 3, 3 / 4)}, 'smallest, largest'),
-])
-def test_mistakes_are_told_in_one_line(painted, changes, message):
-  with pytest.raises(UserError, match=message) as error:
-    input_pipeline.train_batches(config(painted[0], 'order', **changes), seed=0, batch_size=4)
-  assert '\n' not in str(error.value)
-
-
-def test_further_mistakes(painted, icons, tmp_path):
-  with pytest.raises(UserError, match='multiple of 3'):
-    input_pipeline.train_batches(config(painted[0], 'order'), seed=0, batch_size=8, num_hosts=3)
-  with pytest.raises(UserError, match='one object an image'):
-    input_pipeline.dataset_spec(config(icons[0], 'icons', byproduct='trace'))
-  features = tfds.features
-  store(tmp_path, 'plain', features.FeaturesDict({'label': features.ClassLabel(num_classes=2)}),
-        {'train': [{'label': 0}]}, num_shards=1)
-  with pytest.raises(UserError, match='no byproduct columns'):
-    input_pipeline.dataset_spec(config(tmp_path, 'plain'))
-
-
-def small_set(folder, broken=None):
-  """Twelve good images in one file; number 7 is replaced by the bytes `broken`."""
-  examples = [imagenet_example(i, paint(10, 12, []), label=0) for i in range(12)]
-  if broken:
-    examples[7] = imagenet_example(7, broken)
-  store(folder, 'small', painted_data.imagenet_features(2), {'train': examples}, num_shards=1)
-  return config(folder, 'small', image_size=8, eval_resize=8), next(folder.rglob('*.tfrecord*'))
-
-
-@pytest.mark.parametrize('broken', [
-    encode(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8))[:900],
-    encode(paint(10, 12, []), 'TIFF')])
-def test_an_image_that_cannot_be_decoded_is_named(tmp_path, broken):
-  data, _ = small_set(tmp_path, broken)
-  with pytest.raises(UserError, match=r'^00007.JPEG in split train of .* cannot be decoded') as e:
-    list(input_pipeline.eval_batches(data, 'train', batch_size=5)[0])
-  assert '\n' not in str(e.value)
-  with pytest.raises(UserError, match='^00007.JPEG'):
-    steps(input_pipeline.train_batches(data, seed=0, batch_size=5), 12)
-
-
-@pytest.mark.parametrize('damage,message', [
-    ('flip', 'cannot be read'), ('cut', 'cannot be read'), ('fewer', 'cannot be read'),
-    ('gone', 'is missing')])
-def test_damaged_files_are_told(tmp_path, damage, message):
-  data, path = small_set(tmp_path)
-  content = bytearray(path.read_bytes())
-  if damage == 'flip':
-    content[len(content) // 2] ^= 255
-    path.write_bytes(content)
-  elif damage == 'cut':
-    path.write_bytes(content[:-10])
-  elif damage == 'fewer':  # cut between two records: only the metadata knows
-    length = int.from_bytes(content[:8], 'little') + 16
-    path.write_bytes(content[length:])
-  else:
-    path.unlink()
-  with pytest.raises(UserError, match=message):
-    steps(input_pipeline.train_batches(data, seed=0, batch_size=4), 9)
-  with pytest.raises(UserError, match=message):
-    list(input_pipeline.eval_batches(data, 'train', batch_size=4)[0])
-
-
-# The two builders' own output.
-
-
-@pytest.fixture(scope='session')
-def mini_release(shared, tmp_path_factory):
-  """Both builders' data sets of the real photographs in ../shared/mini_release."""
-  from tfds_builders.coco_ab import coco_ab_dataset_builder
-  from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
-
-  folder = tmp_path_factory.mktemp('mini')
-  for name, module in (('imagenet_ab', imagenet_ab_dataset_builder),
-                       ('coco_ab', coco_ab_dataset_builder)):
-    module.Builder(data_dir=folder, config='local').download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=shared / 'mini_release' / name))
-  return folder
-
-
-@pytest.mark.parametrize('name,points,byproduct', [
-    ('imagenet_ab/local', 1, 'click'), ('imagenet_ab/local', 4, 'trace'),
-    ('coco_ab/local', 80, 'click')])
-def test_the_mini_release(mini_release, name, points, byproduct):
-  data = config(mini_release, name, byproduct=byproduct, color_jitter=0.4)
-  spec = input_pipeline.dataset_spec(data)
-  assert spec.num_points == points
-  batch = steps(input_pipeline.train_batches(data, seed=0, batch_size=48), 1)[0]
-  assert batch['image'].shape == (48, 48, 48, 3) and np.isfinite(batch['image']).all()
-  assert batch['point'].shape == (48, points, 2) and batch['point_mask'].sum() > 15
-  assert (batch['point'] >= 0).all() and (batch['point'] <= 1).all()
-  assert batch['image'].std() > 0.3
-  batches, _ = input_pipeline.eval_batches(data, 'validation', batch_size=64)
-  assert sum(b['example_mask'].sum() for b in batches) == spec.num_examples['validation']
-
-
-def test_partial_decoding_of_jpegs_is_close_to_whole_decoding(mini_release):
-  source = Source(config(mini_release, 'imagenet_ab/local'), 'train[:12]')
-  for number, (_, record) in enumerate(records.in_order(source.split)):
-    data = source.parse(record)['image']
-    whole = image_ops.decode(data)
-    part, size, window = image_ops.decode_window(
-        data, lambda h, w, n=number: geometry.sample_window([n, 0], h, w))
-    assert size.numpy().tolist() == list(whole.shape[:2])
-    difference = np.abs(part.numpy().astype(int) - image_ops.crop(whole, window).numpy())
-    # Colours at the very edge are interpolated without their neighbour outside the window.
-    assert difference[2:-2, 2:-2].max(initial=0) <= 2

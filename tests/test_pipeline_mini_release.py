@@ -1,0 +1,51 @@
+"""The pipeline over what the two builders make of real photographs."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from painted_data import config
+
+from luab_jax import geometry, image_ops, input_pipeline, records
+from luab_jax.dataset import Source
+from tfds_builders.coco_ab import coco_ab_dataset_builder
+from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
+
+
+@pytest.fixture(scope='module')
+def mini_release(shared, tmp_path_factory):
+  """Both builders' data sets of the real photographs in ../shared/mini_release."""
+  folder = tmp_path_factory.mktemp('mini')
+  for name, module in (('imagenet_ab', imagenet_ab_dataset_builder),
+                       ('coco_ab', coco_ab_dataset_builder)):
+    module.Builder(data_dir=folder, config='local').download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=shared / 'mini_release' / name))
+  return folder
+
+
+@pytest.mark.parametrize('name,points,byproduct', [
+    ('imagenet_ab/local', 1, 'click'), ('imagenet_ab/local', 4, 'trace'),
+    ('coco_ab/local', 80, 'click')])
+def test_the_mini_release(mini_release, name, points, byproduct):
+  data = config(mini_release, name, byproduct=byproduct, color_jitter=0.4)
+  spec = input_pipeline.dataset_spec(data)
+  assert spec.num_points == points
+  batch = next(iter(input_pipeline.train_batches(data, seed=0, batch_size=48)))
+  assert batch['image'].shape == (48, 48, 48, 3) and np.isfinite(batch['image']).all()
+  assert batch['point'].shape == (48, points, 2) and batch['point_mask'].sum() > 15
+  assert (batch['point'] >= 0).all() and (batch['point'] <= 1).all()
+  assert batch['image'].std() > 0.3
+  batches, _ = input_pipeline.eval_batches(data, 'validation', batch_size=64)
+  assert sum(b['example_mask'].sum() for b in batches) == spec.num_examples['validation']
+
+
+def test_partial_decoding_of_jpegs_is_close_to_whole_decoding(mini_release):
+  source = Source(config(mini_release, 'imagenet_ab/local'), 'train[:12]')
+  for number, (_, record) in enumerate(records.in_order(source.split)):
+    data = source.parse(record)['image']
+    whole = image_ops.decode(data)
+    part, size, window = image_ops.decode_window(
+        data, lambda h, w, n=number: geometry.sample_window([n, 0], h, w))
+    assert size.numpy().tolist() == list(whole.shape[:2])
+    difference = np.abs(part.numpy().astype(int) - image_ops.crop(whole, window).numpy())
+    # Colours at the very edge are interpolated without their neighbour outside the window.
+    assert difference[2:-2, 2:-2].max(initial=0) <= 2
