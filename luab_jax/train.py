@@ -124,6 +124,8 @@ class _Run:
     )
     builder = records.open_builder(config.data.name, config.data.data_dir)
     self.num_examples = records.open_split(builder, config.data.train_split).num_examples
+    for split in config.data.eval_splits.values():
+      records.open_split(builder, split)  # an empty one shows now, not after the training
     per_epoch = self.num_examples / config.batch_size
     self.total_steps = config.total_steps or max(round(config.num_epochs * per_epoch), 1)
     every = config.eval_every_epochs * per_epoch

@@ -148,6 +148,14 @@ def test_eval_without_a_run(synthetic_imagenet_ab, tmp_path):
     train.evaluate_only(_config(synthetic_imagenet_ab), tmp_path / 'none')
 
 
+def test_an_empty_evaluation_split_is_reported_before_training(synthetic_imagenet_ab, tmp_path):
+  config = _config(synthetic_imagenet_ab)
+  config.data.eval_splits.clicks = 'validation[:1%]'
+  with pytest.raises(UserError, match='validation.:1%.*is empty'):
+    train.train_and_evaluate(config, tmp_path)
+  assert not (tmp_path / 'config.json').exists()
+
+
 def test_batch_that_does_not_divide(synthetic_imagenet_ab, tmp_path):
   config = _config(synthetic_imagenet_ab)
   config.batch_size = 30
