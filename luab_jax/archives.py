@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from luab_jax.errors import UserError
+from luab_jax.tar_headers import StrictTarInfo
 
 MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image has 15 MiB
@@ -198,7 +199,7 @@ def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> se
     return {folder.name for folder in path.iterdir()
             if folder.is_dir() and not folder.name.startswith('.')}
   classes = set()
-  with _damage(path, source), tarfile.open(path, tarinfo=_StrictTarInfo) as tar:
+  with _damage(path, source), tarfile.open(path, tarinfo=StrictTarInfo) as tar:
     while (member := tar.next()) is not None:
       tar.members.clear()
       name = _checked_name(member.name)[0]
@@ -261,38 +262,6 @@ def _too_big(size: int, max_bytes: int) -> str:
   return f'it has {size} bytes, more than {max_bytes}' if size > max_bytes else ''
 
 
-class _StrictTarInfo(tarfile.TarInfo):
-  """tarfile takes a damaged header, or a file that just ends, for the end of the archive.
-
-  Then all later members would be lost without a word. Only the two zero blocks end a tar here.
-  """
-
-  @classmethod
-  def fromtarfile(cls, tar):
-    try:
-      return super().fromtarfile(tar)
-    except tarfile.EmptyHeaderError as error:
-      raise tarfile.ReadError('the end of the archive is missing') from error
-    except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
-      raise tarfile.ReadError(f'at byte {tar.offset}: {error}') from error
-
-  @classmethod
-  def frombuf(cls, buf, encoding, errors):
-    """Reads the header of a plain file with a short name 4 × faster than tarfile.
-
-    Only what is used here, and only if the checksum fits; tarfile reads all other headers. It
-    takes longer over a header than gzip over an average XML of ImageNet-AB.
-    """
-    name, size, checksum = buf[:100], buf[124:135], buf[148:154]
-    if (buf[156:157] != tarfile.REGTYPE or buf[345:346] != b'\0' or not name.isascii()
-        or not size.isdigit() or not checksum.isdigit()
-        or int(checksum, 8) != sum(buf) - sum(buf[148:156]) + 8 * ord(' ')):
-      return super().frombuf(buf, encoding, errors)
-    member = cls(name.partition(b'\0')[0].decode('ascii'))
-    member.size = int(size, 8)
-    return member
-
-
 def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
   """Yields (name, bytes) of a tar or tar.gz, which is hashed on the way."""
   compressed = _magic(path, source) == b'\x1f\x8b'
@@ -306,7 +275,7 @@ def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
 
 def _iter_tar(file, folder, max_bytes, refuse, nested):
   """Yields (name, bytes) of an open tar; with `nested`, `<class>.tar` gives `<class>/<file>`."""
-  with tarfile.open(fileobj=file, mode='r:', tarinfo=_StrictTarInfo) as tar:
+  with tarfile.open(fileobj=file, mode='r:', tarinfo=StrictTarInfo) as tar:
     while (member := tar.next()) is not None:
       tar.members.clear()  # tarfile remembers every member: gigabytes for a million of them
       if member.isdir() or _is_companion(member.name):

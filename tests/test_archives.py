@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from luab_jax import archives
 from luab_jax.errors import UserError
+from luab_jax.tar_headers import StrictTarInfo
 
 
 def _tar(members, mode='w'):
@@ -244,6 +245,22 @@ def test_open_verified_hashes_what_the_reader_left(tmp_path):
   with pytest.raises(UserError, match='has sha256'):
     with archives.open_verified(path, sha256='ab') as file:
       file.read(4)
+
+
+@given(st.text(st.characters(codec='ascii', exclude_characters='\0'), min_size=1, max_size=100),
+       st.integers(0, 8**12), st.sampled_from(
+           [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+@settings(max_examples=200, deadline=None)
+def test_fast_headers_say_what_tarfile_says(name, size, tar_format):
+  info = tarfile.TarInfo(name)
+  info.size = size
+  try:
+    buf = info.tobuf(tar_format, 'utf-8', 'surrogateescape')[-512:]
+  except ValueError:  # too large for this format
+    return
+  fast = StrictTarInfo.frombuf(buf, 'utf-8', 'surrogateescape')
+  slow = tarfile.TarInfo.frombuf(buf, 'utf-8', 'surrogateescape')
+  assert (fast.name, fast.size, fast.type) == (slow.name, slow.size, slow.type)
 
 
 def test_a_million_members_are_not_remembered(tmp_path):

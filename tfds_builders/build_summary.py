@@ -38,14 +38,14 @@ def one_line_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def small_shuffle_buffer() -> Iterator[None]:
-  """Makes TFDS shuffle through files beyond 256 MiB a split instead of 1 GiB, for peak memory.
+  """Makes TFDS shuffle through files beyond 128 MiB a split instead of 1 GiB, for peak memory.
 
   TFDS has no public setting for it. The built files are the same.
   """
   from tensorflow_datasets.core import shuffle
 
   saved = shuffle.MAX_MEM_BUFFER_SIZE
-  shuffle.MAX_MEM_BUFFER_SIZE = 256 << 20
+  shuffle.MAX_MEM_BUFFER_SIZE = 128 << 20
   try:
     yield
   finally:

@@ -84,7 +84,7 @@ def image_size(data: bytes) -> tuple[int, int]:
   """
   try:
     # Pillow reads no more than the header here, and refuses a decompression bomb.
-    with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP', 'GIF')):
+    with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP')):
       pass
     shape = tf.io.decode_image(data, channels=3, expand_animations=False).shape
   except (Image.DecompressionBombError, OSError, SyntaxError, ValueError,

@@ -71,7 +71,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     try:
       manual_dir = pathlib.Path(dl_manager.manual_dir)
-    except AssertionError as error:
+    except (AssertionError, OSError) as error:
       raise UserError(' '.join(str(error).split())) from error
     self._summary = build_summary.BuildSummary(
         f'{self.name}/{self.builder_config.name}',
@@ -97,7 +97,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._boxes = self._new_store()
     if self._box_path.exists():
       self._fill(self._boxes, self._box_path, 'https://image-net.org')
-    self._seen = self._new_store()
+    self._seen = self._new_store()  # of names only
 
   def _new_store(self) -> XmlStore:
     # In the folder of the build, where space is planned for; a bucket has no files to seek in.
@@ -135,8 +135,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     source = LOCAL_SOURCE if self._is_local else IMAGE_SOURCE
     refused = self._refused(path)
     if self._is_local or split == 'train':
-      yield from archives.iter_class_members(
-          path, source=source, refused=refused, progress=progress)
+      classes = set(self.info.features['label'].names)
+      for label, file_name, data in archives.iter_class_members(
+          path, source=source, refused=refused, progress=progress):
+        if label in classes:
+          yield label, file_name, data
+        else:
+          refused(f'{label}/{file_name}', 'it belongs to none of the 1000 classes of ILSVRC2012')
       return
     labels = pathlib.Path(_tfds_file('validation_labels.txt')).read_text().split()
     for name, data in archives.iter_members(
@@ -156,11 +161,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     stem = posixpath.splitext(file_name)[0]
     xml = self._xmls.get(label, stem)
     try:
-      data = data if self._is_local else _fixed_image(file_name, data)
       size = example.image_size(data)
     except example.BadImage as error:
       self._summary.skip('undecodable image', where, error)
       return None
+    if not self._is_local:
+      data = _fixed_image(file_name, data)
     record = self._record(xml, f'{self._xml_path}: {label}/{stem}.xml')
     header = record
     if split == 'validation' and not (record and record.boxes):

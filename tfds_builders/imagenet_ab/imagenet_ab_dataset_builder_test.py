@@ -4,9 +4,6 @@ import hashlib
 import io
 import os
 import pathlib
-import subprocess
-import sys
-import tarfile
 import tempfile
 from unittest import mock
 
@@ -20,84 +17,21 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_build
 from luab_jax.errors import UserError
 from tfds_builders import build, build_summary
 from tfds_builders.imagenet_ab import example, imagenet_ab_dataset_builder
+from tfds_builders.imagenet_ab.small_release import (
+    CLASSES,
+    CLICKED,
+    XML_NAME,
+    T,
+    image,
+    metadata,
+    voc,
+    write_class_tars,
+    write_release,
+    write_tar,
+    xml,
+)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-XML = 'imagenet_ab_v1_0.tar.gz'
-
-
-def image(color, *, size=(12, 8), mode='RGB', form='JPEG'):
-  """Returns the file of a plain picture; `size` is (width, height)."""
-  file = io.BytesIO()
-  Image.new(mode, size, color).save(file, form)
-  return file.getvalue()
-
-
-def write_tar(path, members, mode='w'):
-  """Writes (name, bytes) to a tar file or file object."""
-  with tarfile.open(path if isinstance(path, pathlib.Path) else None, mode,
-                    fileobj=None if isinstance(path, pathlib.Path) else path) as tar:
-    for name, data in members:
-      info = tarfile.TarInfo(name)
-      info.size = len(data)
-      tar.addfile(info, io.BytesIO(data))
-
-
-def write_class_tars(path, classes):
-  """Writes {class: {file: bytes}} as a tar of class tars."""
-  members = []
-  for name, files in classes.items():
-    inner = io.BytesIO()
-    write_tar(inner, files.items())
-    members.append((f'{name}.tar', inner.getvalue()))
-  write_tar(path, members)
-
-
-def metadata(*, selected=True, clicks=(), trace=(), hovers=(), extra=''):
-  """Returns one `metadata` block; points are (x, y, time)."""
-  rows = [f'<{tag}><time>{t}</time><x>{x}</x><y>{y}</y></{tag}>'
-          for tag, points in (('selectedRecord', clicks), ('mouseTracking', trace))
-          for x, y, t in points]
-  rows += [f'<hoveredRecord><action>{action}</action><time>{t}</time></hoveredRecord>'
-           for action, t in hovers]
-  return (f'<metadata><worker_id>W1</worker_id><selected>{selected}</selected>'
-          f'<estimateTime>463</estimateTime>{"".join(rows)}{extra}</metadata>')
-
-
-def voc(name, box, size=(12, 8)):
-  """Returns a VOC header with one box (xmin, ymin, xmax, ymax)."""
-  sides = ''.join(f'<{side}>{value}</{side}>'
-                  for side, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box, strict=True))
-  return (f'<size><width>{size[0]}</width><height>{size[1]}</height></size><object>'
-          f'<name>{name}</name><truncated>1</truncated><bndbox>{sides}</bndbox></object>')
-
-
-def xml(body):
-  return f'<annotation>{body}</annotation>'.encode()
-
-
-T = 1640942069944
-CLICKED = xml(
-    voc('cat', (3, 2, 15, 6))
-    + metadata(clicks=[(0.25, 0.5, T + 1), (1.25, -0.5, T + 3)], trace=[(0.1, 0.2, T)],
-               hovers=[('enter', T - 5), ('leave', T + 9)],
-               extra='<imagePosition><x>857</x><y>1976</y></imagePosition>')
-    + metadata(selected=False, trace=[(0.3, 0.4, T + 7)]))
-CLASSES = {
-    'cat': {'1.JPEG': image('red'), '2.JPEG': image('white'), '3.JPEG': image('black')},
-    'dog': {'1.JPEG': image('blue', size=(5, 7)), '2.png': image('green', form='PNG')},
-}
-
-
-def write_release(folder, classes=None, xmls=None, validation=None):
-  """Writes a small `local` release with the usual XMLs."""
-  folder.mkdir(parents=True, exist_ok=True)
-  write_class_tars(folder / 'my_img_train.tar', CLASSES if classes is None else classes)
-  write_class_tars(folder / 'my_img_val.tar', validation or {'cat': {'9.JPEG': image('pink')}})
-  xmls = {'cat/1': CLICKED, 'dog/1': xml(metadata(selected=False))} if xmls is None else xmls
-  members = [(f'train_xml/{name}.xml', data) for name, data in xmls.items()]
-  members.insert(1, ('train_xml/cat/._1.xml', b'\x00\x05\x16\x07'))
-  write_tar(folder / XML, members, 'w:gz')
-  return folder
 
 
 def build_local(manual_dir, data_dir):
@@ -139,7 +73,9 @@ class LocalTest(tfds.testing.DatasetBuilderTestCase):
 CMYK = image((255, 0, 0, 0), mode='CMYK')
 ILSVRC_TRAIN = {
     'n01739381': {'n01739381_1309.JPEG': CMYK, 'n01739381_1.JPEG': image('red')},
+    'n02077923': {'n02077923_14822.JPEG': CMYK[:-60]},  # damaged: left out
     'n02105855': {'n02105855_2933.JPEG': image('green', form='PNG')},
+    'n99999999': {'n99999999_1.JPEG': image('red')},  # none of the 1000 classes: left out
 }
 
 
@@ -161,16 +97,20 @@ class Ilsvrc2012Test(tfds.testing.DatasetBuilderTestCase):
         for number, color in ((1, 'red'), (50_000, 'blue'))])
     write_tar(folder / 'ILSVRC2012_bbox_val_v3.tgz', [
         ('val/ILSVRC2012_val_00000001.xml', xml(voc('n01751748', (0, 0, 6, 4))))], 'w:gz')
-    write_tar(folder / XML, [('train_xml/n01739381/n01739381_1.xml', CLICKED)], 'w:gz')
-    digest = hashlib.sha256((folder / XML).read_bytes()).hexdigest()
-    cls._digest = mock.patch.object(imagenet_ab_dataset_builder, 'XML_SHA256', digest)
-    cls._digest.start()
+    write_tar(folder / XML_NAME, [('train_xml/n01739381/n01739381_1.xml', CLICKED)], 'w:gz')
+    digest = hashlib.sha256((folder / XML_NAME).read_bytes()).hexdigest()
+    cls._patches = [
+        mock.patch.object(imagenet_ab_dataset_builder, 'XML_SHA256', digest),
+        mock.patch.dict(os.environ, {build_summary.MAX_BAD_SHARE_VARIABLE: '1'})]
+    for patch in cls._patches:
+      patch.start()
     super().setUpClass()
 
   @classmethod
   def tearDownClass(cls):
     super().tearDownClass()
-    cls._digest.stop()
+    for patch in cls._patches:
+      patch.stop()
     cls._folder.cleanup()
 
   def _download_and_prepare_as_dataset(self, builder):
@@ -272,7 +212,7 @@ def test_bad_input_is_named_counted_and_left_out(tmp_path, monkeypatch, caplog, 
   assert not rows['cat/2.JPEG']['has_xml'] and not rows['cat/3.JPEG']['has_xml']
   assert rows['cat/2.JPEG']['image'] == CLASSES['cat']['2.JPEG']
   for place in ('my_img_train.tar: cat/4.JPEG', 'my_img_train.tar: cat/5.JPEG',
-                f'{XML}: cat/2.xml', f'{XML}: cat/3.xml'):
+                f'{XML_NAME}: cat/2.xml', f'{XML_NAME}: cat/3.xml'):
     assert sum(place in message for message in caplog.messages) == 1, place
   counts = dict(line.strip().rsplit(maxsplit=1) for line in
                 capsys.readouterr().out.split('Summary of imagenet_ab/local\n')[1].splitlines()
@@ -310,12 +250,12 @@ def _twice(path):
 
 
 MISTAKES = {
-    'no XMLs': (lambda raw: (raw / XML).unlink(), f'{XML} is missing: get .* from https://'),
+    'no XMLs': (lambda raw: (raw / XML_NAME).unlink(), f'{XML_NAME} is missing: get .* from https://'),
     'no images': (lambda raw: [path.unlink() for path in raw.glob('*img*')], 'holds no .*_img_'),
     'empty folder': (lambda raw: [path.unlink() for path in raw.iterdir()], 'does not exist or is'),
     'images cut off': (lambda raw: _cut(raw / 'my_img_train.tar'), 'my_img_train.tar is truncated'),
-    'XMLs cut off': (lambda raw: (raw / XML).write_bytes((raw / XML).read_bytes()[:-20]),
-                     f'{XML} is truncated or damaged'),
+    'XMLs cut off': (lambda raw: (raw / XML_NAME).write_bytes((raw / XML_NAME).read_bytes()[:-20]),
+                     f'{XML_NAME} is truncated or damaged'),
     'no classes': (_flat, 'bad .*refused member'),
     'image given twice': (_twice, 'bad .*image given twice'),
     'split given twice': (lambda raw: (raw / 'other_img_val').mkdir(), 'are both the split'),
@@ -336,7 +276,7 @@ def test_ilsvrc2012_takes_only_the_released_byproducts(tmp_path):
   raw = write_release(tmp_path / 'raw')
   for split in ('train', 'val'):
     (raw / f'my_img_{split}.tar').rename(raw / f'ILSVRC2012_img_{split}.tar')
-  with pytest.raises(UserError, match=f'{XML} has sha256 .*expected 38e67940.* again from https://'):
+  with pytest.raises(UserError, match=f'{XML_NAME} has sha256 .*expected 38e67940.* again from https://'):
     build.build('imagenet_ab/ilsvrc2012', manual_dir=raw, data_dir=tmp_path / 'data')
   (raw / 'ILSVRC2012_img_val.tar').unlink()
   with pytest.raises(UserError, match='ILSVRC2012_img_val.tar is missing: get .*image-net.org'):
@@ -357,68 +297,3 @@ def test_what_is_borrowed_from_tfds_is_what_it_was():
   validation = pathlib.Path(read('validation_labels.txt')).read_text().split()
   assert len(set(labels)) == 1000 and labels == sorted(labels)
   assert len(validation) == 50_000 and set(validation) == set(labels)
-
-
-def test_the_shuffle_buffer_is_bounded(tmp_path):
-  """TFDS must still take the bound from where we set it, and give it back afterwards."""
-  from tensorflow_datasets.core import shuffle
-
-  saved = shuffle.MAX_MEM_BUFFER_SIZE
-  with build_summary.small_shuffle_buffer():
-    limit = shuffle.MAX_MEM_BUFFER_SIZE
-    shuffler = shuffle.Shuffler(tmp_path, 'salt')
-    data = bytes(limit // 2)
-    shuffler.add('a', data)
-    assert not list(tmp_path.iterdir())
-    shuffler.add('b', data)
-    shuffler.add('c', b'c')
-    assert list(tmp_path.iterdir()), 'nothing was spilled to disk'
-  assert limit <= 256 << 20 and saved == shuffle.MAX_MEM_BUFFER_SIZE
-
-
-def _run(*args, cwd, **env):
-  return subprocess.run(args, cwd=cwd, capture_output=True, text=True, timeout=280, check=False,
-                        env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', **env})
-
-
-def test_the_tfds_command_line_builds_and_any_folder_loads(tmp_path):
-  """`tfds build` from elsewhere with a relative manual_dir; `tfds.load` without our code."""
-  write_release(tmp_path / 'raw')
-  tool = pathlib.Path(sys.executable).parent / 'tfds'
-  done = _run(tool, 'build', REPOSITORY / 'tfds_builders' / 'imagenet_ab', '--config=local',
-              '--manual_dir=raw', '--data_dir=data', cwd=tmp_path, PYTHONPATH='')
-  assert done.returncode == 0, done.stderr[-3000:]
-  assert 'Summary of imagenet_ab/local' in done.stdout
-  done = _run(sys.executable, '-c', (
-      'import sys, tensorflow_datasets as tfds\n'
-      'rows = list(tfds.as_numpy(tfds.load("imagenet_ab/local", data_dir="data", split="train")))\n'
-      'print(len(rows), max(row["clicks"]["time_ms"].max(initial=0) for row in rows))\n'
-      'assert not any(name.startswith(("luab_jax", "tfds_builders")) for name in sys.modules)'),
-      cwd=tmp_path, PYTHONPATH='')
-  assert done.stdout.split() == ['5', str(T + 3)], done.stderr[-3000:]
-
-
-def test_the_tfds_command_line_prints_a_mistake_as_one_line(tmp_path):
-  """It prints SystemExit's text alone, which is why the builder raises BuildStopped."""
-  script = ('from tfds_builders import build_summary\n'
-            'from luab_jax.errors import UserError\n'
-            'with build_summary.one_line_errors():\n  raise UserError("mend it")')
-  done = _run(sys.executable, '-c', script, cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
-  assert (done.returncode, done.stderr, done.stdout) == (1, 'mend it\n', '')
-
-
-def test_our_command_line(tmp_path, capsys):
-  raw = write_release(tmp_path / 'raw')
-  args = ['imagenet_ab/local', f'--manual_dir={raw}', f'--data_dir={tmp_path / "data"}']
-  assert build.main(args) == 0
-  assert 'images written' in capsys.readouterr().out
-  (raw / 'my_img_val.tar').unlink()
-  assert build.main(args) == 0
-  assert 'Summary' not in capsys.readouterr().out, 'it was built again'
-  write_class_tars(raw / 'my_img_train.tar', {'owl': {'1.JPEG': image('red')}})
-  assert build.main([*args, '--overwrite']) == 0
-  assert 'images written 1 with XML 0' in ' '.join(capsys.readouterr().out.split())
-  assert build.main(['imagenet_ab/local', '--manual_dir=/absent']) == 2
-  captured = capsys.readouterr()
-  assert captured.err.startswith('error: --manual_dir=/absent is no folder')
-  assert captured.err.count('\n') == 1
