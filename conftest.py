@@ -35,20 +35,34 @@ def shared():
   return SHARED
 
 
-@pytest.fixture(scope='session')
-def synthetic_imagenet_ab(tmp_path_factory):
-  """data_dir of a small embedded ImageNet-AB release, built by the project's own builder."""
+def _build(builder_class, release, tmp_path_factory):
+  """data_dir of a small embedded release, generated and built by the project's own code."""
   import tensorflow_datasets as tfds
 
   from luab_jax.synthetic import __main__ as synthetic
-  from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
-  release, data_dir = tmp_path_factory.mktemp('release'), tmp_path_factory.mktemp('built')
+  files, data_dir = tmp_path_factory.mktemp('release'), tmp_path_factory.mktemp('built')
   synthetic.main([
-    '--release=imagenet_ab', f'--out={release}', '--train=96', '--validation=40', '--size=32'
+    f'--release={release}', f'--out={files}', '--train=96', '--validation=40', '--size=32'
   ])
-  builder = imagenet_ab_dataset_builder.Builder(config='local', data_dir=str(data_dir))
+  builder = builder_class(config='local', data_dir=str(data_dir))
   builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(manual_dir=str(release))
+    download_config=tfds.download.DownloadConfig(manual_dir=str(files))
   )
   return str(data_dir)
+
+
+@pytest.fixture(scope='session')
+def synthetic_imagenet_ab(tmp_path_factory):
+  """data_dir of a built embedded ImageNet-AB release: 96 images, 40 in each other split."""
+  from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
+
+  return _build(imagenet_ab_dataset_builder.Builder, 'imagenet_ab', tmp_path_factory)
+
+
+@pytest.fixture(scope='session')
+def synthetic_coco_ab(tmp_path_factory):
+  """data_dir of a built embedded COCO-AB release: 96 training and 40 validation images."""
+  from tfds_builders.coco_ab import coco_ab_dataset_builder
+
+  return _build(coco_ab_dataset_builder.Builder, 'coco_ab', tmp_path_factory)

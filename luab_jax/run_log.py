@@ -113,7 +113,7 @@ class RunLog:
       for name, value in {**figures, **only_shown}.items():
         if isinstance(value, int | float):
           tf.summary.scalar(f'{split}/{name}', value, step=step)
-    text = describe({**figures, **only_shown})
+    text = _shown_text({**figures, **only_shown})
     if split == 'train' and self.terminal:
       self._bar.set_postfix_str(text)
     else:
@@ -140,15 +140,18 @@ def read_lines(workdir) -> list[dict]:
   return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
 
 
-def describe(figures: dict) -> str:
-  """One short line for people: the figures that matter, fractions as they are."""
-  shown = []
-  for name, value in figures.items():
-    if name == 'images_per_s':
-      shown.append(f'{value:.0f} images/s')
-    elif isinstance(value, float):
-      shown.append(f'{name} {value:.4g}')
-  return ', '.join(shown)
+# What is worth a place on the console; metrics.jsonl holds everything.
+_SHOWN = {
+  'loss': '{:.3f}', 'class_loss': '{:.3f}', 'point_loss': '{:.4f}', 'top1': '{:.3f}',
+  'top5': '{:.3f}', 'mAP': '{:.3f}', 'click_error': '{:.3f}', 'images_per_s': '{:.0f}',
+}
+
+
+def _shown_text(figures: dict) -> str:
+  """The figures that matter, for people, for example 'loss 0.712, top1 0.812'."""
+  return ', '.join(
+    f'{name} {form.format(figures[name])}' for name, form in _SHOWN.items() if name in figures
+  )
 
 
 def _truncate(path, start_step):

@@ -38,7 +38,7 @@ def train_and_evaluate(config, workdir) -> dict:
     UserError: bad config, missing data, a workdir of another run, a loss that is not finite.
   """
   workdir = pathlib.Path(workdir)
-  run = _Run(config)
+  run = Run(config)
   _claim_workdir(workdir, config)
   checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
   state, note = run.init_or_restore(checkpoints)
@@ -92,7 +92,7 @@ def evaluate_only(config, workdir) -> dict:
   Writes summary.json and returns what it holds. Raises UserError without a checkpoint.
   """
   workdir = pathlib.Path(workdir)
-  run = _Run(config)
+  run = Run(config)
   if not (workdir / 'checkpoints').is_dir():
     raise UserError(f'{workdir} holds no run to evaluate: train first, with --mode=train')
   _claim_workdir(workdir, config)
@@ -111,7 +111,7 @@ def evaluate_only(config, workdir) -> dict:
   return summary
 
 
-class _Run:
+class Run:
   """What a config amounts to: the data set's facts, model, optimizer, steps."""
 
   def __init__(self, config):

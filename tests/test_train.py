@@ -44,7 +44,7 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
 
 def _restore(config, workdir):
   checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
-  state, note = train._Run(config).init_or_restore(checkpoints)
+  state, note = train.Run(config).init_or_restore(checkpoints)
   checkpoints.close()
   return state, note
 
