@@ -15,7 +15,7 @@ quickstart: $(QUICKSTART)/imagenet_ab/local
 	@$(PY) run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(READY)
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	@$(PY) -m ruff check .
