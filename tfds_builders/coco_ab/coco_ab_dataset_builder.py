@@ -22,7 +22,7 @@ from luab_jax.errors import UserError  # noqa: E402
 from tfds_builders import build_summary  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join  # noqa: E402
-from tfds_builders.imagenet_ab.example import BadImage, image_size  # noqa: E402
+from tfds_builders.images import BadImage, image_size  # noqa: E402
 
 URLS = {
     'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',

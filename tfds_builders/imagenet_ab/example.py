@@ -1,12 +1,7 @@
 """The features of imagenet_ab, and how an image and its record become one example."""
 
-import io
-import re
-
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from luab_jax.byproducts import imagenet as byproducts
 
@@ -31,11 +26,6 @@ _BLOCK_COLUMNS = {
     'original_height': (np.float32, 'Height of the file that was shown in px; NaN: absent.'),
     'page_idx': (np.float32, 'Page of the HIT; NaN: absent.'),
 }
-_NOISE = re.compile(r'\{\{.*?\}\}|\[Op:\w+\]')  # what TensorFlow wraps its messages in
-
-
-class BadImage(ValueError):
-  """An image that cannot be decoded; the message says why."""
 
 
 def features(label: tfds.features.ClassLabel) -> tfds.features.FeaturesDict:
@@ -71,26 +61,6 @@ def _table(columns: dict[str, tuple[type, str]], text: str) -> tfds.features.Fea
       name: tfds.features.Tensor(shape=(None,), dtype=dtype, doc=doc)
       for name, (dtype, doc) in columns.items()
   }, doc=text)
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-  """Returns (height, width) of an image after decoding it the way the pipeline will.
-
-  A whole decode, about 2 ms of CPU for an ImageNet image, since a good header says nothing of
-  missing pixels; by TensorFlow, since other decoders accept other files.
-
-  Raises:
-    BadImage: it cannot be decoded, or would decompress into gigabytes.
-  """
-  try:
-    # Pillow reads no more than the header here, and refuses a decompression bomb.
-    with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP')):
-      pass
-    shape = tf.io.decode_image(data, channels=3, expand_animations=False).shape
-  except (Image.DecompressionBombError, OSError, SyntaxError, ValueError,
-          tf.errors.OpError) as error:
-    raise BadImage(_NOISE.sub('', str(error).splitlines()[0]).strip()) from error
-  return int(shape[0]), int(shape[1])
 
 
 def encode(

@@ -13,7 +13,7 @@ from luab_jax import archives
 from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts import imagenet as byproducts
 from luab_jax.errors import UserError
-from tfds_builders import build_summary
+from tfds_builders import build_summary, images
 from tfds_builders.imagenet_ab import example
 from tfds_builders.imagenet_ab.xml_store import XmlStore
 
@@ -161,15 +161,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     stem = posixpath.splitext(file_name)[0]
     xml = self._xmls.get(label, stem)
     try:
-      size = example.image_size(data)
-    except example.BadImage as error:
+      size = images.image_size(data)
+    except images.BadImage as error:
       self._summary.skip('undecodable image', where, error)
       return None
     if not self._is_local:
       data = _fixed_image(file_name, data)
     record = self._record(xml, f'{self._xml_path}: {label}/{stem}.xml')
     header = record
-    if split == 'validation' and not (record and record.boxes):
+    if split != 'train' and not (record and record.boxes):
       header = self._record(self._boxes.get('val', stem), f'{self._box_path}: val/{stem}.xml')
     objects, without_area = example.encode_boxes(header, size)
     self._summary.note('boxes without area, left out', without_area)
