@@ -41,6 +41,7 @@ def get_config():
   c.data.click = 'mean'
   c.data.icons = 'replayed'
   c.data.icon_label = 'drop_when_icon_cropped'
+  c.data.byproduct_share = 1.0  # of the images keep their clicks or icons in training
   c.data.control = 'none'
   c.data.shuffle_buffer = 8192
 

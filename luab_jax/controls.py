@@ -68,7 +68,7 @@ def permute(points, has, rng, *, per_column):
 def _table(source, options):
   """All byproducts of the split: numpy float32[N, K, 2] and float32[N, K], in file order."""
   table = records.in_order(source.split).map(
-      lambda _, record: source.points(source.parse_byproducts(record)),
+      lambda _, record: source.train_points(source.parse_byproducts(record)),
       num_parallel_calls=options.threading.private_threadpool_size, deterministic=True)
   table = table.batch(1024).with_options(options)
   parts = []

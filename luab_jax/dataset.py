@@ -92,12 +92,13 @@ class Source:
 
   def _columns(self):
     """The columns that the chosen options need; nothing else of a record is parsed."""
+    named = {'file_name': True} if self.data.byproduct_share < 1 else {}
     if self.spec.multi_label and self.data.icons == 'adds_only':
-      return {'labels': True, 'actions': {'action', 'icon', 'to_x', 'to_y'}}
+      return named | {'labels': True, 'actions': {'action', 'icon', 'to_x', 'to_y'}}
     if self.spec.multi_label:
-      return {'labels': True, 'icons': {'label', 'x', 'y'}}
+      return named | {'labels': True, 'icons': {'label', 'x', 'y'}}
     rows = {'x', 'y', 'time_ms', 'block'}
-    columns = {'label': True, 'blocks': {'selected'}, 'clicks': rows}
+    columns = named | {'label': True, 'blocks': {'selected'}, 'clicks': rows}
     return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
 
   def points(self, fields):
@@ -110,6 +111,14 @@ class Source:
     if data.byproduct == 'trace':
       return targets.trace_points(fields['trace'], fields['clicks'], selected, data.trace_points)
     return targets.click_point(fields['clicks'], selected, data.click)
+
+  def train_points(self, fields):
+    """As `points`, but only of the images that `data.byproduct_share` leaves their byproducts."""
+    points, has = self.points(fields)
+    if self.data.byproduct_share < 1:
+      points, has = targets.keep_share(
+          points, has, fields['file_name'], self.data.byproduct_share)
+    return points, has
 
   def label(self, fields):
     """int32 scalar, or float32[C] of 0 and 1."""
@@ -129,6 +138,9 @@ def _check_options(data):
                    ('color_jitter', 0), ('trace_points', 2 if data.byproduct == 'trace' else 0)):
     if data[key] < low:
       raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
+  if not 0 <= data.byproduct_share <= 1:
+    raise UserError(f'data.byproduct_share={data.byproduct_share} is a share of the images: '
+                    'between 0 and 1')
   for key, high in (('crop_scale', 1), ('crop_ratio', float('inf'))):
     if len(data[key]) != 2 or not 0 < data[key][0] <= data[key][1] <= high:
       raise UserError(f'data.{key}={tuple(data[key])} must be (smallest, largest), both above 0'

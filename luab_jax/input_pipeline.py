@@ -17,8 +17,8 @@ position), both stateless: a run that is resumed at `start_step`, or spread over
 the same bytes. A window as in torchvision's RandomResizedCrop, resized, flipped, jittered.
 
 Evaluation: every example once, in file order; short side to `eval_resize`, centre crop. It sees the
-real byproducts whatever `control` says, and the real labels whatever `icon_label` says: both are
-about what the model is trained on.
+real byproducts whatever `control` and `byproduct_share` say, and the real labels whatever
+`icon_label` says: these are about what the model is trained on.
 
 TensorFlow only reads here: accelerators are hidden from it.
 """
@@ -116,7 +116,7 @@ def train_batches(data, *, seed, batch_size, start_step=0, num_hosts=1, host=0):
   @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time
   def example(epoch, position, index, record):
     fields = source.parse(record)
-    points, has = control(index, *source.points(fields))
+    points, has = control(index, *source.train_points(fields))
     example_seed = records.fold(seed, _AUGMENT, epoch, position)
     return _train_example(source, fields, points, has, example_seed)
 

@@ -13,6 +13,8 @@ BYPRODUCTS = ('click', 'trace')
 CONTROLS = ('none', 'shuffled', 'uniform')
 ICON_LABELS = ('drop_when_icon_cropped', 'keep')
 
+_BUCKETS = 2**20  # how finely a share of the images can be told
+
 
 def click_point(clicks, selected, how):
   """One point from the clicks of the blocks that were selected when the page was submitted.
@@ -128,6 +130,26 @@ def icon_points(example, class_names, add_action, how):
 def multi_hot(labels, num_classes):
   """float32[num_classes] with 1 at each of labels int64[n]."""
   return tf.minimum(tf.reduce_sum(tf.one_hot(labels, num_classes), axis=0), 1)
+
+
+def keep_share(points, has, file_name, share):
+  """Takes the byproducts away from all but a share of the images (ours).
+
+  Which images keep theirs is a function of the file name alone, whatever the seed or the split: the
+  same in every epoch and run, and a smaller share is a subset of a larger one.
+
+  Args:
+    points, has: float32[K, 2] and float32[K].
+    file_name: string scalar.
+    share: float in [0, 1].
+
+  Returns:
+    (float32[K, 2], float32[K]), zeros for an image that is left without.
+  """
+  # A fingerprint that TensorFlow promises to keep from release to release.
+  bucket = tf.strings.to_hash_bucket_fast(file_name, _BUCKETS)
+  kept = tf.cast(bucket < round(share * _BUCKETS), tf.float32)
+  return points * kept, has * kept
 
 
 def drop_cropped_labels(label, has, kept):

@@ -126,6 +126,7 @@ def config(data_dir, dataset, /, **changes):
       'image_size': 48, 'eval_resize': 56, 'resize_method': 'bicubic', 'crop_scale': (0.08, 1.0),
       'crop_ratio': (3 / 4, 4 / 3), 'flip': True, 'color_jitter': 0.0, 'byproduct': 'click',
       'trace_points': 4, 'click': 'mean', 'icons': 'replayed', 'control': 'none',
+      'byproduct_share': 1.0,
       'icon_label': 'drop_when_icon_cropped', 'shuffle_buffer': 16})
   data.update(changes)
   return data
