@@ -8,6 +8,7 @@ TensorBoard and to the console.
 import json
 import math
 import pathlib
+import statistics
 import sys
 import time
 
@@ -23,7 +24,7 @@ class RunLog:
   """Collects what the steps return and writes it once an interval, without stopping the device."""
 
   def __init__(self, workdir, *, log_every, total_steps, batch_size, image_size, start_step=0,
-               partial=None):
+               partial=None, quiet=False):
     """Opens the log for a run that starts (or continues) at `start_step`.
 
     Args:
@@ -34,6 +35,7 @@ class RunLog:
       image_size: pixels, for the click error.
       start_step: lines beyond it are dropped from metrics.jsonl, they will be written again.
       partial: sums of the interval under way, from `partial_sums` of the run that is continued.
+      quiet: says nothing, and its progress bar leaves no trace.
     """
     self._log_every = log_every
     self._batch_size = batch_size
@@ -42,6 +44,9 @@ class RunLog:
     self._pending = []
     self._main = parallel.is_main_host()
     self._clock = (time.perf_counter(), start_step)
+    self._step_times = []  # seconds a step, one for each undisturbed interval of this start
+    self._undisturbed = False  # the first interval compiles
+    self._quiet = quiet
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
     self._file = None
     self._board = None
@@ -52,7 +57,7 @@ class RunLog:
     self.terminal = self._main and sys.stderr.isatty()
     self._bar = tqdm.tqdm(
       total=total_steps, initial=start_step, unit='step', disable=not self.terminal,
-      dynamic_ncols=True, smoothing=0.1,
+      dynamic_ncols=True, smoothing=0.1, leave=not quiet,
     )
 
   def add(self, step: int, metrics):
@@ -93,16 +98,30 @@ class RunLog:
     """Sums of the interval under way (call `flush` first); belongs into the checkpoint."""
     return dict(self._sums)
 
+  def ms_per_step(self) -> float | None:
+    """Milliseconds a training step takes, data included: the median over this start's intervals.
+
+    Intervals in which something was compiled or evaluated do not count. None with fewer than
+    three: then nothing is known. Costs no wait for the device, as intervals are read when done.
+    """
+    times = self._step_times
+    return round(1000 * statistics.median(times), 3) if len(times) >= 3 else None
+
   def _write_interval(self, step):
     line = mean_metrics(self._sums, image_size=self._image_size)
     self._sums = {}
     now = time.perf_counter()
-    speed = (step - self._clock[1]) * self._batch_size / max(now - self._clock[0], 1e-9)
+    seconds = max(now - self._clock[0], 1e-9) / (step - self._clock[1])
+    speed = self._batch_size / seconds
     self._clock = (now, step)
+    if self._undisturbed:
+      self._step_times.append(seconds)
+    self._undisturbed = True
     self.write(step, 'train', line, images_per_s=speed)
 
   def write(self, step: int, split: str, figures: dict, **only_shown):
     """Writes one line {step, split, **figures}; `only_shown` goes to TensorBoard and console."""
+    self._undisturbed &= split == 'train'
     if not self._main:
       return
     self._file.write(json.dumps({'step': step, 'split': split, **figures}) + '\n')
@@ -121,7 +140,7 @@ class RunLog:
 
   def say(self, text: str):
     """Prints one line on the main host without breaking the progress bar."""
-    if self._main:
+    if self._main and not self._quiet:
       tqdm.tqdm.write(text, file=sys.stderr)
 
   def close(self):

@@ -22,16 +22,17 @@ from luab_jax.train_state import init_state, learning_rate_schedule, make_optimi
 # model, nor the order of the data, nor what a checkpoint holds.
 HARMLESS = (
   'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
-  'keep_checkpoints', 'data.data_dir', 'data.eval_splits',
+  'keep_checkpoints', 'data.data_dir', 'data.eval_splits', 'study.',
 )
 
 
-def train_and_evaluate(config, workdir) -> dict:
+def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   """Trains (or continues) a run, evaluates it and writes its files.
 
   Args:
     config: ml_collections.ConfigDict, see configs/quickstart.py for all keys.
     workdir: folder; gets config.json, metrics.jsonl, summary.json, tensorboard/, checkpoints/.
+    quiet: one of many runs: prints nothing but a progress bar that goes away.
   Returns:
     What summary.json holds.
   Raises:
@@ -39,14 +40,14 @@ def train_and_evaluate(config, workdir) -> dict:
   """
   workdir = pathlib.Path(workdir)
   run = Run(config)
-  _claim_workdir(workdir, config)
+  claim_workdir(workdir, config)
   checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
   state, note = run.init_or_restore(checkpoints)
   start = int(state.step)
   log = run_log.RunLog(
     workdir, log_every=config.log_every, total_steps=run.total_steps,
     batch_size=config.batch_size, image_size=config.data.image_size, start_step=start,
-    partial=note.get('partial_sums'),
+    partial=note.get('partial_sums'), quiet=quiet,
   )
   log.say(run.describe(state, start))
   started = time.time()
@@ -55,8 +56,12 @@ def train_and_evaluate(config, workdir) -> dict:
   finally:
     log.close()
     checkpoints.close()
-  summary = run.summary(workdir, seconds=time.time() - started, steps=run.total_steps - start)
-  _report(workdir, summary)
+  summary = run.summary(
+    workdir, seconds=time.time() - started, steps=run.total_steps - start,
+    ms_per_step=log.ms_per_step(),
+  )
+  if not quiet:
+    _report(workdir, summary)
   return summary
 
 
@@ -86,7 +91,7 @@ def _train(run, state, start, checkpoints, log):
       checkpoints.save(step, parallel.fetch(state), run.note(step, log.partial_sums()))
 
 
-def evaluate_only(config, workdir) -> dict:
+def evaluate_only(config, workdir, *, quiet=False) -> dict:
   """Evaluates the newest checkpoint of a run on `config.data.eval_splits`.
 
   Writes summary.json and returns what it holds. Raises UserError without a checkpoint.
@@ -95,7 +100,7 @@ def evaluate_only(config, workdir) -> dict:
   run = Run(config)
   if not (workdir / 'checkpoints').is_dir():
     raise UserError(f'{workdir} holds no run to evaluate: train first, with --mode=train')
-  _claim_workdir(workdir, config)
+  claim_workdir(workdir, config)
   checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
   state, _ = run.init_or_restore(checkpoints)
   checkpoints.close()
@@ -107,7 +112,8 @@ def evaluate_only(config, workdir) -> dict:
     parallel.pmap_step(run.eval_step), parallel.replicate(state), bar=sys.stderr.isatty()
   )
   summary = run.summary(workdir, seconds=time.time() - started, steps=0, evaluated=(step, figures))
-  _report(workdir, summary)
+  if not quiet:
+    _report(workdir, summary)
   return summary
 
 
@@ -185,7 +191,7 @@ class Run:
       f'{jax.device_count()} {device.device_kind} in {jax.process_count()} process(es)'
     )
 
-  def summary(self, workdir, *, seconds, steps, evaluated=None):
+  def summary(self, workdir, *, seconds, steps, evaluated=None, ms_per_step=None):
     """The final figures; written to summary.json by the main host."""
     lines = run_log.read_lines(workdir)
     if evaluated is None:
@@ -204,6 +210,7 @@ class Run:
       'results': results,
       'seconds_in_this_start': round(seconds, 1),
       'steps_in_this_start': steps,
+      'ms_per_step': ms_per_step,
       'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'versions': {'python': platform.python_version(), 'jax': jax.__version__},
     }
@@ -212,8 +219,16 @@ class Run:
     return summary
 
 
-def _claim_workdir(workdir, config):
-  """Creates the run's folder, or checks that it belongs to the same experiment."""
+def claim_workdir(workdir, config, harmless=HARMLESS):
+  """Creates the run's folder, or checks that it belongs to the same experiment.
+
+  Args:
+    workdir: pathlib.Path.
+    config: of the run that is about to start or continue.
+    harmless: keys, or beginnings of keys, that may differ from the config found there.
+  Raises:
+    UserError: other keys differ; the folder cannot be written.
+  """
   path = workdir / 'config.json'
   mine = _flatten(json.loads(config.to_json_best_effort()))
   if path.exists():
@@ -221,7 +236,7 @@ def _claim_workdir(workdir, config):
     differing = [
       f'{key} (there {theirs.get(key)}, here {mine.get(key)})'
       for key in sorted(mine.keys() | theirs.keys())
-      if mine.get(key) != theirs.get(key) and not key.startswith(HARMLESS)
+      if mine.get(key) != theirs.get(key) and not key.startswith(harmless)
     ]
     if differing:
       raise UserError(
