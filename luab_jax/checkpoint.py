@@ -20,25 +20,21 @@ from luab_jax.errors import UserError
 
 
 class Checkpoints:
-  """The checkpoints of one run: saved in the background, the newest and every k-th kept."""
+  """The checkpoints of one run: saved in the background, the newest ones kept."""
 
-  def __init__(self, directory, *, keep: int, keep_every: int = 0):
+  def __init__(self, directory, *, keep: int):
     """Opens the folder, which need not exist yet.
 
     Args:
       directory: where the step folders lie.
       keep: how many of the newest checkpoints stay.
-      keep_every: additionally keep those at multiples of this step; 0 for none.
     """
-    # Orbax's `best_fn` with `max_to_keep` can delete the newest step; an explicit policy cannot.
-    policies = [checkpoint_managers.LatestN(max(keep, 1))]
-    if keep_every:
-      policies.append(checkpoint_managers.EveryNSteps(keep_every))
     if '://' not in str(directory):
       directory = pathlib.Path(directory).resolve()
     self.directory = epath.Path(directory)
     self._options = ocp.CheckpointManagerOptions(
-      preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+      # Unlike Orbax's `max_to_keep` with `best_fn`, this can never delete the newest.
+      preservation_policy=checkpoint_managers.LatestN(max(keep, 1)),
       save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
       cleanup_tmp_directories=True,
     )
@@ -66,6 +62,7 @@ class Checkpoints:
     """
     if step == self.latest_step():
       return
+    tree = jax.tree.map(np.asarray, tree)  # Orbax refuses numpy's scalars
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -85,6 +82,7 @@ class Checkpoints:
       UserError: the saved tree has another structure or other shapes, or every checkpoint is
         damaged.
     """
+    template = jax.tree.map(np.asarray, template)
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       # What Orbax raises for a damaged folder ranges from KeyError to a bare Exception.

@@ -1,0 +1,114 @@
+"""Checkpoints: round trip, retention, and what happens when files were damaged."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from luab_jax.checkpoint import Checkpoints
+from luab_jax.errors import UserError
+
+
+def _tree(value):
+  return {
+    'kernel': np.full((64, 65), value, np.float32), 'step': np.int32(value),
+    'empty': {}, 'nested': [np.arange(5, dtype=np.int64) + value],
+  }
+
+
+def _saved(directory, steps, keep=9):
+  checkpoints = Checkpoints(directory, keep=keep)
+  for step in steps:
+    checkpoints.save(step, _tree(step), {'step': step, 'words': ['a', {'b': 0.1 + 0.2}]})
+  checkpoints.close()
+  return directory
+
+
+def _restore(directory):
+  checkpoints = Checkpoints(directory, keep=9)
+  try:
+    return checkpoints.restore(_tree(0))
+  finally:
+    checkpoints.close()
+
+
+def _step(restored):
+  state, note = restored
+  assert note['words'] == ['a', {'b': 0.1 + 0.2}]
+  assert int(state['step']) == note['step'] and state['empty'] == {}
+  for saved, wanted in zip(
+    (state['kernel'], state['nested'][0]),
+    (_tree(note['step'])['kernel'], _tree(note['step'])['nested'][0]), strict=True,
+  ):
+    np.testing.assert_array_equal(saved, wanted)
+    assert saved.dtype == wanted.dtype
+  return note['step']
+
+
+def test_the_newest_comes_back_bit_for_bit(tmp_path):
+  assert _restore(tmp_path / 'none') is None
+  assert _step(_restore(_saved(tmp_path, [1, 5, 7]))) == 7
+
+
+def test_the_newest_stay(tmp_path):
+  _saved(tmp_path, [2, 4, 6, 8, 10, 11], keep=2)
+  assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [10, 11]
+
+
+def _flip_a_byte(folder):
+  # The array data lie in the largest file; Orbax restores it without complaint.
+  file = max((p for p in folder.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 1
+  file.write_bytes(content)
+
+
+def _truncate(folder):
+  for file in (folder / 'state').rglob('*'):
+    if file.is_file():
+      file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _remove_note(folder):
+  for file in (folder / 'note').iterdir():
+    file.unlink()
+
+
+def _break_json(folder):
+  next(p for p in (folder / 'note').iterdir() if p.is_file()).write_text('{"arrays": {')
+
+
+def _empty(folder):
+  for file in sorted(folder.rglob('*'), reverse=True):
+    file.rmdir() if file.is_dir() else file.unlink()
+
+
+@pytest.mark.parametrize('damage', [_flip_a_byte, _truncate, _remove_note, _break_json, _empty])
+def test_damage_is_noticed_and_the_checkpoint_before_is_used(tmp_path, damage, capfd):
+  _saved(tmp_path, [1, 2])
+  damage(tmp_path / '2')
+  assert _step(_restore(tmp_path)) == 1
+  assert 'checkpoint 2 is skipped' in capfd.readouterr().err
+  assert [p.name for p in (tmp_path / 'damaged').iterdir()] == ['2_0']  # moved, not deleted
+  assert _step(_restore(_saved(tmp_path, [2, 3]))) == 3  # later saves work
+  assert pathlib.Path(tmp_path / '2').is_dir()
+
+
+def test_all_damaged_is_one_clear_message(tmp_path):
+  _saved(tmp_path, [1, 2])
+  _flip_a_byte(tmp_path / '1')
+  _empty(tmp_path / '2')
+  with pytest.raises(UserError, match='all 2 checkpoints .* damaged'):
+    _restore(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'change', [{'kernel': np.zeros((64, 66), np.float32)}, {'another': np.zeros(3)}]
+)
+def test_a_checkpoint_of_another_model_is_refused_and_stays(tmp_path, change):
+  _saved(tmp_path, [1])
+  checkpoints = Checkpoints(tmp_path, keep=9)
+  with pytest.raises(UserError, match='another model'):
+    checkpoints.restore(_tree(0) | change)
+  checkpoints.close()
+  assert _step(_restore(tmp_path)) == 1
