@@ -14,11 +14,13 @@ from luab_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run: checkpoints, logs, results. Default: runs/<config name>.'
+  'workdir', None, 'Folder of the run: checkpoints, logs, results. Default: runs/<config name>;'
+  ' for a study runs/<config name>_study.'
 )
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'eval'],
-  'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint.',
+  'mode', 'train', ['train', 'eval', 'study'],
+  'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint. '
+  'study: train baseline, LUAB and controls over config.study.seeds seeds and compare them.',
 )
 
 
@@ -29,13 +31,15 @@ def main(argv):
   config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax import parallel, train
+  from luab_jax import parallel, study, train
 
   parallel.start_hosts()
   file = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = _WORKDIR.value or os.path.join('runs', os.path.splitext(os.path.basename(file))[0])
   if _MODE.value == 'train':
     train.train_and_evaluate(config, workdir)
+  elif _MODE.value == 'study':
+    study.run_study(config, _WORKDIR.value or f'{workdir}_study')
   else:
     train.evaluate_only(config, workdir)
 

@@ -70,4 +70,12 @@ def get_config():
   c.optimizer.grad_clip_norm = 0.0
   c.optimizer.grad_accum_steps = 1
   c.optimizer.ema_decay = 0.0
+
+  # --mode=study: λ tuned for each head, and the shares of its sweeps, such as (0.1, 0.25, 0.5, 1).
+  c.study = ml_collections.ConfigDict()
+  c.study.seeds = 5
+  c.study.linear_point_weight = 0.3
+  c.study.spatial_point_weight = 10.0
+  c.study.data_fractions = ()  # of the training images
+  c.study.byproduct_shares = ()  # of the images with byproducts; 0 may be one of them
   return c

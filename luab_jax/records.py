@@ -104,6 +104,29 @@ def open_split(builder, name):
       first=np.cumsum(take) - take)
 
 
+def first_part(builder, name, fraction):
+  """The TFDS subsplit that holds the first `fraction` of a split's records.
+
+  TFDS shuffles records when it writes them, so this is a random part; a smaller one is a subset of
+  a larger one. Of a sum of splits, it is the first part of each.
+
+  Args:
+    builder: from `open_builder`.
+    name: a split that `open_split` takes.
+    fraction: float in (0, 1].
+
+  Returns:
+    For example 'train[0:360]' for 'train[:90%]' of 4,000 records and 0.1.
+  """
+  splits = builder.info.splits
+  parts = []
+  for part in tfds.core.ReadInstruction.from_spec(name).to_absolute(splits):
+    start = part.from_ or 0
+    stop = splits[part.splitname].num_examples if part.to is None else part.to
+    parts.append(f'{part.splitname}[{start}:{start + max(round(fraction * (stop - start)), 1)}]')
+  return '+'.join(parts)
+
+
 def fold(seed, *numbers):
   """A stateless seed int64[2] for an int seed and further ints or int scalars."""
   folded = tf.constant([seed, 0], tf.int64)

@@ -203,6 +203,9 @@ class Run:
       }
     else:
       step, results = evaluated
+    path = pathlib.Path(workdir) / 'summary.json'
+    if not steps and path.exists():  # nothing was trained now: what was measured then stays true
+      ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
     summary = {
       'step': step,
       'total_steps': self.total_steps,
@@ -215,7 +218,7 @@ class Run:
       'versions': {'python': platform.python_version(), 'jax': jax.__version__},
     }
     if parallel.is_main_host():
-      _write_json(pathlib.Path(workdir) / 'summary.json', summary)
+      _write_json(path, summary)
     return summary
 
 
