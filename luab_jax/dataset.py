@@ -66,16 +66,18 @@ class Source:
     split: records.Split.
   """
 
-  def __init__(self, data, split):
+  def __init__(self, data, split, *, boxes=False):
+    """`boxes`: whether to parse the column of true boxes, if the data set has it."""
     self.data = data
     self.spec = dataset_spec(data)
     builder = records.open_builder(data.name, data.data_dir)
     self.split = records.open_split(builder, split)
     self._features = builder.info.features
+    self._boxes = boxes and 'objects' in self._features
 
   def parse(self, record):
     """A serialised record -> nested dict of the columns in use; `image` stays undecoded bytes."""
-    return self._parse(record, self._columns() | {'image': True})
+    return self._parse(record, self._columns() | self._box_columns() | {'image': True})
 
   def parse_byproducts(self, record):
     """As `parse`, without the image."""
@@ -101,6 +103,11 @@ class Source:
     columns = named | {'label': True, 'blocks': {'selected'}, 'clicks': rows}
     return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
 
+  def _box_columns(self):
+    if not self._boxes:
+      return {}
+    return {'objects': {'bbox', 'label', 'is_crowd'} if self.spec.multi_label else {'bbox'}}
+
   def points(self, fields):
     """(float32[K, 2], float32[K]) relative to the image, see targets.py."""
     data = self.data
@@ -119,6 +126,12 @@ class Source:
       points, has = targets.keep_share(
           points, has, fields['file_name'], self.data.byproduct_share)
     return points, has
+
+  def boxes(self, fields):
+    """(float32[n, 4] (x0, y0, x1, y1) relative to the image, int32[n] class), see targets.py."""
+    if not self._boxes:
+      return tf.zeros([0, 4]), tf.zeros([0], tf.int32)
+    return targets.true_boxes(fields['objects'], self.label(fields), self.spec.multi_label)
 
   def label(self, fields):
     """int32 scalar, or float32[C] of 0 and 1."""

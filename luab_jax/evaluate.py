@@ -1,9 +1,11 @@
 """Exact evaluation: every example counts once, whatever the number of devices and hosts."""
 
+import collections
+
 import jax
 import numpy as np
 
-from luab_jax import input_pipeline, parallel
+from luab_jax import input_pipeline, localization, parallel
 from luab_jax.metrics import average_precision, mean_average_precision
 from luab_jax.step import mean_metrics
 
@@ -23,33 +25,50 @@ def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progr
     dict of figures: `examples`, losses, top1 and top5 or mAP (with `ap_per_class`, a dict by
     class name without the classes that never occur), click_error and click_error_px where the
     split has points, points_used. Errors are means over all examples, not over batches.
+    Where the split has true boxes, how well the maps of `step.place_maps` show them, as in
+    `localization.figures`.
   """
   batches, count = input_pipeline.eval_batches(
-    data, split, batch_size=batch_size, num_hosts=jax.process_count(), host=jax.process_index()
+    data, split, batch_size=batch_size, num_hosts=jax.process_count(), host=jax.process_index(),
+    boxes=True,
   )
-  iterator = parallel.prefetch(batches.as_numpy_iterator())
+  boxes = collections.deque()  # of the batches on their way to the devices, which need none
+  iterator = parallel.prefetch(_without_boxes(batches.as_numpy_iterator(), boxes))
   if progress:
     iterator = progress(iterator, total=count)
   # Host sums in float64: a float32 running sum over a large set would lose examples.
   totals, scores = {}, []
+  places = localization.Localization(data.image_size, multi_label=spec.multi_label)
   for batch in iterator:
-    sums, score = eval_step(variables, batch)
     # Fetched one batch late, so that the device computes meanwhile.
-    scores.append((sums, score))
+    scores.append((eval_step(variables, batch), boxes.popleft()))
     if len(scores) > 1:
-      _collect(totals, scores, -2)
-  _collect(totals, scores, -1)
+      _collect(totals, scores, -2, places)
+  _collect(totals, scores, -1, places)
   figures = mean_metrics(totals, image_size=data.image_size)
   figures = {'examples': int(totals['class_loss'][1]), **figures}
   if spec.multi_label:
-    figures |= _mean_average_precision([score for _, score in scores], spec.class_names)
-  return figures
+    figures |= _mean_average_precision(scores, spec.class_names)
+  counts = parallel.sum_over_hosts(places.counts)
+  return figures | localization.figures(counts, multi_label=spec.multi_label)
 
 
-def _collect(totals, results, index):
-  """Replaces a device result by its host copy and adds its sums to `totals`."""
-  sums, score = parallel.fetch(results[index])
-  results[index] = (None, score)
+def _without_boxes(batches, boxes):
+  """Yields the batches without their boxes, which are appended to `boxes`."""
+  for batch in batches:
+    names = [name for name in batch if name.startswith('box')]
+    boxes.append({name: batch.pop(name) for name in names})
+    boxes[-1]['example_mask'] = batch['example_mask']
+    yield batch
+
+
+def _collect(totals, results, index, places):
+  """Replaces a device result by the scores in it, its sums added to `totals`, its maps counted."""
+  (sums, score, local), boxes = results[index]
+  sums, results[index] = parallel.fetch((sums, score))
+  if boxes['box_mask'].any():  # else the maps may stay where they are
+    local = parallel.fetch_examples(local)
+  places.add(local, boxes)
   for name, (total, count) in sums.items():
     before = totals.get(name, (0.0, 0.0))
     totals[name] = (before[0] + float(total), before[1] + float(count))

@@ -121,6 +121,26 @@ def move_points(points, mask, image_size, window, flip=False):
   return keep_inside(tf.where(flip, mirrored, points), mask)
 
 
+def move_boxes(boxes, image_size, window):
+  """Boxes of an image as boxes of the view that `window` cuts out of it, clipped to the view.
+
+  Args:
+    boxes: float32[n, 4], (x0, y0, x1, y1) relative to the image.
+    image_size: int[2], (height, width) of the image in pixels.
+    window: Window in pixels of the same image.
+
+  Returns:
+    (boxes float32[n, 4] relative to the view, bool[n] whether any area of it is left).
+  """
+  size = tf.cast(tf.stack([image_size[1], image_size[0]]), tf.float32)
+  corner = tf.cast(tf.stack([window.left, window.top]), tf.float32)
+  extent = tf.cast(tf.stack([window.width, window.height]), tf.float32)
+  corners = tf.reshape(tf.cast(boxes, tf.float32), [-1, 2, 2])
+  corners = tf.clip_by_value((corners * size - corner) / extent, 0.0, 1.0)
+  seen = tf.reduce_all(corners[:, 1] > corners[:, 0], axis=-1)
+  return tf.reshape(corners, [-1, 4]), seen
+
+
 def inside(points):
   """bool[..., K] for float[..., K, 2]: which points lie in [0, 1] x [0, 1], borders included."""
   return tf.reduce_all((points >= 0) & (points <= 1), axis=-1)  # False for NaN

@@ -8,6 +8,13 @@ Every batch is a dict of
   point_mask    float32[B, K]        1 where there is a point inside the crop
   example_mask  float32[B]           0 for the padding of the last evaluation batch, else 1
 
+`eval_batches(..., boxes=True)` adds the true boxes, moved and cut as the image is, M = MAX_BOXES:
+
+  box           float32[B, M, 4]     (x0, y0, x1, y1) in [0, 1] of the crop; 0 where masked
+  box_mask      float32[B, M]        1 where there is a box of which the crop shows something
+  box_label     int32[B, M]          its class: the image's, or that of a COCO instance
+  box_overflow  int32[B]             boxes in the crop beyond the M first ones, which are left out
+
 K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is the host's part of the
 global batch. There is no -1 and no (y, x) order.
 
@@ -36,6 +43,9 @@ from luab_jax.errors import UserError
 __all__ = ['Batches', 'DatasetSpec', 'dataset_spec', 'eval_batches', 'train_batches']
 
 tf.config.set_visible_devices([], 'GPU')
+
+# More than almost any image has; boxes beyond are counted in box_overflow.
+MAX_BOXES = 100
 
 # Folded into the seed, one for each use of it.
 _ORDER, _AUGMENT, _CONTROL = 0, 1, 2
@@ -124,7 +134,7 @@ def train_batches(data, *, seed, batch_size, start_step=0, num_hosts=1, host=0):
   return _batches(examples, stream, rows, source)
 
 
-def eval_batches(data, split, *, batch_size, num_hosts=1, host=0):
+def eval_batches(data, split, *, batch_size, num_hosts=1, host=0, boxes=False):
   """Every example of a split once over all hosts, in file order.
 
   Args:
@@ -132,6 +142,7 @@ def eval_batches(data, split, *, batch_size, num_hosts=1, host=0):
     split: TFDS split or subsplit.
     batch_size: int, global.
     num_hosts, host: ints, which contiguous rows of each global batch to yield.
+    boxes: bool, whether to add the true boxes; masked throughout where the data set has none.
 
   Returns:
     (Batches, their number: the same on every host). What is missing to full batches is zeros, with
@@ -140,7 +151,7 @@ def eval_batches(data, split, *, batch_size, num_hosts=1, host=0):
   Raises:
     UserError: wrong option, data set, split or batch size; while iterating, an unreadable record.
   """
-  source = Source(data, split)
+  source = Source(data, split, boxes=boxes)
   rows = _rows_per_host(batch_size, num_hosts)
   num_examples = source.split.num_examples
   num_batches = -(-num_examples // batch_size)
@@ -150,7 +161,7 @@ def eval_batches(data, split, *, batch_size, num_hosts=1, host=0):
   @tf.autograph.experimental.do_not_convert
   def example(_, record):
     fields = source.parse(record)
-    return _eval_example(source, fields, *source.points(fields))
+    return _eval_example(source, fields, boxes)
 
   examples = stream.map(example, num_parallel_calls=_cores(), deterministic=True)
   padding = num_batches * rows - records.host_rows(num_examples, batch_size, num_hosts, host)
@@ -184,7 +195,7 @@ def _train_example(source, fields, points, has, seed):
   return _example(image, label, points, mask)
 
 
-def _eval_example(source, fields, points, has):
+def _eval_example(source, fields, boxes):
   """Fields and points of an image -> the evaluation example: resized, centre crop."""
   data = source.data
   image = image_ops.decode(fields['image'])
@@ -193,8 +204,21 @@ def _eval_example(source, fields, points, has):
                                            size=data.image_size)
   image = image_ops.crop(image_ops.resize(image, resized, data.resize_method), window)
   image = tf.ensure_shape(image, [data.image_size, data.image_size, 3])
-  points, mask = geometry.move_points(points, has, resized, window)
-  return _example(image, source.label(fields), points, mask)
+  points, mask = geometry.move_points(*source.points(fields), resized, window)
+  example = _example(image, source.label(fields), points, mask)
+  return example | _boxes_in_view(*source.boxes(fields), resized, window) if boxes else example
+
+
+def _boxes_in_view(boxes, label, size, window):
+  boxes, seen = geometry.move_boxes(boxes, size, window)
+  boxes, label = tf.boolean_mask(boxes, seen), tf.boolean_mask(label, seen)
+  kept = tf.minimum(tf.shape(boxes)[0], MAX_BOXES)
+  free = MAX_BOXES - kept
+  return {
+      'box': tf.ensure_shape(tf.pad(boxes[:kept], [[0, free], [0, 0]]), [MAX_BOXES, 4]),
+      'box_mask': tf.cast(tf.range(MAX_BOXES) < kept, tf.float32),
+      'box_label': tf.ensure_shape(tf.pad(label[:kept], [[0, free]]), [MAX_BOXES]),
+      'box_overflow': tf.shape(boxes)[0] - kept}
 
 
 def _example(image, label, points, mask):

@@ -95,6 +95,33 @@ def fetch(tree):
   return jax.tree.map(lambda leaf: np.array(leaf[0]), local)
 
 
+def fetch_examples(tree):
+  """Host copies of this host's examples: leaves [local devices, B / devices, ...] become [B, ...].
+
+  In the order of the batch that `shard` put there. Waits for the devices.
+  """
+  def rows(leaf):
+    parts = {part.device: part.data for part in leaf.addressable_shards}
+    return np.concatenate([np.asarray(parts[device])[0] for device in jax.local_devices()])
+
+  return jax.tree.map(rows, tree)
+
+
+def sum_over_hosts(counts: dict) -> dict:
+  """Sums {name: int array} over all processes, each of which must have the same names.
+
+  The sums must stay below 2**31: they travel as int32.
+  """
+  if jax.process_count() == 1:
+    return counts
+  from jax.experimental import multihost_utils
+
+  parts = multihost_utils.process_allgather(
+    {name: np.asarray(count, np.int32) for name, count in counts.items()}
+  )
+  return {name: np.asarray(part, np.int64).sum(0) for name, part in parts.items()}
+
+
 def shard(batch, sharding=None):
   """Puts a host's batch onto its devices: [B, ...] becomes [local devices, B / devices, ...]."""
   devices = jax.local_device_count()

@@ -88,7 +88,10 @@ def make_train_step(model, optimizer, *, spec, loss, schedule, point_weight, ema
 
 
 def make_eval_step(model, *, spec, loss):
-  """Builds `step(variables, batch) -> (sums, scores)` for one device.
+  """Builds `step(variables, batch) -> (sums, scores, local)` for one device.
+
+  `local` holds what localisation needs of the device's own examples: `maps`, see `place_maps`,
+  and, for single-label sets, `right` bool[B], whether the predicted class is the label.
 
   `sums` are global. `scores` holds, for multi-label sets alone, the logits, labels and example
   masks of the whole global batch ([devices, B / devices, …]), from which mAP is computed exactly.
@@ -102,9 +105,41 @@ def make_eval_step(model, *, spec, loss):
       scores = jax.lax.all_gather(
         {'score': output['logits'], 'label': batch['label'], 'mask': batch['example_mask']}, AXIS
       )
-    return sums, scores
+    local = {'maps': place_maps(variables, output, batch['label'], multi_label=spec.multi_label)}
+    if not spec.multi_label:
+      local['right'] = output['logits'].argmax(-1) == batch['label']
+    return sums, scores, local
 
   return step
+
+
+def place_maps(variables, output, label, *, multi_label):
+  """What a model tells of the place of an object of the right class, on its last grid.
+
+  Args:
+    variables, output: of the model.
+    label: i32[B]; not used with `multi_label`.
+    multi_label: all classes' maps instead of the label's alone.
+
+  Returns:
+    Dict of f32[B,h,w,1], with `multi_label` f32[B,h,w,C]:
+      cam: the class activation map (Zhou et al. 2016, arXiv:1512.04150), the classifier's kernel
+        applied to each cell. With the linear head on a convolutional net its mean over the grid
+        is the logit but for the bias. A ViT's linear head reads the class token, so there the same
+        kernel on the patch tokens is an approximation. With the spatial head the logit is the
+        map's mean weighted with the attention.
+      attention (spatial head only): its map, the mean of its maps for a trace.
+  """
+  kernel = variables['params']['head']['classifier']['kernel']
+  features = output['features'].astype(jnp.float32)
+  if multi_label:
+    maps = {'cam': features @ kernel}
+  else:
+    maps = {'cam': jnp.einsum('bhwd,db->bhw', features, kernel[:, label])[..., None]}
+  if 'attention' in output:
+    attention = output['attention']
+    maps['attention'] = attention if multi_label else attention.mean(-1, keepdims=True)
+  return maps
 
 
 def mean_metrics(sums: dict, *, image_size: int) -> dict[str, float]:

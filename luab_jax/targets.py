@@ -127,6 +127,28 @@ def icon_points(example, class_names, add_action, how):
   return xy, tf.cast(has, tf.float32)
 
 
+def true_boxes(objects, label, multi_label):
+  """The true boxes of an image.
+
+  Args:
+    objects: columns bbox float32[n, 4] (top, left, bottom, right) and, with `multi_label`, label
+      int64[n] and is_crowd bool[n].
+    label: int32 scalar, the image's class, which is that of all its boxes; not used with
+      `multi_label`.
+    multi_label: each box has its class; boxes around a crowd, which outline no object, are left
+      out.
+
+  Returns:
+    (float32[m, 4] (x0, y0, x1, y1), int32[m] classes).
+  """
+  boxes = tf.gather(objects['bbox'], [1, 0, 3, 2], axis=1)
+  if not multi_label:
+    return boxes, tf.fill(tf.shape(boxes)[:1], label)
+  single = ~objects['is_crowd']
+  return tf.boolean_mask(boxes, single), tf.boolean_mask(
+      tf.cast(objects['label'], tf.int32), single)
+
+
 def multi_hot(labels, num_classes):
   """float32[num_classes] with 1 at each of labels int64[n]."""
   return tf.minimum(tf.reduce_sum(tf.one_hot(labels, num_classes), axis=0), 1)
