@@ -18,8 +18,9 @@ _WORKDIR = flags.DEFINE_string(
   ' for a study runs/<config name>_study.'
 )
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'eval', 'study'],
+  'mode', 'train', ['train', 'eval', 'plot', 'study'],
   'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint. '
+  'plot: draw the data into data.html, before any training. '
   'study: train baseline, LUAB and controls over config.study.seeds seeds and compare them.',
 )
 
@@ -31,17 +32,19 @@ def main(argv):
   config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax import parallel, study, train
+  from luab_jax import data_page, parallel, study, train
 
   parallel.start_hosts()
   file = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = _WORKDIR.value or os.path.join('runs', os.path.splitext(os.path.basename(file))[0])
   if _MODE.value == 'train':
     train.train_and_evaluate(config, workdir)
+  elif _MODE.value == 'eval':
+    train.evaluate_only(config, workdir)
   elif _MODE.value == 'study':
     study.run_study(config, _WORKDIR.value or f'{workdir}_study')
   else:
-    train.evaluate_only(config, workdir)
+    data_page.draw(config, workdir)
 
 
 def _load_config():

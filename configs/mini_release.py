@@ -21,6 +21,7 @@ def get_config():
   c.eval_every_epochs = 0.0
   c.checkpoint_every_steps = 200
   c.keep_checkpoints = 2
+  c.report_images = 12  # pictures in each grid of report.html; 0: no report
 
   c.data = ml_collections.ConfigDict()
   c.data.name = 'imagenet_ab/local'

@@ -5,12 +5,13 @@ import pathlib
 import platform
 import sys
 import time
+import traceback
 
 import jax
 import numpy as np
 import tqdm
 
-from luab_jax import evaluate, input_pipeline, parallel, records, run_log
+from luab_jax import evaluate, input_pipeline, parallel, records, report, run_log
 from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
 from luab_jax.losses import point_weight_schedule
@@ -22,7 +23,7 @@ from luab_jax.train_state import init_state, learning_rate_schedule, make_optimi
 # model, nor the order of the data, nor what a checkpoint holds.
 HARMLESS = (
   'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
-  'keep_checkpoints', 'data.data_dir', 'data.eval_splits', 'study.',
+  'keep_checkpoints', 'report_images', 'data.data_dir', 'data.eval_splits', 'study.',
 )
 
 
@@ -31,7 +32,8 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
 
   Args:
     config: ml_collections.ConfigDict, see configs/quickstart.py for all keys.
-    workdir: folder; gets config.json, metrics.jsonl, summary.json, tensorboard/, checkpoints/.
+    workdir: folder; gets config.json, metrics.jsonl, summary.json, report.html, tensorboard/,
+      checkpoints/.
     quiet: one of many runs: prints nothing but a progress bar that goes away.
   Returns:
     What summary.json holds.
@@ -52,7 +54,7 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   log.say(run.describe(state, start))
   started = time.time()
   try:
-    _train(run, state, start, checkpoints, log)
+    state = _train(run, state, start, checkpoints, log)
   finally:
     log.close()
     checkpoints.close()
@@ -62,11 +64,15 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   )
   if not quiet:
     _report(workdir, summary)
+    _draw(run, state, workdir, summary)
   return summary
 
 
 def _train(run, state, start, checkpoints, log):
-  """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints."""
+  """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints.
+
+  Returns the state at the end as numpy arrays.
+  """
   config = run.config
   state = parallel.replicate(state)
   train_step = parallel.pmap_step(run.train_step, donate_state=True)
@@ -89,12 +95,14 @@ def _train(run, state, start, checkpoints, log):
     if save:
       log.flush()  # a loss that is not finite stops the run here, before it could be saved
       checkpoints.save(step, parallel.fetch(state), run.note(step, log.partial_sums()))
+  return parallel.fetch(state)
 
 
 def evaluate_only(config, workdir, *, quiet=False) -> dict:
   """Evaluates the newest checkpoint of a run on `config.data.eval_splits`.
 
-  Writes summary.json and returns what it holds. Raises UserError without a checkpoint.
+  Writes summary.json and report.html and returns what the first holds. Raises UserError without a
+  checkpoint.
   """
   workdir = pathlib.Path(workdir)
   run = Run(config)
@@ -114,6 +122,7 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   summary = run.summary(workdir, seconds=time.time() - started, steps=0, evaluated=(step, figures))
   if not quiet:
     _report(workdir, summary)
+    _draw(run, state, workdir, summary)
   return summary
 
 
@@ -269,6 +278,24 @@ def _write_json(path, content):
   temporary = path.with_suffix('.tmp')
   temporary.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
   temporary.replace(path)
+
+
+def _draw(run, state, workdir, summary):
+  """Writes report.html. A run that is done is not lost over a picture: a line says what failed."""
+  try:
+    drawn = report.write_report(
+      workdir, config=run.config, spec=run.spec, model=run.model,
+      variables=state.eval_variables(), summary=summary,
+    )
+    if drawn:
+      print(f'Pictures: open {drawn}')
+  except Exception as error:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    print(
+      f'No report: {type(error).__name__}: {" ".join(str(error).split())} '
+      f'({pathlib.Path(place.filename).name}:{place.lineno}). The run itself is complete; '
+      '--mode=eval tries again', file=sys.stderr,
+    )
 
 
 def _report(workdir, summary):

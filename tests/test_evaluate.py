@@ -15,6 +15,7 @@ def run(synthetic_coco_ab, tmp_path_factory):
   """(config, summary, state) of three training steps on the embedded COCO-AB."""
   config = quickstart_coco.get_config()
   config.batch_size, config.total_steps, config.log_every = 16, 3, 1
+  config.report_images = 0
   config.data.data_dir, config.data.train_split = synthetic_coco_ab, 'train'
   config.data.eval_splits = {'validation': 'validation', 'icons': 'train[:45%]'}
   config.data.image_size = config.data.eval_resize = 32

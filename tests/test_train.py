@@ -26,6 +26,7 @@ def _config(data_dir):
   config.log_every = 2
   config.eval_every_epochs = 2.0
   config.checkpoint_every_steps = 5
+  config.report_images = 0
   config.data.data_dir = data_dir
   config.data.train_split = 'train'
   config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'clicks': 'train[:30%]'}
@@ -174,6 +175,7 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
     f'--config.data.data_dir={synthetic_imagenet_ab}', '--config.data.train_split=train',
     '--config.data.image_size=32', '--config.data.eval_resize=32',
     '--config.model.sync_batch_norm=True', '--config.optimizer.warmup_epochs=0.5',
+    '--config.report_images=1',
   ]
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
@@ -193,7 +195,9 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
   assert [process.returncode for process in processes] == [0, 0], outputs
   assert '2 process(es)' in outputs[0][1]
   assert 'summary.json' in outputs[0][0]
-  assert 'summary.json' not in outputs[1][0]  # only the first process reports
+  assert f'open {two}/report.html' in outputs[0][0] and (two / 'report.html').exists()
+  for name in ('summary.json', 'report.html'):
+    assert name not in outputs[1][0]  # only the first process reports
   left, right = (
     {(line['step'], line['split']): line for line in run_log.read_lines(folder)}
     for folder in (one, two)

@@ -1,0 +1,231 @@
+"""report.html of a run: one file, which opens from disk.
+
+All pictures lie in the page itself, no script is needed, and everything shown is escaped. Only the
+main host writes; nothing here waits for another one.
+"""
+
+import pathlib
+
+import numpy as np
+
+from luab_jax import data_page, examples, page, parallel, plots, run_log
+from luab_jax.captions import class_names, described, marks_of, percent, told
+from luab_jax.page import Section, Table
+
+# What each column of the results means, in the order of the columns.
+MEANINGS = {
+  'examples': 'images evaluated',
+  'top1': 'share of images whose likeliest class is right',
+  'top5': 'share of images whose class is among the five likeliest',
+  'mAP': 'mean over the classes of the average precision',
+  'click_error': "mean distance between predicted and recorded points, 1 being the image's side",
+  'click_error_px': 'the same in pixels of the model\'s input',
+  'class_loss': 'cross-entropy',
+  'point_loss': 'regression loss of the points',
+  'points_used': 'share of places for a point that hold one (0: these images have no clicks)',
+}
+CURVES = {
+  'loss': 'Training loss, all of it', 'class_loss': 'Classification loss',
+  'top1': 'Top-1 accuracy', 'mAP': 'Mean average precision',
+  'click_error': "Click error, 1 being the image's side",
+  'point_loss': 'Point loss, before its weight',
+}
+
+
+def write_report(workdir, *, config, spec, model, variables, summary):
+  """Draws a finished or evaluated run into `<workdir>/report.html`.
+
+  Args:
+    workdir: folder of the run; its metrics.jsonl is read.
+    config: the run's ml_collections.ConfigDict; `report_images` pictures a grid.
+    spec: `input_pipeline.DatasetSpec`.
+    model: Flax module.
+    variables: unreplicated Flax variables (numpy).
+    summary: what summary.json holds.
+  Returns:
+    Path of the page; None on other than the main host, or where report_images is 0.
+  Raises:
+    UserError: an image that cannot be read, a folder that cannot be written.
+  """
+  count = config.report_images
+  if not count or not parallel.is_main_host():
+    return None
+  workdir = pathlib.Path(workdir)
+  results = summary['results']
+  train = examples.training_examples(config, data_page.SEARCHED, count)
+  sections = [
+    _results(results),
+    _curves(run_log.read_lines(workdir), config.data.eval_splits),
+    *(_looked_at(model, variables, results, spec, config) if config.data.eval_splits else []),
+    *data_page.training(train, spec, config, count),
+    *([data_page.per_class(results, train, spec)] if spec.multi_label else []),
+    data_page.configuration(config, summary),
+  ]
+  return page.write(
+    workdir / 'report.html', title=f'Report: {workdir.resolve().name}',
+    subtitle=f'{described(config, spec)}; step {summary["step"]:,} of {summary["total_steps"]:,}; '
+    f'{summary["parameters"]:,} parameters; on {summary["machine"]}.',
+    tiles=_tiles(results), sections=sections,
+  )
+
+
+def _choose_splits(splits, results):
+  """(the split whose images have most points, the one with the worst score) of eval_splits."""
+  def figure(name, *keys):
+    return next((results[name][k] for k in keys if k in results.get(name, {})), 0)
+
+  return (max(splits, key=lambda name: figure(name, 'points_used')),
+          min(splits, key=lambda name: figure(name, 'top1', 'mAP')))
+
+
+def _tiles(results):
+  tiles = []
+  for name, figures in results.items():
+    for key, label in (('top1', 'top-1'), ('mAP', 'mAP'), ('click_error', 'click error')):
+      if key in figures:
+        text = f'{figures[key]:.3f}' if key == 'click_error' else f'{100 * figures[key]:.1f} %'
+        tiles.append((f'{label}, {name}', text))
+  return tiles
+
+
+def _results(results):
+  known = [key for key in MEANINGS if any(key in figures for figures in results.values())]
+  plain = {
+    name: {k: v for k, v in figures.items() if not isinstance(v, dict | list)}
+    for name, figures in results.items()
+  }
+  others = sorted({key for figures in plain.values() for key in figures} - set(known))
+  rows = [
+    [name, *(_text(figures.get(key)) for key in known + others)]
+    for name, figures in plain.items()
+  ]
+  meanings = [[key, MEANINGS[key]] for key in known]
+  folded = [Table(['column', 'meaning'], meanings, 'What the columns mean')]
+  for name, figures in results.items():
+    for key, value in figures.items():
+      if isinstance(value, dict):
+        parts = [[k, _text(v)] for k, v in value.items()]
+        folded.append(Table(['', 'value'], parts, f'{name}: {key}'))
+  return Section(
+    'Results', ['Every image of a split counts once. The same figures are in summary.json.'],
+    tables=[Table(['split', *known, *others], rows)], folded=folded,
+  )
+
+
+def _text(value):
+  if value is None:
+    return '–'
+  if isinstance(value, float):
+    return f'{value:.4f}'
+  return f'{value:,}' if isinstance(value, int) else str(value)
+
+
+def _curves(lines, splits):
+  charts = []
+  for key, title in CURVES.items():
+    curves = {}
+    for line in lines:
+      if line['split'] in ('train', *splits) and np.isfinite(line.get(key, np.nan)):
+        curves.setdefault(line['split'], []).append((line['step'], line[key]))
+    if curves:
+      told = '; '.join(
+        f'{name} from {values[0][1]:.3g} at step {values[0][0]} to {values[-1][1]:.3g} at step '
+        f'{values[-1][0]}' for name, values in curves.items()
+      )
+      charts.append(page.chart(plots.chart_of_curves(title, curves), f'{title} over steps: {told}'))
+  text = ('Train: means over the steps since the point before, on augmented images. The other '
+          'curves: whole evaluation splits.')
+  return Section('Curves', [text if charts else 'No step was logged yet.'], pictures=charts,
+                 layout='charts')
+
+
+def _looked_at(model, variables, results, spec, config):
+  """Sections on single evaluation images: any, the worst by class, the worst by click."""
+  predict = examples.Predictor(model, variables, multi_label=spec.multi_label)
+  splits = config.data.eval_splits
+  with_points, hardest = _choose_splits(splits, results)
+  found = {
+    name: predict(config.data, splits[name], data_page.SEARCHED) for name in {with_points, hardest}
+  }
+  worst = max(config.report_images // 2, 1)
+  return [
+    _predictions(found[with_points], with_points, spec, config),
+    _mistakes(found[hardest], hardest, spec, config, worst),
+    _click_errors(found[with_points], with_points, spec, config, worst),
+  ]
+
+
+def _predictions(found, split, spec, config):
+  order = np.argsort(np.isnan(found.click_errors()), kind='stable')[: config.report_images]
+  return Section(
+    'Predictions and where the model looked',
+    [f'Images of {split}, none of them picked for its result. Green ring: recorded point; orange '
+     'cross: predicted point.' + _which_point(spec), _what_map(config, spec)],
+    pictures=[_prediction(found, i, spec, config) for i in order], layout='wide',
+  )
+
+
+def _which_point(spec):
+  if spec.multi_label:
+    return ' One point a class, shown for the classes that have an icon.'
+  return ' Of a trace its end is shown.' if spec.num_points > 1 else ''
+
+
+def _what_map(config, spec):
+  if config.model.head == 'spatial':
+    of = 'of one class, named in the caption' if spec.multi_label else ''
+    return (f'On the right the attention map {of} of the spatial head, the brighter the more '
+            'weight: the predicted point is its centre of mass, and the classifier sees the '
+            'features weighted by it.')
+  text = ('On the right the class activation map (CAM) of the class in the caption: the brighter, '
+          'the more a place speaks for that class.')
+  if 'vit' in config.model.name:
+    text += ' A ViT classifies its class token, so its CAM is a rough guide only.'
+  return text
+
+
+def _mistakes(found, split, spec, config, count):
+  score = found.mistakes()
+  order = [i for i in np.argsort(-score, kind='stable')[:count] if score[i] >= 0]
+  text = (f'Of the first {len(found.image)} images of {split}, those where the model gave the most '
+          'to a class that the image does not have.')
+  if not order:
+    text += ' There is no such image among them.'
+  return Section('Most confident mistakes', [text], layout='wide',
+                 pictures=[_prediction(found, i, spec, config) for i in order])
+
+
+def _click_errors(found, split, spec, config, count):
+  errors = found.click_errors()
+  order = [i for i in np.argsort(-np.nan_to_num(errors, nan=-1), kind='stable')[:count]
+           if errors[i] >= 0]
+  if not order:
+    return Section('Largest click errors', [f'The images of {split} have no points.'])
+  known = errors[np.isfinite(errors)]
+  text = (f'Of the first {len(found.image)} images of {split}, {len(known)} of them with a point '
+          f'(median error {np.median(known):.3f} of the image), those with the largest error. A '
+          'click can be far off the object too: look before you blame the model.')
+  return Section('Largest click errors', [text], layout='wide',
+                 pictures=[_prediction(found, i, spec, config) for i in order])
+
+
+def _prediction(found, i, spec, config):
+  """One evaluation image with its points and map, and what the model made of it."""
+  label, score, error = found.label[i], found.score[i], found.click_errors()[i]
+  likeliest = score.argmax()
+  wrong = not label[likeliest] if spec.multi_label else likeliest != label
+  predicted = found.predicted[i]
+  if spec.multi_label:
+    predicted = np.where(np.isfinite(found.point[i]), predicted, np.nan)
+    said = ', '.join(f'{spec.class_names[c]} {percent(score[c])}' for c in np.argsort(-score)[:3])
+    said += f'; truly {class_names(spec, label)}; map of {spec.class_names[found.map_class[i]]}'
+  else:
+    said = f'{spec.class_names[likeliest]} {percent(score[likeliest])}'
+    said += f', but it is {class_names(spec, label)}' if wrong else ', right'
+  if np.isfinite(error):
+    said += f'; point off by {error * config.data.image_size:.1f} px'
+  marks = marks_of(found.point[i], spec) + marks_of(predicted, spec, true=False)
+  return page.photograph(
+    plots.photograph_and_map(found.image[i], found.weights[i], marks),
+    f'Evaluation image with {told(marks)}, and the map beside it: {said}', said, wrong=bool(wrong),
+  )
