@@ -106,7 +106,9 @@ class Source:
   def _box_columns(self):
     if not self._boxes:
       return {}
-    return {'objects': {'bbox', 'label', 'is_crowd'} if self.spec.multi_label else {'bbox'}}
+    if self.spec.multi_label:
+      return {'objects': {'bbox', 'label', 'is_crowd', 'area'}, 'has_record': True}
+    return {'objects': {'bbox'}}
 
   def points(self, fields):
     """(float32[K, 2], float32[K]) relative to the image, see targets.py."""
@@ -132,6 +134,18 @@ class Source:
     if not self._boxes:
       return tf.zeros([0, 4]), tf.zeros([0], tf.int32)
     return targets.true_boxes(fields['objects'], self.label(fields), self.spec.multi_label)
+
+  def groups(self, fields, has):
+    """Kinds of labels whose mAP is of interest by itself, from fields and `has` of `points`.
+
+    {} without boxes or with one label an image; else size_group int32[C], see targets.py, and
+    icon_group int32[C]: 0 for an image nobody annotated, 1 for a class without icon, 2 with one.
+    """
+    if not self._boxes or not self.spec.multi_label:
+      return {}
+    icon = tf.where(fields['has_record'], 1 + tf.cast(has, tf.int32), 0)
+    return {'size_group': targets.size_groups(fields['objects'], self.spec.num_classes),
+            'icon_group': icon}
 
   def label(self, fields):
     """int32 scalar, or float32[C] of 0 and 1."""

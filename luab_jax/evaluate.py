@@ -6,8 +6,18 @@ import jax
 import numpy as np
 
 from luab_jax import input_pipeline, localization, parallel
-from luab_jax.metrics import average_precision, mean_average_precision
+from luab_jax.metrics import (
+  average_precision,
+  average_precision_within,
+  mean_average_precision,
+)
 from luab_jax.step import mean_metrics
+
+# (column of the batch, its value, what the figures call it)
+GROUPS = (
+  ('size_group', 1, 'small'), ('size_group', 2, 'medium'), ('size_group', 3, 'large'),
+  ('icon_group', 1, 'without_icon'), ('icon_group', 2, 'with_icon'),
+)
 
 
 def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progress=None):
@@ -25,6 +35,9 @@ def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progr
     dict of figures: `examples`, losses, top1 and top5 or mAP (with `ap_per_class`, a dict by
     class name without the classes that never occur), click_error and click_error_px where the
     split has points, points_used. Errors are means over all examples, not over batches.
+    For COCO also mAP_small, mAP_medium and mAP_large by the largest object of the class in the
+    image (targets.size_groups), mAP_with_icon and mAP_without_icon among annotated images, and
+    how many positives_… each has; all images without the class are the negatives of each.
     Where the split has true boxes, how well the maps of `step.place_maps` show them, as in
     `localization.figures`.
   """
@@ -77,15 +90,29 @@ def _collect(totals, results, index, places):
 def _mean_average_precision(scores, class_names):
   flat = {
     name: np.concatenate([s[name].reshape(-1, *s[name].shape[2:]) for s in scores])
-    for name in ('score', 'label', 'mask')
+    for name in scores[0]
   }
   real = flat['mask'] > 0
   per_class = average_precision(flat['score'][real], flat['label'][real])
   mean, absent = mean_average_precision(per_class)
+  grouped = {}
+  for column, group, name in GROUPS:
+    if column in flat:
+      positive = (flat[column] == group) & (flat['label'] > 0)
+      grouped |= _within(flat['score'][real], flat['label'][real], positive[real], name)
   return {
     'mAP': mean,
+    **grouped,
     'classes_without_positives': absent,
     'ap_per_class': {
       name: float(ap) for name, ap in zip(class_names, per_class, strict=True) if not np.isnan(ap)
     },
   }
+
+
+def _within(score, label, positive, name):
+  """mAP over the classes that have positives in the group; nothing where no class has one."""
+  if not positive.any():
+    return {}
+  mean, _ = mean_average_precision(average_precision_within(score, label, positive))
+  return {f'mAP_{name}': mean, f'positives_{name}': int(positive.sum())}

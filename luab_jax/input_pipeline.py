@@ -15,6 +15,9 @@ Every batch is a dict of
   box_label     int32[B, M]          its class: the image's, or that of a COCO instance
   box_overflow  int32[B]             boxes in the crop beyond the M first ones, which are left out
 
+and for COCO-AB size_group and icon_group, int32[B, C] (`Source.groups`): of the whole image, as the
+labels are.
+
 K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is the host's part of the
 global batch. There is no -1 and no (y, x) order.
 
@@ -204,9 +207,12 @@ def _eval_example(source, fields, boxes):
                                            size=data.image_size)
   image = image_ops.crop(image_ops.resize(image, resized, data.resize_method), window)
   image = tf.ensure_shape(image, [data.image_size, data.image_size, 3])
-  points, mask = geometry.move_points(*source.points(fields), resized, window)
-  example = _example(image, source.label(fields), points, mask)
-  return example | _boxes_in_view(*source.boxes(fields), resized, window) if boxes else example
+  points, has = source.points(fields)
+  example = _example(image, source.label(fields), *geometry.move_points(
+      points, has, resized, window))
+  if boxes:
+    example |= _boxes_in_view(*source.boxes(fields), resized, window) | source.groups(fields, has)
+  return example
 
 
 def _boxes_in_view(boxes, label, size, window):

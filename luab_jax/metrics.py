@@ -76,6 +76,24 @@ def average_precision(scores, labels):
   return result
 
 
+def average_precision_within(scores, labels, group):
+  """`average_precision` of some of the positives of each class, as if there were no others.
+
+  Args:
+    scores, labels: as in `average_precision`.
+    group: bool[N,C], the positives that count; the class's other positives are left out
+      altogether, as they are neither found nor false.
+
+  Returns:
+    f64[C]; NaN for a class without a positive in the group.
+  """
+  result = np.full(scores.shape[1], np.nan)
+  for c in range(scores.shape[1]):
+    kept = (labels[:, c] == 0) | group[:, c]
+    result[c] = average_precision(scores[kept, c:c + 1], labels[kept, c:c + 1])[0]
+  return result
+
+
 def mean_average_precision(per_class):
   """Mean over the classes that have a positive example, and the number of classes left out.
 

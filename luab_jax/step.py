@@ -94,7 +94,8 @@ def make_eval_step(model, *, spec, loss):
   and, for single-label sets, `right` bool[B], whether the predicted class is the label.
 
   `sums` are global. `scores` holds, for multi-label sets alone, the logits, labels and example
-  masks of the whole global batch ([devices, B / devices, …]), from which mAP is computed exactly.
+  masks of the whole global batch ([devices, B / devices, …]) and, if the batch has them, the
+  groups of the labels, from which mAP is computed exactly.
   """
 
   def step(variables, batch):
@@ -102,9 +103,11 @@ def make_eval_step(model, *, spec, loss):
     sums = jax.lax.psum(_batch_sums(output, batch, spec, loss), AXIS)
     scores = {}
     if spec.multi_label:
-      scores = jax.lax.all_gather(
-        {'score': output['logits'], 'label': batch['label'], 'mask': batch['example_mask']}, AXIS
-      )
+      scores = {
+        'score': output['logits'], 'label': batch['label'], 'mask': batch['example_mask'],
+        **{name: batch[name] for name in ('size_group', 'icon_group') if name in batch},
+      }
+      scores = jax.lax.all_gather(scores, AXIS)
     local = {'maps': place_maps(variables, output, batch['label'], multi_label=spec.multi_label)}
     if not spec.multi_label:
       local['right'] = output['logits'].argmax(-1) == batch['label']

@@ -149,6 +149,23 @@ def true_boxes(objects, label, multi_label):
       tf.cast(objects['label'], tf.int32), single)
 
 
+def size_groups(objects, num_classes):
+  """How large the largest object of each class is in an image, in COCO's three sizes.
+
+  Args:
+    objects: columns area float32[n] (pixels of the segmentation in the image as stored), label
+      int64[n], is_crowd bool[n]; a crowd is no object.
+    num_classes: C.
+
+  Returns:
+    int32[C]: 0 for no object, 1 small (area below 32 * 32), 2 medium (below 96 * 96), 3 large.
+  """
+  area = tf.where(objects['is_crowd'], -1.0, objects['area'])
+  largest = tf.math.unsorted_segment_max(area, objects['label'], num_classes)
+  limits = tf.constant([0.0, 32.0**2, 96.0**2])
+  return tf.reduce_sum(tf.cast(largest[:, None] >= limits, tf.int32), axis=1)
+
+
 def multi_hot(labels, num_classes):
   """float32[num_classes] with 1 at each of labels int64[n]."""
   return tf.minimum(tf.reduce_sum(tf.one_hot(labels, num_classes), axis=0), 1)

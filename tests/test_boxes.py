@@ -61,12 +61,15 @@ def painted(tmp_path_factory):
     (7, False, (0, 0, 50, 100)), (9, True, (0, 0, 100, 200)), (9, False, (0, 80, 50, 99)),
     (3, False, (0, 0, 100, 50)),
   ]
-  coco = painted_data.coco_example(0, rectangle(100, 200, (0, 0, 1, 1)), labels=[7, 9])
+  coco = painted_data.coco_example(0, rectangle(100, 200, (0, 0, 1, 1)), labels=[7, 9],
+                                   icons=[(3, 0.1, 0.5), (7, 0.5, 0.5)])
   coco['objects'] = {
     'bbox': [relative(box, 100, 200) for *_, box in instances],
     'label': [c for c, *_ in instances], 'is_crowd': [crowd for _, crowd, _ in instances],
+    'area': [1024.0, 99999.0, 1023.0, 9216.0],
   }
-  columns = {'label': tfds.features.ClassLabel(names=painted_data.NAMES), 'is_crowd': np.bool_}
+  columns = {'label': tfds.features.ClassLabel(names=painted_data.NAMES), 'is_crowd': np.bool_,
+             'area': np.float32}
   store(folder, 'several', with_objects(painted_data.coco_features(), columns), {'train': [coco]},
         num_shards=1)
   return folder, truth
@@ -144,6 +147,15 @@ def test_instances_have_their_class_and_crowds_are_no_boxes(painted):
   assert batch['box_label'][0][mask].tolist() == [7, 9]
   expected = np.array([[0, 0, 72 - 40, 36 - 4], [57.6 - 40, 0, 71.28 - 40, 36 - 4]]) / 64
   np.testing.assert_allclose(batch['box'][0][mask], expected, atol=1e-5)
+
+
+def test_groups_of_labels_are_those_of_the_whole_image(painted):
+  folder, _ = painted
+  _, batch = _examples(folder, 'several')
+  assert {c: n for c, n in enumerate(batch['size_group'][0]) if n} == {3: 3, 7: 2, 9: 1}
+  # One of the icons is beside the view, which does not take it from the image.
+  assert {c: n for c, n in enumerate(batch['icon_group'][0]) if n != 1} == {3: 2, 7: 2}
+  assert batch['point_mask'][0].nonzero()[0].tolist() == [7]
 
 
 def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synthetic_imagenet_ab):

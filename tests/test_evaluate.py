@@ -29,7 +29,7 @@ def run(synthetic_coco_ab, tmp_path_factory):
 
 def _predictions(config, state, split):
   """Outputs and batches of all real examples, one model call for all of them."""
-  batches, _ = input_pipeline.eval_batches(config.data, split, batch_size=1)
+  batches, _ = input_pipeline.eval_batches(config.data, split, batch_size=1, boxes=True)
   examples = list(batches)
   batch = {name: np.concatenate([b[name] for b in examples]) for name in examples[0]}
   model = train.Run(config).model
@@ -50,6 +50,28 @@ def test_figures_equal_scikit_learn_on_all_examples_at_once(run, name, examples)
   assert list(figures['ap_per_class'].values()) == pytest.approx(list(expected), abs=1e-6)
   assert figures['mAP'] == pytest.approx(expected.mean(), abs=1e-6)
   assert figures['classes_without_positives'] == 80 - occurring.sum()
+  for group, column, value in (('small', 'size_group', 1), ('medium', 'size_group', 2),
+                               ('with_icon', 'icon_group', 2), ('without_icon', 'icon_group', 1)):
+    positive = (batch['label'] > 0) & (batch[column] == value)
+    if not positive.any():
+      assert f'mAP_{group}' not in figures
+      continue
+    among = [(batch['label'][:, c] == 0) | positive[:, c] for c in range(80)]
+    expected = [
+      average_precision_score(batch['label'][kept, c], output['logits'][kept, c])
+      for c, kept in enumerate(among) if positive[:, c].any()
+    ]
+    assert figures[f'mAP_{group}'] == pytest.approx(np.mean(expected), abs=1e-6)
+    assert figures[f'positives_{group}'] == positive.sum()
+  assert figures['positives_small'] and 'positives_large' not in figures  # images of 32 px
+  assert ('positives_with_icon' in figures) == (name == 'icons')
+  present = (batch['box_mask'] > 0).any(1)
+  assert figures['images_with_boxes'] == present.sum() > 30
+  assert figures['box_targets'] == sum(
+    len(np.unique(label[mask > 0]))
+    for label, mask in zip(batch['box_label'], batch['box_mask'], strict=True)
+  )
+  assert 0 < figures['maxboxacc_v2_cam'] < 1 and 'top1_loc_cam' not in figures
   if name == 'icons':
     mask = batch['point_mask'] > 0
     distance = np.linalg.norm(output['points'] - batch['point'], axis=-1)[mask]

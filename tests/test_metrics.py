@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from luab_jax.metrics import average_precision, batch_sums, mean_average_precision
+from luab_jax.metrics import (
+  average_precision,
+  average_precision_within,
+  batch_sums,
+  mean_average_precision,
+)
 
 
 @settings(deadline=None, max_examples=150)
@@ -63,6 +68,18 @@ def test_classes_without_positives_are_left_out_and_counted():
     warnings.simplefilter('error')
     mean, missing = mean_average_precision(np.full(3, np.nan))
   assert np.isnan(mean) and missing == 3
+
+
+def test_average_precision_within_a_group_leaves_the_other_positives_out():
+  scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+  labels = np.array([[1, 1], [0, 0], [1, 0], [0, 0]])
+  group = np.array([[False, False], [True, True], [True, False], [False, False]])
+  # Class 0: without the first row, the positive of the group comes second of three. A negative
+  # that is marked stays one. Class 1 has no positive in the group.
+  np.testing.assert_array_equal(average_precision_within(scores, labels, group), [0.5, np.nan])
+  np.testing.assert_array_equal(
+    average_precision_within(scores, labels, labels > 0), average_precision(scores, labels)
+  )
 
 
 @pytest.mark.parametrize(
