@@ -17,7 +17,10 @@ COST = 'cost/ms_per_step'
 _HIDDEN = ('class_loss', 'point_loss', 'points_used', 'click_error_px', 'top5')
 # These first, the others (localisation) after them, the cost at the end.
 _FIRST = ('top1', 'mAP', 'click_error')
-_LABELS = {'top1': 'top-1', 'click_error': 'click error', 'ms_per_step': 'ms a step'}
+_WORDS = {
+  'top1_loc': 'top-1 localisation', 'top1': 'top-1', 'maxboxacc_v2': 'MaxBoxAccV2',
+  'pointing': 'pointing game', 'ms_per_step': 'ms a step', 'cam': 'CAM', '_': ' ',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +99,10 @@ def subtract(runs, reference) -> dict[str, Interval]:
 
 
 def label(figure) -> str:
-  """A figure for people: 'top-1, uncorrelated'."""
+  """A figure for people: 'top-1, uncorrelated', 'pointing game CAM, validation'."""
   split, name = figure.split('/')
-  name = _LABELS.get(name, name.replace('_', ' '))
+  for short, words in _WORDS.items():
+    name = name.replace(short, words)
   return name if figure == COST else f'{name}, {split}'
 
 

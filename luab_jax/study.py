@@ -2,11 +2,12 @@
 
 An arm with a seed is an ordinary run in <workdir>/<arm>/seed<k>; a finished one is not trained
 again, a cut one continues, so the same command goes on where a study stopped, and with more seeds
-or more sweeps trains only what is missing. The design of the study is ours.
+or more sweeps trains only what is missing. A run is evaluated once, at its end, whatever
+`eval_every_epochs` says: the ends are what is compared. The design of the study is ours.
 
 Sweeps (only if config.study names values for them):
   data_fractions: shares of the training images, a TFDS subsplit of `data.train_split`. All runs
-    take the same number of steps, warm-up and evaluations as a run on all images: fewer images are
+    take the same number of steps, and of warm-up steps, as a run on all images: fewer images are
     seen more often, so that the comparison is of what images are worth, not of what steps are.
   byproduct_shares: shares of the images that keep their byproducts (`data.byproduct_share`).
 """
@@ -53,8 +54,9 @@ SWEEPS = {
 }
 # Between two starts of a study these may change: they alter no run that is there already.
 HARMLESS = (
-  'log_every', 'checkpoint_every_steps', 'keep_checkpoints', 'report_images', 'data.data_dir',
-  'data.eval_splits', 'study.seeds', 'study.data_fractions', 'study.byproduct_shares',
+  'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints', 'report_images',
+  'data.data_dir', 'data.eval_splits', 'study.seeds', 'study.data_fractions',
+  'study.byproduct_shares',
 )
 
 
@@ -143,7 +145,7 @@ def planned(config, whole) -> dict:
 def _arm_config(config, whole, arm, seed):
   arm = ARMS[arm]
   config = config.copy_and_resolve_references()
-  config.seed, config.total_steps = seed, whole.total_steps
+  config.seed, config.total_steps, config.eval_every_epochs = seed, whole.total_steps, 0.0
   config.model.head, config.data.control = arm.head, arm.control
   config.loss.point_weight = float(config.study[arm.weight]) if arm.weight else 0.0
   return config
@@ -153,9 +155,8 @@ def _on_fewer_images(config, whole, fraction):
   builder = records.open_builder(config.data.name, config.data.data_dir)
   config.data.train_split = records.first_part(builder, config.data.train_split, fraction)
   number = records.open_split(builder, config.data.train_split).num_examples
-  # Epochs are shorter by as much; in steps these stay what they were.
+  # Epochs are shorter by as much; in steps the warm-up stays what it was.
   config.optimizer.warmup_epochs *= whole.num_examples / number
-  config.eval_every_epochs *= whole.num_examples / number
   return config
 
 

@@ -280,6 +280,15 @@ def test_figures_of_a_summary():
   ]
 
 
+@pytest.mark.parametrize(('figure', 'text'), [
+  ('a_b/top1', 'top-1, a_b'), ('v/top1_loc_cam', 'top-1 localisation CAM, v'),
+  ('v/maxboxacc_v2_attention', 'MaxBoxAccV2 attention, v'), ('v/mAP', 'mAP, v'),
+  ('v/click_error', 'click error, v'), (comparison.COST, 'ms a step'),
+])
+def test_labels(figure, text):
+  assert comparison.label(figure) == text
+
+
 def test_part_of_a_split(synthetic_imagenet_ab):
   builder = records.open_builder('imagenet_ab/local', synthetic_imagenet_ab)
   for name, fraction, expected in (
