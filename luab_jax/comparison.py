@@ -122,7 +122,8 @@ def cell(figure, value, *, n, signed=False) -> str:
   """
   if value is None:
     return '–'
-  text = f'{value.mean * scale(figure):{"+" if signed else ""}.1f}'
+  mean = round(value.mean * scale(figure), 1) + 0.0  # no '-0.0'
+  text = f'{mean:{"+" if signed else ""}.1f}'
   if value.half_width is not None:
     text += f' ± {value.half_width * scale(figure):.1f}'
   if value.n != n:

@@ -262,6 +262,7 @@ def test_seeds_are_paired_and_gaps_are_said():
   sure = comparison.Interval(3, -0.02, 0.01)
   assert comparison.cell('a/top1', sure, n=3, signed=True) == '-2.0 ± 1.0'
   assert comparison.cell(comparison.COST, comparison.Interval(1, 93.21, None), n=1) == '93.2'
+  assert comparison.cell('a/top1', comparison.Interval(1, -1e-9, None), n=1, signed=True) == '+0.0'
   assert comparison.cell('a/top1', None, n=3) == '–'
 
 
