@@ -33,7 +33,7 @@ def draw(config, workdir):
   sections = [
     Section('Data set', [f'{spec.name} has {spec.num_classes} classes.'], tables=[sizes]),
     *training(train, spec, config, count),
-    *([per_class({}, train, spec)] if spec.multi_label else []),
+    *(per_class({}, train, spec) if spec.multi_label else []),
     *(
       _evaluation_images(examples.evaluation_images(config.data, split, count), name, split, spec)
       for name, split in config.data.eval_splits.items()
@@ -92,36 +92,41 @@ def training(train, spec, config, count):
 
 
 def per_class(results, train, spec):
-  """COCO: how many icons each class has, an example of each, and its average precision."""
+  """COCO: sections on how many icons and which average precision a class has, and examples."""
   has = np.isfinite(train.point).all(-1)
   counts = has.sum(0)
   order = [c for c in np.argsort(-counts, kind='stable') if counts[c]]
-  text = [f'Icons inside the crop, of the first {len(train.image)} training images, by class; '
-          'below one image of each class, with its icon.']
   if not order:
-    return Section('Icons per class', ['None of the first training images has an icon.'])
-  names = [spec.class_names[c] for c in order]
-  pictures = [page.chart(
-    plots.chart_of_bars('Icons', names, [int(counts[c]) for c in order]),
+    return [Section('Icons per class', ['None of the first training images has an icon.'])]
+  charts = [page.chart(
+    plots.chart_of_bars(
+      'Icons', [spec.class_names[c] for c in order], [int(counts[c]) for c in order]
+    ),
     'Icons per class: ' + ', '.join(f'{spec.class_names[c]} {counts[c]}' for c in order),
   )]
   for split, figures in results.items():
     precision = figures.get('ap_per_class')
     if precision:
       ranked = sorted(precision, key=precision.get, reverse=True)
-      pictures.append(page.chart(
+      charts.append(page.chart(
         plots.chart_of_bars(f'Average precision, {split}', ranked, [precision[n] for n in ranked]),
         f'Average precision per class on {split}: '
         + ', '.join(f'{name} {precision[name]:.3f}' for name in ranked),
       ))
+  pictures = []
   for c in order:
     i = int(has[:, c].argmax())
     mark = plots.Mark(*train.point[i, c].tolist(), True, spec.class_names[c])
     pictures.append(page.photograph(
-      plots.photograph(train.image[i], [mark]),
-      f'Training image with {told([mark])}', f'{spec.class_names[c]}: {counts[c]} icons',
+      plots.photograph(train.image[i], [mark]), f'Training image with {told([mark])}',
+      f'{spec.class_names[c]}: {counts[c]} icons',
     ))
-  return Section('Icons per class', text, pictures=pictures)
+  text = f'Icons inside the crop, of the first {len(train.image)} training images.'
+  return [
+    Section('Icons per class', [text], pictures=charts, layout='charts'),
+    Section('An icon of each class', ['The first training image that has one.'],
+            pictures=pictures),
+  ]
 
 
 def _evaluation_images(batch, report_name, split, spec):

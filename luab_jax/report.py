@@ -12,14 +12,22 @@ from luab_jax import data_page, examples, page, parallel, plots, run_log
 from luab_jax.captions import class_names, described, marks_of, percent, told
 from luab_jax.page import Section, Table
 
-# What each column of the results means, in the order of the columns.
+# What the figures mean, in the order of the rows; others follow without a word.
 MEANINGS = {
   'examples': 'images evaluated',
   'top1': 'share of images whose likeliest class is right',
   'top5': 'share of images whose class is among the five likeliest',
   'mAP': 'mean over the classes of the average precision',
+  'mAP_with_icon': 'the same, of the classes of an image, counting those with an icon only',
+  'mAP_without_icon': 'the same, counting those that an annotator left without icon',
   'click_error': "mean distance between predicted and recorded points, 1 being the image's side",
-  'click_error_px': 'the same in pixels of the model\'s input',
+  'click_error_px': "the same in pixels of the model's input",
+  'maxboxacc_v2_attention': 'localisation by the attention map: MaxBoxAccV2, 1 is best',
+  'maxboxacc_v2_cam': 'localisation by the class activation map: MaxBoxAccV2, 1 is best',
+  'top1_loc_attention': 'share of images with the right class and an attention box of IoU 0.5',
+  'top1_loc_cam': 'the same by the class activation map',
+  'pointing_attention': "share of images where the attention's peak lies on the object",
+  'pointing_cam': "share of images where the class activation map's peak lies on the object",
   'class_loss': 'cross-entropy',
   'point_loss': 'regression loss of the points',
   'points_used': 'share of places for a point that hold one (0: these images have no clicks)',
@@ -58,7 +66,7 @@ def write_report(workdir, *, config, spec, model, variables, summary):
     _curves(run_log.read_lines(workdir), config.data.eval_splits),
     *(_looked_at(model, variables, results, spec, config) if config.data.eval_splits else []),
     *data_page.training(train, spec, config, count),
-    *([data_page.per_class(results, train, spec)] if spec.multi_label else []),
+    *(data_page.per_class(results, train, spec) if spec.multi_label else []),
     data_page.configuration(config, summary),
   ]
   return page.write(
@@ -89,26 +97,21 @@ def _tiles(results):
 
 
 def _results(results):
-  known = [key for key in MEANINGS if any(key in figures for figures in results.values())]
-  plain = {
-    name: {k: v for k, v in figures.items() if not isinstance(v, dict | list)}
-    for name, figures in results.items()
-  }
-  others = sorted({key for figures in plain.values() for key in figures} - set(known))
-  rows = [
-    [name, *(_text(figures.get(key)) for key in known + others)]
-    for name, figures in plain.items()
-  ]
-  meanings = [[key, MEANINGS[key]] for key in known]
-  folded = [Table(['column', 'meaning'], meanings, 'What the columns mean')]
+  plain, folded = {}, []
   for name, figures in results.items():
     for key, value in figures.items():
       if isinstance(value, dict):
-        parts = [[k, _text(v)] for k, v in value.items()]
+        parts = [[part, _text(v)] for part, v in value.items()]
         folded.append(Table(['', 'value'], parts, f'{name}: {key}'))
+      else:
+        plain.setdefault(key, {})[name] = value
+  keys = [key for key in MEANINGS if key in plain] + sorted(plain.keys() - MEANINGS.keys())
+  rows = [
+    [key, *(_text(plain[key].get(name)) for name in results), MEANINGS.get(key, '')] for key in keys
+  ]
   return Section(
     'Results', ['Every image of a split counts once. The same figures are in summary.json.'],
-    tables=[Table(['split', *known, *others], rows)], folded=folded,
+    tables=[Table(['', *results, 'meaning'], rows)], folded=folded,
   )
 
 
@@ -173,10 +176,10 @@ def _which_point(spec):
 
 def _what_map(config, spec):
   if config.model.head == 'spatial':
-    of = 'of one class, named in the caption' if spec.multi_label else ''
-    return (f'On the right the attention map {of} of the spatial head, the brighter the more '
-            'weight: the predicted point is its centre of mass, and the classifier sees the '
-            'features weighted by it.')
+    of = ' of the class named in the caption' if spec.multi_label else ''
+    return (f"On the right the spatial head's attention map{of}, the brighter the more weight: the "
+            'predicted point is its centre of mass, and the classifier sees the features weighted '
+            'by it.')
   text = ('On the right the class activation map (CAM) of the class in the caption: the brighter, '
           'the more a place speaks for that class.')
   if 'vit' in config.model.name:
