@@ -162,7 +162,8 @@ def read_lines(workdir) -> list[dict]:
 # What is worth a place on the console; metrics.jsonl holds everything.
 _SHOWN = {
   'loss': '{:.3f}', 'class_loss': '{:.3f}', 'point_loss': '{:.4f}', 'top1': '{:.3f}',
-  'top5': '{:.3f}', 'mAP': '{:.3f}', 'click_error': '{:.3f}', 'images_per_s': '{:.0f}',
+  'top5': '{:.3f}', 'mAP': '{:.3f}', 'click_error': '{:.3f}', 'maxboxacc_v2_cam': '{:.3f}',
+  'maxboxacc_v2_attention': '{:.3f}', 'images_per_s': '{:.0f}',
 }
 
 
