@@ -26,7 +26,8 @@ present in a picture counts as a picture of its own: that class's map against th
 
 Cost, on the host, a map (one busy CPU core, as measured when this was written): 2 ms for 12 x 12
 cells at 48 px, 8 ms for 7 x 7 and 18 ms for 14 x 14 at 224 px; labelling at each threshold took
-133 ms at 224 px. The quickstart evaluates 190 images/s with boxes and both maps, 900 without.
+133 ms at 224 px. The quickstart evaluates about 190 images per CPU-second with boxes and both maps,
+and about 800 without boxes.
 """
 
 import functools
