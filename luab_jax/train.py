@@ -63,8 +63,7 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     ms_per_step=log.ms_per_step(),
   )
   if not quiet:
-    _report(workdir, summary)
-    _draw(run, state, workdir, summary)
+    _report(workdir, summary, _draw(run, state, workdir, summary))
   return summary
 
 
@@ -121,8 +120,7 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   )
   summary = run.summary(workdir, seconds=time.time() - started, steps=0, evaluated=(step, figures))
   if not quiet:
-    _report(workdir, summary)
-    _draw(run, state, workdir, summary)
+    _report(workdir, summary, _draw(run, state, workdir, summary))
   return summary
 
 
@@ -281,14 +279,15 @@ def _write_json(path, content):
 
 
 def _draw(run, state, workdir, summary):
-  """Writes report.html. A run that is done is not lost over a picture: a line says what failed."""
+  """Writes report.html and returns its path, or None without one.
+
+  A run that is done is not lost over a picture: a line says what failed.
+  """
   try:
-    drawn = report.write_report(
+    return report.write_report(
       workdir, config=run.config, spec=run.spec, model=run.model,
       variables=state.eval_variables(), summary=summary,
     )
-    if drawn:
-      print(f'Pictures: open {drawn}')
   except Exception as error:
     place = traceback.extract_tb(error.__traceback__)[-1]
     print(
@@ -296,10 +295,11 @@ def _draw(run, state, workdir, summary):
       f'({pathlib.Path(place.filename).name}:{place.lineno}). The run itself is complete; '
       '--mode=eval tries again', file=sys.stderr,
     )
+    return None
 
 
-def _report(workdir, summary):
-  """What came out, in three lines: figures, the files behind them, the curves."""
+def _report(workdir, summary, page):
+  """What came out, in three lines: figures, the page or file to open, the curves."""
   if not parallel.is_main_host():
     return
   shown = []
@@ -310,5 +310,6 @@ def _report(workdir, summary):
     ]
     shown.append(f'{name}: {", ".join(chosen)}')
   print(f'Step {summary["step"]}: ' + '; '.join(shown))
-  print(f'Figures: {workdir}/summary.json, every step in {workdir}/metrics.jsonl')
+  opened = f'Open {page} for pictures; ' if page else ''
+  print(f'{opened}figures: {workdir}/summary.json, every step: {workdir}/metrics.jsonl')
   print(f'Curves: tensorboard --logdir {workdir}/tensorboard; checkpoints: {workdir}/checkpoints')

@@ -195,7 +195,7 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
   assert [process.returncode for process in processes] == [0, 0], outputs
   assert '2 process(es)' in outputs[0][1]
   assert 'summary.json' in outputs[0][0]
-  assert f'open {two}/report.html' in outputs[0][0] and (two / 'report.html').exists()
+  assert f'Open {two}/report.html' in outputs[0][0] and (two / 'report.html').exists()
   for name in ('summary.json', 'report.html'):
     assert name not in outputs[1][0]  # only the first process reports
   left, right = (
