@@ -46,6 +46,7 @@ def parse_arguments(argv):
 
 
 def main(argv=None):
+  """Writes the release the arguments ask for; raises UserError where it cannot be written."""
   args = parse_arguments(argv)
   # Drawing code is imported here, after the arguments are known to be right: --help is immediate.
   from luab_jax.synthetic import coco_release, imagenet_release, scene
