@@ -5,6 +5,7 @@ shows one progress bar and prints a user's mistake as one line (exit status 2).
 """
 
 import argparse
+import importlib
 import os
 import pathlib
 import sys
@@ -12,7 +13,11 @@ import sys
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 
-CONFIGS = {'imagenet_ab': ('ilsvrc2012', 'local'), 'coco_ab': ('2014', 'local')}
+CONFIGS = {
+    'imagenet_ab': ('ilsvrc2012', 'local'),
+    'coco_ab': ('2014', 'local'),
+    'backgrounds_challenge': ('variations', 'foregrounds'),
+}
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -20,7 +25,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
   names = [f'{name}/{config}' for name, configs in CONFIGS.items() for config in configs]
   parser = argparse.ArgumentParser(
       prog='python -m tfds_builders.build',
-      description='Builds a TFDS data set of images and annotation byproducts.')
+      description='Builds one of the TFDS data sets of this folder.')
   parser.add_argument('dataset', choices=names)
   parser.add_argument('--manual_dir', required=True, help='folder of the raw files')
   parser.add_argument('--data_dir', default='~/tensorflow_datasets', help='(default: %(default)s)')
@@ -72,11 +77,8 @@ def build(
 
 def _builder(dataset: str, data_dir: str | os.PathLike):
   name, _, config = dataset.partition('/')
-  if name == 'imagenet_ab':
-    from tfds_builders.imagenet_ab.imagenet_ab_dataset_builder import Builder
-  else:
-    from tfds_builders.coco_ab.coco_ab_dataset_builder import Builder
-  return Builder(config=config, data_dir=data_dir)
+  module = importlib.import_module(f'tfds_builders.{name}.{name}_dataset_builder')
+  return module.Builder(config=config, data_dir=data_dir)
 
 
 def main(argv: list[str]) -> int:
