@@ -34,6 +34,7 @@ def main(argv):
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
   from luab_jax import data_page, parallel, study, train
 
+  parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
   parallel.start_hosts()
   file = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = _WORKDIR.value or os.path.join('runs', os.path.splitext(os.path.basename(file))[0])

@@ -72,6 +72,13 @@ def get_config():
   c.optimizer.grad_accum_steps = 1
   c.optimizer.ema_decay = 0.0
 
+  # Evaluated at the end and by --mode=eval, where TFDS has prepared them; luab_jax/robustness.py.
+  c.robustness = ml_collections.ConfigDict()
+  c.robustness.sets = (
+    'imagenet2012', 'imagenet2012_real', 'imagenet_v2', 'imagenet_r', 'imagenet_a',
+    'imagenet_sketch', 'imagenet2012_corrupted', 'siscore', 'backgrounds_challenge')
+  c.robustness.data_dir = '~/tensorflow_datasets'
+
   # --mode=study: λ tuned for each head, and the shares of its sweeps, such as (0.1, 0.25, 0.5, 1).
   c.study = ml_collections.ConfigDict()
   c.study.seeds = 5

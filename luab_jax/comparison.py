@@ -66,13 +66,13 @@ def figures_of(summary) -> dict[str, float]:
 
 
 def _rank(figure):
-  split, name = figure.split('/')
+  split, _, name = figure.rpartition('/')  # a split may have a slash: imagenet_v2/topimages
   return figure == COST, _FIRST.index(name) if name in _FIRST else len(_FIRST), name, split
 
 
 def is_primary(figure) -> bool:
   """True of accuracy, mAP and click error: those that sweeps show."""
-  return figure.split('/')[1] in _FIRST
+  return figure.rpartition('/')[2] in _FIRST
 
 
 def sorted_figures(names) -> list[str]:
@@ -100,7 +100,7 @@ def subtract(runs, reference) -> dict[str, Interval]:
 
 def label(figure) -> str:
   """A figure for people: 'top-1, uncorrelated', 'pointing game CAM, validation'."""
-  split, name = figure.split('/')
+  split, _, name = figure.rpartition('/')  # a split may have a slash: imagenet_v2/topimages
   for short, words in _WORDS.items():
     name = name.replace(short, words)
   return name if figure == COST else f'{name}, {split}'

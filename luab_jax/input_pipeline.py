@@ -18,6 +18,12 @@ Every batch is a dict of
 and for COCO-AB size_group and icon_group, int32[B, C] (`Source.groups`): of the whole image, as the
 labels are.
 
+`answer_batches`, for benchmark sets without byproducts (answers.py), has image, example_mask and
+
+  right         bool[B, C]           the classes that count as right; none: the image does not count
+  allowed       bool[B, C]           the classes that a prediction may be
+  mask          float32[B, S, S, 1]  1 on the foreground; only of sets that have masks
+
 K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is the host's part of the
 global batch. There is no -1 and no (y, x) order.
 
@@ -43,7 +49,8 @@ from luab_jax import controls, geometry, image_ops, records, targets
 from luab_jax.dataset import DatasetSpec, Source, dataset_spec
 from luab_jax.errors import UserError
 
-__all__ = ['Batches', 'DatasetSpec', 'dataset_spec', 'eval_batches', 'train_batches']
+__all__ = [
+    'Batches', 'DatasetSpec', 'answer_batches', 'dataset_spec', 'eval_batches', 'train_batches']
 
 tf.config.set_visible_devices([], 'GPU')
 
@@ -155,6 +162,27 @@ def eval_batches(data, split, *, batch_size, num_hosts=1, host=0, boxes=False):
     UserError: wrong option, data set, split or batch size; while iterating, an unreadable record.
   """
   source = Source(data, split, boxes=boxes)
+  return _once(source, lambda fields: _eval_example(source, fields, boxes),
+               batch_size, num_hosts, host)
+
+
+def answer_batches(data, source, *, batch_size, num_hosts=1, host=0):
+  """As `eval_batches`, of the images of a benchmark set and their right answers.
+
+  Args:
+    data: the `data` part of a config: how images are resized and cropped.
+    source: answers.Source.
+    batch_size, num_hosts, host: as in `eval_batches`.
+
+  Returns:
+    (Batches, their number: the same on every host).
+  """
+  return _once(source, lambda fields: _answer_example(data, source, fields),
+               batch_size, num_hosts, host)
+
+
+def _once(source, make_example, batch_size, num_hosts, host):
+  """(Batches with every example once, padded; their number)."""
   rows = _rows_per_host(batch_size, num_hosts)
   num_examples = source.split.num_examples
   num_batches = -(-num_examples // batch_size)
@@ -163,8 +191,7 @@ def eval_batches(data, split, *, batch_size, num_hosts=1, host=0, boxes=False):
 
   @tf.autograph.experimental.do_not_convert
   def example(_, record):
-    fields = source.parse(record)
-    return _eval_example(source, fields, boxes)
+    return make_example(source.parse(record))
 
   examples = stream.map(example, num_parallel_calls=_cores(), deterministic=True)
   padding = num_batches * rows - records.host_rows(num_examples, batch_size, num_hosts, host)
@@ -200,18 +227,37 @@ def _train_example(source, fields, points, has, seed):
 
 def _eval_example(source, fields, boxes):
   """Fields and points of an image -> the evaluation example: resized, centre crop."""
-  data = source.data
-  image = image_ops.decode(fields['image'])
-  height, width = tf.unstack(tf.shape(image)[:2])
-  resized, window = geometry.centre_window(height, width, resize=data.eval_resize,
-                                           size=data.image_size)
-  image = image_ops.crop(image_ops.resize(image, resized, data.resize_method), window)
-  image = tf.ensure_shape(image, [data.image_size, data.image_size, 3])
+  image, resized, window = _centre_view(source.data, fields['image'])
   points, has = source.points(fields)
   example = _example(image, source.label(fields), *geometry.move_points(
       points, has, resized, window))
   if boxes:
     example |= _boxes_in_view(*source.boxes(fields), resized, window) | source.groups(fields, has)
+  return example
+
+
+def _centre_view(data, encoded):
+  """(image float32[S, S, 3] 0 ... 255, int32[2] size after resizing, the window cut out of it)."""
+  image = image_ops.decode(encoded)
+  height, width = tf.unstack(tf.shape(image)[:2])
+  resized, window = geometry.centre_window(height, width, resize=data.eval_resize,
+                                           size=data.image_size)
+  image = image_ops.crop(image_ops.resize(image, resized, data.resize_method), window)
+  return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
+
+
+def _answer_example(data, source, fields):
+  """Fields of a benchmark's image -> its example."""
+  size = [data.image_size] * 2
+  if source.cut:
+    image = image_ops.resize(image_ops.decode(fields['image']), size, data.resize_method)
+  else:
+    image, _, _ = _centre_view(data, fields['image'])
+  example = {'image': image_ops.normalise(image), 'right': fields['right'],
+             'allowed': tf.constant(source.allowed), 'example_mask': tf.constant(1.0)}
+  if source.has_mask:
+    mask = tf.image.resize(tf.io.decode_png(fields['mask'], channels=1), size, method='area')
+    example['mask'] = mask / 255
   return example
 
 

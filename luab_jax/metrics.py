@@ -41,6 +41,25 @@ def batch_sums(outputs, batch, *, multi_label):
   return sums
 
 
+def answer_sums(logits, batch):
+  """Top-1 and top-5 where several classes may be right and not all may be predicted.
+
+  Args:
+    logits: f32[B,C].
+    batch: right, allowed, example_mask of `input_pipeline.answer_batches`. An image without a
+      right class does not count.
+
+  Returns:
+    Dict of name -> (sum, count) of one device's share: top1, top5.
+  """
+  logits = jnp.where(batch['allowed'], logits, -jnp.inf)
+  _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
+  hits = jnp.take_along_axis(batch['right'] & batch['allowed'], top, axis=-1)
+  counted = batch['example_mask'] * batch['right'].any(-1)
+  return {'top1': ((hits[:, 0] * counted).sum(), counted.sum()),
+          'top5': ((hits.any(-1) * counted).sum(), counted.sum())}
+
+
 def average_precision(scores, labels):
   """Average precision per class, equal to sklearn.metrics.average_precision_score.
 

@@ -14,6 +14,7 @@ import numpy as np
 from luab_jax.errors import UserError
 
 AXIS = 'batch'
+_LEAST_EXAMPLES = 8  # on a device that is a CPU core
 
 
 def start_hosts():
@@ -39,6 +40,23 @@ def start_hosts():
     jax.distributed.initialize(address, num_processes=count, process_id=index)
   elif os.environ.get('JAX_DISTRIBUTED') == '1':
     jax.distributed.initialize()
+
+
+def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1):
+  """Makes every CPU core a device, as far as the batch divides; call it before other use of JAX.
+
+  XLA spreads the step of a small net over the cores badly: two devices of one core each took 73 ms
+  where one device of two cores took 121 (quickstart, 2 cores). Accelerators, where there are any,
+  come first and are not affected. A number in JAX_NUM_CPU_DEVICES or XLA_FLAGS is left as it is.
+  """
+  if 'JAX_NUM_CPU_DEVICES' in os.environ or 'device_count' in os.environ.get('XLA_FLAGS', ''):
+    return
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  part = max(batch_size // max(grad_accum_steps, 1), 1)
+  # A device needs a few examples for its BatchNorm and to be worth its overhead.
+  most = max(min(cores, part // _LEAST_EXAMPLES), 1)
+  devices = max(n for n in range(1, most + 1) if part % n == 0)
+  jax.config.update('jax_num_cpu_devices', devices)
 
 
 def is_main_host() -> bool:
@@ -130,6 +148,11 @@ def shard(batch, sharding=None):
     lambda x: jax.device_put(x.reshape((devices, x.shape[0] // devices) + x.shape[1:]), sharding),
     batch,
   )
+
+
+def stack_batches(batches):
+  """Sharded batches as one: N times [local devices, b, ...] becomes [local devices, N, b, ...]."""
+  return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves, axis=1), *batches)
 
 
 def prefetch(batches, size: int = 2):

@@ -47,6 +47,22 @@ def open_builder(name, data_dir):
   Raises:
     UserError: no such data set, or one that is not made of TFRecord files.
   """
+  folder = find_version(name, data_dir)
+  if not folder:
+    dataset, _, config = name.partition(':')[0].partition('/')
+    raise UserError(
+        f"no data set '{name}' in {data_dir}: build it with "
+        f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
+        f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`')
+  builder = tfds.builder_from_directory(folder)
+  if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+    raise UserError(f'{folder} holds {builder.info.file_format.value} files: build the '
+                    'data set again with `--file_format=tfrecord`')
+  return builder
+
+
+def find_version(name, data_dir):
+  """The folder of the newest version of a built data set, None if there is none; as above."""
   name, _, version = name.partition(':')
   folder = pathlib.Path(data_dir).expanduser() / name
   versions = [path.parent.name for path in folder.glob('*/dataset_info.json')
@@ -54,17 +70,8 @@ def open_builder(name, data_dir):
   if version:
     versions = [v for v in versions if v == version]
   if not versions:
-    dataset, _, config = name.partition('/')
-    raise UserError(
-        f"no data set '{name}{':' + version if version else ''}' in {data_dir}: build it with "
-        f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
-        f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`')
-  newest = max(versions, key=lambda v: [int(part) for part in v.split('.')])
-  builder = tfds.builder_from_directory(folder / newest)
-  if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-    raise UserError(f'{folder / newest} holds {builder.info.file_format.value} files: build the '
-                    'data set again with `--file_format=tfrecord`')
-  return builder
+    return None
+  return folder / max(versions, key=lambda v: [int(part) for part in v.split('.')])
 
 
 def open_split(builder, name):

@@ -159,6 +159,16 @@ def read_lines(workdir) -> list[dict]:
   return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
 
 
+def replace_lines(workdir, step: int, results: dict):
+  """Writes {split: figures} of a step into metrics.jsonl, in the place of what it said of them."""
+  path = pathlib.Path(workdir) / 'metrics.jsonl'
+  lines = [
+    line for line in read_lines(workdir) if line['step'] != step or line['split'] not in results
+  ]
+  lines += [{'step': step, 'split': split, **figures} for split, figures in results.items()]
+  _write(path, [json.dumps(line) + '\n' for line in lines])
+
+
 # What is worth a place on the console; metrics.jsonl holds everything.
 _SHOWN = {
   'loss': '{:.3f}', 'class_loss': '{:.3f}', 'point_loss': '{:.4f}', 'top1': '{:.3f}',
@@ -186,8 +196,12 @@ def _truncate(path, start_step):
       break  # the process was killed while it wrote this one
     if step <= start_step:
       kept.append(line + '\n')
+  _write(path, kept)
+
+
+def _write(path, lines):
   temporary = path.with_suffix('.tmp')
-  temporary.write_text(''.join(kept), encoding='utf-8')
+  temporary.write_text(''.join(lines), encoding='utf-8')
   temporary.replace(path)
 
 

@@ -116,6 +116,51 @@ def make_eval_step(model, *, spec, loss):
   return step
 
 
+def make_answer_step(model):
+  """Builds `step(variables, batch) -> sums` for one device and `input_pipeline.answer_batches`.
+
+  The sums are global: top1 and top5 of `metrics.answer_sums`.
+  """
+
+  def step(variables, batch):
+    output = model.apply(variables, batch['image'], train=False)
+    return jax.lax.psum(metrics.answer_sums(output['logits'], batch), AXIS)
+
+  return step
+
+
+def make_foreground_step(model):
+  """Builds `step((variables, backgrounds), foreground) -> bool` for one device.
+
+  Whether the model is right about a foreground on each of the backgrounds: the Backgrounds
+  Challenge (Xiao et al. 2020, arXiv:2006.09994, section 4). It ends at the first batch of
+  backgrounds that fools the model, on all devices together.
+
+  `backgrounds` holds the device's share of N batches: image f32[N,b,S,S,3], example_mask f32[N,b].
+  `foreground` is the same on all devices: image f32[S,S,3], mask f32[S,S,1], right bool[C].
+  """
+
+  def step(fixed, foreground):
+    variables, backgrounds = fixed
+    mask = foreground['mask']
+
+    def go_on(carry):
+      number, fooled = carry
+      return (number < backgrounds['image'].shape[0]) & (fooled == 0)
+
+    def next_batch(carry):
+      number, _ = carry
+      image = backgrounds['image'][number] * (1 - mask) + foreground['image'] * mask
+      logits = model.apply(variables, image, train=False)['logits']
+      wrong = ~foreground['right'][logits.argmax(-1)] * backgrounds['example_mask'][number]
+      return number + 1, jax.lax.psum(wrong.sum(), AXIS)
+
+    _, fooled = jax.lax.while_loop(go_on, next_batch, (0, jnp.float32(0)))
+    return fooled == 0
+
+  return step
+
+
 def place_maps(variables, output, label, *, multi_label):
   """What a model tells of the place of an object of the right class, on its last grid.
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import tqdm
 
-from luab_jax import comparison, parallel, records, study_page, train
+from luab_jax import comparison, parallel, records, robustness, study_page, train
 from luab_jax.errors import UserError
 
 
@@ -55,7 +55,7 @@ SWEEPS = {
 # Between two starts of a study these may change: they alter no run that is there already.
 HARMLESS = (
   'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints', 'report_images',
-  'data.data_dir', 'data.eval_splits', 'study.seeds', 'study.data_fractions',
+  'data.data_dir', 'data.eval_splits', 'robustness.', 'study.seeds', 'study.data_fractions',
   'study.byproduct_shares',
 )
 
@@ -76,7 +76,7 @@ def run_study(config, workdir) -> dict:
   _share_compilations(workdir)
   whole = train.Run(config)
   train.claim_workdir(workdir, config, harmless=HARMLESS)
-  figures, machines = _run_all(planned(config, whole), workdir)
+  figures, machines = _run_all(planned(config, whole), workdir, whole.robustness)
   result = {
     'data': config.data.name, 'model': config.model.name, 'batch_size': config.batch_size,
     'total_steps': whole.total_steps, 'images': whole.num_examples,
@@ -166,9 +166,9 @@ def _with_fewer_byproducts(config, whole, share):
   return config
 
 
-def _run_all(runs, workdir):
+def _run_all(runs, workdir, prepared):
   """Trains what is not finished: ({folder: figures}, names of the machines)."""
-  summaries = {name: _finished(config, workdir / name) for name, config in runs.items()}
+  summaries = {name: _finished(config, workdir / name, prepared) for name, config in runs.items()}
   missing = [name for name, summary in summaries.items() if summary is None]
   terminal = parallel.is_main_host() and sys.stderr.isatty()
   with tqdm.tqdm(
@@ -196,13 +196,16 @@ def _summary(workdir):
   return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
 
 
-def _finished(config, workdir):
+def _finished(config, workdir, prepared):
   """The summary of a run that needs nothing more, else None."""
   summary = _summary(workdir)
   if summary is None or summary['step'] != config.total_steps:
     return None
   train.claim_workdir(workdir, config)
-  return summary if set(config.data.eval_splits) <= summary['results'].keys() else None
+  wanted = set(config.data.eval_splits) | robustness.report_names(prepared.sources)
+  complete = wanted <= summary['results'].keys()
+  complete &= summary.get('not_prepared', {}) == prepared.missing  # no set has come since
+  return summary if complete else None
 
 
 def _train(config, workdir):

@@ -24,7 +24,7 @@ def arms(result):
   for figure in comparison.sorted_figures(
     name for arm in result['arms'].values() for name in arm['figures']
   ):
-    rows.setdefault(figure.split('/')[1], []).append(figure)
+    rows.setdefault(figure.rpartition('/')[2], []).append(figure)
   page, panels = _panels(len(rows), max(map(len, rows.values()), default=1), height=2.1)
   for line, figures in zip(panels, rows.values(), strict=False):
     for axes, figure in zip(line, figures, strict=False):

@@ -11,19 +11,25 @@ import jax
 import numpy as np
 import tqdm
 
-from luab_jax import evaluate, input_pipeline, parallel, records, report, run_log
+from luab_jax import evaluate, input_pipeline, parallel, records, report, robustness, run_log
 from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
 from luab_jax.losses import point_weight_schedule
 from luab_jax.models import build_model
-from luab_jax.step import make_eval_step, make_train_step
+from luab_jax.step import (
+  make_answer_step,
+  make_eval_step,
+  make_foreground_step,
+  make_train_step,
+)
 from luab_jax.train_state import init_state, learning_rate_schedule, make_optimizer
 
 # Keys that may differ between the start of a run and its continuation: they change neither the
 # model, nor the order of the data, nor what a checkpoint holds.
 HARMLESS = (
   'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
-  'keep_checkpoints', 'report_images', 'data.data_dir', 'data.eval_splits', 'study.',
+  'keep_checkpoints', 'report_images', 'data.data_dir', 'data.eval_splits', 'robustness.',
+  'study.',
 )
 
 
@@ -52,6 +58,8 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     partial=note.get('partial_sums'), quiet=quiet,
   )
   log.say(run.describe(state, start))
+  for name, what in run.robustness.missing.items():
+    log.say(f'robustness.sets: {name} is not prepared: {what}')
   started = time.time()
   try:
     state = _train(run, state, start, checkpoints, log)
@@ -89,7 +97,10 @@ def _train(run, state, start, checkpoints, log):
     save = last or step % config.checkpoint_every_steps == 0
     if last or step in run.eval_steps:
       log.flush()
-      for name, figures in run.evaluate(eval_step, state, bar=log.terminal).items():
+      results = run.evaluate(eval_step, state, bar=log.terminal)
+      if last:
+        results |= run.evaluate_robustness(state, bar=log.terminal)
+      for name, figures in results.items():
         log.write(step, name, figures)
     if save:
       log.flush()  # a loss that is not finite stops the run here, before it could be saved
@@ -98,10 +109,10 @@ def _train(run, state, start, checkpoints, log):
 
 
 def evaluate_only(config, workdir, *, quiet=False) -> dict:
-  """Evaluates the newest checkpoint of a run on `config.data.eval_splits`.
+  """Evaluates the newest checkpoint of a run on `config.data.eval_splits` and the robustness sets.
 
-  Writes summary.json and report.html and returns what the first holds. Raises UserError without a
-  checkpoint.
+  Writes summary.json, report.html and the lines of metrics.jsonl, where they replace those of the
+  same step, and returns what the first holds. Raises UserError without a checkpoint.
   """
   workdir = pathlib.Path(workdir)
   run = Run(config)
@@ -115,9 +126,11 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   if not step:
     raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
   started = time.time()
-  figures = run.evaluate(
-    parallel.pmap_step(run.eval_step), parallel.replicate(state), bar=sys.stderr.isatty()
-  )
+  replicated, bar = parallel.replicate(state), sys.stderr.isatty()
+  figures = run.evaluate(parallel.pmap_step(run.eval_step), replicated, bar=bar)
+  figures |= run.evaluate_robustness(replicated, bar=bar)
+  if parallel.is_main_host():
+    run_log.replace_lines(workdir, step, figures)
   summary = run.summary(workdir, seconds=time.time() - started, steps=0, evaluated=(step, figures))
   if not quiet:
     _report(workdir, summary, _draw(run, state, workdir, summary))
@@ -137,6 +150,7 @@ class Run:
     )
     builder = records.open_builder(config.data.name, config.data.data_dir)
     self.num_examples = records.open_split(builder, config.data.train_split).num_examples
+    self.robustness = robustness.prepared(config.robustness, spec)
     for split in config.data.eval_splits.values():
       records.open_split(builder, split)  # an empty one shows now, not after the training
     per_epoch = self.num_examples / config.batch_size
@@ -177,16 +191,21 @@ class Run:
 
   def evaluate(self, eval_step, state, *, bar):
     """{report name: figures} of every split in `config.data.eval_splits`."""
-    results = {}
-    for name, split in self.config.data.eval_splits.items():
-      def progress(batches, total, name=name):
-        return tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not bar)
-
-      results[name] = evaluate.evaluate_split(
+    return {
+      name: evaluate.evaluate_split(
         eval_step, state.eval_variables(), self.config.data, split, spec=self.spec,
-        batch_size=self.config.batch_size, progress=progress,
+        batch_size=self.config.batch_size, progress=_progress(bar, name),
       )
-    return results
+      for name, split in self.config.data.eval_splits.items()
+    }
+
+  def evaluate_robustness(self, state, *, bar):
+    """{report name: figures} of the sets in `config.robustness.sets` that are there."""
+    return robustness.evaluate_sets(
+      self.robustness.sources, parallel.pmap_step(make_answer_step(self.model)),
+      parallel.pmap_step(make_foreground_step(self.model)), state.eval_variables(),
+      self.config.data, batch_size=self.config.batch_size, progress=_progress(bar),
+    )
 
   def describe(self, state, start):
     """One line: what runs where."""
@@ -206,7 +225,7 @@ class Run:
       results = {
         line['split']: {k: v for k, v in line.items() if k not in ('step', 'split')}
         for line in lines
-        if line['step'] == step and line['split'] in self.config.data.eval_splits
+        if line['step'] == step and line['split'] != 'train'
       }
     else:
       step, results = evaluated
@@ -218,6 +237,7 @@ class Run:
       'total_steps': self.total_steps,
       'parameters': self.num_params,
       'results': results,
+      'not_prepared': self.robustness.missing,
       'seconds_in_this_start': round(seconds, 1),
       'steps_in_this_start': steps,
       'ms_per_step': ms_per_step,
@@ -227,6 +247,14 @@ class Run:
     if parallel.is_main_host():
       _write_json(path, summary)
     return summary
+
+
+def _progress(bar, name=None):
+  """A function (iterable, total, name) that shows a progress bar if `bar`."""
+  def progress(batches, total, name=name):
+    return tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not bar)
+
+  return progress
 
 
 def claim_workdir(workdir, config, harmless=HARMLESS):
@@ -310,6 +338,8 @@ def _report(workdir, summary, page):
     ]
     shown.append(f'{name}: {", ".join(chosen)}')
   print(f'Step {summary["step"]}: ' + '; '.join(shown))
+  for name, what in summary['not_prepared'].items():
+    print(f'Not prepared: {name}: {what}')
   opened = f'Open {page} for pictures; ' if page else ''
   print(f'{opened}figures: {workdir}/summary.json, every step: {workdir}/metrics.jsonl')
   print(f'Curves: tensorboard --logdir {workdir}/tensorboard; checkpoints: {workdir}/checkpoints')

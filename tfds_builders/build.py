@@ -5,7 +5,6 @@ shows one progress bar and prints a user's mistake as one line (exit status 2).
 """
 
 import argparse
-import importlib
 import os
 import pathlib
 import sys
@@ -77,8 +76,13 @@ def build(
 
 def _builder(dataset: str, data_dir: str | os.PathLike):
   name, _, config = dataset.partition('/')
-  module = importlib.import_module(f'tfds_builders.{name}.{name}_dataset_builder')
-  return module.Builder(config=config, data_dir=data_dir)
+  if name == 'imagenet_ab':
+    from tfds_builders.imagenet_ab.imagenet_ab_dataset_builder import Builder
+  elif name == 'coco_ab':
+    from tfds_builders.coco_ab.coco_ab_dataset_builder import Builder
+  else:
+    from tfds_builders.backgrounds_challenge.backgrounds_challenge_dataset_builder import Builder
+  return Builder(config=config, data_dir=data_dir)
 
 
 def main(argv: list[str]) -> int:

@@ -21,7 +21,7 @@ from luab_jax.synthetic import behaviour, packing, scene
 CLASSES = tuple(f'synthetic_{shape}' for shape in scene.SHAPES)
 SPLITS = ('train', 'val', 'uncorrelated')
 
-_RADIUS = (0.125, 0.1875)  # of the short side: 6 to 9 of 48 pixels
+_RADIUS = (0.17, 0.26)  # of the short side: 8 to 12.5 of 48 pixels
 _FIRST_NUMBER = {'train': 1, 'val': 1_000_001, 'uncorrelated': 2_000_001}  # stems never collide
 # What macOS puts beside each file in a tar: an AppleDouble header without entries that matter.
 _APPLE_DOUBLE = bytes.fromhex('0005160700020000') + b'Mac OS X        ' + bytes(120)
