@@ -204,30 +204,56 @@ def test_figures_are_those_of_the_definition(data, count, cells):
 
 
 @pytest.mark.parametrize('multi_label', [False, True])
-@pytest.mark.parametrize('head', ['linear', 'spatial'])
-def test_cam_adds_up_to_the_logit(head, multi_label):
+@pytest.mark.parametrize(
+  ('name', 'head', 'side', 'cells'),
+  [('tiny_conv', 'linear', 16, 16), ('tiny_conv', 'spatial', 16, 16),
+   ('tiny_vit', 'spatial', 48, 144)],
+)
+def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
   import ml_collections
 
   from luab_jax import models, step
 
   config = ml_collections.ConfigDict(
-    dict(name='tiny_conv', head=head, dtype='float32', sync_batch_norm=False)
+    dict(name=name, head=head, dtype='float32', sync_batch_norm=False)
   )
   points = 5 if multi_label else 3
   model = models.build_model(config, num_classes=5, num_points=points, multi_label=multi_label)
-  image = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+  image = jax.random.normal(jax.random.key(0), (4, side, side, 3))
   variables = model.init(jax.random.key(1), image, train=False)
   if head == 'spatial':  # as it starts, the attention is the same everywhere
-    variables['params']['head']['attention']['kernel'] += jax.random.normal(
-      jax.random.key(2), (64, points)
+    kernel = variables['params']['head']['attention']['kernel']
+    variables['params']['head']['attention']['kernel'] = jax.random.normal(
+      jax.random.key(2), kernel.shape
     )
   output = model.apply(variables, image, train=False)
   label = np.array([0, 1, 4, 1])
   maps = step.place_maps(variables, output, label, multi_label=multi_label)
-  weight = maps.get('attention', 1 / 16)
+  weight = maps.get('attention', 1 / cells)
   logits = (maps['cam'] * weight).sum((1, 2)) + variables['params']['head']['classifier'][
     'bias'][slice(None) if multi_label else label[:, None]]
   expected = output['logits'] if multi_label else output['logits'][np.arange(4), label][:, None]
   np.testing.assert_allclose(logits, expected, atol=1e-5)
   if head == 'spatial':
     np.testing.assert_allclose(maps['attention'].sum((1, 2)), 1, atol=1e-5)
+
+
+def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_kernel():
+  import ml_collections
+
+  from luab_jax import models, step
+
+  config = ml_collections.ConfigDict(
+    dict(name='tiny_vit', head='linear', dtype='float32', sync_batch_norm=False)
+  )
+  model = models.build_model(config, num_classes=5, num_points=1, multi_label=False)
+  image = jax.random.normal(jax.random.key(0), (2, 48, 48, 3))
+  variables = model.init(jax.random.key(1), image, train=False)
+  output = jax.device_get(model.apply(variables, image, train=False))
+  maps = step.place_maps(variables, output, np.array([3, 1]), multi_label=False)
+  assert maps.keys() == {'cam'} and maps['cam'].shape == (2, 12, 12, 1)
+  kernel = np.asarray(variables['params']['head']['classifier']['kernel'])
+  for row, label in ((0, 3), (1, 1)):
+    np.testing.assert_allclose(
+      maps['cam'][row, ..., 0], output['features'][row] @ kernel[:, label], atol=1e-5)
+  assert np.ptp(maps['cam'], axis=(1, 2)).min() > 0.01  # it tells places apart
