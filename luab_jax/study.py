@@ -20,8 +20,9 @@ from typing import NamedTuple
 import jax
 import tqdm
 
-from luab_jax import comparison, parallel, records, robustness, study_page, train
+from luab_jax import comparison, parallel, records, robustness, run_folder, study_page, train
 from luab_jax.errors import UserError
+from luab_jax.experiment import Experiment
 
 
 class Arm(NamedTuple):
@@ -74,8 +75,8 @@ def run_study(config, workdir) -> dict:
   workdir = pathlib.Path(workdir)
   _check(config)
   _share_compilations(workdir)
-  whole = train.Run(config)
-  train.claim_workdir(workdir, config, harmless=HARMLESS)
+  whole = Experiment(config)
+  run_folder.claim(workdir, config, harmless=HARMLESS)
   figures, machines = _run_all(planned(config, whole), workdir, whole.robustness)
   result = {
     'data': config.data.name, 'model': config.model.name, 'batch_size': config.batch_size,
@@ -125,7 +126,7 @@ def planned(config, whole) -> dict:
 
   Args:
     config: of the study.
-    whole: train.Run of it, all images.
+    whole: experiment.Experiment of it, all images.
   """
   runs = {
     folder(arm, seed): _arm_config(config, whole, arm, seed)
@@ -201,7 +202,7 @@ def _finished(config, workdir, prepared):
   summary = _summary(workdir)
   if summary is None or summary['step'] != config.total_steps:
     return None
-  train.claim_workdir(workdir, config)
+  run_folder.claim(workdir, config)
   wanted = set(config.data.eval_splits) | robustness.report_names(prepared.sources)
   complete = wanted <= summary['results'].keys()
   complete &= summary.get('not_prepared', {}) == prepared.missing  # no set has come since

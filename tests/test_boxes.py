@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from painted_data import config, encode, store
 
 from configs import quickstart
-from luab_jax import evaluate, input_pipeline, localization, parallel, step, train
+from luab_jax import evaluate, input_pipeline, localization, parallel, step
+from luab_jax.experiment import Experiment
 from luab_jax.image_ops import MEAN, STD
 
 BOXES = ('box', 'box_mask', 'box_label', 'box_overflow')
@@ -164,7 +165,7 @@ def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synth
   config.data.eval_splits = {'boxes': 'validation', 'some': 'train[:40]'}
   config.data.image_size = config.data.eval_resize = 32
   config.batch_size = 24
-  run = train.Run(config)
+  run = Experiment(config)
 
   class Nothing:
     def restore(self, state):

@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score
 from configs import quickstart_coco
 from luab_jax import input_pipeline, train
 from luab_jax.checkpoint import Checkpoints
+from luab_jax.experiment import Experiment
 
 
 @pytest.fixture(scope='module')
@@ -22,7 +23,7 @@ def run(synthetic_coco_ab, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('coco')
   summary = train.train_and_evaluate(config, workdir)
   checkpoints = Checkpoints(workdir / 'checkpoints', keep=1)
-  state, _ = train.Run(config).init_or_restore(checkpoints)
+  state, _ = Experiment(config).init_or_restore(checkpoints)
   checkpoints.close()
   return config, summary, state
 
@@ -32,7 +33,7 @@ def _predictions(config, state, split):
   batches, _ = input_pipeline.eval_batches(config.data, split, batch_size=1, boxes=True)
   examples = list(batches)
   batch = {name: np.concatenate([b[name] for b in examples]) for name in examples[0]}
-  model = train.Run(config).model
+  model = Experiment(config).model
   return jax.device_get(model.apply(state.eval_variables(), batch['image'], train=False)), batch
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from configs import quickstart, quickstart_coco
 from luab_jax import data_page, examples, plots, report, train
+from luab_jax.experiment import Experiment
+from luab_jax.train_state import init_state
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $\\frac{'
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
@@ -80,8 +82,8 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
 
 def _initial(config):
   """(Run, Flax variables) before the first step."""
-  run = train.Run(config)
-  state = train.init_state(
+  run = Experiment(config)
+  state = init_state(
     run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False
   )
   return run, jax.device_get(state.eval_variables())

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from configs import quickstart
 from luab_jax import answers, input_pipeline, parallel, robustness, run_log, study, train
 from luab_jax.errors import UserError
+from luab_jax.experiment import Experiment
 from luab_jax.step import make_answer_step, make_foreground_step
 from tests import benchmark_sets
 from tests.benchmark_sets import GreyModel, grey, labelled, write
@@ -232,10 +233,10 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
     **summary, 'seconds_in_this_start': pytest.approx(0, abs=100), 'steps_in_this_start': 0}
   assert run_log.read_lines(tmp_path) == lines
 
-  found = train.Run(imagenet).robustness
+  found = Experiment(imagenet).robustness
   assert study._finished(imagenet, tmp_path, found)
   write('imagenet_r', 'test', labelled([(10, 43)] * 3), imagenet.robustness.data_dir)
-  found = train.Run(imagenet).robustness
+  found = Experiment(imagenet).robustness
   assert not study._finished(imagenet, tmp_path, found)
   again = train.evaluate_only(imagenet, tmp_path)
   assert again['results']['imagenet_r']['examples'] == 3 and not again['not_prepared']

@@ -11,8 +11,9 @@ from PIL import Image
 from scipy import stats
 
 from configs import quickstart, quickstart_coco
-from luab_jax import comparison, records, study, train
+from luab_jax import comparison, records, run_folder, study, train
 from luab_jax.errors import UserError
+from luab_jax.experiment import Experiment
 
 
 def _config(data_dir, **changes):
@@ -42,7 +43,7 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
     trained.append(f'{workdir.parent.name}/{workdir.name}')
     if trained[-1] in really:
       return train_really(config, workdir, quiet=quiet)
-    train.claim_workdir(workdir, config)
+    run_folder.claim(workdir, config)
     share = config.data.byproduct_share * (config.loss.point_weight > 0)
     rng = np.random.default_rng([config.seed, len(trained)])
     accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'
@@ -113,9 +114,9 @@ def test_a_run_that_was_cut_continues_from_its_checkpoint(finished, monkeypatch)
   (run / 'summary.json').unlink()
   shutil.rmtree(run / 'checkpoints' / '2')
   trained, starts = _pretend(monkeypatch, really=('luab_spatial/seed0',)), []
-  describe = train.Run.describe
+  describe = Experiment.describe
   monkeypatch.setattr(
-    train.Run, 'describe', lambda *args: starts.append(args[2]) or describe(*args)
+    Experiment, 'describe', lambda *args: starts.append(args[2]) or describe(*args)
   )
   again = study.run_study(config, workdir)
   assert trained == ['luab_spatial/seed0'] and starts == [1]
@@ -156,7 +157,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   config = _config(
     synthetic_imagenet_ab, data_fractions=(0.25, 0.5, 1.0), byproduct_shares=(0.0, 0.1, 1.0)
   )
-  runs = study.planned(config, train.Run(config))
+  runs = study.planned(config, Experiment(config))
   names = list(runs)
   assert len(runs) == 12 + 2 * (2 * 4) + 2 * 2
   few = runs['data_fraction_0.25/luab_spatial/seed1']
@@ -164,7 +165,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   steps = few.optimizer.warmup_epochs * 22 / 32, config.optimizer.warmup_epochs * 86 / 32
   assert steps[0] == pytest.approx(steps[1])
   assert runs['byproduct_share_0.1/luab_linear/seed0'].data.byproduct_share == 0.1
-  assert names[:12] == list(study.planned(_config(synthetic_imagenet_ab), train.Run(config)))
+  assert names[:12] == list(study.planned(_config(synthetic_imagenet_ab), Experiment(config)))
   trained = _pretend(monkeypatch)
   result = study.run_study(config, tmp_path)
   assert len(trained) == len(names)

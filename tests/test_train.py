@@ -14,6 +14,7 @@ from configs import quickstart
 from luab_jax import run_log, train
 from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
+from luab_jax.experiment import Experiment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -45,7 +46,7 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
 
 def _restore(config, workdir):
   checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
-  state, note = train.Run(config).init_or_restore(checkpoints)
+  state, note = Experiment(config).init_or_restore(checkpoints)
   checkpoints.close()
   return state, note
 

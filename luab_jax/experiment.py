@@ -1,0 +1,139 @@
+"""What a config amounts to: the facts of its data, model, optimizer, steps and evaluations."""
+
+import json
+import pathlib
+import platform
+
+import jax
+import tqdm
+
+from luab_jax import evaluate, input_pipeline, parallel, records, robustness, run_folder, run_log
+from luab_jax.losses import point_weight_schedule
+from luab_jax.models import build_model
+from luab_jax.step import (
+  make_answer_step,
+  make_eval_step,
+  make_foreground_step,
+  make_train_step,
+)
+from luab_jax.train_state import init_state, learning_rate_schedule, make_optimizer
+
+
+class Experiment:
+  """A config worked out; see the module's text."""
+
+  def __init__(self, config):
+    self.config = config
+    parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
+    self.spec = spec = input_pipeline.dataset_spec(config.data)
+    self.model = build_model(
+      config.model, num_classes=spec.num_classes, num_points=spec.num_points,
+      multi_label=spec.multi_label,
+    )
+    builder = records.open_builder(config.data.name, config.data.data_dir)
+    self.num_examples = records.open_split(builder, config.data.train_split).num_examples
+    self.robustness = robustness.prepared(config.robustness, spec)
+    for split in config.data.eval_splits.values():
+      records.open_split(builder, split)  # an empty one shows now, not after the training
+    per_epoch = self.num_examples / config.batch_size
+    self.total_steps = config.total_steps or max(round(config.num_epochs * per_epoch), 1)
+    every = config.eval_every_epochs * per_epoch
+    count = int(self.total_steps / every) if every else 0
+    self.eval_steps = {round(every * (i + 1)) for i in range(count)}
+    schedule = learning_rate_schedule(config.optimizer, self.total_steps, per_epoch)
+    self.optimizer = make_optimizer(config.optimizer, schedule)
+    self.train_step = make_train_step(
+      self.model, self.optimizer, spec=spec, loss=config.loss, schedule=schedule,
+      point_weight=point_weight_schedule(
+        config.loss.point_schedule, config.loss.point_weight, total_steps=self.total_steps,
+        warmup_steps=config.loss.point_warmup_steps,
+      ),
+      ema_decay=config.optimizer.ema_decay, accum=config.optimizer.grad_accum_steps,
+    )
+    self.eval_step = make_eval_step(self.model, spec=spec, loss=config.loss)
+
+  def init_or_restore(self, checkpoints):
+    """(state as numpy arrays, note): the newest checkpoint, or a fresh state and {}."""
+    fresh = jax.device_get(
+      init_state(
+        self.model, self.optimizer, seed=self.config.seed, image_size=self.config.data.image_size,
+        ema=bool(self.config.optimizer.ema_decay),
+      )
+    )
+    self.num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
+    return checkpoints.restore(fresh) or (fresh, {})
+
+  def note(self, step, partial_sums):
+    """What a checkpoint says besides the state: where in the data it is, and the config."""
+    epoch, position = divmod(step * self.config.batch_size, self.num_examples)
+    return {
+      'step': step, 'data': {'epoch': epoch, 'position': position},
+      'partial_sums': partial_sums, 'config': json.loads(self.config.to_json_best_effort()),
+    }
+
+  def evaluate(self, eval_step, state, *, bar):
+    """{report name: figures} of every split in `config.data.eval_splits`."""
+    return {
+      name: evaluate.evaluate_split(
+        eval_step, state.eval_variables(), self.config.data, split, spec=self.spec,
+        batch_size=self.config.batch_size, progress=_progress(bar, name),
+      )
+      for name, split in self.config.data.eval_splits.items()
+    }
+
+  def evaluate_robustness(self, state, *, bar):
+    """{report name: figures} of the sets in `config.robustness.sets` that are there."""
+    return robustness.evaluate_sets(
+      self.robustness.sources, parallel.pmap_step(make_answer_step(self.model)),
+      parallel.pmap_step(make_foreground_step(self.model)), state.eval_variables(),
+      self.config.data, batch_size=self.config.batch_size, progress=_progress(bar),
+    )
+
+  def describe(self, state, start):
+    """One line: what runs where."""
+    config, device = self.config, jax.devices()[0]
+    begin = f'continues at step {start} of' if start else 'starts:'
+    return (
+      f'{config.model.name} ({self.num_params:,} parameters), {config.model.head} head on '
+      f'{config.data.name}; {begin} {self.total_steps} steps of {config.batch_size} images on '
+      f'{jax.device_count()} {device.device_kind} in {jax.process_count()} process(es)'
+    )
+
+  def summary(self, workdir, *, seconds, steps, evaluated=None, ms_per_step=None):
+    """The final figures; written to summary.json by the main host."""
+    lines = run_log.read_lines(workdir)
+    if evaluated is None:
+      step = self.total_steps
+      results = {
+        line['split']: {k: v for k, v in line.items() if k not in ('step', 'split')}
+        for line in lines
+        if line['step'] == step and line['split'] != 'train'
+      }
+    else:
+      step, results = evaluated
+    path = pathlib.Path(workdir) / 'summary.json'
+    if not steps and path.exists():  # nothing was trained now: what was measured then stays true
+      ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
+    summary = {
+      'step': step,
+      'total_steps': self.total_steps,
+      'parameters': self.num_params,
+      'results': results,
+      'not_prepared': self.robustness.missing,
+      'seconds_in_this_start': round(seconds, 1),
+      'steps_in_this_start': steps,
+      'ms_per_step': ms_per_step,
+      'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+      'versions': {'python': platform.python_version(), 'jax': jax.__version__},
+    }
+    if parallel.is_main_host():
+      run_folder.write_json(path, summary)
+    return summary
+
+
+def _progress(bar, name=None):
+  """A function (iterable, total, name) that shows a progress bar if `bar`."""
+  def progress(batches, total, name=name):
+    return tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not bar)
+
+  return progress

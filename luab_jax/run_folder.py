@@ -1,0 +1,64 @@
+"""A run's folder: whose it is, and how files get into it whole."""
+
+import json
+
+from luab_jax import parallel
+from luab_jax.errors import UserError
+
+# Keys that may differ between the start of a run and its continuation: they change neither the
+# model, nor the order of the data, nor what a checkpoint holds.
+HARMLESS = (
+  'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
+  'keep_checkpoints', 'report_images', 'data.data_dir', 'data.eval_splits', 'robustness.',
+  'study.',
+)
+
+
+def claim(workdir, config, harmless=HARMLESS):
+  """Creates the run's folder, or checks that it belongs to the same experiment.
+
+  Args:
+    workdir: pathlib.Path.
+    config: of the run that is about to start or continue.
+    harmless: keys, or beginnings of keys, that may differ from the config found there.
+  Raises:
+    UserError: other keys differ; the folder cannot be written.
+  """
+  path = workdir / 'config.json'
+  mine = _flatten(json.loads(config.to_json_best_effort()))
+  if path.exists():
+    theirs = _flatten(json.loads(path.read_text(encoding='utf-8')))
+    differing = [
+      f'{key} (there {theirs.get(key)}, here {mine.get(key)})'
+      for key in sorted(mine.keys() | theirs.keys())
+      if mine.get(key) != theirs.get(key) and not key.startswith(harmless)
+    ]
+    if differing:
+      raise UserError(
+        f'{workdir} holds a run of another config: {"; ".join(differing[:5])}'
+        + (f' and {len(differing) - 5} more' if len(differing) > 5 else '')
+        + '; choose another --workdir, or delete this one'
+      )
+  elif parallel.is_main_host():
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      write_json(path, json.loads(config.to_json_best_effort()))
+    except OSError as error:
+      raise UserError(f'cannot write to --workdir={workdir}: {error}') from error
+
+
+def _flatten(tree, prefix=''):
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def write_json(path, content):
+  """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+  temporary.replace(path)
