@@ -55,7 +55,7 @@ def get_config():
 
   c.loss = ml_collections.ConfigDict()
   c.loss.label_smoothing = 0.0
-  c.loss.point_weight = 10.0
+  c.loss.point_weight = 30.0
   c.loss.point_schedule = 'constant'
   c.loss.point_warmup_steps = 0
   c.loss.point_loss = 'smooth_l1'
@@ -81,7 +81,7 @@ def get_config():
   c.study = ml_collections.ConfigDict()
   c.study.seeds = 5
   c.study.linear_point_weight = 0.3
-  c.study.spatial_point_weight = 10.0
+  c.study.spatial_point_weight = 30.0
   c.study.data_fractions = ()  # of the training images
   c.study.byproduct_shares = ()  # of the images with byproducts; 0 may be one of them
   return c
