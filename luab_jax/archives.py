@@ -19,14 +19,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from luab_jax import member_names, zip_members
 from luab_jax.errors import UserError
-from luab_jax.tar_headers import StrictTarInfo
+from luab_jax.tar_headers import Part, iter_headers, read_data
 
 MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image has 15 MiB
-# NotImplementedError: zipfile, for a compression it does not know.
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError,
-            NotImplementedError)
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError)
 
 # Called with the name and the reason of every member that is refused.
 Refused = Callable[[str, str], None]
@@ -182,10 +181,11 @@ def iter_class_members(
     members = _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested=True)
   for name, data in members:
     folder, file_name = posixpath.split(name)
-    if folder:
-      yield posixpath.basename(folder), file_name, data
+    label = posixpath.basename(folder)
+    if reason := member_names.class_problem(label):
+      refuse(name, reason)
     else:
-      refuse(name, 'it belongs to no class (expected <class>.tar or <class>/<file>)')
+      yield label, file_name, data
 
 
 def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> set[str]:
@@ -196,18 +196,20 @@ def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> se
   """
   path = require(path, source)
   if path.is_dir():
-    return {folder.name for folder in path.iterdir()
-            if folder.is_dir() and not folder.name.startswith('.')}
+    names = {folder.name for folder in path.iterdir()
+             if folder.is_dir() and not folder.name.startswith('.')}
+    return {name for name in names
+            if not member_names.checked(name)[1] and not member_names.class_problem(name)}
+  compressed = _magic(path, source) == b'\x1f\x8b'
   classes = set()
-  with _damage(path, source), tarfile.open(path, tarinfo=StrictTarInfo) as tar:
-    while (member := tar.next()) is not None:
-      tar.members.clear()
-      name = _checked_name(member.name)[0]
-      if not member.isreg() or _is_companion(name):
+  with _damage(path, source), (gzip.open if compressed else open)(path, 'rb') as file:
+    for member in iter_headers(file):
+      name, reason = member_names.checked(member.name)
+      if reason or not member.is_file or member_names.is_companion(name):
         continue
       folder = name[: -len('.tar')] if name.endswith('.tar') else posixpath.dirname(name)
       classes.add(posixpath.basename(folder))
-  return classes - {''}
+  return {name for name in classes if not member_names.class_problem(name)}
 
 
 @contextlib.contextmanager
@@ -220,10 +222,10 @@ def open_zip_member(
     UserError: the archive is missing or damaged, or has no such member.
   """
   path = require(path, source)
-  with _damage(path, source), zipfile.ZipFile(path) as archive:
+  with _damage(path, source), zip_members.open_zip(path) as archive:
     if name not in archive.NameToInfo:
       raise UserError(f'{path} has no member {name}: get the right archive from {source}')
-    with archive.open(name) as member:
+    with zip_members.open_member(archive, archive.NameToInfo[name]) as member:
       yield member
 
 
@@ -239,29 +241,6 @@ def _magic(path: pathlib.Path, source: str) -> bytes:
     return file.read(2)
 
 
-def _checked_name(name: str) -> tuple[str, str]:
-  """Returns the normalised name and '' or the reason to refuse it."""
-  parts = name.replace('\\', '/').split('/')
-  if name.startswith(('/', '\\')) or parts[0].endswith(':'):
-    return name, 'its name is absolute'
-  if '..' in parts:
-    return name, 'its name points outside the archive'
-  try:
-    name.encode('utf-8')
-  except UnicodeEncodeError:
-    return name, 'its name is not UTF-8'
-  return posixpath.normpath(name), ''
-
-
-def _is_companion(name: str) -> bool:
-  base = posixpath.basename(name)
-  return base.startswith('._') or base == '.DS_Store'
-
-
-def _too_big(size: int, max_bytes: int) -> str:
-  return f'it has {size} bytes, more than {max_bytes}' if size > max_bytes else ''
-
-
 def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
   """Yields (name, bytes) of a tar or tar.gz, which is hashed on the way."""
   compressed = _magic(path, source) == b'\x1f\x8b'
@@ -275,27 +254,22 @@ def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
 
 def _iter_tar(file, folder, max_bytes, refuse, nested):
   """Yields (name, bytes) of an open tar; with `nested`, `<class>.tar` gives `<class>/<file>`."""
-  with tarfile.open(fileobj=file, mode='r:', tarinfo=StrictTarInfo) as tar:
-    while (member := tar.next()) is not None:
-      tar.members.clear()  # tarfile remembers every member: gigabytes for a million of them
-      if member.isdir() or _is_companion(member.name):
-        continue
-      name, reason = _checked_name(member.name)
-      inner = nested and name.endswith('.tar')
-      if not reason and (not member.isreg() or member.issparse()):
-        reason = 'it is a link, a device, a pipe or a sparse file'
-      if not reason and not inner:
-        reason = _too_big(member.size, max_bytes)
-      if reason:
-        refuse(posixpath.join(folder, member.name), reason)
-      elif inner:
-        class_tar = _Reader(tar.extractfile(member), '', None)
-        yield from _iter_tar(class_tar, name[: -len('.tar')], max_bytes, refuse, nested=False)
-      else:
-        data = file.read(member.size)  # the file stands there now; extractfile is slower
-        if len(data) != member.size:
-          raise tarfile.ReadError(f'unexpected end of data in {member.name}')
-        yield posixpath.join(folder, name), data
+  for member in iter_headers(file):
+    if member.is_dir or member_names.is_companion(member.name):
+      continue
+    name, reason = member_names.checked(member.name)
+    inner = nested and name.endswith('.tar')
+    if not reason and not member.is_file:
+      reason = 'it is a link, a device, a pipe or a sparse file'
+    if not reason and not inner:
+      reason = member_names.too_big(member.size, max_bytes)
+    if reason:
+      refuse(posixpath.join(folder, member.name), reason)
+    elif inner:
+      yield from _iter_tar(
+          Part(file, member.size), name[: -len('.tar')], max_bytes, refuse, nested=False)
+    else:
+      yield posixpath.join(folder, name), read_data(file, member.size)
 
 
 def _iter_zip(path, sha256, source, max_bytes, refuse, progress):
@@ -303,24 +277,26 @@ def _iter_zip(path, sha256, source, max_bytes, refuse, progress):
   if sha256:
     with open_verified(path, sha256=sha256, source=source):
       pass
-  with _damage(path, source), zipfile.ZipFile(path) as archive:
+  with _damage(path, source), zip_members.open_zip(path) as archive:
     for member in archive.infolist():
       if progress:
         progress(member.compress_size)
-      if member.is_dir() or _is_companion(member.filename) \
+      if member.is_dir() or member_names.is_companion(member.filename) \
           or member.filename.startswith('__MACOSX/'):
         continue
-      name, reason = _checked_name(member.filename)
+      name, reason = member_names.checked(member.filename)
       kind = stat.S_IFMT(member.external_attr >> 16)
       if not reason and kind not in (0, stat.S_IFREG):
         reason = 'it is a link, a device or a pipe'
-      if not reason and member.flag_bits & 1:
-        reason = 'it is encrypted'
-      reason = reason or _too_big(member.file_size, max_bytes)
+      reason = reason or zip_members.unreadable(member)
+      reason = reason or member_names.too_big(member.file_size, max_bytes)
       if reason:
         refuse(member.filename, reason)
-      else:
-        yield name, archive.read(member)
+        continue
+      # Not archive.read(): that one decompresses a gigabyte at once, whatever the claimed size.
+      with zip_members.open_member(archive, member) as file:
+        data = read_data(file, member.file_size)
+      yield name, data
 
 
 def _iter_folder(root, max_bytes, refuse, progress):
@@ -339,7 +315,7 @@ def _iter_folder(root, max_bytes, refuse, progress):
         refuse(name, 'it is not a regular file')
         continue
       size = file.stat().st_size
-      reason = _checked_name(name)[1] or _too_big(size, max_bytes)
+      reason = member_names.checked(name)[1] or member_names.too_big(size, max_bytes)
       if reason:
         refuse(name, reason)
         continue
