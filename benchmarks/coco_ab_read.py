@@ -99,7 +99,7 @@ def measure(task, folder):
     join = Join(folder)
     twins = sum(1 for _ in join.add_records(coco.read_records(folder / coco.FILE_NAME)))
     join.add_instances(folder / ZIP, MEMBER)
-    images, records = join.unused()
+    images, records, _ = join.unused()
     counts = {'records': records, 'twins': twins, 'images': images}
   status = pathlib.Path('/proc/self/status').read_text()
   peak = next(line for line in status.splitlines() if line.startswith('VmHWM')).split()[1]

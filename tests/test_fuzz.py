@@ -3,18 +3,24 @@
 tests/test_fuzz_short.py is the short form of benchmarks/fuzz.py itself.
 """
 
+import contextlib
 import gzip
 import io
+import json
 import struct
 import tarfile
 import time
 import tracemalloc
 import zipfile
 
+import numpy as np
 import pytest
 
 from luab_jax import archives
+from luab_jax.byproducts import BadRecord, coco, imagenet
 from luab_jax.errors import UserError
+from tfds_builders.backgrounds_challenge import release, small_release
+from tfds_builders.coco_ab.join import Join
 
 GOOD = ('cat/good.xml', b'good')
 
@@ -221,3 +227,118 @@ def test_an_encrypted_member_of_the_annotations_is_a_user_error(tmp_path):
   with pytest.raises(UserError, match='annotations.zip .*encrypted'):
     with archives.open_zip_member(path, 'x.json'):
       pass
+
+
+def test_flags_of_a_box_are_0_or_1():
+  """2 ** 40 is a whole number, but no int32: TFDS stopped the build with a traceback."""
+  for flag, ok in (('0', True), ('1', True), ('1099511627776', False), ('-3', False)):
+    xml = (f'<annotation><object><name>n</name><truncated>{flag}</truncated><bndbox><xmin>1</xmin>'
+           '<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>').encode()
+    if ok:
+      assert imagenet.parse_xml(xml).boxes[0].truncated == int(flag)
+    else:
+      with pytest.raises(BadRecord, match=f'<truncated> is {flag!r}, neither 0 nor 1'):
+        imagenet.parse_xml(xml)
+
+
+@pytest.mark.parametrize('x', [1e308, -1e308, 10**30, 1001, -1001.5])
+@pytest.mark.parametrize('place', ['trace', 'action'])
+def test_absurd_coordinates_of_coco_are_corrupt(tmp_path, x, place):
+  """1e308 is finite as a double, but Infinity as the float32 that is stored."""
+  point = {'x': x, 'y': 0.5}
+  fields = {'mouseTracking': [{**point, 'timeAt': 1}]} if place == 'trace' else {
+    'actionHistories': [
+      {'actionType': 'add', 'iconType': 'cup', 'pointTo': point, 'timeAt': 1},
+      {'actionType': 'move', 'iconType': 'cup', 'pointTo': {'x': -x, 'y': 0}, 'timeAt': 2}]}
+  path = tmp_path / coco.FILE_NAME
+  path.write_text(json.dumps([{'image_id': 1, **fields}, {'image_id': 2}]))
+  bad, good = coco.read_records(path)
+  assert bad.reason == 'a coordinate is not finite or absurdly large' and bad.image_id == 1
+  assert good.image_id == 2
+
+
+def _instances(tmp_path, **changes):
+  path = tmp_path / 'annotations_trainval2014.zip'
+  annotation = {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [1, 1, 5, 5], 'area': 25,
+                'iscrowd': 0, **changes}
+  path.write_bytes(_zip([('i.json', json.dumps({
+    'images': [{'file_name': 'a.jpg', 'id': 1, 'width': 12, 'height': 8}],
+    'annotations': [annotation], 'categories': [{'id': 1, 'name': 'cup'}]}))]))
+  return path
+
+
+@pytest.mark.parametrize('changes', [
+  {'area': 1e300}, {'area': -1e300}, {'area': -1}, {'bbox': [1, 1, 1e300, 1]}, {'bbox': '1234'},
+  {'bbox': {'1': 0, '2': 0, '3': 0, '4': 0}}, {'bbox': [[[[1]]]] * 4},
+], ids=str)
+def test_absurd_instances_stop_the_build_in_one_line(tmp_path, changes):
+  with contextlib.closing(Join(tmp_path)) as join:
+    with pytest.raises(UserError, match="an entry in 'annotations' that is not as in COCO"):
+      join.add_instances(_instances(tmp_path, **changes), 'i.json')
+
+
+def test_records_come_back_from_the_join_as_they_were(tmp_path):
+  """They wait in its file as JSON: nothing is ever pickled."""
+  path = tmp_path / coco.FILE_NAME
+  points = [{'x': 0.1, 'y': -1 / 3, 'timeAt': 5}, {'x': 1e-300, 'y': 2, 'timeAt': 2**62}]
+  path.write_text(json.dumps([
+    {'image_id': 2**60, 'mouseTracking': points, 'hit_id': 'h\0é😀', 'page_id': 7,
+     'actionHistories': [
+       {'actionType': 'add', 'iconType': 'a"b', 'pointTo': {'x': 0.3, 'y': 0.7}, 'timeAt': 1},
+       {'actionType': 'remove', 'iconType': 'a"b', 'pointFrom': {'x': 0.3, 'y': 0.7},
+        'timeAt': 2}],
+     'categoryHistories': [
+       {'categoryIndex': 3, 'categoryName': 'Food', 'timeAt': 9, 'usingKeyboard': True}]},
+    {'image_id': 5}]))
+  records = list(coco.read_records(path))
+  with contextlib.closing(Join(tmp_path)) as join:
+    assert not list(join.add_records(records))
+    for record in records:
+      np.testing.assert_equal(join.take_record(record.image_id), record, strict=True)
+      back = join.take_record(record.image_id)
+      for ours, theirs in zip([*back, *back.actions, *back.categories],
+                              [*record, *record.actions, *record.categories], strict=True):
+        assert type(ours) is type(theirs)
+        if isinstance(ours, np.ndarray):
+          assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+
+
+@pytest.mark.parametrize('shape', ['(100000, 10000)', '(8, 10000000000)', '(-8, -12)', '(8, 13)'])
+def test_a_mask_gets_no_memory_for_the_size_it_claims(shape):
+  data = small_release.npy(np.zeros((8, 12), bool)).replace(b'(8, 12), }', f'{shape}, }}'.encode())
+  length = len(data) - 10 - 96
+  data = data[:8] + struct.pack('<H', length) + data[10:]
+  tracemalloc.start()
+  try:
+    with pytest.raises(release.BadMask):
+      release.read_mask(data, (8, 12))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+  finally:
+    tracemalloc.stop()
+
+
+def test_masks_of_fortran_order_and_all_number_types():
+  mask = np.arange(96).reshape(8, 12) % 5 == 0
+  for kind in ('?', 'u1', '<i8', '>i4', '<f2', '<f8', '>f4'):
+    for order in 'CF':
+      data = small_release.npy(np.array(mask, kind, order=order))
+      np.testing.assert_array_equal(release.read_mask(data, (8, 12)), mask)
+      with pytest.raises(release.BadMask):
+        release.read_mask(data[:-1], (8, 12))
+
+
+def test_instances_of_images_that_are_not_there_are_counted(tmp_path):
+  with contextlib.closing(Join(tmp_path)) as join:
+    join.add_instances(_instances(tmp_path), 'i.json')
+    assert join.unused() == (1, 0, 1)
+    assert join.take_image(1) and join.unused() == (0, 0, 0)
+    join.add_instances(_instances_of(tmp_path, 99), 'i.json')
+    assert join.unused() == (0, 0, 1)
+
+
+def _instances_of(tmp_path, image_id):
+  path = _instances(tmp_path)
+  path.write_bytes(_zip([('i.json', json.dumps({'images': [], 'categories': [], 'annotations': [
+    {'id': 2, 'image_id': image_id, 'category_id': 1, 'bbox': [1, 1, 5, 5], 'area': 25,
+     'iscrowd': 0}]}))]))
+  return path

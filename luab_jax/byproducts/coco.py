@@ -6,7 +6,6 @@ observed (public viewer, cards, recording tool); data: Han et al., "Neglected Fr
 Image Classifiers Using Annotation Byproducts" (2023).
 """
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,6 +20,8 @@ from luab_jax.byproducts.json_stream import Broken, JsonStream
 FILE_NAME = 'coco_ab_v1_0.json'
 URL = f'https://huggingface.co/datasets/coallaoh/COCO-AB/resolve/main/{FILE_NAME}'
 SHA256 = 'dcc1c8ac0aa4a4d687b4325ae95c542ce2ea98a7a0229a7a29f0835b4b152775'
+
+_MAX_COORDINATE = 1e3  # a thousand image widths away is no position any more
 
 ACTION_NAMES = ('add', 'move', 'remove')
 
@@ -110,8 +111,8 @@ def read_records(
 ) -> Iterator[CocoRecord | CorruptRecord]:
   """Yields every record of a COCO-AB file in file order, in constant memory.
 
-  A record that is no JSON, lacks what it needs or holds NaN or Infinity comes as a
-  `CorruptRecord`; reading goes on behind it. Unknown keys are ignored.
+  A record that is no JSON, lacks what it needs or holds a coordinate that is NaN, Infinity or
+  beyond 1,000 comes as a `CorruptRecord`; reading goes on behind it. Unknown keys are ignored.
 
   Args:
     path: the JSON file.
@@ -227,9 +228,9 @@ def _points(rows: list[dict | None]) -> np.ndarray:
   # NumPy alone would take '0.5', true and null for numbers.
   if not {*map(type, values)} <= {float, int}:
     raise BadRecord('a coordinate is not a number')
-  if not math.isfinite(sum(values)):
-    raise BadRecord('a coordinate is NaN or Infinity')
   points = np.array(values, np.float64).reshape(2, -1).T
+  if not (np.abs(points) <= _MAX_COORDINATE).all():  # so that NaN fails as well
+    raise BadRecord('a coordinate is not finite or absurdly large')
   if len(given) == len(rows):
     return points
   padded = np.full((len(rows), 2), np.nan)

@@ -248,9 +248,16 @@ def _parse_box(element) -> Box:
   box = element.find('bndbox')
   if box is None:
     raise BadRecord('an <object> has no <bndbox>')
-  flags = {tag: element.findtext(tag) for tag in ('truncated', 'difficult')}
   return Box(
       (element.findtext('name') or '').strip(),
       *(_finite(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax')),
-      *(_integer(text) if text else -1 for text in flags.values()),
+      *(_flag(element, tag) for tag in ('truncated', 'difficult')),
   )
+
+
+def _flag(element, tag: str) -> int:
+  """Returns 0, 1 or -1 (absent)."""
+  text = (element.findtext(tag) or '').strip()
+  if text not in ('0', '1', ''):
+    raise BadRecord(f'<{tag}> is {text!r:.40}, neither 0 nor 1')
+  return int(text or -1)

@@ -65,8 +65,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._summary = build_summary.BuildSummary(
           f'{self.name}/{self.builder_config.name}', _COUNTS)
       super()._download_and_prepare(dl_manager, download_config)
-      images, records = self._join.unused()
+      images, records, instances = self._join.unused()
       self._summary.note('listed images that were not read', images)
+      self._summary.note('instances of images that were not read', instances)
       self._summary.note('records without an image', records)
       self._summary.check()
     print(self._summary)

@@ -223,7 +223,7 @@ BAD_RECORDS = json.dumps(RECORDS[:2]).replace('"timeAt": 10', '"timeAt": ')  # i
 
 @pytest.mark.parametrize('reason, detail, changes, left', [
     ('corrupt record', 'record 1 (image_id 9)', {'records': BAD_RECORDS}, [9, 25, 30]),
-    ('corrupt record', 'record 1 (image_id 9): a coordinate is NaN', {'records': json.dumps(
+    ('corrupt record', 'record 1 (image_id 9): a coordinate is not finite', {'records': json.dumps(
         RECORDS).replace('0.5', 'NaN')}, [9, 25, 30]),
     ('duplicate record', 'record 3: image_id 25', {'records': [*RECORDS, RECORDS[0]]},
      [9, 25, 30]),

@@ -5,27 +5,30 @@ reader too) and `coco_ab_v1_0.json` 83 thousand records, each file in its own or
 streamed once into the file; an image's rows are then looked up when its bytes come by.
 """
 
-import math
+import json
 import os
-import pickle
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from luab_jax import archives
-from luab_jax.byproducts.coco import CLASS_INDEX, CocoRecord
+from luab_jax.byproducts.coco import CLASS_INDEX, Actions, Categories, CocoRecord
 from luab_jax.byproducts.json_stream import JsonStream
 from luab_jax.errors import UserError
 
 ANNOTATIONS_URL = 'http://images.cocodataset.org/annotations/annotations_trainval2014.zip'
+
+_MAX_PIXELS = 1 << 53  # exact in a double, finite as a float32
 
 _TABLES = """
 CREATE TABLE images (file_name TEXT PRIMARY KEY, image_id INTEGER UNIQUE,
                      width INTEGER, height INTEGER, used INTEGER DEFAULT 0);
 CREATE TABLE instances (image_id INTEGER, id INTEGER, category_id INTEGER, x REAL, y REAL,
                         width REAL, height REAL, area REAL, is_crowd INTEGER);
-CREATE TABLE records (image_id INTEGER PRIMARY KEY, record BLOB, used INTEGER DEFAULT 0);
+CREATE TABLE records (image_id INTEGER PRIMARY KEY, record TEXT, used INTEGER DEFAULT 0);
 """
 
 
@@ -76,7 +79,7 @@ class Join:
       for record in records:
         added = self._db.execute(
           'INSERT OR IGNORE INTO records (image_id, record) VALUES (?, ?)',
-          (record.image_id, pickle.dumps(record, pickle.HIGHEST_PROTOCOL)),
+          (record.image_id, json.dumps(record, default=np.ndarray.tolist)),
         )
         if not added.rowcount:
           yield record
@@ -116,8 +119,10 @@ class Join:
     elif key == 'annotations':
       box = [float(value) for value in item['bbox']]
       area = float(item['area'])
-      if len(box) != 4 or not all(map(math.isfinite, [*box, area])) or min(box[2:]) < 0:
-        raise ValueError('bbox is not x, y, width, height')
+      sound = type(item['bbox']) is list and len(box) == 4 and min(*box[2:], area) >= 0
+      # So that NaN fails as well.
+      if not sound or not all(abs(value) <= _MAX_PIXELS for value in [*box, area]):
+        raise ValueError('bbox is not x, y, width, height in pixels, or area not in pixels')
       row = (int(item['image_id']), int(item['id']), int(item['category_id']), *box, area,
              int(item['iscrowd']))
       self._db.execute('INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', row)
@@ -151,9 +156,28 @@ class Join:
     if row is None:
       return None
     self._db.execute('UPDATE records SET used = 1 WHERE image_id = ?', (image_id,))
-    return pickle.loads(row[0])  # written by add_records of this process
+    return _decode(row[0])
 
-  def unused(self) -> tuple[int, int]:
-    """How many (listed images, records) have not been taken."""
-    return tuple(self._db.execute(f'SELECT count(*) FROM {table} WHERE NOT used').fetchone()[0]
-                 for table in ('images', 'records'))
+  def unused(self) -> tuple[int, int, int]:
+    """How many (listed images, records, instances of listed or unknown images) were not taken."""
+    return tuple(self._db.execute(f'SELECT count(*) FROM {rows}').fetchone()[0] for rows in (
+      'images WHERE NOT used', 'records WHERE NOT used',
+      'instances WHERE image_id NOT IN (SELECT image_id FROM images WHERE used)'))
+
+
+def _decode(text: str) -> CocoRecord:
+  """Returns the record that add_records has written."""
+  *fields, actions, categories, trace_xy, trace_time_ms = json.loads(text)
+  action, icon, from_xy, to_xy, action_time_ms = actions
+  index, name, category_time_ms, using_keyboard = categories
+  return CocoRecord(
+    *fields,
+    Actions(np.array(action, np.int64), tuple(icon), _points(from_xy), _points(to_xy),
+            np.array(action_time_ms, np.int64)),
+    Categories(np.array(index, np.int32), tuple(name), np.array(category_time_ms, np.int64),
+               np.array(using_keyboard, bool)),
+    _points(trace_xy), np.array(trace_time_ms, np.int64))
+
+
+def _points(rows: list) -> np.ndarray:
+  return np.array(rows, np.float64).reshape(-1, 2)

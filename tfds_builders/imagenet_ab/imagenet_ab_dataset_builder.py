@@ -111,7 +111,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           path, sha256=sha256, source=source, max_bytes=byproducts.MAX_XML_BYTES,
           refused=self._refused(path), progress=progress):
         stem, extension = posixpath.splitext(name)
-        if extension == '.xml' and not store.add(folder, stem, data):
+        if extension != '.xml':
+          self._summary.note('other files among the XMLs, left out')
+        elif not store.add(folder, stem, data):
           self._summary.skip('XML given twice', f'{path}: {folder}/{name}', 'the first one counts')
 
   def _refused(self, path: pathlib.Path) -> archives.Refused:
