@@ -1,7 +1,8 @@
 """Trains and evaluates: `python run.py --config=configs/quickstart.py --workdir=runs/x`.
 
 Any key of the config can be set on the command line: `--config.batch_size=64`.
-Exit status: 0 done, 2 a mistake in the command, the config or the data (one line says which).
+Exit status: 0 done; 2 a mistake in the command, the config or the data (one line says which); 75
+stopped by SIGTERM or SIGINT and saved, the same command goes on; 128 + signal: stopped unsaved.
 """
 
 import os
@@ -32,20 +33,25 @@ def main(argv):
   config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax import data_page, parallel, study, train
+  from luab_jax import data_page, parallel, preemption, study, train
 
   parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
   parallel.start_hosts()
   file = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = _WORKDIR.value or os.path.join('runs', os.path.splitext(os.path.basename(file))[0])
-  if _MODE.value == 'train':
-    train.train_and_evaluate(config, workdir)
-  elif _MODE.value == 'eval':
-    train.evaluate_only(config, workdir)
-  elif _MODE.value == 'study':
-    study.run_study(config, _WORKDIR.value or f'{workdir}_study')
-  else:
-    data_page.draw(config, workdir)
+  try:
+    if _MODE.value == 'train':
+      train.train_and_evaluate(config, workdir)
+    elif _MODE.value == 'eval':
+      train.evaluate_only(config, workdir)
+    elif _MODE.value == 'study':
+      study.run_study(config, _WORKDIR.value or f'{workdir}_study')
+    else:
+      data_page.draw(config, workdir)
+  except preemption.Stopped as stopped:
+    print(f'run.py: {stopped}', file=sys.stderr)
+    return preemption.EXIT_SAVED
+  return 0
 
 
 def _load_config():

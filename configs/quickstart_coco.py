@@ -21,6 +21,10 @@ def get_config():
   c.eval_every_epochs = 4.0
   c.checkpoint_every_steps = 200
   c.keep_checkpoints = 2
+  c.keep_every_steps = 0  # checkpoints of these multiples stay too; 0: none
+  c.keep_best = ''  # 'validation/top1': the best one stays too; '-split/figure': lowest is best
+  c.on_nan = 'stop'  # a loss that is not finite: 'stop', or 'skip' the step
+  c.preemption_grace_seconds = 30.0  # from SIGTERM or SIGINT to the end, saving included
   c.report_images = 12  # pictures in each grid of report.html; 0: no report
 
   c.data = ml_collections.ConfigDict()

@@ -20,21 +20,28 @@ from luab_jax.errors import UserError
 
 
 class Checkpoints:
-  """The checkpoints of one run: saved in the background, the newest ones kept."""
+  """The checkpoints of one run: saved in the background, some of them kept."""
 
-  def __init__(self, directory, *, keep: int):
+  def __init__(self, directory, *, keep: int, save_every=1, keep_every=0, best=''):
     """Opens the folder, which need not exist yet.
 
     Args:
       directory: where the step folders lie.
-      keep: how many of the newest checkpoints stay.
+      keep: how many of the newest checkpoints stay; the newest always does.
+      save_every: steps between two saves, see `is_due`.
+      keep_every: checkpoints of steps that are multiples of it stay too; 0: none.
+      best: '<split>/<figure>', for example 'validation/top1': the checkpoint with the highest
+        value stays too, with '-' before it ('-heldout_clicks/click_error') the lowest. '': none.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
+    self._save_every, self._best = save_every, best
     if '://' not in str(directory):
       directory = pathlib.Path(directory).resolve()
     self.directory = epath.Path(directory)
     self._options = ocp.CheckpointManagerOptions(
-      # Unlike Orbax's `max_to_keep` with `best_fn`, this can never delete the newest.
-      preservation_policy=checkpoint_managers.LatestN(max(keep, 1)),
+      preservation_policy=_preservation(keep, keep_every, best),
       save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
       cleanup_tmp_directories=True,
     )
@@ -54,21 +61,45 @@ class Checkpoints:
     """The newest step that was saved completely, or None."""
     return self._manager.latest_step()
 
-  def save(self, step: int, tree, note: dict):
+  def is_due(self, step: int, results) -> bool:
+    """Whether to save now; `results` of this step's evaluation, None if there was none."""
+    return step % self._save_every == 0 or bool(self._best and results)
+
+  def save(self, step: int, tree, note: dict, results=None):
     """Starts saving a tree of numpy arrays and a JSON-serialisable note as `step`.
 
     Returns once the arrays are safe from later changes; the files appear atomically. Every
     process of a run calls it, the first one writes. A step that is there already is left alone.
+
+    Raises:
+      UserError: this save or the one before failed (full disk, folder gone …), or `results`
+        {split: figures} lack what `best` names.
     """
     if step == self.latest_step():
       return
     tree = jax.tree.map(np.asarray, tree)  # Orbax refuses numpy's scalars
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(tree),
-        note=ocp.args.JsonSave({'arrays': _describe(tree), **note}),
-      ),
+    metrics = {'best': _figure(results, self._best)} if self._best and results else None
+    try:
+      # Where it cannot even make its folder, Orbax leaves threads behind that wait for minutes.
+      probe = self.directory / '.writable'
+      probe.touch()
+      probe.unlink()
+      self._manager.save(
+        step,
+        metrics=metrics,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(tree),
+          note=ocp.args.JsonSave({'arrays': _describe(tree), **note}),
+        ),
+      )
+    except Exception as error:  # as in `restore`: Orbax passes on whatever its threads met
+      raise self._failed(error) from error
+
+  def _failed(self, error):
+    why = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+    return UserError(
+      f'a checkpoint could not be saved in {self.directory} ({why}); those saved before stay: make '
+      'room or mend the folder, and start the same command again'
     )
 
   def restore(self, template):
@@ -142,9 +173,35 @@ class Checkpoints:
     self._open()
 
   def close(self):
-    """Waits for saves under way; raises what went wrong in them."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for saves under way; raises UserError if one failed."""
+    try:
+      self._manager.wait_until_finished()
+      self._manager.close()
+    except Exception as error:
+      raise self._failed(error) from error
+
+
+def _preservation(keep, keep_every, best):
+  """Which checkpoints stay: always the newest, unlike with Orbax's `max_to_keep` and `best_fn`."""
+  policies = [checkpoint_managers.LatestN(max(keep, 1))]
+  if keep_every:
+    policies.append(checkpoint_managers.EveryNSteps(keep_every))
+  if best:
+    policies.append(checkpoint_managers.BestN(
+      n=1, get_metric_fn=lambda metrics: metrics['best'], reverse=best.startswith('-'),
+      keep_checkpoints_without_metrics=False,
+    ))
+  return checkpoint_managers.AnyPreservationPolicy(policies)
+
+
+def _figure(results, best):
+  split, _, name = best.removeprefix('-').rpartition('/')
+  value = results.get(split, {}).get(name)
+  if not isinstance(value, float):
+    known = sorted(f'{s}/{n}' for s, f in results.items() for n, v in f.items()
+                   if isinstance(v, float))
+    raise UserError(f"keep_best='{best}': no such figure; there are {', '.join(known)}")
+  return value
 
 
 def _describe(tree) -> dict[str, str]:

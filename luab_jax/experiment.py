@@ -1,5 +1,6 @@
 """What a config amounts to: the facts of its data, model, optimizer, steps and evaluations."""
 
+import functools
 import json
 import pathlib
 import platform
@@ -7,7 +8,8 @@ import platform
 import jax
 import tqdm
 
-from luab_jax import evaluate, input_pipeline, parallel, records, robustness, run_folder, run_log
+from luab_jax import evaluate, input_pipeline, parallel, records, robustness, run_folder
+from luab_jax.errors import UserError
 from luab_jax.losses import point_weight_schedule
 from luab_jax.models import build_model
 from luab_jax.step import (
@@ -49,11 +51,15 @@ class Experiment:
         warmup_steps=config.loss.point_warmup_steps,
       ),
       ema_decay=config.optimizer.ema_decay, accum=config.optimizer.grad_accum_steps,
+      skip_nan=_skips_nan(config),
     )
     self.eval_step = make_eval_step(self.model, spec=spec, loss=config.loss)
 
   def init_or_restore(self, checkpoints):
-    """(state as numpy arrays, note): the newest checkpoint, or a fresh state and {}."""
+    """(state as numpy arrays, note): the newest checkpoint, or a fresh state and {}.
+
+    Raises UserError where the checkpoint is of another model, or of classes with other names.
+    """
     fresh = jax.device_get(
       init_state(
         self.model, self.optimizer, seed=self.config.seed, image_size=self.config.data.image_size,
@@ -61,33 +67,71 @@ class Experiment:
       )
     )
     self.num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
-    return checkpoints.restore(fresh) or (fresh, {})
+    state, note = checkpoints.restore(fresh) or (fresh, {})
+    if note and note['classes'] != self.spec.class_names:
+      data = self.config.data
+      raise UserError(
+        f'{checkpoints.directory} was trained on other classes than {data.name} in '
+        f'{data.data_dir} has: give the --config.data.data_dir it was trained on, or another '
+        '--workdir'
+      )
+    return state, note
 
   def note(self, step, partial_sums):
     """What a checkpoint says besides the state: where in the data it is, and the config."""
     epoch, position = divmod(step * self.config.batch_size, self.num_examples)
     return {
       'step': step, 'data': {'epoch': epoch, 'position': position},
-      'partial_sums': partial_sums, 'config': json.loads(self.config.to_json_best_effort()),
+      'partial_sums': partial_sums, 'classes': self.spec.class_names,
+      'config': json.loads(self.config.to_json_best_effort()),
     }
 
-  def evaluate(self, eval_step, state, *, bar):
-    """{report name: figures} of every split in `config.data.eval_splits`."""
-    return {
+  def is_evaluated_at(self, step) -> bool:
+    """Whether the run is evaluated after this step."""
+    return step == self.total_steps or step in self.eval_steps
+
+  def report_names(self, step) -> set:
+    """The names of all results of the evaluation after this step."""
+    names = set(self.config.data.eval_splits)
+    if step == self.total_steps:
+      names |= robustness.report_names(self.robustness.sources)
+    return names
+
+  def evaluate(self, eval_step, state, *, bar, whole, interrupted=lambda: False):
+    """Evaluates a state.
+
+    Args:
+      eval_step: pmapped `self.eval_step`.
+      state: replicated TrainState.
+      bar: whether to show progress bars.
+      whole: also on the sets in `config.robustness.sets` that are there.
+      interrupted: asked after each batch whether to give up.
+    Returns:
+      {report name: figures}.
+    Raises:
+      Interrupted: it was given up.
+    """
+    def progress(batches, total, name):
+      for batch in tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not bar):
+        if interrupted():
+          raise Interrupted
+        yield batch
+
+    variables, config = state.eval_variables(), self.config
+    results = {
       name: evaluate.evaluate_split(
-        eval_step, state.eval_variables(), self.config.data, split, spec=self.spec,
-        batch_size=self.config.batch_size, progress=_progress(bar, name),
+        eval_step, variables, config.data, split, spec=self.spec, batch_size=config.batch_size,
+        progress=functools.partial(progress, name=name),
       )
-      for name, split in self.config.data.eval_splits.items()
+      for name, split in config.data.eval_splits.items()
     }
-
-  def evaluate_robustness(self, state, *, bar):
-    """{report name: figures} of the sets in `config.robustness.sets` that are there."""
-    return robustness.evaluate_sets(
-      self.robustness.sources, parallel.pmap_step(make_answer_step(self.model)),
-      parallel.pmap_step(make_foreground_step(self.model)), state.eval_variables(),
-      self.config.data, batch_size=self.config.batch_size, progress=_progress(bar),
-    )
+    if whole and self.robustness.sources:
+      results |= robustness.evaluate_sets(
+        self.robustness.sources, parallel.pmap_step(make_answer_step(self.model)),
+        parallel.pmap_step(make_foreground_step(self.model)), variables, config.data,
+        batch_size=config.batch_size, progress=progress,
+      )
+    return results
 
   def describe(self, state, start):
     """One line: what runs where."""
@@ -99,18 +143,15 @@ class Experiment:
       f'{jax.device_count()} {device.device_kind} in {jax.process_count()} process(es)'
     )
 
-  def summary(self, workdir, *, seconds, steps, evaluated=None, ms_per_step=None):
-    """The final figures; written to summary.json by the main host."""
-    lines = run_log.read_lines(workdir)
-    if evaluated is None:
-      step = self.total_steps
-      results = {
-        line['split']: {k: v for k, v in line.items() if k not in ('step', 'split')}
-        for line in lines
-        if line['step'] == step and line['split'] != 'train'
-      }
-    else:
-      step, results = evaluated
+  def summary(self, workdir, step, results, *, seconds, steps, ms_per_step=None):
+    """The final figures; written to summary.json by the main host.
+
+    Args:
+      workdir: of the run.
+      step, results: which evaluation, {report name: figures}.
+      seconds, steps: what this start took and how many steps it trained.
+      ms_per_step: of this start, None if unknown.
+    """
     path = pathlib.Path(workdir) / 'summary.json'
     if not steps and path.exists():  # nothing was trained now: what was measured then stays true
       ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
@@ -131,9 +172,11 @@ class Experiment:
     return summary
 
 
-def _progress(bar, name=None):
-  """A function (iterable, total, name) that shows a progress bar if `bar`."""
-  def progress(batches, total, name=name):
-    return tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not bar)
+class Interrupted(Exception):  # noqa: N818 (no error)
+  """An evaluation was given up."""
 
-  return progress
+
+def _skips_nan(config):
+  if config.on_nan not in ('stop', 'skip'):
+    raise UserError(f"on_nan='{config.on_nan}' is unknown: choose stop or skip")
+  return config.on_nan == 'skip'

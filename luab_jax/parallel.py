@@ -64,6 +64,22 @@ def is_main_host() -> bool:
   return jax.process_index() == 0
 
 
+def reached_preemption(step: int) -> bool:
+  """Whether all processes stop after `step`: JAX tells all of them of SIGTERM to one."""
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.reached_preemption_sync_point(step)
+
+
+def agree(flag: bool) -> bool:
+  """The main host's answer on all hosts."""
+  if jax.process_count() == 1:
+    return flag
+  from jax.experimental import multihost_utils
+
+  return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))
+
+
 def check_batch_size(batch_size: int, grad_accum_steps: int = 1):
   """Raises UserError unless the global batch divides evenly over devices and micro-batches."""
   parts = jax.device_count() * grad_accum_steps

@@ -9,7 +9,8 @@ from luab_jax.errors import UserError
 # model, nor the order of the data, nor what a checkpoint holds.
 HARMLESS = (
   'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
-  'keep_checkpoints', 'report_images', 'data.data_dir', 'data.eval_splits', 'robustness.',
+  'keep_checkpoints', 'keep_every_steps', 'keep_best', 'on_nan', 'preemption_grace_seconds',
+  'report_images', 'data.data_dir', 'data.eval_splits', 'robustness.',
   'study.',
 )
 

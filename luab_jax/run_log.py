@@ -5,6 +5,7 @@ an interrupted run that was continued leaves the same file as an undisturbed one
 TensorBoard and to the console.
 """
 
+import collections
 import json
 import math
 import pathlib
@@ -24,7 +25,7 @@ class RunLog:
   """Collects what the steps return and writes it once an interval, without stopping the device."""
 
   def __init__(self, workdir, *, log_every, total_steps, batch_size, image_size, start_step=0,
-               partial=None, quiet=False):
+               drop_evaluation=False, partial=None, quiet=False):
     """Opens the log for a run that starts (or continues) at `start_step`.
 
     Args:
@@ -34,6 +35,7 @@ class RunLog:
       batch_size: global; for images/s.
       image_size: pixels, for the click error.
       start_step: lines beyond it are dropped from metrics.jsonl, they will be written again.
+      drop_evaluation: so are the results of `start_step` itself, as its evaluation is repeated.
       partial: sums of the interval under way, from `partial_sums` of the run that is continued.
       quiet: says nothing, and its progress bar leaves no trace.
     """
@@ -42,17 +44,18 @@ class RunLog:
     self._image_size = image_size
     self._sums = dict(partial or {})
     self._pending = []
+    self._finite = collections.deque(maxlen=3)  # the last losses, for people
     self._main = parallel.is_main_host()
     self._clock = (time.perf_counter(), start_step)
     self._step_times = []  # seconds a step, one for each undisturbed interval of this start
     self._undisturbed = False  # the first interval compiles
     self._quiet = quiet
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
-    self._file = None
+    self._unwritten = ''  # lines for which there was no room yet
     self._board = None
     if self._main:
-      _truncate(self._path, start_step)
-      self._file = self._path.open('a', encoding='utf-8')
+      _truncate(self._path, start_step, drop_evaluation)
+      self._path.touch()
       self._board = _tensorboard(self._path.parent / 'tensorboard')
     self.terminal = self._main and sys.stderr.isatty()
     self._bar = tqdm.tqdm(
@@ -84,10 +87,13 @@ class RunLog:
       loss, norm = values['loss'][0], values['grad_norm'][0]
       if not math.isfinite(loss) or not math.isfinite(norm):
         raise UserError(
-          f'step {step}: the loss is {loss} and the gradient norm {norm}; the run stops and the '
-          'last good checkpoint stays. Try a lower --config.optimizer.learning_rate, or '
-          '--config.optimizer.grad_clip_norm=1'
+          f'step {step}: the loss is {loss} and the gradient norm {norm}; the last finite losses '
+          f'were {", ".join(self._finite) or "none"}. The run stops and the last good checkpoint '
+          'stays. Try a lower --config.optimizer.learning_rate, --config.optimizer.grad_clip_norm=1'
+          ' or --config.on_nan=skip'
         )
+      if values['loss'][1]:
+        self._finite.append(f'{loss:.4g} (step {step})')
       for name, (total, count) in values.items():
         before = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = [before[0] + total, before[1] + count]
@@ -109,6 +115,11 @@ class RunLog:
 
   def _write_interval(self, step):
     line = mean_metrics(self._sums, image_size=self._image_size)
+    if line.get('skipped') == 1:
+      raise UserError(
+        f'every one of the {self._log_every} steps up to {step} was skipped, as its loss was not '
+        'finite: skipping does not help. Try a lower --config.optimizer.learning_rate'
+      )
     self._sums = {}
     now = time.perf_counter()
     seconds = max(now - self._clock[0], 1e-9) / (step - self._clock[1])
@@ -124,19 +135,49 @@ class RunLog:
     self._undisturbed &= split == 'train'
     if not self._main:
       return
-    self._file.write(json.dumps({'step': step, 'split': split, **figures}) + '\n')
-    self._file.flush()
-    with self._board.as_default():
-      import tensorflow as tf
-
-      for name, value in {**figures, **only_shown}.items():
-        if isinstance(value, int | float):
-          tf.summary.scalar(f'{split}/{name}', value, step=step)
+    self._append(json.dumps({'step': step, 'split': split, **figures}) + '\n')
+    self._draw(step, split, {**figures, **only_shown})
     text = _shown_text({**figures, **only_shown})
     if split == 'train' and self.terminal:
       self._bar.set_postfix_str(text)
     else:
       self.say(f'step {step} {split}: {text}')
+
+  def _append(self, line):
+    """Appends to metrics.jsonl, or keeps the line until it can: no run dies of its log."""
+    waiting = bool(self._unwritten)
+    self._unwritten += line
+    try:
+      with self._path.open('r+b') as file:  # not made anew if the folder has gone
+        size = file.seek(0, 2)
+        try:
+          file.write(self._unwritten.encode())
+          file.flush()
+        except OSError:
+          file.truncate(size)  # no half line stays
+          raise
+      self._unwritten = ''
+    except OSError as error:
+      if not waiting:
+        self.say(f'{self._path} cannot be written ({error}); training goes on, its lines are kept '
+                 'in memory until they can')
+
+  def _draw(self, step, split, figures):
+    """TensorBoard's scalars; a board that fails is given up, as metrics.jsonl holds the same."""
+    if self._board is None:
+      return
+    import tensorflow as tf
+
+    try:
+      with self._board.as_default():
+        for name, value in figures.items():
+          if isinstance(value, int | float):
+            tf.summary.scalar(f'{split}/{name}', value, step=step)
+        self._board.flush()
+    except (OSError, tf.errors.OpError) as error:
+      why = ' '.join(str(error).split())[:200]
+      self.say(f'TensorBoard cannot be written ({why}); the run goes on without')
+      self._board = None
 
   def say(self, text: str):
     """Prints one line on the main host without breaking the progress bar."""
@@ -146,9 +187,17 @@ class RunLog:
   def close(self):
     """Closes the files; lines are on disk already."""
     self._bar.close()
-    if self._main:
-      self._file.close()
-      self._board.close()
+    if self._board is not None:
+      import tensorflow as tf
+
+      try:
+        self._board.close()
+      except (OSError, tf.errors.OpError) as error:
+        self.say(f'TensorBoard: {" ".join(str(error).split())[:200]}')
+    if self._unwritten:
+      self._append('')
+    if self._unwritten:
+      self.say(f'{self._path} lacks the last lines: {len(self._unwritten.splitlines())}')
 
 
 def read_lines(workdir) -> list[dict]:
@@ -156,7 +205,15 @@ def read_lines(workdir) -> list[dict]:
   path = pathlib.Path(workdir) / 'metrics.jsonl'
   if not path.exists():
     return []
-  return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+  return _whole_lines(path)
+
+
+def results_at(workdir, step: int) -> dict:
+  """{report name: figures} of a step's evaluation, as metrics.jsonl has them."""
+  return {
+    line['split']: {k: v for k, v in line.items() if k not in ('step', 'split')}
+    for line in read_lines(workdir) if line['step'] == step and line['split'] != 'train'
+  }
 
 
 def replace_lines(workdir, step: int, results: dict):
@@ -184,19 +241,28 @@ def _shown_text(figures: dict) -> str:
   )
 
 
-def _truncate(path, start_step):
+def _truncate(path, start_step, drop_evaluation):
   """Drops the lines of steps that will be run again, and a half-written last line."""
   if not path.exists():
     return
-  kept = []
-  for line in path.read_text(encoding='utf-8').splitlines():
+
+  def stays(step, split):
+    return step < start_step or (step == start_step and (split == 'train' or not drop_evaluation))
+
+  lines = [line for line in _whole_lines(path) if stays(line['step'], line['split'])]
+  _write(path, [json.dumps(line) + '\n' for line in lines])
+
+
+def _whole_lines(path):
+  """The lines as dicts, up to one that was cut off when the process was killed."""
+  lines = []
+  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
     try:
-      step = json.loads(line)['step']
-    except (json.JSONDecodeError, KeyError):
-      break  # the process was killed while it wrote this one
-    if step <= start_step:
-      kept.append(line + '\n')
-  _write(path, kept)
+      content = json.loads(line)
+      lines.append({'step': content['step'], 'split': content['split'], **content})
+    except (json.JSONDecodeError, KeyError, TypeError):
+      break
+  return lines
 
 
 def _write(path, lines):

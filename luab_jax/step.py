@@ -13,7 +13,9 @@ from luab_jax import losses, metrics
 from luab_jax.parallel import AXIS
 
 
-def make_train_step(model, optimizer, *, spec, loss, schedule, point_weight, ema_decay, accum):
+def make_train_step(
+  model, optimizer, *, spec, loss, schedule, point_weight, ema_decay, accum, skip_nan=False
+):
   """Builds `step(state, batch) -> (state, sums)` for one device.
 
   Args:
@@ -25,6 +27,8 @@ def make_train_step(model, optimizer, *, spec, loss, schedule, point_weight, ema
     point_weight: λ as a function of the step.
     ema_decay: of the averaged parameters; 0 for none.
     accum: micro-batches a step; the gradient is that of the whole batch.
+    skip_nan: a step whose loss or gradient is not finite changes nothing but the step's number and
+      is counted in `skipped`; its other sums are left out.
   Returns:
     A function of a TrainState and the device's batch (see the batch contract in
     `input_pipeline`), to be mapped by `parallel.pmap_step`.
@@ -78,11 +82,17 @@ def make_train_step(model, optimizer, *, spec, loss, schedule, point_weight, ema
       'learning_rate': (jnp.asarray(schedule(state.step), jnp.float32), 1.0),
       'point_weight': (weight, 1.0),
     }
-    state = state.replace(
+    new = state.replace(
       step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state,
       ema_params=ema_params,
     )
-    return state, sums
+    if skip_nan:
+      finite = jnp.isfinite(total) & jnp.isfinite(sums['grad_norm'][0])
+      keep = state.replace(step=state.step + 1)
+      new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, keep)
+      sums = jax.tree.map(lambda value: jnp.where(finite, value, 0.0), sums)
+      sums['skipped'] = (1.0 - finite, 1.0)
+    return new, sums
 
   return step
 

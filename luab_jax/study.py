@@ -55,7 +55,8 @@ SWEEPS = {
 }
 # Between two starts of a study these may change: they alter no run that is there already.
 HARMLESS = (
-  'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints', 'report_images',
+  'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints',
+  'keep_every_steps', 'keep_best', 'on_nan', 'preemption_grace_seconds', 'report_images',
   'data.data_dir', 'data.eval_splits', 'robustness.', 'study.seeds', 'study.data_fractions',
   'study.byproduct_shares',
 )

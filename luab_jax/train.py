@@ -11,7 +11,8 @@ import numpy as np
 from luab_jax import input_pipeline, parallel, report, run_folder, run_log
 from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
-from luab_jax.experiment import Experiment
+from luab_jax.experiment import Experiment, Interrupted
+from luab_jax.preemption import Stopped, StopRequest
 
 
 def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
@@ -26,45 +27,72 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     What summary.json holds.
   Raises:
     UserError: bad config, missing data, a workdir of another run, a loss that is not finite.
+    Stopped: SIGTERM or SIGINT came; the state is saved.
   """
   workdir = pathlib.Path(workdir)
   run = Experiment(config)
   run_folder.claim(workdir, config)
-  checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
+  checkpoints = open_checkpoints(workdir, config)
   state, note = run.init_or_restore(checkpoints)
   start = int(state.step)
+  # A run may have been stopped between the step and the end of its evaluation.
+  missing = run.report_names(start) - run_log.results_at(workdir, start).keys()
+  pending = parallel.agree(start > 0 and run.is_evaluated_at(start) and bool(missing))
   log = run_log.RunLog(
     workdir, log_every=config.log_every, total_steps=run.total_steps,
     batch_size=config.batch_size, image_size=config.data.image_size, start_step=start,
-    partial=note.get('partial_sums'), quiet=quiet,
+    drop_evaluation=pending, partial=note.get('partial_sums'), quiet=quiet,
   )
   log.say(run.describe(state, start))
   for name, what in run.robustness.missing.items():
     log.say(f'robustness.sets: {name} is not prepared: {what}')
   started = time.time()
-  try:
-    state = _train(run, state, start, checkpoints, log)
-  finally:
-    log.close()
-    checkpoints.close()
+  with StopRequest(config.preemption_grace_seconds) as stop:
+    try:
+      state, results = _train(run, state, start, pending, checkpoints, log, stop)
+    finally:
+      log.close()
+      checkpoints.close()  # waits for what is being saved
   summary = run.summary(
-    workdir, seconds=time.time() - started, steps=run.total_steps - start,
-    ms_per_step=log.ms_per_step(),
+    workdir, run.total_steps, results or run_log.results_at(workdir, run.total_steps),
+    seconds=time.time() - started, steps=run.total_steps - start, ms_per_step=log.ms_per_step(),
   )
   if not quiet:
     _report(workdir, summary, _draw(run, state, workdir, summary))
   return summary
 
 
-def _train(run, state, start, checkpoints, log):
+def _train(run, state, start, pending, checkpoints, log, stop):
   """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints.
 
-  Returns the state at the end as numpy arrays.
+  Returns the state at the end as numpy arrays, and the results of the last evaluation: None if it
+  was done by an earlier start. Raises Stopped once a signal was obeyed.
   """
   config = run.config
   state = parallel.replicate(state)
   train_step = parallel.pmap_step(run.train_step, donate_state=True)
   eval_step = parallel.pmap_step(run.eval_step)
+
+  def evaluate(step):
+    """Writes the figures of this step; returns them, or None if a signal came."""
+    log.flush()
+    try:
+      results = run.evaluate(
+        eval_step, state, bar=log.terminal, whole=step == run.total_steps, interrupted=stop.now
+      )
+    except Interrupted:
+      return None
+    for name, figures in results.items():
+      log.write(step, name, figures)
+    return results
+
+  def save(step, results=None):
+    log.flush()  # a loss that is not finite stops the run here, before it could be saved
+    checkpoints.save(step, parallel.fetch(state), run.note(step, log.partial_sums()), results)
+
+  results = evaluate(start) if pending else None
+  if pending and results is None:
+    raise Stopped(start, run.total_steps)
   batches = parallel.prefetch(
     input_pipeline.train_batches(
       config.data, seed=config.seed, batch_size=config.batch_size, start_step=start,
@@ -74,19 +102,25 @@ def _train(run, state, start, checkpoints, log):
   for step in range(start + 1, run.total_steps + 1):
     state, sums = train_step(state, next(batches))
     log.add(step, sums)
-    last = step == run.total_steps
-    save = last or step % config.checkpoint_every_steps == 0
-    if last or step in run.eval_steps:
-      log.flush()
-      results = run.evaluate(eval_step, state, bar=log.terminal)
-      if last:
-        results |= run.evaluate_robustness(state, bar=log.terminal)
-      for name, figures in results.items():
-        log.write(step, name, figures)
-    if save:
-      log.flush()  # a loss that is not finite stops the run here, before it could be saved
-      checkpoints.save(step, parallel.fetch(state), run.note(step, log.partial_sums()))
-  return parallel.fetch(state)
+    stopping, results = stop.at(step), None
+    if step == run.total_steps:
+      save(step)  # first: its evaluation may be the longest one
+    if run.is_evaluated_at(step) and not stopping:
+      results = evaluate(step)
+      stopping = results is None
+    if stopping or checkpoints.is_due(step, results):
+      save(step, results)
+    if stopping:
+      raise Stopped(step, run.total_steps)
+  return parallel.fetch(state), results
+
+
+def open_checkpoints(workdir, config):
+  """The run's checkpoints, kept as the config says."""
+  return Checkpoints(
+    workdir / 'checkpoints', keep=config.keep_checkpoints, save_every=config.checkpoint_every_steps,
+    keep_every=config.keep_every_steps, best=config.keep_best,
+  )
 
 
 def evaluate_only(config, workdir, *, quiet=False) -> dict:
@@ -100,7 +134,7 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   if not (workdir / 'checkpoints').is_dir():
     raise UserError(f'{workdir} holds no run to evaluate: train first, with --mode=train')
   run_folder.claim(workdir, config)
-  checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
+  checkpoints = open_checkpoints(workdir, config)
   state, _ = run.init_or_restore(checkpoints)
   checkpoints.close()
   step = int(state.step)
@@ -108,11 +142,10 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
     raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
   started = time.time()
   replicated, bar = parallel.replicate(state), sys.stderr.isatty()
-  figures = run.evaluate(parallel.pmap_step(run.eval_step), replicated, bar=bar)
-  figures |= run.evaluate_robustness(replicated, bar=bar)
+  figures = run.evaluate(parallel.pmap_step(run.eval_step), replicated, bar=bar, whole=True)
   if parallel.is_main_host():
     run_log.replace_lines(workdir, step, figures)
-  summary = run.summary(workdir, seconds=time.time() - started, steps=0, evaluated=(step, figures))
+  summary = run.summary(workdir, step, figures, seconds=time.time() - started, steps=0)
   if not quiet:
     _report(workdir, summary, _draw(run, state, workdir, summary))
   return summary

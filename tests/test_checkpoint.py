@@ -55,6 +55,53 @@ def test_the_newest_stay(tmp_path):
   assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [10, 11]
 
 
+def _with_results(directory, values, **options):
+  checkpoints = Checkpoints(directory, keep=1, **options)
+  for step, value in enumerate(values, start=1):
+    results = None if value is None else {'validation': {'top1': value, 'examples': 40}}
+    checkpoints.save(step, _tree(step), {'step': step, 'words': ['a', {'b': 0.1 + 0.2}]}, results)
+  checkpoints.close()
+  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+
+
+@pytest.mark.parametrize(('options', 'stay'), [
+  ({'best': 'validation/top1'}, [3, 6]), ({'best': '-validation/top1'}, [4, 6]),
+  ({'keep_every': 2}, [2, 4, 6]), ({}, [6]),
+  ({'keep_every': 5, 'best': 'validation/top1'}, [3, 5, 6]),
+])
+def test_the_best_and_every_kth_stay_and_the_newest_always(tmp_path, options, stay):
+  # The newest one is neither the best nor a multiple, and one was not evaluated.
+  assert _with_results(tmp_path, [0.5, 0.6, 0.9, 0.1, None, 0.3], **options) == stay
+  assert _step(_restore(tmp_path)) == 6
+
+
+def test_a_figure_that_does_not_exist_cannot_be_the_best(tmp_path):
+  with pytest.raises(UserError, match="keep_best='val/top1': no such.* there are validation/top1"):
+    _with_results(tmp_path, [0.5], best='val/top1')
+
+
+def test_saves_are_due_at_intervals_and_where_the_best_is_known(tmp_path):
+  plain = Checkpoints(tmp_path, keep=1, save_every=5)
+  best = Checkpoints(tmp_path, keep=1, save_every=5, best='validation/top1')
+  results = {'validation': {'top1': 0.5}}
+  assert [plain.is_due(step, results) for step in (4, 5, 6)] == [False, True, False]
+  assert [best.is_due(step, results) for step in (4, 5, 6)] == [True, True, True]
+  assert not best.is_due(4, None)
+  plain.close()
+  best.close()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_message(tmp_path):
+  _saved(tmp_path / 'run', [1, 2])
+  checkpoints = Checkpoints(tmp_path / 'run', keep=9)
+  (tmp_path / 'run').rename(tmp_path / 'gone')
+  (tmp_path / 'run').write_text('a file where the folder was')
+  with pytest.raises(UserError, match='could not be saved in .*run .*those saved before stay'):
+    checkpoints.save(3, _tree(3), {'step': 3})
+    checkpoints.close()
+  assert _step(_restore(tmp_path / 'gone')) == 2
+
+
 def _flip_a_byte(folder):
   # The array data lie in the largest file; Orbax restores it without complaint.
   file = max((p for p in folder.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
@@ -92,6 +139,21 @@ def test_damage_is_noticed_and_the_checkpoint_before_is_used(tmp_path, damage, c
   assert [p.name for p in (tmp_path / 'damaged').iterdir()] == ['2_0']  # moved, not deleted
   assert _step(_restore(_saved(tmp_path, [2, 3]))) == 3  # later saves work
   assert pathlib.Path(tmp_path / '2').is_dir()
+
+
+def test_all_kinds_of_damage_at_once(tmp_path, capfd):
+  _saved(tmp_path, range(1, 8))
+  for step, damage in zip(
+    range(7, 2, -1), (_flip_a_byte, _truncate, _remove_note, _break_json, _empty), strict=True
+  ):
+    damage(tmp_path / str(step))
+  (tmp_path / '8.orbax-checkpoint-tmp').mkdir()  # a save that was under way
+  (tmp_path / '8.orbax-checkpoint-tmp' / 'state').mkdir()
+  assert _step(_restore(tmp_path)) == 2
+  said = capfd.readouterr().err
+  assert [f'checkpoint {step} is skipped' in said for step in range(3, 8)] == [True] * 5
+  assert sorted(p.name[0] for p in (tmp_path / 'damaged').iterdir()) == list('34567')
+  assert _step(_restore(_saved(tmp_path, [8]))) == 8
 
 
 def test_all_damaged_is_one_clear_message(tmp_path):

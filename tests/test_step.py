@@ -38,7 +38,8 @@ def _model(name, head, num_classes, num_points, multi_label):
 
 
 @functools.cache
-def _setup(name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', clip=0.0):
+def _setup(name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', clip=0.0,
+           skip_nan=False):
   num_classes = 5
   num_points = num_classes if multi_label else 1
   spec = types.SimpleNamespace(multi_label=multi_label)
@@ -54,6 +55,7 @@ def _setup(name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', 
   train_step = step.make_train_step(
     model, tx, spec=spec, loss=LOSS, schedule=optax.constant_schedule(0.1),
     point_weight=optax.constant_schedule(3.0), ema_decay=ema_decay, accum=accum,
+    skip_nan=skip_nan,
   )
   eval_step = step.make_eval_step(model, spec=spec, loss=LOSS)
   return jax.device_get(state), train_step, eval_step, num_classes, num_points
@@ -217,3 +219,20 @@ def test_prefetch_keeps_order_and_loses_nothing():
   batches = [{'x': np.full((16, 2), i, np.float32)} for i in range(5)]
   seen = [int(b['x'][0, 0, 0]) for b in parallel.prefetch(iter(batches))]
   assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
+  state, train_step, _, classes, points = _setup(
+    'small_vit', 'linear', multi_label=False, ema_decay=0.5, optimizer='adamw', skip_nan=True
+  )
+  batch = _batch(classes, points, False)
+  after, sums = _run(train_step, state, batch, 4)
+  assert sums['skipped'][0] == 0 and sums['loss'][1] == 1
+  poisoned = batch | {'image': batch['image'].copy()}
+  poisoned['image'][5, 0, 0, 0] = np.nan  # on one device alone
+  again, sums = _run(train_step, after, poisoned, 4)
+  assert int(again.step) == int(after.step) + 1 == 2
+  jax.tree.map(np.testing.assert_array_equal, again.replace(step=0), after.replace(step=0))
+  assert sums['skipped'] == (1, 1)
+  # Left out of every mean, not counted as zero.
+  assert all(count == 0 for name, (_, count) in sums.items() if name != 'skipped')

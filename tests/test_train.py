@@ -10,51 +10,19 @@ import sys
 import numpy as np
 import pytest
 
-from configs import quickstart
 from luab_jax import run_log, train
-from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
-from luab_jax.experiment import Experiment
+from tests.short_run import assert_same_bits, restore, short_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
-def _config(data_dir):
-  """Nine steps of 32 images of 32 px; an epoch is 3 steps, a line 2 steps."""
-  config = quickstart.get_config()
-  config.batch_size = 32
-  config.num_epochs = 3.0
-  config.log_every = 2
-  config.eval_every_epochs = 2.0
-  config.checkpoint_every_steps = 5
-  config.report_images = 0
-  config.data.data_dir = data_dir
-  config.data.train_split = 'train'
-  config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'clicks': 'train[:30%]'}
-  config.data.image_size = config.data.eval_resize = 32
-  config.optimizer.warmup_epochs = 0.5
-  return config
 
 
 @pytest.fixture(scope='module')
 def finished(synthetic_imagenet_ab, tmp_path_factory):
   """(config, workdir, summary) of an undisturbed run."""
-  config = _config(synthetic_imagenet_ab)
+  config = short_config(synthetic_imagenet_ab)
   workdir = tmp_path_factory.mktemp('run')
   return config, workdir, train.train_and_evaluate(config, workdir)
-
-
-def _restore(config, workdir):
-  checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep_checkpoints)
-  state, note = Experiment(config).init_or_restore(checkpoints)
-  checkpoints.close()
-  return state, note
-
-
-def _assert_same_bits(left, right):
-  import jax
-
-  jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
 def test_a_run_writes_its_files(finished):
@@ -73,7 +41,7 @@ def test_a_run_writes_its_files(finished):
   assert 0 < clicks['click_error'] < 1
   assert clicks['click_error_px'] == pytest.approx(32 * clicks['click_error'])
   assert clicks['top5'] >= clicks['top1'] >= 0
-  state, note = _restore(config, workdir)
+  state, note = restore(config, workdir)
   assert int(state.step) == note['step'] == 9
   assert note['data'] == {'epoch': 3, 'position': 0} and note['config']['seed'] == 0
 
@@ -115,7 +83,7 @@ def test_a_run_that_died_continues_to_the_same_bits(finished, tmp_path, monkeypa
     with pytest.raises(Killed):
       train.train_and_evaluate(config, tmp_path)
   train.train_and_evaluate(config, tmp_path)
-  _assert_same_bits(_restore(config, workdir)[0], _restore(config, tmp_path)[0])
+  assert_same_bits(restore(config, workdir)[0], restore(config, tmp_path)[0])
   assert (tmp_path / 'metrics.jsonl').read_text() == (workdir / 'metrics.jsonl').read_text()
 
 
@@ -133,25 +101,47 @@ def test_workdir_of_another_config_is_refused(finished):
 def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
   synthetic_imagenet_ab, tmp_path
 ):
-  config = _config(synthetic_imagenet_ab)
+  config = short_config(synthetic_imagenet_ab)
   config.checkpoint_every_steps = 1
   config.optimizer.warmup_epochs = 1.0  # the first step still has a learning rate of 0
   config.optimizer.learning_rate = 1e30
   config.optimizer.grad_clip_norm = 0.0
-  with pytest.raises(UserError, match=r'step \d: the loss is .*learning_rate'):
+  with pytest.raises(UserError, match=r'step \d: the loss is .* losses were \d.*learning_rate'):
     train.train_and_evaluate(config, tmp_path)
-  state, _ = _restore(config, tmp_path)
+  state, _ = restore(config, tmp_path)
   assert int(state.step) >= 1
   assert all(np.isfinite(leaf).all() for leaf in state.params['head']['classifier'].values())
 
 
+def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_imagenet_ab):
+  import shutil
+
+  config, workdir, _ = finished
+  data_dir = tmp_path / 'data'
+  shutil.copytree(synthetic_imagenet_ab, data_dir)
+  names, = data_dir.rglob('label.labels.txt')
+  names.write_text(names.read_text().replace('disc', 'disk'))
+  other = config.copy_and_resolve_references()
+  other.data.data_dir = str(data_dir)  # as if the run's data had been moved
+  for start in (train.train_and_evaluate, train.evaluate_only):
+    with pytest.raises(UserError, match='was trained on other classes than imagenet_ab/local'):
+      start(other, workdir)
+
+
+def test_unknown_treatment_of_nan(synthetic_imagenet_ab, tmp_path):
+  config = short_config(synthetic_imagenet_ab)
+  config.on_nan = 'ignore'
+  with pytest.raises(UserError, match="on_nan='ignore' is unknown: choose stop or skip"):
+    train.train_and_evaluate(config, tmp_path)
+
+
 def test_eval_without_a_run(synthetic_imagenet_ab, tmp_path):
   with pytest.raises(UserError, match='train first'):
-    train.evaluate_only(_config(synthetic_imagenet_ab), tmp_path / 'none')
+    train.evaluate_only(short_config(synthetic_imagenet_ab), tmp_path / 'none')
 
 
 def test_an_empty_evaluation_split_is_reported_before_training(synthetic_imagenet_ab, tmp_path):
-  config = _config(synthetic_imagenet_ab)
+  config = short_config(synthetic_imagenet_ab)
   config.data.eval_splits.clicks = 'validation[:1%]'
   with pytest.raises(UserError, match='validation.:1%.*is empty'):
     train.train_and_evaluate(config, tmp_path)
@@ -159,14 +149,14 @@ def test_an_empty_evaluation_split_is_reported_before_training(synthetic_imagene
 
 
 def test_batch_that_does_not_divide(synthetic_imagenet_ab, tmp_path):
-  config = _config(synthetic_imagenet_ab)
+  config = short_config(synthetic_imagenet_ab)
   config.batch_size = 30
   with pytest.raises(UserError, match='batch_size=32'):
     train.train_and_evaluate(config, tmp_path)
 
 
 def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
-  config = _config(synthetic_imagenet_ab)
+  config = short_config(synthetic_imagenet_ab)
   config.num_epochs, config.model.sync_batch_norm = 1.0, True
   one, two = tmp_path / 'one', tmp_path / 'two'
   train.train_and_evaluate(config, one)

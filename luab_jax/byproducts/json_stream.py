@@ -81,6 +81,8 @@ class JsonStream:
         self._position += 1
         continue
       key = self._next_value()
+      if not isinstance(key, str):
+        raise self._error('a key that is no text')
       self._expect(':')
       if self._next_char() == '[':
         for item in self.list_items():

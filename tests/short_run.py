@@ -1,0 +1,38 @@
+"""A run of nine steps, for tests of whole runs."""
+
+import jax
+import numpy as np
+
+from configs import quickstart
+from luab_jax import train
+from luab_jax.experiment import Experiment
+
+
+def short_config(data_dir):
+  """Nine steps of 32 images of 32 px; an epoch is 3 steps, a line 2 steps."""
+  config = quickstart.get_config()
+  config.batch_size = 32
+  config.num_epochs = 3.0
+  config.log_every = 2
+  config.eval_every_epochs = 2.0
+  config.checkpoint_every_steps = 5
+  config.report_images = 0
+  config.data.data_dir = data_dir
+  config.data.train_split = 'train'
+  config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'clicks': 'train[:30%]'}
+  config.data.image_size = config.data.eval_resize = 32
+  config.optimizer.warmup_epochs = 0.5
+  return config
+
+
+def restore(config, workdir):
+  """(state, note) of the newest checkpoint of a run."""
+  checkpoints = train.open_checkpoints(workdir, config)
+  state, note = Experiment(config).init_or_restore(checkpoints)
+  checkpoints.close()
+  return state, note
+
+
+def assert_same_bits(left, right):
+  """Two trees of arrays hold the same bits."""
+  jax.tree.map(np.testing.assert_array_equal, left, right)
