@@ -27,7 +27,7 @@ MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image has 15 MiB
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError)
 
-# Called with the name and the reason of every member that is refused.
+# Called with the name and the reason of every member that is refused; the name is fit for a log.
 Refused = Callable[[str, str], None]
 # Called with the number of bytes of the archive read since the last call.
 Progress = Callable[[int], None]
@@ -149,7 +149,7 @@ def iter_members(
       refused and `refused` is None. The remedy is in the message.
   """
   path = require(path, source)
-  refuse = refused or _raise_refusal(path)
+  refuse = _refusal(path, refused)
   if path.is_dir():
     members = _iter_folder(path, max_bytes, refuse, progress)
   elif _magic(path, source) == b'PK':
@@ -174,7 +174,7 @@ def iter_class_members(
   class is refused. Arguments and errors as `iter_members`.
   """
   path = require(path, source)
-  refuse = refused or _raise_refusal(path)
+  refuse = _refusal(path, refused)
   if path.is_dir():
     members = _iter_folder(path, max_bytes, refuse, progress)
   else:
@@ -229,9 +229,12 @@ def open_zip_member(
       yield member
 
 
-def _raise_refusal(path: pathlib.Path) -> Refused:
+def _refusal(path: pathlib.Path, refused: Refused | None) -> Refused:
   def refuse(name: str, reason: str) -> None:
-    raise UserError(f'{path}: member {name!r} is refused: {reason}; remove it from the archive')
+    name = member_names.shown(name)
+    if not refused:
+      raise UserError(f'{path}: member {name} is refused: {reason}; remove it from the archive')
+    refused(name, reason)
 
   return refuse
 

@@ -34,6 +34,11 @@ def too_big(size: int, max_bytes: int) -> str:
   return f'it has {size} bytes, more than {max_bytes}' if size > max_bytes else ''
 
 
+def shown(name: str) -> str:
+  """Returns a name for a log: short, in one line, without what a terminal would obey."""
+  return repr(name)[1:-1][:200]
+
+
 def class_problem(name: str) -> str:
   """Returns '' or why this cannot be the name of a class."""
   if not name:

@@ -134,7 +134,7 @@ def test_a_negative_size_is_damage(tmp_path, size, kind, compressed):
 def test_names_with_control_characters_are_refused(tmp_path, name):
   """They forge lines in the log and classes in TFDS's labels.txt, which has one a line."""
   members, refused = _read_tar(tmp_path, _tar(_member(name)))
-  assert members == [GOOD] and refused == [name]
+  assert members == [GOOD] and refused == [repr(name)[1:-1]]
   assert archives.class_names(tmp_path / 'hostile.tar') == {'cat'}
 
 
@@ -145,10 +145,25 @@ def test_class_names_that_tfds_would_change_are_refused(tmp_path):
   refused = []
   members = archives.iter_class_members(path, refused=lambda name, _: refused.append(name))
   assert list(members) == [('cat', 'good.xml', b'good')]
-  assert refused == ['cat /1.jpg', '\u3000/1.jpg']
+  assert refused == ['cat /1.jpg', '\\u3000/1.jpg']
   for name in ('cat', 'cat ', 'a\nb'):
     (tmp_path / 'folder' / name).mkdir(parents=True)
   assert archives.class_names(path) == archives.class_names(tmp_path / 'folder') == {'cat'}
+
+
+def test_messages_are_short_lines_whatever_the_file_says(tmp_path):
+  """A name had up to a MiB, a bad coordinate 4 MiB, and both went into the log as they were."""
+  _, (refused,) = _read_tar(tmp_path, _tar(_pax(b'path=../' + b'a\n\x1b' * 50_000), _member('x')))
+  assert len(refused) == 200 and refused.isprintable()
+  point = '<x>' + 'a' * 100_000 + '</x><y>1</y><time>1</time>'
+  with pytest.raises(BadRecord) as error:
+    imagenet.parse_xml(f'<annotation><metadata><mouseTracking>{point}</mouseTracking></metadata>'
+                       '</annotation>'.encode())
+  assert len(str(error.value)) < 200
+  data = small_release.npy(np.zeros((8, 12), [(f'field{i}', 'u1') for i in range(100)]))
+  with pytest.raises(release.BadMask) as error:
+    release.read_mask(data, (8, 12))
+  assert len(str(error.value)) < 200
 
 
 def _zip(members):
@@ -332,13 +347,18 @@ def test_instances_of_images_that_are_not_there_are_counted(tmp_path):
     join.add_instances(_instances(tmp_path), 'i.json')
     assert join.unused() == (1, 0, 1)
     assert join.take_image(1) and join.unused() == (0, 0, 0)
-    join.add_instances(_instances_of(tmp_path, 99), 'i.json')
-    assert join.unused() == (0, 0, 1)
+  with contextlib.closing(Join(tmp_path)) as join:
+    join.add_instances(_instances(tmp_path, image_id=99), 'i.json')
+    assert join.take_image(1) and join.unused() == (0, 0, 1)
 
 
-def _instances_of(tmp_path, image_id):
-  path = _instances(tmp_path)
-  path.write_bytes(_zip([('i.json', json.dumps({'images': [], 'categories': [], 'annotations': [
-    {'id': 2, 'image_id': image_id, 'category_id': 1, 'bbox': [1, 1, 5, 5], 'area': 25,
-     'iscrowd': 0}]}))]))
-  return path
+@pytest.mark.parametrize('text', [
+  '{}', '{"images": 5}', '{"images": [], "annotations": [], "categories": []}', '{["a"]: [1]}',
+  '{"images": [{"file_name": "a", "id": 1, "width": 1, "height": 1}], "annotations": {}}'])
+def test_an_instances_file_without_instances_is_refused(tmp_path, text):
+  """It was taken for one whose images show nothing: a data set without labels."""
+  path = tmp_path / 'annotations_trainval2014.zip'
+  path.write_bytes(_zip([('i.json', text)]))
+  with contextlib.closing(Join(tmp_path)) as join:
+    with pytest.raises(UserError, match="has nothing in '|is not the JSON it should be"):
+      join.add_instances(path, 'i.json')

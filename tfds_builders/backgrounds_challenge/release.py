@@ -214,7 +214,7 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
           RecursionError, tokenize.TokenError) as error:
     raise BadMask(f'it is no npy file: {error}'.splitlines()[0]) from error
   if dtype.kind not in 'biuf' or len(shape) != 2:
-    raise BadMask(f'it is {len(shape)}-D of {dtype}, expected 2-D of 0 and 1')
+    raise BadMask(f'it is {len(shape)}-D of {str(dtype):.40}, expected 2-D of 0 and 1')
   if shape != size:
     raise BadMask(f'it has {shape[1]} × {shape[0]} px, its image {size[1]} × {size[0]}')
   if len(data) - file.tell() != size[0] * size[1] * dtype.itemsize:

@@ -92,6 +92,7 @@ class Join:
     """
     with archives.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file, self._db:
       stream = JsonStream(file, f'{archive}: {member}', ANNOTATIONS_URL)
+      missing = {'images', 'annotations', 'categories'}
       for key, item in stream.member_items():
         try:
           self._add(key, item)
@@ -101,6 +102,10 @@ class Join:
             f'({type(error).__name__}: {error}; {item!r:.80}): mend it, or get the file from '
             f'{ANNOTATIONS_URL}'
           ) from error
+        missing -= {key}
+      if missing:
+        raise UserError(f'{archive}: {member} has nothing in {min(missing)!r}: get the file from '
+                        f'{ANNOTATIONS_URL}')
       self._db.execute('CREATE INDEX IF NOT EXISTS by_image ON instances (image_id)')
     unknown = self._db.execute('SELECT DISTINCT category_id FROM instances').fetchall()
     unknown = sorted({row[0] for row in unknown} - self._labels.keys())
