@@ -4,7 +4,7 @@ import io
 import re
 
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 _NOISE = re.compile(r'\{\{.*?\}\}|\[Op:\w+\]')  # what TensorFlow wraps its messages in
 
@@ -27,6 +27,8 @@ def image_size(data: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP', 'GIF')):
       pass
     shape = tf.io.decode_image(data, channels=3, expand_animations=False).shape
+  except UnidentifiedImageError as error:  # whose message has the address of our buffer
+    raise BadImage('it is no JPEG, PNG, BMP or GIF') from error
   except (Image.DecompressionBombError, OSError, SyntaxError, ValueError,
           tf.errors.OpError) as error:
     raise BadImage(_NOISE.sub('', str(error).splitlines()[0]).strip()) from error

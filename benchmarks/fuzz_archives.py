@@ -1,0 +1,277 @@
+"""The archives and whole builds of benchmarks/fuzz.py; see fuzz_readers.py for what a check is."""
+
+import collections
+import contextlib
+import json
+import posixpath
+import tarfile
+import types
+import zipfile
+
+from benchmarks.fuzz_inputs import gzip_of, mutate, pick, tar_of, zip_of
+from benchmarks.fuzz_readers import Outcome, refusal
+from luab_jax import archives, member_names
+from luab_jax.byproducts import BadRecord, imagenet
+from luab_jax.errors import UserError
+from tfds_builders import images
+from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
+
+_LIMIT = 5000  # bytes of a member
+_GOOD, _REFUSED, _PASSED, _DAMAGE = 'good', 'refused', 'passed over', 'damage'
+_NAMES = [
+    ('a/1.jpg', _GOOD), ('a/1.jpg', _GOOD), ('b/é.xml', _GOOD), ('./c/d.xml', _GOOD),
+    ('n' * 90 + '/' + 'm' * 90, _GOOD), ('x' * 300 + '/y', _GOOD), ('a//b', _GOOD),
+    ('/etc/passwd', _REFUSED), ('../up', _REFUSED), ('a/../../up', _REFUSED),
+    ('a\\..\\b', _REFUSED), ('C:/b', _REFUSED), ('a/\nb', _REFUSED), ('.', _REFUSED),
+    ('a/\udcff', _REFUSED),
+    ('a/._1.jpg', _PASSED), ('a/.DS_Store', _PASSED)]
+_TYPES = [
+    (tarfile.REGTYPE, ''), (tarfile.REGTYPE, ''), (tarfile.REGTYPE, ''), (tarfile.AREGTYPE, ''),
+    (tarfile.SYMTYPE, _REFUSED), (tarfile.LNKTYPE, _REFUSED), (tarfile.CHRTYPE, _REFUSED),
+    (tarfile.BLKTYPE, _REFUSED), (tarfile.FIFOTYPE, _REFUSED), (tarfile.GNUTYPE_SPARSE, _REFUSED),
+    (b'Z', _REFUSED), (tarfile.DIRTYPE, _PASSED)]
+_CLAIMS = [-1, -512, 1 << 24, 10 << 30, 1 << 40, 1 << 62, (1 << 88) - 1]
+_EXTENSIONS = [
+    (tarfile.XHDTYPE, b'12 path=a/b\n', _GOOD), (tarfile.XHDTYPE, b'11 path=../', _DAMAGE),
+    (tarfile.XHDTYPE, b'30 GNU.sparse.map=0,1,2,3,4,5\n', _REFUSED),
+    (tarfile.XHDTYPE, b'22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n', _REFUSED),
+    (tarfile.XHDTYPE, b'12 size=1e9\n', _DAMAGE), (tarfile.XHDTYPE, b'1' * 9000, _DAMAGE),
+    (tarfile.XGLTYPE, b'16 comment=none\n', _GOOD), (tarfile.GNUTYPE_LONGNAME, b'a/long\0', _GOOD),
+    (tarfile.GNUTYPE_LONGLINK, b'/etc/passwd\0', _GOOD),
+    (tarfile.GNUTYPE_LONGNAME, b'../up\0', _REFUSED)]
+
+
+def _header(name, kind, size):
+  info = tarfile.TarInfo(name)
+  info.type, info.size, info.linkname = kind, size, '/etc/passwd'
+  return info.tobuf(tarfile.GNU_FORMAT, 'utf-8', 'surrogateescape')
+
+
+def _tar_part(rng):
+  """Returns (bytes of a member, what has to become of it)."""
+  draw = rng.random()
+  data = bytes(rng.integers(0, 256, rng.choice([0, 1, 511, 512, 513, 2000]), dtype='u1'))
+  padded = data + bytes(-len(data) % 512)
+  if draw < 0.1:
+    return _header('claim', pick(rng, [b'0', b'x', b'L', b'K', b'g', b'Z']),
+                   pick(rng, _CLAIMS)), _DAMAGE
+  if draw < 0.25:
+    kind, extension, verdict = pick(rng, _EXTENSIONS)
+    count = int(rng.choice([1, 1, 1, 400]))
+    head = _header('x', kind, len(extension)) + extension + bytes(-len(extension) % 512)
+    return head * count + _header('ok', tarfile.REGTYPE, len(data)) + padded, verdict
+  name, verdict = pick(rng, _NAMES)
+  kind, other = pick(rng, _TYPES)
+  if draw < 0.3:
+    large = bytes(_LIMIT + 1)
+    return _header('large', b'0', len(large)) + large + bytes(-len(large) % 512), _REFUSED
+  if verdict is _PASSED or other is _PASSED:
+    verdict = _PASSED
+  elif other:
+    verdict = _REFUSED
+  has_data = kind not in (b'1', b'2', b'3', b'4', b'5', b'6')
+  return _header(name, kind, len(data) if has_data else 0) + (padded if has_data else b''), verdict
+
+
+def make_tar(rng, corpus):
+  """A tar of members with a known fate, the same with its bytes changed, or with class tars."""
+  parts = [_tar_part(rng) for _ in range(rng.integers(1, 7))]
+  whole = b''.join(data for data, _ in parts) + bytes(1024)
+  verdicts = [verdict for _, verdict in parts]
+  if rng.random() < 0.5:
+    whole, verdicts = mutate(rng, whole, [whole, *corpus.xmls]), None
+  if rng.random() < 0.2:
+    whole = tar_of([('first/1.jpg', b'1'), ('cat.tar', whole), ('dog.tar', tar_of([('2', b'')]))])
+    verdicts = None
+    if rng.random() < 0.5:
+      whole = mutate(rng, whole, [whole])
+  if rng.random() < 0.3:
+    whole = gzip_of(whole)
+    if rng.random() < 0.3:
+      whole, verdicts = mutate(rng, whole, [whole]), None
+  return {'hostile.tar': whole, 'verdicts': json.dumps(verdicts).encode()}
+
+
+def check_tar(files, folder):
+  """Both readers of tars; counts members by construction, or with tarfile."""
+  path = folder / 'hostile.tar'
+  path.write_bytes(files['hostile.tar'])
+  verdicts = json.loads(files['verdicts'])
+  flat = _read(archives.iter_members, path)
+  for read in (archives.iter_class_members, lambda path, **_: archives.class_names(path)):
+    nested = _read(read, path)
+    # The class tars inside have their own damage; what refuses the outer tar refuses both.
+    assert not flat.refused or nested.refused or read is not archives.iter_class_members
+  if verdicts is not None:
+    damaged = _DAMAGE in verdicts
+    assert damaged == bool(flat.refused), f'{verdicts} gave {flat}'
+    if not damaged:
+      counts = collections.Counter(verdicts)
+      assert counts[_GOOD] == flat.records_out, f'{verdicts} gave {flat}'
+      assert counts[_REFUSED] == flat.skipped.total(), f'{verdicts} gave {flat}'
+      flat.records_in = counts[_GOOD] + counts[_REFUSED]
+  elif not flat.refused:
+    flat.records_in = _count_members(path, flat)
+  return flat
+
+
+def _read(read, path):
+  outcome = Outcome()
+  try:
+    for *_, data in read(path, max_bytes=_LIMIT, refused=lambda _, why: outcome.skip(why)):
+      assert isinstance(data, (bytes, str)) and len(data) <= _LIMIT
+      outcome.records_out += 1
+  except UserError as error:
+    return refusal(error)
+  outcome.records_in = outcome.records_out + outcome.skipped.total()
+  return outcome
+
+
+def _count_members(path, outcome):
+  """Returns the number of members that tarfile sees; ours where it cannot be trusted."""
+  data = path.read_bytes()
+  if b'GNU.sparse' in data or b'size=' in data or data[:2] == b'\x1f\x8b':
+    return outcome.records_in
+  with tarfile.open(path, 'r:') as tar:
+    return sum(not (member.isdir() or member_names.is_companion(member.name)) for member in tar)
+
+
+def make_zip(rng, corpus):
+  """A zip of members with a known fate, or the same with its bytes changed."""
+  members, verdicts = [], []
+  for _ in range(rng.integers(1, 6)):
+    name, verdict = pick(rng, [entry for entry in _NAMES if '\udcff' not in entry[0]])
+    info = zipfile.ZipInfo(name)
+    if rng.random() < 0.2:
+      mode, kept = pick(rng, [(0o120777, False), (0o020666, False), (0o010666, False),
+                              (0o100644, True)])
+      info.external_attr = mode << 16
+      verdict = verdict if kept or verdict is _PASSED else _REFUSED
+    if rng.random() < 0.1:
+      info.compress_type = zipfile.ZIP_BZIP2
+      verdict = verdict if verdict is _PASSED else _REFUSED
+    data = pick(rng, [b'', b'a', corpus.xmls[0][:_LIMIT], bytes(_LIMIT), bytes(_LIMIT + 1)])
+    if len(data) > _LIMIT and verdict is _GOOD:
+      verdict = _REFUSED
+    members.append((info, data))
+    verdicts.append(verdict)
+  whole = zip_of(members)
+  if rng.random() < 0.7:
+    tail = max(0, len(whole) - 400)  # where the directory is
+    if rng.random() < 0.5:
+      whole = whole[:tail] + mutate(rng, whole[tail:], [whole])
+    else:
+      whole = mutate(rng, whole, [whole])
+    verdicts = None
+  return {'hostile.zip': whole, 'verdicts': json.dumps(verdicts).encode()}
+
+
+def check_zip(files, folder):
+  """The reader of zips; counts members by construction, or with zipfile."""
+  path = folder / 'hostile.zip'
+  path.write_bytes(files['hostile.zip'])
+  outcome = _read(archives.iter_members, path)
+  with contextlib.suppress(UserError), archives.open_zip_member(path, 'a/1.jpg') as file:
+    assert len(file.read(_LIMIT)) <= _LIMIT
+  verdicts = json.loads(files['verdicts'])
+  if verdicts is not None:
+    counts = collections.Counter(verdicts)
+    assert not outcome.refused and counts[_GOOD] == outcome.records_out, f'{verdicts}: {outcome}'
+    outcome.records_in = counts[_GOOD] + counts[_REFUSED]
+  elif not outcome.refused and path.read_bytes()[:2] == b'PK':
+    with zipfile.ZipFile(path) as archive:
+      outcome.records_in = sum(
+          not (member.is_dir() or member_names.is_companion(member.filename)
+               or member.filename.startswith('__MACOSX/')) for member in archive.infolist())
+  return outcome
+
+
+def make_imagenet_build(rng, corpus):
+  """A small release; images, XMLs, names or the bytes of an archive are damaged."""
+  pictures, xmls = [], []
+  for index in range(rng.integers(1, 7)):
+    stem = f'{pick(rng, ["cat", "dog", "dog ", ".", "c" * 120])}/{index}'
+    picture = pick(rng, corpus.images[:7])
+    xml = pick(rng, corpus.xmls)
+    if rng.random() < 0.3:
+      picture = mutate(rng, picture, corpus.images)
+    if rng.random() < 0.3:
+      xml = mutate(rng, xml, corpus.xmls)
+    pictures += [(f'{stem}.jpg', picture)] * int(rng.choice([1, 1, 1, 2]))
+    xmls += [(f'train_xml/{stem}{pick(rng, [".xml", ".xml", ".txt"])}', xml)] * int(
+        rng.choice([0, 1, 1, 1, 2]))
+  packed, byproducts = tar_of(pictures), tar_of(xmls, compressed=True)
+  if rng.random() < 0.15:
+    packed = mutate(rng, packed, [packed])
+  if rng.random() < 0.15:
+    byproducts = mutate(rng, byproducts, [byproducts])
+  return {'my_img_train.tar': packed, 'imagenet_ab_v1_0.tar.gz': byproducts}
+
+
+def check_imagenet_build(files, folder):
+  """The builder up to TFDS's writer; the summary must equal what the parts of it say one by one."""
+  for name, data in files.items():
+    (folder / name).write_bytes(data)
+  builder = imagenet_ab_dataset_builder.Builder(config='local', data_dir=folder / 'data')
+  try:
+    with contextlib.ExitStack() as builder._open:
+      written = _write_all(builder, folder)
+      unused = builder._xmls.unused()
+  except UserError as error:
+    return refusal(error)
+  summary = builder._summary
+  stored, xmls = _by_name(folder / 'imagenet_ab_v1_0.tar.gz', '.xml')
+  kept, pictures = _by_name(folder / 'my_img_train.tar', '')
+  expected = Outcome(records_in=xmls.records_in + pictures.records_in)
+  expected.skipped = xmls.skipped + pictures.skipped
+  with_xml = 0
+  for (label, stem), (_, data) in kept.items():
+    xml = stored.get((label, posixpath.splitext(stem)[0]))
+    try:
+      images.image_size(data)
+    except images.BadImage:
+      expected.skipped['undecodable image'] += 1
+      unused += xml is not None  # asked for, but its image is left out
+      continue
+    expected.records_out += 1
+    with contextlib.suppress(BadRecord):
+      with_xml += xml is not None and bool(imagenet.parse_xml(xml[1]))
+  corrupt = len(stored) - unused - with_xml
+  expected.skipped['corrupt XML'] += corrupt
+  expected.records_out += with_xml + unused
+  assert (summary._counts['images written'], summary._counts['with XML']) == (
+      written, with_xml), f'{summary}'
+  assert summary._skipped == +expected.skipped, f'{summary}\nexpected {expected.skipped}'
+  return expected
+
+
+def _by_name(path, extension):
+  """({(class, name): (file name, bytes)} of the first of each name, Outcome of the archive)."""
+  outcome, kept = Outcome(), {}
+
+  def refuse(*_):
+    outcome.skipped['refused member'] += 1
+
+  for label, name, data in archives.iter_class_members(
+      path, refused=refuse, max_bytes=imagenet.MAX_XML_BYTES):
+    stem, end = posixpath.splitext(name)
+    if extension and end != extension:
+      continue
+    key = (label, stem if extension else name)
+    if key in kept:
+      outcome.skipped['XML given twice' if extension else 'image given twice'] += 1
+    else:
+      kept[key] = name, data
+  outcome.records_in = len(kept) + outcome.skipped.total()
+  return kept, outcome
+
+
+def _write_all(builder, folder):
+  """Runs a builder's generators and encodes what they yield; returns the number of examples."""
+  manager, written = types.SimpleNamespace(manual_dir=folder), 0
+  for examples in builder._split_generators(manager).values():
+    for _, item in examples:
+      features = builder.info.features
+      features.serialize_example(features.encode_example(item))
+      written += 1
+  return written

@@ -1,0 +1,121 @@
+"""The short form of benchmarks/fuzz.py, and that it would notice."""
+
+import collections
+import time
+
+import pytest
+
+from benchmarks import fuzz, fuzz_inputs, fuzz_readers
+from luab_jax import archives
+from luab_jax.byproducts import coco, imagenet
+from luab_jax.byproducts.imagenet import parse_xml
+from tfds_builders import images
+
+INPUTS = {'ImageNet-AB XML': 800, 'COCO-AB records': 150, 'COCO instances': 150,
+          'tar, tar.gz': 300, 'zip': 250, 'JPEG, PNG, BMP, GIF': 250, 'npy mask': 300,
+          'in_to_in9.json': 60, 'imagenet_ab build': 60}
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  return fuzz_inputs.Corpus(tmp_path_factory.mktemp('corpus'))
+
+
+@pytest.fixture(autouse=True)
+def builds_go_on(monkeypatch):
+  monkeypatch.setenv('LUAB_MAX_BAD_SHARE', '1')
+
+
+def run(kind, corpus, tmp_path, inputs, seed=1):
+  return fuzz.run_kind(kind, inputs, seed, corpus, tmp_path / 'files')
+
+
+@pytest.mark.filterwarnings('ignore')  # Pillow and numpy warn of some damage
+@pytest.mark.parametrize('kind', fuzz.KINDS)
+def test_no_input_crashes_hangs_or_is_lost(corpus, tmp_path, kind):
+  result = run(kind, corpus, tmp_path, INPUTS[kind])
+  assert not result.violations
+  assert result.inputs == INPUTS[kind]
+  assert result.records_in == result.records_out + result.skipped.total()
+  # It means something only if some are read and some are not.
+  assert result.records_out and (result.refused or result.skipped)
+
+
+def crash(data):
+  if b'<selected>maybe' in data or b'NaN' in data:
+    raise KeyError('x')
+  return parse_xml(data)
+
+
+def lose_a_click(data):
+  record = parse_xml(data)
+  return record._replace(clicks=imagenet.EMPTY.clicks)
+
+
+def lose_a_record(path, **options):
+  records = list(READ_RECORDS(path, **options))
+  return records[:1] + [r._replace(number=n) for n, r in enumerate(records[2:], 1)]
+
+
+def lose_a_member(path, **options):
+  return list(ITER_MEMBERS(path, **options))[:1]
+
+
+def hang(data):
+  if b'&' in data:
+    while True:
+      time.process_time()
+  return parse_xml(data)
+
+
+READ_RECORDS, ITER_MEMBERS = coco.read_records, archives.iter_members
+BROKEN = {
+  'crash': ('ImageNet-AB XML', imagenet, 'parse_xml', crash, 'KeyError'),
+  'lost click': ('ImageNet-AB XML', imagenet, 'parse_xml', lose_a_click, 'given, 0 read'),
+  'hang': ('ImageNet-AB XML', imagenet, 'parse_xml', hang, 'TooSlow'),
+  'lost record': ('COCO-AB records', coco, 'read_records', lose_a_record, 'records in|is lost'),
+  'lost member': ('tar, tar.gz', archives, 'iter_members', lose_a_member, 'good|records in'),
+  'size': ('JPEG, PNG, BMP, GIF', images, 'image_size', lambda _: (1, 1), 'another size'),
+}
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', BROKEN)
+def test_a_broken_reader_is_noticed(corpus, tmp_path, monkeypatch, name):
+  kind, module, function, broken, message = BROKEN[name]
+  monkeypatch.setattr(module, function, broken)
+  monkeypatch.setattr(fuzz, 'CPU_LIMIT', 0.2)
+  inputs = 40 if name == 'hang' else 80
+  result = run(kind, corpus, tmp_path, inputs)
+  words = '\n'.join(what for _, what in result.violations)
+  assert any(word in words for word in message.split('|')), words[:2000]
+
+
+def test_inputs_come_again(corpus, tmp_path):
+  """What is written for a violation is what the reader got, in whatever process."""
+  again = fuzz_inputs.Corpus(tmp_path)
+  for kind in fuzz.KINDS:
+    for number in range(5):
+      assert fuzz.make_input(kind, number, 3, corpus) == fuzz.make_input(kind, number, 3, again)
+
+
+def test_a_process_that_dies_is_a_violation_with_its_input(tmp_path, monkeypatch):
+  """A segmentation fault leaves no exception: the parent names the input from the counter."""
+  class Dead:
+    returncode = -11
+
+    def __init__(self, *_, **__):
+      (tmp_path / 'progress').write_bytes((41).to_bytes(8, 'little'))
+
+    def poll(self):
+      return self.returncode
+
+  monkeypatch.setattr(fuzz.subprocess, 'Popen', Dead)
+  result = fuzz.supervise('zip', 100, 0, tmp_path)
+  assert result.violations == [[41, 'the process died, status -11: ']]
+
+
+def test_counts_that_do_not_add_up_are_a_violation():
+  outcome = fuzz_readers.Outcome(records_in=3, records_out=1, skipped=collections.Counter(a=1))
+  with pytest.raises(AssertionError, match='3 records in, 1 out, 1 skipped'):
+    fuzz.Result().add(outcome)
