@@ -5,6 +5,7 @@ One form holds them all: an ordinary label is one right class, a ReaL label is s
 a label of ImageNet-9 is all the ImageNet classes under it.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +42,11 @@ class Source:
     split: records.Split.
     cut: of the Part.
     num_classes: C.
-    allowed: bool[C], the classes that a prediction may be.
     has_mask: whether each image has a mask of its foreground.
   """
 
   def __init__(self, part, data_dir, class_names):
-    """Reads the metadata, and with `only_present` all labels.
+    """Reads the metadata.
 
     Args:
       part: Part.
@@ -67,9 +67,19 @@ class Source:
                       'again with TFDS 4.9 or newer')
     _check_classes(builder, part, class_names)
     self.has_mask = 'mask' in self._features
-    self.allowed = np.ones(self.num_classes, bool)
-    if part.only_present:
-      self.allowed = self._present()
+    self._only_present = part.only_present
+
+  @functools.cached_property
+  def allowed(self):
+    """bool[C]: the classes that a prediction may be.
+
+    With `only_present` those that occur, for which every record is read once, undecoded.
+    """
+    if not self._only_present:
+      return np.ones(self.num_classes, bool)
+    labels = records.in_order(self.split).map(
+        lambda _, record: self._right(self._parse(record, {self._column}))).batch(1024)
+    return np.any([rows.any(0) for rows in labels.as_numpy_iterator()], axis=0)
 
   def parse(self, record):
     """A serialised record -> {'image': its bytes, 'right': bool[C]}, and 'mask': its bytes."""
@@ -93,12 +103,6 @@ class Source:
   def _right(self, fields):
     classes = tf.reshape(tf.cast(fields[self._column], tf.int32), [-1])
     return tf.reduce_any(tf.one_hot(classes, self.num_classes, True, False, dtype=tf.bool), 0)
-
-  def _present(self):
-    """bool[C]: the classes that occur; reads every record once, undecoded."""
-    labels = records.in_order(self.split).map(
-        lambda _, record: self._right(self._parse(record, {self._column}))).batch(1024)
-    return np.any([rows.any(0) for rows in labels.as_numpy_iterator()], axis=0)
 
 
 def _check_classes(builder, part, class_names):

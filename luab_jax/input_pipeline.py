@@ -177,7 +177,8 @@ def answer_batches(data, source, *, batch_size, num_hosts=1, host=0):
   Returns:
     (Batches, their number: the same on every host).
   """
-  return _once(source, lambda fields: _answer_example(data, source, fields),
+  allowed = source.allowed  # may read the whole set: not while TensorFlow traces the pipeline
+  return _once(source, lambda fields: _answer_example(data, source, fields, allowed),
                batch_size, num_hosts, host)
 
 
@@ -246,7 +247,7 @@ def _centre_view(data, encoded):
   return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
 
 
-def _answer_example(data, source, fields):
+def _answer_example(data, source, fields, allowed):
   """Fields of a benchmark's image -> its example."""
   size = [data.image_size] * 2
   if source.cut:
@@ -254,7 +255,7 @@ def _answer_example(data, source, fields):
   else:
     image, _, _ = _centre_view(data, fields['image'])
   example = {'image': image_ops.normalise(image), 'right': fields['right'],
-             'allowed': tf.constant(source.allowed), 'example_mask': tf.constant(1.0)}
+             'allowed': tf.constant(allowed), 'example_mask': tf.constant(1.0)}
   if source.has_mask:
     mask = tf.image.resize(tf.io.decode_png(fields['mask'], channels=1), size, method='area')
     example['mask'] = mask / 255
