@@ -43,6 +43,7 @@ class Section:
 
   Attributes:
     layout: '' for small pictures, 'wide' for pairs, 'charts' for charts.
+    commands: (what a command is for, the command) pairs, shown below the pictures.
   """
 
   title: str
@@ -51,6 +52,7 @@ class Section:
   pictures: list[Picture] = dataclasses.field(default_factory=list)
   folded: list[Table] = dataclasses.field(default_factory=list)
   layout: str = ''
+  commands: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 def chart(figure, alt) -> Picture:

@@ -156,8 +156,8 @@ def chart_of_curves(title, curves):
   return figure
 
 
-def chart_of_bars(title, names, values):
-  """One horizontal bar a name, in the given order from top to bottom."""
+def chart_of_bars(title, names, values, *, digits=3):
+  """One horizontal bar a name, in the given order from top to bottom; floats with `digits`."""
   figure, axes = _chart(title, height=0.9 + 0.23 * len(names))
   places = np.arange(len(names))
   axes.barh(places, values, color=COLOURS[0], height=0.7)
@@ -168,7 +168,7 @@ def chart_of_bars(title, names, values):
   axes.set_xlim(0, max([*values, 1e-9]) * 1.15)
   axes.grid(False, axis='y')
   for place, value in zip(places, values, strict=True):
-    text = f' {value:.3f}' if isinstance(value, float) else f' {value:,}'
+    text = f' {value:.{digits}f}' if isinstance(value, float) else f' {value:,}'
     axes.text(value, place, text, va='center', fontsize=9, color=INK)
   return figure
 

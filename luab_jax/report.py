@@ -11,6 +11,7 @@ import numpy as np
 from luab_jax import data_page, examples, page, parallel, plots, run_log
 from luab_jax.captions import class_names, described, marks_of, percent, told
 from luab_jax.page import Section, Table
+from luab_jax.robustness_page import robustness_sections, suite
 
 # What the figures mean, in the order of the rows; others follow without a word.
 MEANINGS = {
@@ -59,10 +60,13 @@ def write_report(workdir, *, config, spec, model, variables, summary):
   if not count or not parallel.is_main_host():
     return None
   workdir = pathlib.Path(workdir)
-  results = summary['results']
+  sets = config.robustness.sets
+  shifted = suite(summary['results'], sets)
+  results = {name: figures for name, figures in summary['results'].items() if name not in shifted}
   train = examples.training_examples(config, data_page.SEARCHED, count)
   sections = [
     _results(results),
+    *robustness_sections(shifted, summary['not_prepared'], sets),
     _curves(run_log.read_lines(workdir), config.data.eval_splits),
     *(_looked_at(model, variables, results, spec, config) if config.data.eval_splits else []),
     *data_page.training(train, spec, config, count),

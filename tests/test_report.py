@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from configs import quickstart, quickstart_coco
-from luab_jax import data_page, examples, plots, report, train
+from luab_jax import data_page, examples, plots, report, robustness, robustness_page, train
 from luab_jax.experiment import Experiment
 from luab_jax.train_state import init_state
 
@@ -30,6 +30,7 @@ class Page(html.parser.HTMLParser):
   def __init__(self, path):
     super().__init__()
     self.pictures, self.tags, self.text, self.open, self.addresses = [], set(), '', [], []
+    self.code = []
     self.feed(path.read_text(encoding='utf-8'))
     self.close()
     assert not self.open
@@ -49,6 +50,8 @@ class Page(html.parser.HTMLParser):
 
   def handle_data(self, data):
     self.text += data
+    if self.open and self.open[-1] == 'code':
+      self.code.append(data)
 
   def check(self):
     """Pictures decode, show something and have alt texts; nothing comes from elsewhere."""
@@ -89,10 +92,10 @@ def _initial(config):
   return run, jax.device_get(state.eval_variables())
 
 
-def _write(config, workdir, results, class_names):
+def _write(config, workdir, results, class_names, not_prepared=()):
   run, variables = _initial(config)
   summary = {'step': 0, 'total_steps': 2, 'parameters': 1, 'results': results, 'machine': 'none',
-             'versions': {}}
+             'versions': {}, 'not_prepared': dict(not_prepared)}
   return report.write_report(
     workdir, config=config, spec=run.spec._replace(class_names=class_names), model=run.model,
     variables=variables, summary=summary,
@@ -141,6 +144,58 @@ def test_names_from_the_data_are_text(finished, tmp_path):
   page = Page(_write(config, workdir, {HOSTILE: {'top1': 0.5}}, names)).check()
   assert HOSTILE in page.text
   assert any(HOSTILE in picture['alt'] for picture in page.pictures)
+
+
+def _corruptions(names):
+  return robustness.corrupted({
+    f'{name}_{s}': {'examples': 10, 'top1': 0.1 * s} for name in names for s in range(1, 6)
+  })
+
+
+def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
+  config = finished[0].copy_and_resolve_references()
+  config.report_images = 1
+  results = {
+    'moved': {'examples': 40, 'top1': 0.25}, 'imagenet_a': {'examples': 7500, 'top1': 0.0123},
+    'imagenet_v2/topimages': {'examples': 1, 'top1': 1.0, 'top5': 1.0},
+    'imagenet2012_corrupted': _corruptions(
+      [*robustness.ALEXNET_ERROR, *robustness.EXTRA_CORRUPTIONS]),
+    'backgrounds_challenge': {
+      'examples': 36, 'top1_mixed_same': 0.75, 'top1_mixed_rand': 0.5, 'bg_gap': 0.25,
+      'challenge': 0.125},
+  }
+  # A set that comes with nothing prepared says so, and its folder's name is text.
+  missing = {'imagenet_r': f'imagenet_r: `tfds build imagenet_r --data_dir=`{HOSTILE}`'}
+  config.robustness.sets = ('imagenet_a', 'imagenet_v2', 'imagenet_r', 'imagenet2012_corrupted',
+                            'backgrounds_challenge')
+  page = Page(_write(config, tmp_path, results, ['a'] * 6, missing)).check()
+  text = ' '.join(page.text.split())
+  for said in ('imagenet_a7,500' '1.2 %', 'imagenet_v2/topimages1100.0 %100.0 %', '30.0 %', 'mCE',
+               f'{100 * results["imagenet2012_corrupted"]["mCE"]:.1f} %', 'BG-Gap25.0 points',
+               'challenge score12.5 %', 'imagenet_r is not prepared; missing: imagenet_r'):
+    assert said.replace(' ', '') in text.replace(' ', ''), said
+  assert page.code == [f'tfds build imagenet_r --data_dir=`{HOSTILE}']
+  chart = next(p['alt'] for p in page.pictures if 'Top-1 by corruption' in p['alt'])
+  assert 'glass blur 30.0 %' in chart and 'saturate (extra) 30.0 %' in chart
+  assert 'top-1, moved' in page.text and 'top-1, imagenet_a' not in page.text
+
+  config.robustness.sets = ()
+  page = Page(_write(config, tmp_path, {'moved': {'top1': 0.25}}, ['a'] * 6)).check()
+  assert 'shifted' not in page.text and not page.code
+
+
+def test_sets_that_are_there_in_part():
+  """Four of fifteen corruptions have no mean; without any set there is no section."""
+  few = {'imagenet2012_corrupted': _corruptions(['fog', 'snow', 'frost', 'contrast'])}
+  section, = robustness_page.robustness_sections(few, {}, ['imagenet2012_corrupted'])
+  _, corruptions = section.tables
+  assert [row[1] for row in corruptions.rows] == ['–', '–']
+  assert 'fog 30.0 %' in section.pictures[0].alt and 'extra' not in section.pictures[0].alt
+  section, = robustness_page.robustness_sections(
+    {}, {'imagenet_a': 'imagenet_a: `do it`'}, ['imagenet_a'])
+  assert section.commands == [('imagenet_a is not prepared; missing: imagenet_a', 'do it')]
+  assert not section.tables and 'None of the sets' in section.text[0]
+  assert robustness_page.robustness_sections({'imagenet_a': {}}, {}, []) == []
 
 
 def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path):
