@@ -83,7 +83,8 @@ def check_xml(files, folder):
     return outcome
   check_imagenet_record(record)
   # Without the declared encoding, which only our reader ignores.
-  root = defusedxml.ElementTree.fromstring(re.sub(rb'^<\?xml .*?\?>', b'', data), forbid_dtd=True)
+  data = re.sub(rb'(?s)^(\xef\xbb\xbf)?<\?xml\s.*?\?>', b'', data)
+  root = defusedxml.ElementTree.fromstring(data, forbid_dtd=True)
   blocks = [block for block in root.findall('metadata') if len(block)]
   for tag, rows in (('selectedRecord', record.clicks.x), ('mouseTracking', record.trace.y),
                     ('hoveredRecord', record.hovers.action)):

@@ -4,6 +4,7 @@ Reads a built folder by its metadata alone: the builder's code is not needed. Re
 serialised here, so that skipping, shuffling and splitting between hosts cost no decoding.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from luab_jax.errors import UserError
 
@@ -45,7 +47,8 @@ def open_builder(name, data_dir):
     A read-only tfds builder.
 
   Raises:
-    UserError: no such data set, or one that is not made of TFRecord files.
+    UserError: no such data set, one that is not made of TFRecord files, or one whose metadata are
+      damaged or name Python of their own.
   """
   folder = find_version(name, data_dir)
   if not folder:
@@ -54,11 +57,36 @@ def open_builder(name, data_dir):
         f"no data set '{name}' in {data_dir}: build it with "
         f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
         f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`')
-  builder = tfds.builder_from_directory(folder)
+  builder = _read_only_builder(folder)
   if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
     raise UserError(f'{folder} holds {builder.info.file_format.value} files: build the '
                     'data set again with `--file_format=tfrecord`')
   return builder
+
+
+def _read_only_builder(folder):
+  remedy = 'build the data set again with `tfds build --overwrite`'
+  try:
+    _check_features((folder / 'features.json').read_bytes(), folder)
+    return tfds.builder_from_directory(folder)
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+          json_format.Error) as error:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise UserError(f'the metadata in {folder} cannot be read ({reason:.200}): {remedy}') from error
+
+
+def _check_features(text, folder):
+  """Raises UserError where TFDS would import a module because features.json names it."""
+  def check(pairs):
+    for key, value in pairs:
+      classes = key in ('pythonClassName', 'python_class_name') and str(value)
+      if key in ('jsonFeature', 'json_feature') or key == 'type' and isinstance(value, str) or (
+          classes and not classes.startswith('tensorflow_datasets.core.features.')):
+        raise UserError(f'{folder}/features.json names a class that is none of TFDS 4.9 '
+                        f'({key}: {value!r:.100}): build the data set again with TFDS 4.9 or newer')
+    return dict(pairs)
+
+  json.loads(text, object_pairs_hook=check)
 
 
 def find_version(name, data_dir):

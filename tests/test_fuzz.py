@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import json
+import shutil
 import struct
 import tarfile
 import time
@@ -16,7 +17,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from luab_jax import archives
+from luab_jax import archives, records
 from luab_jax.byproducts import BadRecord, coco, imagenet
 from luab_jax.errors import UserError
 from tfds_builders.backgrounds_challenge import release, small_release
@@ -362,3 +363,41 @@ def test_an_instances_file_without_instances_is_refused(tmp_path, text):
   with contextlib.closing(Join(tmp_path)) as join:
     with pytest.raises(UserError, match="has nothing in '|is not the JSON it should be"):
       join.add_instances(path, 'i.json')
+
+
+@pytest.fixture
+def built(synthetic_imagenet_ab, tmp_path):
+  """A copy of a built data set: (data_dir, the folder of its version)."""
+  shutil.copytree(synthetic_imagenet_ab, tmp_path / 'data')
+  return tmp_path / 'data', tmp_path / 'data' / 'imagenet_ab' / 'local' / '1.0.0'
+
+
+TENSOR = '"tensorflow_datasets.core.features.tensor_feature.Tensor"'
+
+
+@pytest.mark.parametrize('change', [
+  lambda text: text.replace(TENSOR, '"payload.Feature"', 1),
+  lambda text: text.replace(f'"pythonClassName": {TENSOR}',
+                            '"python_class_name": "payload.Feature"', 1),
+  lambda text: '{"type": "payload.Feature", "content": {}}',
+  lambda text: '{"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",'
+               ' "jsonFeature": {"json": "{\\"a\\": {\\"type\\": \\"payload.Feature\\"}}"}}',
+], ids=['proto', 'snake case', 'legacy', 'json feature'])
+def test_a_data_set_cannot_have_a_module_imported(built, monkeypatch, change):
+  """TFDS imports the modules that features.json names: code of whoever built the data set."""
+  data_dir, folder = built
+  (data_dir / 'payload.py').write_text('raise SystemExit("executed")')
+  monkeypatch.syspath_prepend(data_dir)
+  path = folder / 'features.json'
+  path.write_text(change(path.read_text()))
+  with pytest.raises(UserError, match='names a class that is none of TFDS'):
+    records.open_builder('imagenet_ab/local', data_dir)
+
+
+@pytest.mark.parametrize('name', ['features.json', 'dataset_info.json'])
+@pytest.mark.parametrize('text', ['', '{', '[]', '{}', '{"name": 5}', '[' * 100_000, '\xff'])
+def test_damaged_metadata_are_a_user_error(built, name, text):
+  data_dir, folder = built
+  (folder / name).write_text(text, encoding='latin-1')
+  with pytest.raises(UserError, match='1.0.0'):
+    records.open_builder('imagenet_ab/local', data_dir)

@@ -74,6 +74,42 @@ def test_pmap_lives_in_one_file():
   assert users == ['parallel.py']
 
 
+# What turns data into code, or runs what a file says; see SECURITY.md.
+_MODULES = {'pickle', 'cPickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'torch',
+            'yaml', 'jsonpickle', 'importlib', 'runpy', 'code'}
+_CALLS = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'np.load', 'numpy.load',
+          'tfds.load', 'tfds.builder', 'os.execv', 'os.execvp', 'os.spawnv'}
+
+
+def _ways_to_execute(source):
+  """Names of the imports, calls and options in Python source that would execute data."""
+  found = set()
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names if alias.name.split('.')[0] in _MODULES}
+    elif isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] in _MODULES:
+      found.add(node.module)
+    elif isinstance(node, ast.Call):
+      found |= {ast.unparse(node.func)} & _CALLS
+      found |= {keyword.arg for keyword in node.keywords
+                if keyword.arg in ('shell', 'allow_pickle')
+                and ast.unparse(keyword.value) != 'False'}
+  return found
+
+
+def test_nothing_that_is_read_can_be_executed():
+  paths = [ROOT / 'run.py', *CONFIGS, *(ROOT / 'luab_jax').rglob('*.py'),
+           *(p for p in (ROOT / 'tfds_builders').rglob('*.py') if not p.name.endswith('_test.py'))]
+  assert len(paths) > 50
+  assert {p.name: found for p in paths if (found := _ways_to_execute(p.read_text()))} == {}
+  # It would be noticed.
+  for line in ('import pickle', 'from torch import load', 'def f():\n  import yaml', 'eval(x)',
+               'np.load(x)', 'f(x, shell=True)', 'g(x, allow_pickle=y)', 'os.system(x)',
+               'from importlib import import_module'):
+    assert _ways_to_execute(line), line
+  assert not _ways_to_execute('model.eval(); re.compile(x); f(allow_pickle=False)')
+
+
 def _load(path):
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
