@@ -5,7 +5,9 @@ note holds shape, dtype and digest of every array: Orbax itself has no end-to-en
 restores an array with a flipped byte without complaint.
 """
 
+import contextlib
 import hashlib
+import math
 import pathlib
 import sys
 
@@ -22,7 +24,7 @@ from luab_jax.errors import UserError
 class Checkpoints:
   """The checkpoints of one run: saved in the background, some of them kept."""
 
-  def __init__(self, directory, *, keep: int, save_every=1, keep_every=0, best=''):
+  def __init__(self, directory, *, keep: int, save_every=1, keep_every=0, best='', results=None):
     """Opens the folder, which need not exist yet.
 
     Args:
@@ -32,53 +34,62 @@ class Checkpoints:
       keep_every: checkpoints of steps that are multiples of it stay too; 0: none.
       best: '<split>/<figure>', for example 'validation/top1': the checkpoint with the highest
         value stays too, with '-' before it ('-heldout_clicks/click_error') the lowest. '': none.
+      results: {step: {split: figures}} of the evaluations that were done before.
 
     Raises:
       UserError: the folder cannot be written.
     """
-    self._save_every, self._best = save_every, best
+    self._save_every, self._best = save_every, _Best(best)
+    for step, figures in (results or {}).items():
+      with contextlib.suppress(UserError):  # of another config: this one's figures were others
+        self._best.rate(step, figures)
     if '://' not in str(directory):
       directory = pathlib.Path(directory).resolve()
     self.directory = epath.Path(directory)
     self._options = ocp.CheckpointManagerOptions(
-      preservation_policy=_preservation(keep, keep_every, best),
+      preservation_policy=_preservation(keep, keep_every, self._best),
       save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
       cleanup_tmp_directories=True,
     )
     self._open()
 
   def _open(self):
-    self._manager = ocp.CheckpointManager(
-      self.directory,
-      options=self._options,
-      item_handlers={
-        'state': ocp.StandardCheckpointHandler(),
-        'note': ocp.JsonCheckpointHandler(),
-      },
-    )
+    try:
+      self._manager = ocp.CheckpointManager(
+        self.directory,
+        options=self._options,
+        item_handlers={
+          'state': ocp.StandardCheckpointHandler(),
+          'note': ocp.JsonCheckpointHandler(),
+        },
+      )
+    except OSError as error:  # its folder cannot be made, or an unfinished save not cleared away
+      raise UserError(f'cannot write to {self.directory}: {error}') from error
 
   def latest_step(self) -> int | None:
     """The newest step that was saved completely, or None."""
     return self._manager.latest_step()
 
-  def is_due(self, step: int, results) -> bool:
-    """Whether to save now; `results` of this step's evaluation, None if there was none."""
-    return step % self._save_every == 0 or bool(self._best and results)
+  def rate(self, step: int, results: dict):
+    """Takes {split: figures} of a step; UserError if they lack the one that `best` names."""
+    self._best.rate(step, results)
 
-  def save(self, step: int, tree, note: dict, results=None):
+  def is_due(self, step: int) -> bool:
+    """Whether to save now: at every k-th step, and where the best one is to be known."""
+    return step % self._save_every == 0 or step in self._best.values
+
+  def save(self, step: int, tree, note: dict):
     """Starts saving a tree of numpy arrays and a JSON-serialisable note as `step`.
 
     Returns once the arrays are safe from later changes; the files appear atomically. Every
     process of a run calls it, the first one writes. A step that is there already is left alone.
 
     Raises:
-      UserError: this save or the one before failed (full disk, folder gone …), or `results`
-        {split: figures} lack what `best` names.
+      UserError: this save or the one before failed (full disk, folder gone …).
     """
     if step == self.latest_step():
       return
     tree = jax.tree.map(np.asarray, tree)  # Orbax refuses numpy's scalars
-    metrics = {'best': _figure(results, self._best)} if self._best and results else None
     try:
       # Where it cannot even make its folder, Orbax leaves threads behind that wait for minutes.
       probe = self.directory / '.writable'
@@ -86,7 +97,6 @@ class Checkpoints:
       probe.unlink()
       self._manager.save(
         step,
-        metrics=metrics,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(tree),
           note=ocp.args.JsonSave({'arrays': _describe(tree), **note}),
@@ -186,22 +196,37 @@ def _preservation(keep, keep_every, best):
   policies = [checkpoint_managers.LatestN(max(keep, 1))]
   if keep_every:
     policies.append(checkpoint_managers.EveryNSteps(keep_every))
-  if best:
-    policies.append(checkpoint_managers.BestN(
-      n=1, get_metric_fn=lambda metrics: metrics['best'], reverse=best.startswith('-'),
-      keep_checkpoints_without_metrics=False,
-    ))
-  return checkpoint_managers.AnyPreservationPolicy(policies)
+  return checkpoint_managers.AnyPreservationPolicy([*policies, best])
 
 
-def _figure(results, best):
-  split, _, name = best.removeprefix('-').rpartition('/')
-  value = results.get(split, {}).get(name)
-  if not isinstance(value, float):
-    known = sorted(f'{s}/{n}' for s, f in results.items() for n, v in f.items()
-                   if isinstance(v, float))
-    raise UserError(f"keep_best='{best}': no such figure; there are {', '.join(known)}")
-  return value
+class _Best(checkpoint_managers.PreservationPolicy):
+  """Keeps the checkpoint with the best figure; of equals the newest.
+
+  Orbax's own `BestN` knows what was rated after the last start alone, and an evaluation may come
+  after its checkpoint.
+  """
+
+  def __init__(self, name: str):
+    """`name`: see `Checkpoints`."""
+    self._name, self.values = name, {}
+
+  def rate(self, step, results):
+    if not self._name:
+      return
+    split, _, name = self._name.removeprefix('-').rpartition('/')
+    value = results.get(split, {}).get(name)
+    if not isinstance(value, float):
+      known = sorted(f'{s}/{n}' for s, f in results.items() for n, v in f.items()
+                     if isinstance(v, float))
+      raise UserError(
+        f"keep_best='{self._name}': no such figure; there are {', '.join(known)}")
+    if not math.isnan(value):
+      self.values[step] = -value if self._name.startswith('-') else value
+
+  def should_preserve(self, checkpoints, *, context):
+    del context
+    rated = [(self.values[c.step], c.step) for c in checkpoints if c.step in self.values]
+    return [bool(rated) and c.step == max(rated)[1] for c in checkpoints]
 
 
 def _describe(tree) -> dict[str, str]:

@@ -77,12 +77,13 @@ class Experiment:
       )
     return state, note
 
-  def note(self, step, partial_sums):
-    """What a checkpoint says besides the state: where in the data it is, and the config."""
+  def note(self, step, log):
+    """What a checkpoint says besides the state: where in data and RunLog it is, and the config."""
     epoch, position = divmod(step * self.config.batch_size, self.num_examples)
     return {
       'step': step, 'data': {'epoch': epoch, 'position': position},
-      'partial_sums': partial_sums, 'classes': self.spec.class_names,
+      'partial_sums': log.partial_sums(), 'unwritten_lines': log.unwritten_lines(),
+      'classes': self.spec.class_names,
       'config': json.loads(self.config.to_json_best_effort()),
     }
 

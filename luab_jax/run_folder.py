@@ -1,5 +1,6 @@
 """A run's folder: whose it is, and how files get into it whole."""
 
+import contextlib
 import json
 
 from luab_jax import parallel
@@ -28,7 +29,7 @@ def claim(workdir, config, harmless=HARMLESS):
   path = workdir / 'config.json'
   mine = _flatten(json.loads(config.to_json_best_effort()))
   if path.exists():
-    theirs = _flatten(json.loads(path.read_text(encoding='utf-8')))
+    theirs = _flatten(_read(path))
     differing = [
       f'{key} (there {theirs.get(key)}, here {mine.get(key)})'
       for key in sorted(mine.keys() | theirs.keys())
@@ -43,9 +44,19 @@ def claim(workdir, config, harmless=HARMLESS):
   elif parallel.is_main_host():
     try:
       workdir.mkdir(parents=True, exist_ok=True)
-      write_json(path, json.loads(config.to_json_best_effort()))
     except OSError as error:
       raise UserError(f'cannot write to --workdir={workdir}: {error}') from error
+    write_json(path, json.loads(config.to_json_best_effort()))
+
+
+def _read(path):
+  try:
+    return dict(json.loads(path.read_text(encoding='utf-8')))
+  except (OSError, ValueError, TypeError) as error:
+    raise UserError(
+      f'{path} is damaged ({error}): put it back as it was, or delete it if you are sure that this '
+      'is the config of the run'
+    ) from error
 
 
 def _flatten(tree, prefix=''):
@@ -59,7 +70,23 @@ def _flatten(tree, prefix=''):
 
 
 def write_json(path, content):
-  """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+  """Writes JSON; see `write_text`."""
+  write_text(path, json.dumps(content, indent=2) + '\n')
+
+
+def write_text(path, text):
+  """Writes a file so that a reader sees the old one or the new one, never half of it.
+
+  Raises UserError where it cannot be written.
+  """
   temporary = path.with_suffix('.tmp')
-  temporary.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-  temporary.replace(path)
+  try:
+    temporary.write_text(text, encoding='utf-8')
+    temporary.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    raise UserError(
+      f'{path} cannot be written ({error}): make room or mend the folder, and start the same '
+      'command again'
+    ) from error

@@ -16,7 +16,7 @@ import time
 import jax
 import tqdm
 
-from luab_jax import parallel
+from luab_jax import parallel, run_folder
 from luab_jax.errors import UserError
 from luab_jax.step import mean_metrics
 
@@ -25,7 +25,7 @@ class RunLog:
   """Collects what the steps return and writes it once an interval, without stopping the device."""
 
   def __init__(self, workdir, *, log_every, total_steps, batch_size, image_size, start_step=0,
-               drop_evaluation=False, partial=None, quiet=False):
+               drop_evaluation=False, partial=None, unwritten='', quiet=False):
     """Opens the log for a run that starts (or continues) at `start_step`.
 
     Args:
@@ -37,7 +37,11 @@ class RunLog:
       start_step: lines beyond it are dropped from metrics.jsonl, they will be written again.
       drop_evaluation: so are the results of `start_step` itself, as its evaluation is repeated.
       partial: sums of the interval under way, from `partial_sums` of the run that is continued.
+      unwritten: lines that had not got into metrics.jsonl, from `unwritten_lines` likewise.
       quiet: says nothing, and its progress bar leaves no trace.
+
+    Raises:
+      UserError: metrics.jsonl cannot be written.
     """
     self._log_every = log_every
     self._batch_size = batch_size
@@ -54,9 +58,8 @@ class RunLog:
     self._unwritten = ''  # lines for which there was no room yet
     self._board = None
     if self._main:
-      _truncate(self._path, start_step, drop_evaluation)
-      self._path.touch()
-      self._board = _tensorboard(self._path.parent / 'tensorboard')
+      _mend(self._path, start_step, drop_evaluation, unwritten)
+      self._board = self._tensorboard()
     self.terminal = self._main and sys.stderr.isatty()
     self._bar = tqdm.tqdm(
       total=total_steps, initial=start_step, unit='step', disable=not self.terminal,
@@ -103,6 +106,10 @@ class RunLog:
   def partial_sums(self) -> dict:
     """Sums of the interval under way (call `flush` first); belongs into the checkpoint."""
     return dict(self._sums)
+
+  def unwritten_lines(self) -> str:
+    """The lines for which there was no room so far; belong into the checkpoint."""
+    return self._unwritten
 
   def ms_per_step(self) -> float | None:
     """Milliseconds a training step takes, data included: the median over this start's intervals.
@@ -175,9 +182,22 @@ class RunLog:
             tf.summary.scalar(f'{split}/{name}', value, step=step)
         self._board.flush()
     except (OSError, tf.errors.OpError) as error:
-      why = ' '.join(str(error).split())[:200]
-      self.say(f'TensorBoard cannot be written ({why}); the run goes on without')
-      self._board = None
+      self._give_up_board(error)
+
+  def _tensorboard(self):
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], 'GPU')
+    try:
+      return tf.summary.create_file_writer(str(self._path.parent / 'tensorboard'))
+    except (OSError, tf.errors.OpError) as error:
+      self._give_up_board(error)
+      return None
+
+  def _give_up_board(self, error):
+    why = ' '.join(str(error).split())[:200]
+    self.say(f'TensorBoard cannot be written ({why}); the run goes on without')
+    self._board = None
 
   def say(self, text: str):
     """Prints one line on the main host without breaking the progress bar."""
@@ -205,15 +225,22 @@ def read_lines(workdir) -> list[dict]:
   path = pathlib.Path(workdir) / 'metrics.jsonl'
   if not path.exists():
     return []
-  return _whole_lines(path)
+  return _whole_lines(path.read_text(encoding='utf-8', errors='replace'))
+
+
+def all_results(workdir) -> dict:
+  """{step: {report name: figures}} of the evaluations, as metrics.jsonl has them."""
+  results = {}
+  for line in read_lines(workdir):
+    if line['split'] != 'train':
+      figures = {k: v for k, v in line.items() if k not in ('step', 'split')}
+      results.setdefault(line['step'], {})[line['split']] = figures
+  return results
 
 
 def results_at(workdir, step: int) -> dict:
-  """{report name: figures} of a step's evaluation, as metrics.jsonl has them."""
-  return {
-    line['split']: {k: v for k, v in line.items() if k not in ('step', 'split')}
-    for line in read_lines(workdir) if line['step'] == step and line['split'] != 'train'
-  }
+  """{report name: figures} of one step's evaluation; {} if there was none."""
+  return all_results(workdir).get(step, {})
 
 
 def replace_lines(workdir, step: int, results: dict):
@@ -223,7 +250,7 @@ def replace_lines(workdir, step: int, results: dict):
     line for line in read_lines(workdir) if line['step'] != step or line['split'] not in results
   ]
   lines += [{'step': step, 'split': split, **figures} for split, figures in results.items()]
-  _write(path, [json.dumps(line) + '\n' for line in lines])
+  _write(path, lines)
 
 
 # What is worth a place on the console; metrics.jsonl holds everything.
@@ -241,22 +268,25 @@ def _shown_text(figures: dict) -> str:
   )
 
 
-def _truncate(path, start_step, drop_evaluation):
-  """Drops the lines of steps that will be run again, and a half-written last line."""
-  if not path.exists():
-    return
+def _mend(path, start_step, drop_evaluation, unwritten):
+  """Drops the lines of steps that will be run again and a half-written last one; adds `unwritten`.
 
-  def stays(step, split):
-    return step < start_step or (step == start_step and (split == 'train' or not drop_evaluation))
+  Raises UserError where the file cannot be written.
+  """
+  lines = _whole_lines(path.read_text(encoding='utf-8', errors='replace')) if path.exists() else []
+  known = {(line['step'], line['split']) for line in lines}
+  # In file order: what was not written when the checkpoint was, came in whole or in part after.
+  lines += [line for line in _whole_lines(unwritten) if (line['step'], line['split']) not in known]
+  _write(path, [
+    line for line in lines if line['step'] < start_step
+    or (line['step'] == start_step and (line['split'] == 'train' or not drop_evaluation))
+  ])
 
-  lines = [line for line in _whole_lines(path) if stays(line['step'], line['split'])]
-  _write(path, [json.dumps(line) + '\n' for line in lines])
 
-
-def _whole_lines(path):
+def _whole_lines(text):
   """The lines as dicts, up to one that was cut off when the process was killed."""
   lines = []
-  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+  for line in text.splitlines():
     try:
       content = json.loads(line)
       lines.append({'step': content['step'], 'split': content['split'], **content})
@@ -266,13 +296,4 @@ def _whole_lines(path):
 
 
 def _write(path, lines):
-  temporary = path.with_suffix('.tmp')
-  temporary.write_text(''.join(lines), encoding='utf-8')
-  temporary.replace(path)
-
-
-def _tensorboard(directory):
-  import tensorflow as tf
-
-  tf.config.set_visible_devices([], 'GPU')
-  return tf.summary.create_file_writer(str(directory))
+  run_folder.write_text(path, ''.join(json.dumps(line) + '\n' for line in lines))

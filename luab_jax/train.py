@@ -41,7 +41,8 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   log = run_log.RunLog(
     workdir, log_every=config.log_every, total_steps=run.total_steps,
     batch_size=config.batch_size, image_size=config.data.image_size, start_step=start,
-    drop_evaluation=pending, partial=note.get('partial_sums'), quiet=quiet,
+    drop_evaluation=pending, partial=note.get('partial_sums'),
+    unwritten=note.get('unwritten_lines', ''), quiet=quiet,
   )
   log.say(run.describe(state, start))
   for name, what in run.robustness.missing.items():
@@ -84,11 +85,12 @@ def _train(run, state, start, pending, checkpoints, log, stop):
       return None
     for name, figures in results.items():
       log.write(step, name, figures)
+    checkpoints.rate(step, results)
     return results
 
-  def save(step, results=None):
+  def save(step):
     log.flush()  # a loss that is not finite stops the run here, before it could be saved
-    checkpoints.save(step, parallel.fetch(state), run.note(step, log.partial_sums()), results)
+    checkpoints.save(step, parallel.fetch(state), run.note(step, log))
 
   results = evaluate(start) if pending else None
   if pending and results is None:
@@ -108,8 +110,8 @@ def _train(run, state, start, pending, checkpoints, log, stop):
     if run.is_evaluated_at(step) and not stopping:
       results = evaluate(step)
       stopping = results is None
-    if stopping or checkpoints.is_due(step, results):
-      save(step, results)
+    if stopping or checkpoints.is_due(step):
+      save(step)
     if stopping:
       raise Stopped(step, run.total_steps)
   return parallel.fetch(state), results
@@ -120,6 +122,7 @@ def open_checkpoints(workdir, config):
   return Checkpoints(
     workdir / 'checkpoints', keep=config.keep_checkpoints, save_every=config.checkpoint_every_steps,
     keep_every=config.keep_every_steps, best=config.keep_best,
+    results=run_log.all_results(workdir),
   )
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: round trip, retention, and what happens when files were damaged."""
 
+import math
 import pathlib
 
 import numpy as np
@@ -58,8 +59,9 @@ def test_the_newest_stay(tmp_path):
 def _with_results(directory, values, **options):
   checkpoints = Checkpoints(directory, keep=1, **options)
   for step, value in enumerate(values, start=1):
-    results = None if value is None else {'validation': {'top1': value, 'examples': 40}}
-    checkpoints.save(step, _tree(step), {'step': step, 'words': ['a', {'b': 0.1 + 0.2}]}, results)
+    if value is not None:
+      checkpoints.rate(step, {'validation': {'top1': value, 'examples': 40}})
+    checkpoints.save(step, _tree(step), {'step': step, 'words': ['a', {'b': 0.1 + 0.2}]})
   checkpoints.close()
   return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
 
@@ -75,6 +77,17 @@ def test_the_best_and_every_kth_stay_and_the_newest_always(tmp_path, options, st
   assert _step(_restore(tmp_path)) == 6
 
 
+def test_the_best_stays_also_after_another_start(tmp_path):
+  assert _with_results(tmp_path, [0.5, 0.9, 0.1], best='validation/top1') == [2, 3]
+  results = {step: {'validation': {'top1': v}} for step, v in enumerate([0.5, 0.9, 0.1], start=1)}
+  results[0] = {'other': {'top1': 1.0}}  # of a config with other splits
+  checkpoints = Checkpoints(tmp_path, keep=1, best='validation/top1', results=results)
+  for step in (4, 5):
+    checkpoints.save(step, _tree(step), {'step': step})
+  checkpoints.close()
+  assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 5]
+
+
 def test_a_figure_that_does_not_exist_cannot_be_the_best(tmp_path):
   with pytest.raises(UserError, match="keep_best='val/top1': no such.* there are validation/top1"):
     _with_results(tmp_path, [0.5], best='val/top1')
@@ -83,10 +96,11 @@ def test_a_figure_that_does_not_exist_cannot_be_the_best(tmp_path):
 def test_saves_are_due_at_intervals_and_where_the_best_is_known(tmp_path):
   plain = Checkpoints(tmp_path, keep=1, save_every=5)
   best = Checkpoints(tmp_path, keep=1, save_every=5, best='validation/top1')
-  results = {'validation': {'top1': 0.5}}
-  assert [plain.is_due(step, results) for step in (4, 5, 6)] == [False, True, False]
-  assert [best.is_due(step, results) for step in (4, 5, 6)] == [True, True, True]
-  assert not best.is_due(4, None)
+  for checkpoints in (plain, best):
+    checkpoints.rate(4, {'validation': {'top1': 0.5}})
+    checkpoints.rate(7, {'validation': {'top1': math.nan}})
+  assert [plain.is_due(step) for step in (4, 5, 6, 7)] == [False, True, False, False]
+  assert [best.is_due(step) for step in (4, 5, 6, 7)] == [True, True, False, False]
   plain.close()
   best.close()
 

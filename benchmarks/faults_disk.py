@@ -1,0 +1,191 @@
+"""Cases of faults.py: a disk that is full or read-only, a folder that goes away."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from benchmarks.faults_runs import NotRun, Violation, compare
+
+_ENDS = 60  # seconds a run may take to notice and end
+
+
+def _mount(*arguments):
+  if os.geteuid():
+    raise NotRun('only root may mount a file system')
+  done = subprocess.run(['mount', *map(str, arguments)], capture_output=True, text=True)
+  if done.returncode:
+    raise NotRun(done.stderr.strip())
+
+
+def _unmount(folder):
+  subprocess.run(['umount', '-l', folder], check=True)
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+  """A folder that holds 24 MiB."""
+  disk = pathlib.Path(tempfile.mkdtemp(prefix='disk_', dir=folder))
+  _mount('-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', disk)
+  try:
+    yield disk
+  finally:
+    _unmount(disk)
+
+
+@contextlib.contextmanager
+def full(run):
+  """The disk that holds a run's folder has no byte left."""
+  ballast = run.workdir.parent / 'ballast'
+  with ballast.open('wb', buffering=0) as file, contextlib.suppress(OSError):
+    while True:
+      file.write(bytes(4096))
+  yield
+  ballast.unlink()
+
+
+@contextlib.contextmanager
+def read_only(run):
+  """Nothing can be opened for writing in a run's folder. (What is open stays so.)"""
+  _mount('--bind', run.workdir, run.workdir)
+  try:
+    _mount('-o', 'remount,ro,bind', run.workdir)
+    yield
+  finally:
+    _unmount(run.workdir)
+
+
+@contextlib.contextmanager
+def moved(run):
+  """The folder has another name for a while."""
+  elsewhere = run.workdir.with_name('elsewhere')
+  run.workdir.rename(elsewhere)
+  yield
+  if run.workdir.exists():
+    raise Violation(f'{run.workdir} was made anew while the run had been moved away')
+  elsewhere.rename(run.workdir)
+
+
+@contextlib.contextmanager
+def removed(run):
+  """The folder is deleted, as somebody does who makes room; for good."""
+  doomed = run.workdir.with_name('doomed')
+  run.workdir.rename(doomed)  # else what is being written now may stay behind
+  shutil.rmtree(doomed)
+  yield
+
+
+def _trained(start):
+  return len(start.run.saved_steps()) > 1
+
+
+def _saving(start):
+  return _trained(start) and start.run.saving()
+
+
+def _last_evaluation(start):
+  run, lines = start.run, start.run.lines()
+  return (run.steps in run.saved_steps() and not run.saving() and lines
+          and lines[-1]['step'] == run.steps)
+
+
+def ends(bench, fault, when):
+  """The fault ends the run with one line; without it the run ends with the same bits."""
+  undisturbed, _ = bench.undisturbed()
+  with small_disk(bench.folder) as disk:
+    run = bench.run(disk.name, workdir=disk / 'run')
+    start = run.start()
+    if not start.wait_until(lambda: when(start)):
+      raise Violation(f'it ended by itself: {start.last_line()}')
+    newest = run.saved_steps()[-1]
+    with fault(run):
+      status = start.wait(_ENDS)
+      start.check_manners()
+      if status != 2:
+        raise Violation(f'status {status}: {start.last_line()}')
+      start.check_manners(lines=1)
+    again = run.finish()
+    least = 0 if fault is removed else newest
+    if again.first_step() < least:
+      raise Violation(f'went on at step {again.first_step()}, though {newest} had been saved')
+    compare(run, undisturbed)
+    return f'"{_shown(start)}"; went on at step {again.first_step()}: same bits'
+
+
+def refuses(bench, fault, *, begun):
+  """With the fault the command ends with one line at once; without it, it works."""
+  undisturbed, _ = bench.undisturbed()
+  with small_disk(bench.folder) as disk:
+    run = bench.run(disk.name, workdir=disk / 'run')
+    run.workdir.mkdir()
+    if begun:
+      start = run.start()
+      start.wait_until(lambda: _trained(start))
+      start.kill()
+    with fault(run):
+      start = run.start()
+      status = start.wait(_ENDS)
+      start.check_manners()
+      if status != 2:
+        raise Violation(f'status {status}: {start.last_line()}')
+      start.check_manners(lines=1)
+    run.finish()
+    compare(run, undisturbed)
+    return f'"{_shown(start)}"; then: same bits'
+
+
+def log_alone(bench, _, *, killed):
+  """Only the checkpoints can be written for a while: training goes on, no line is lost."""
+  undisturbed, _ = bench.undisturbed()
+  with small_disk(bench.folder) as disk:
+    run = bench.run(disk.name, workdir=disk / 'run')
+    store, here = bench.folder / f'{disk.name}_store', run.workdir / 'checkpoints'
+    store.mkdir()
+    here.mkdir(parents=True)
+    _mount('--bind', store, here)
+    try:
+      start = run.start()
+      with contextlib.ExitStack() as stack:
+        start.wait_until(lambda: _trained(start))
+        stack.enter_context(full(run))
+        count = run.saved_steps()[-1]
+        going_on = start.wait_until(lambda: (run.saved_steps() or [0])[-1] > count + 14)
+        if not going_on or 'training goes on' not in start.said():
+          raise Violation(f'training did not go on: {start.last_line()}')
+        if killed:
+          start.kill()
+      if killed:
+        run.finish()
+      elif start.wait():
+        raise Violation(f'it failed at its end: {start.last_line()}')
+      start.check_manners()
+      compare(run, undisturbed)
+    finally:
+      _unmount(here)
+  return 'training went on, ' + ('was killed and went on: ' if killed else '') + 'same bits'
+
+
+def _shown(start):
+  line = next(line for line in start.said().splitlines() if line.startswith('run.py: '))
+  return line.replace('|', '/').replace(str(start.run.workdir), 'WORKDIR')
+
+
+CASES = {
+  'disk full between saves': lambda bench, _: ends(bench, full, _trained),
+  'disk full in a save': lambda bench, _: ends(bench, full, _saving),
+  'disk full in the last evaluation': lambda bench, _: ends(bench, full, _last_evaluation),
+  'disk full at the first start': lambda bench, _: refuses(bench, full, begun=False),
+  'disk full at a later start': lambda bench, _: refuses(bench, full, begun=True),
+  'disk full for the log alone': lambda bench, o: log_alone(bench, o, killed=False),
+  'disk full for the log alone, then killed': lambda bench, o: log_alone(bench, o, killed=True),
+  'disk read-only': lambda bench, _: ends(bench, read_only, _trained),
+  'disk read-only in the last evaluation': (
+    lambda bench, _: ends(bench, read_only, _last_evaluation)),
+  'disk read-only at the first start': lambda bench, _: refuses(bench, read_only, begun=False),
+  'disk read-only at a later start': lambda bench, _: refuses(bench, read_only, begun=True),
+  'folder moved away': lambda bench, _: ends(bench, moved, _trained),
+  'folder moved away in a save': lambda bench, _: ends(bench, moved, _saving),
+  'folder removed': lambda bench, _: ends(bench, removed, _trained),
+}
