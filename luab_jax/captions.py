@@ -17,6 +17,29 @@ def marks_of(points, spec, true=True):
   ]
 
 
+def paths_of(true, predicted, spec):
+  """Paths for the traces f32[K,2] of an image, NaN where there is none; [] without traces."""
+  if spec.multi_label or spec.num_points == 1:
+    return []
+  return [
+    plots.Path(np.clip(points, 0, 1), is_true)
+    for points, is_true in ((true, True), (predicted, False)) if np.isfinite(points).any()
+  ]
+
+
+def told_boxes_and_paths(boxes, paths):
+  """'; …' on true boxes f32[M,4] and on paths, in words; '' without any."""
+  parts = [
+    f'true box from ({x0:.2f}, {y0:.2f}) to ({x1:.2f}, {y1:.2f})' for x0, y0, x1, y1 in boxes
+  ]
+  for path in paths:
+    seen = path.points[np.isfinite(path.points).all(-1)]
+    (x0, y0), (x1, y1) = seen[0], seen[-1]
+    parts.append(f'{"recorded" if path.true else "predicted"} path of {len(seen)} points from '
+                 f'({x0:.2f}, {y0:.2f}) to ({x1:.2f}, {y1:.2f})')
+  return ''.join(f'; {part}' for part in parts)
+
+
 def told(marks):
   """Where the points are, in words."""
   parts = [

@@ -45,6 +45,8 @@ class Predictions(NamedTuple):
     score: f32[N,C], softmax, or sigmoid where an image has several classes.
     weights: f32[N,h,w], at least 0: the spatial head's map, or the class activation map (CAM).
     map_class: i32[N], the class that the map belongs to.
+    box: f32[N,M,4], true boxes (x0, y0, x1, y1) of the crop as localisation takes them, NaN where
+      there is none; where an image has several classes, those of `map_class` alone.
   """
 
   image: np.ndarray
@@ -54,6 +56,7 @@ class Predictions(NamedTuple):
   score: np.ndarray
   weights: np.ndarray
   map_class: np.ndarray
+  box: np.ndarray
 
   def click_errors(self):
     """f32[N]: distance between true and predicted points in fractions of the image, the mean of an
@@ -145,17 +148,18 @@ class Predictor:
               'map_class': shown}
 
     self._predict = predict
+    self._multi_label = multi_label
 
   def __call__(self, data, split, limit):
     """Predictions for the first `limit` images of a split (all of a smaller one)."""
-    batches, _ = input_pipeline.eval_batches(data, split, batch_size=_BATCH)
+    batches, _ = input_pipeline.eval_batches(data, split, batch_size=_BATCH, boxes=True)
     parts = []
     for batch in batches:
       output = jax.device_get(self._predict(
         self._variables, {name: batch[name] for name in ('image', 'point_mask')}
       ))
       output |= {'image': _pixels(batch['image']), 'label': batch['label'],
-                 'point': _points(batch)}
+                 'point': _points(batch), 'box': self._boxes(batch, output['map_class'])}
       real = batch['example_mask'] > 0
       parts.append({name: value[real] for name, value in output.items()})
       if len(parts) * _BATCH >= limit:
@@ -163,6 +167,12 @@ class Predictor:
     return Predictions(**{
       name: np.concatenate([part[name] for part in parts])[:limit] for name in Predictions._fields
     })
+
+  def _boxes(self, batch, map_class):
+    shown = batch['box_mask'] > 0
+    if self._multi_label:
+      shown &= batch['box_label'] == map_class[:, None]
+    return np.where(shown[..., None], batch['box'], np.nan)
 
 
 def _map(output, variables, shown, multi_label):

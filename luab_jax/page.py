@@ -43,6 +43,7 @@ class Section:
 
   Attributes:
     layout: '' for small pictures, 'wide' for pairs, 'charts' for charts.
+    legend: (symbol of the template, what it is) pairs, shown above the pictures.
     commands: (what a command is for, the command) pairs, shown below the pictures.
   """
 
@@ -52,6 +53,7 @@ class Section:
   pictures: list[Picture] = dataclasses.field(default_factory=list)
   folded: list[Table] = dataclasses.field(default_factory=list)
   layout: str = ''
+  legend: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   commands: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
@@ -87,6 +89,7 @@ def write(path, *, title, subtitle, tiles, sections):
     undefined=jinja2.StrictUndefined,
   )
   content = environment.get_template('report.html.jinja').render(
+    colours={'true': plots.TRUE, 'predicted': plots.PREDICTED, 'box': plots.BOX},
     title=title, subtitle=subtitle, tiles=tiles, sections=sections,
     footer=f'Drawn by luab_jax on {time.strftime("%Y-%m-%d %H:%M")}.',
   )

@@ -11,12 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 GROUND, INK, GRID = '#f7f6f2', '#24292f', '#d4d2cb'
 # Okabe and Ito's palette, which colour-blind readers can tell apart; yellow is too pale for lines.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#24292f')
 TRUE, PREDICTED = '#2ee6a6', '#ff9d00'
+# Violet: of the colours tried the farthest from both points for red-, green- and blue-blind eyes.
+BOX = '#8a6bff'
 
 
 class Mark(NamedTuple):
@@ -32,6 +35,18 @@ class Mark(NamedTuple):
   y: float
   true: bool = True
   text: str = ''
+
+
+class Path(NamedTuple):
+  """Points in the order of time on a photograph.
+
+  Attributes:
+    points: f32[K,2] in [0, 1] of the image, NaN where there is none.
+    true: a person's path (solid) or the model's (dashed).
+  """
+
+  points: np.ndarray
+  true: bool = True
 
 
 def jpeg(figure) -> bytes:
@@ -64,16 +79,22 @@ def photograph(image, marks=(), trace=None):
   return figure
 
 
-def photograph_and_map(image, weights, marks=()):
+def photograph_and_map(image, weights, marks=(), boxes=(), paths=()):
   """The image with its points on the left, and on the right how strongly each place was weighted.
 
   Args:
     image: u8[H,W,3].
     weights: f32[h,w], at least 0; shown relative to their maximum.
     marks: as in `photograph`.
+    boxes: f32[M,4], (x0, y0, x1, y1) in [0, 1] of the image; drawn on both.
+    paths: Path objects.
   """
   figure = Figure(figsize=(4.88, 2.4), dpi=100)
-  _draw(_panel(figure, 0, 2), image, marks)
+  axes = _panel(figure, 0, 2)
+  _draw(axes, image, marks)
+  _draw_boxes(axes, boxes)
+  for path in paths:
+    _draw_path(axes, path)
   axes = _panel(figure, 1, 2)
   grey = image.astype(np.float32).mean(-1) / 255
   axes.imshow(0.2 + 0.5 * grey, cmap='gray', vmin=0, vmax=1, extent=(0, 1, 1, 0))
@@ -81,6 +102,7 @@ def photograph_and_map(image, weights, marks=()):
   # The weaker, the more transparent: the object stays visible where nothing is weighted.
   axes.imshow(strength, cmap='inferno', vmin=0, vmax=1, extent=(0, 1, 1, 0),
               alpha=np.clip(0.25 + strength, 0, 0.85), interpolation='bilinear')
+  _draw_boxes(axes, boxes)
   _open_frame(axes)
   return figure
 
@@ -114,6 +136,26 @@ def _draw(axes, image, marks, trace=None):
   for mark in marks:
     _draw_mark(axes, mark)
   _open_frame(axes)
+
+
+def _draw_boxes(axes, boxes):
+  for x0, y0, x1, y1 in boxes:
+    # A pale edge under the line: it shows on dark grounds, the violet on pale ones.
+    for colour, width in (('white', 2.4), (BOX, 1.2)):
+      axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour,
+                               linewidth=width, zorder=3.5, clip_on=False))
+
+
+def _draw_path(axes, path):
+  # Solid and dashed as well as two colours; the square is the start, ring or cross the end.
+  x, y = path.points.T
+  colour, dashes = (TRUE, '-') if path.true else (PREDICTED, (0, (2.2, 1.2)))
+  axes.plot(x, y, color='black', linewidth=3, alpha=0.6, zorder=4)
+  axes.plot(x, y, color=colour, linewidth=1.5, linestyle=dashes, zorder=4.2)
+  axes.scatter(x, y, s=9, color=colour, edgecolors='black', linewidths=0.5, zorder=4.4,
+               clip_on=False)
+  axes.scatter(x[0], y[0], s=44, marker='s', color=colour, edgecolors='black', linewidths=1.1,
+               zorder=4.6, clip_on=False)
 
 
 def _draw_mark(axes, mark):

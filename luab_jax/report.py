@@ -9,7 +9,15 @@ import pathlib
 import numpy as np
 
 from luab_jax import data_page, examples, page, parallel, plots, run_log
-from luab_jax.captions import class_names, described, marks_of, percent, told
+from luab_jax.captions import (
+  class_names,
+  described,
+  marks_of,
+  paths_of,
+  percent,
+  told,
+  told_boxes_and_paths,
+)
 from luab_jax.page import Section, Table
 from luab_jax.robustness_page import robustness_sections, suite
 
@@ -166,16 +174,29 @@ def _predictions(found, split, spec, config):
   order = np.argsort(np.isnan(found.click_errors()), kind='stable')[: config.report_images]
   return Section(
     'Predictions and where the model looked',
-    [f'Images of {split}, none of them picked for its result. Green ring: recorded point; orange '
-     'cross: predicted point.' + _which_point(spec), _what_map(config, spec)],
+    [f'Images of {split}, none of them picked for its result.', _what_map(config, spec)],
     pictures=[_prediction(found, i, spec, config) for i in order], layout='wide',
+    legend=_legend(found, spec),
   )
+
+
+def _legend(found, spec):
+  """(symbol of the template, what it is) of what is drawn on the images."""
+  of_class = ' of the class named in the caption' if spec.multi_label else ''
+  legend = [('ring', 'recorded point' + _which_point(spec)),
+            ('cross', 'predicted point' + _which_point(spec))]
+  if not spec.multi_label and spec.num_points > 1:
+    legend += [('true_path', 'recorded path of the mouse, from the square'),
+               ('predicted_path', 'predicted path, from the square')]
+  if np.isfinite(found.box).any():
+    legend.append(('box', f'true box{of_class}, cut to the view (not every image has one)'))
+  return legend
 
 
 def _which_point(spec):
   if spec.multi_label:
-    return ' One point a class, shown for the classes that have an icon.'
-  return ' Of a trace its end is shown.' if spec.num_points > 1 else ''
+    return ' of a class that has an icon'
+  return ', the end of the path' if spec.num_points > 1 else ''
 
 
 def _what_map(config, spec):
@@ -198,7 +219,7 @@ def _mistakes(found, split, spec, config, count):
           'to a class that the image does not have.')
   if not order:
     text += ' There is no such image among them.'
-  return Section('Most confident mistakes', [text], layout='wide',
+  return Section('Most confident mistakes', [text], layout='wide', legend=_legend(found, spec),
                  pictures=[_prediction(found, i, spec, config) for i in order])
 
 
@@ -212,7 +233,7 @@ def _click_errors(found, split, spec, config, count):
   text = (f'Of the first {len(found.image)} images of {split}, {len(known)} of them with a point '
           f'(median error {np.median(known):.3f} of the image), those with the largest error. A '
           'click can be far off the object too: look before you blame the model.')
-  return Section('Largest click errors', [text], layout='wide',
+  return Section('Largest click errors', [text], layout='wide', legend=_legend(found, spec),
                  pictures=[_prediction(found, i, spec, config) for i in order])
 
 
@@ -230,9 +251,13 @@ def _prediction(found, i, spec, config):
     said = f'{spec.class_names[likeliest]} {percent(score[likeliest])}'
     said += f', but it is {class_names(spec, label)}' if wrong else ', right'
   if np.isfinite(error):
-    said += f'; point off by {error * config.data.image_size:.1f} px'
+    what = 'path on average' if spec.num_points > 1 and not spec.multi_label else 'point'
+    said += f'; {what} off by {error * config.data.image_size:.1f} px'
   marks = marks_of(found.point[i], spec) + marks_of(predicted, spec, true=False)
+  boxes = found.box[i][np.isfinite(found.box[i]).all(-1)]
+  paths = paths_of(found.point[i], predicted, spec)
   return page.photograph(
-    plots.photograph_and_map(found.image[i], found.weights[i], marks),
-    f'Evaluation image with {told(marks)}, and the map beside it: {said}', said, wrong=bool(wrong),
+    plots.photograph_and_map(found.image[i], found.weights[i], marks, boxes, paths),
+    f'Evaluation image with {told(marks)}{told_boxes_and_paths(boxes, paths)}, and the map beside '
+    f'it: {said}', said, wrong=bool(wrong),
   )

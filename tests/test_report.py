@@ -14,12 +14,25 @@ import PIL.Image
 import pytest
 
 from configs import quickstart, quickstart_coco
-from luab_jax import data_page, examples, plots, report, robustness, robustness_page, train
+from luab_jax import (
+  captions,
+  data_page,
+  examples,
+  input_pipeline,
+  plots,
+  report,
+  robustness,
+  robustness_page,
+  train,
+)
 from luab_jax.experiment import Experiment
 from luab_jax.train_state import init_state
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $\\frac{'
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+
+
+_TRACES = input_pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {})
 
 
 class Page(html.parser.HTMLParser):
@@ -246,12 +259,66 @@ def test_predictions_are_those_of_the_model(finished):
   np.testing.assert_allclose(found.weights[:4], cam - cam.min((1, 2), keepdims=True), atol=0.05)
 
 
+def _near(pixels, colour):
+  """bool[H,W]: pixels of (nearly) a colour '#rrggbb'."""
+  wanted = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)])
+  return np.abs(pixels.astype(int) - wanted).max(-1) < 40
+
+
+def _pixels(figure):
+  return np.asarray(PIL.Image.open(io.BytesIO(plots.png(figure))).convert('RGB'))
+
+
+def test_boxes_and_paths_lie_where_they_should():
+  grey = np.full((32, 32, 3), 120, np.uint8)
+  shown = _pixels(plots.photograph_and_map(grey, np.zeros((4, 4)), boxes=[(0.25, 0.5, 0.75, 1)]))
+  size = shown.shape[0]
+  for panel in (shown[:, :size], shown[:, -size:]):
+    rows, columns = np.nonzero(_near(panel, plots.BOX))
+    edges = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / size
+    np.testing.assert_allclose(edges, (0.25, 0.5, 0.75, 1), atol=0.02)
+  true = np.array([[0.1, 0.2], [0.5, 0.2], [np.nan, np.nan]])  # it ends outside the view
+  paths = captions.paths_of(true, true + (0, 0.5), _TRACES)
+  shown = _pixels(plots.photograph_and_map(grey, np.zeros((4, 4)), paths=paths))[:, :size]
+  for colour, y in ((plots.TRUE, 0.2), (plots.PREDICTED, 0.7)):
+    drawn = _near(shown, colour)
+    rows, columns = np.nonzero(drawn)
+    assert abs(rows.mean() / size - y) < 0.02
+    # The start is a square, larger than the points and the line that follow.
+    at = [drawn[:, int(x * size)].sum() for x in (0.1, 0.3)]
+    assert at[0] > 1.5 * at[1]
+  assert captions.told_boxes_and_paths([(0, 0, 0.5, 1)], paths[:1]) == (
+    '; true box from (0.00, 0.00) to (0.50, 1.00); '
+    'recorded path of 2 points from (0.10, 0.20) to (0.50, 0.20)')
+  one_point = _TRACES._replace(num_points=1)
+  assert captions.paths_of(true, true, one_point) == []
+
+
+def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_coco_ab):
+  coco = _config(quickstart_coco, synthetic_coco_ab)
+  for config, split in ((finished[0], 'uncorrelated'), (coco, 'train[:50%]')):
+    experiment, variables = _initial(config)
+    several = experiment.spec.multi_label
+    predict = examples.Predictor(experiment.model, variables, multi_label=several)
+    found = predict(config.data, split, 40)
+    batches, _ = input_pipeline.eval_batches(config.data, split, batch_size=40, boxes=True)
+    batch = next(iter(batches))
+    wanted = batch['box_mask'] > 0
+    if several:
+      wanted &= batch['box_label'] == found.map_class[:, None]
+    assert wanted.any()
+    np.testing.assert_array_equal(np.isfinite(found.box).all(-1), wanted)
+    np.testing.assert_array_equal(found.box[wanted], batch['box'][wanted])
+
+
 def test_errors_and_mistakes_by_hand():
   none = np.zeros((3, 1, 1, 3), np.uint8)
   point = np.array([[[0.5, 0.5]], [[0.1, 0.2]], [[np.nan, np.nan]]], np.float32)
   predicted = np.array([[[0.5, 0.5]], [[0.4, 0.6]], [[0.3, 0.3]]], np.float32)
   score = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
-  single = examples.Predictions(none, np.array([0, 0, 1]), point, predicted, score, none, none)
+  single = examples.Predictions(
+    none, np.array([0, 0, 1]), point, predicted, score, none, none, none
+  )
   np.testing.assert_allclose(single.click_errors(), [0, 0.5, np.nan], atol=1e-6)
   np.testing.assert_allclose(single.mistakes(), [-1, 0.8, -1])
   several = single._replace(label=np.array([[1, 0], [0, 0], [1, 1]], np.float32))
