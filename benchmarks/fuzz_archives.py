@@ -182,7 +182,7 @@ def check_zip(files, folder):
   elif not outcome.refused and path.read_bytes()[:2] == b'PK':
     with zipfile.ZipFile(path) as archive:
       outcome.records_in = sum(
-          not (member.is_dir() or member_names.is_companion(member.filename)
+          not (member.filename.endswith('/') or member_names.is_companion(member.filename)
                or member.filename.startswith('__MACOSX/')) for member in archive.infolist())
   return outcome
 

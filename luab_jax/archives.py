@@ -116,7 +116,7 @@ def _damage(path: pathlib.Path, source: str) -> Iterator[None]:
     yield
   except _DAMAGED as error:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    raise UserError(f'{path} is truncated or damaged ({reason}): get it again from '
+    raise UserError(f'{path} is truncated or damaged ({reason:.200}): get it again from '
                     f'{source}') from error
 
 
@@ -284,7 +284,7 @@ def _iter_zip(path, sha256, source, max_bytes, refuse, progress):
     for member in archive.infolist():
       if progress:
         progress(member.compress_size)
-      if member.is_dir() or member_names.is_companion(member.filename) \
+      if member.filename.endswith('/') or member_names.is_companion(member.filename) \
           or member.filename.startswith('__MACOSX/'):
         continue
       name, reason = member_names.checked(member.filename)

@@ -218,6 +218,24 @@ def test_damaged_zip_directories_are_a_user_error(tmp_path, case):
     _read_zip(tmp_path, data)
 
 
+def test_a_zip_member_without_a_name_is_refused(tmp_path):
+  """zipfile's is_dir() looks at the last character of the name."""
+  data = _zip([('a', b'1'), ('good', b'good')])
+  start = data.index(b'PK\1\2')
+  struct.pack_into('<HH', data, start + 28, 0, 1)  # no name, and one byte of extra field
+  members, refused = _read_zip(tmp_path, data)
+  assert members == [('good', b'good')] and refused == ['it has no name']
+
+
+def test_a_damaged_zip_does_not_fill_the_log(tmp_path):
+  """zipfile quotes the name in the local header, up to 64 KiB of it."""
+  data = _zip([('a' * 60_000, b'1')])
+  data[30] = ord('b')
+  with pytest.raises(UserError) as error:
+    _read_zip(tmp_path, data)
+  assert len(str(error.value)) < 500 and '\n' not in str(error.value)
+
+
 def test_an_encrypted_member_of_the_annotations_is_a_user_error(tmp_path):
   path = tmp_path / 'annotations.zip'
   path.write_bytes(_in_directory(_zip([('x.json', b'{}')]), 8, '<H', 1))
