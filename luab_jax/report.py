@@ -27,6 +27,9 @@ MEANINGS = {
   'top1': 'share of images whose likeliest class is right',
   'top5': 'share of images whose class is among the five likeliest',
   'mAP': 'mean over the classes of the average precision',
+  'mAP_small': 'the same, of classes whose largest object has less than 32 x 32 px',
+  'mAP_medium': 'the same, up to 96 x 96 px',
+  'mAP_large': 'the same, above',
   'mAP_with_icon': 'the same, of the classes of an image, counting those with an icon only',
   'mAP_without_icon': 'the same, counting those that an annotator left without icon',
   'click_error': "mean distance between predicted and recorded points, 1 being the image's side",
@@ -40,6 +43,11 @@ MEANINGS = {
   'class_loss': 'cross-entropy',
   'point_loss': 'regression loss of the points',
   'points_used': 'share of places for a point that hold one (0: these images have no clicks)',
+  'images_with_boxes': 'images that localisation is measured on',
+  'images_without_boxes': 'images without a true box in the view, which it leaves out',
+  'boxes_left_out': 'boxes beyond the first 100 of an image',
+  'box_targets': 'classes present, over all images: each counts once',
+  'classes_without_positives': 'classes that no image has: the mean leaves them out',
 }
 CURVES = {
   'loss': 'Training loss, all of it', 'class_loss': 'Classification loss',
