@@ -240,6 +240,9 @@ def test_messages_are_short_lines_whatever_the_file_says(tmp_path):
   with pytest.raises(release.BadMask) as error:
     release.read_mask(data, (8, 12))
   assert len(str(error.value)) < 200
+  with pytest.raises(release.BadMask) as error:
+    release.read_mask(data.replace(b'(8, 12)', b'(8,!12)'), (8, 12))
+  assert len(str(error.value)) < 200
   with contextlib.closing(Join(tmp_path)) as join, pytest.raises(UserError) as error:
     join.add_instances(_instances(tmp_path, area='é' * 10_000), 'i.json')
   assert len(str(error.value)) < 1000

@@ -212,7 +212,7 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
     shape, by_columns, dtype = read_header(file)
   except (KeyError, ValueError, TypeError, SyntaxError, ArithmeticError, MemoryError,
           RecursionError, tokenize.TokenError) as error:
-    raise BadMask(f'it is no npy file: {error}'.splitlines()[0]) from error
+    raise BadMask(f'it is no npy file: {str(error):.100}'.splitlines()[0]) from error
   if dtype.kind not in 'biuf' or len(shape) != 2:
     raise BadMask(f'it is {len(shape)}-D of {str(dtype):.40}, expected 2-D of 0 and 1')
   if shape != size:
