@@ -205,10 +205,10 @@ def corrupted(figures) -> dict:
 
 
 def _backgrounds(figures):
-  """ImageNet-9's figures of {variation: {examples, top1, ...}}; {} without any."""
-  result = {f'top1_{name}': f['top1'] for name, f in figures.items()}
-  if result:
-    result['examples'] = sum(f['examples'] for f in figures.values())
+  """ImageNet-9's figures of {variation: {examples, top1, ...}}: of all eight, or of none."""
+  result = {'examples': sum(f['examples'] for f in figures.values())}
+  result |= {f'top1_{name}': f['top1'] for name, f in figures.items()}
+  if figures:
     result['bg_gap'] = result['top1_mixed_same'] - result['top1_mixed_rand']
   return result
 

@@ -1,5 +1,7 @@
 """The evaluation suite on stand-ins in TFDS's own formats, against answers worked out by hand."""
 
+import shutil
+
 import jax
 import ml_collections
 import numpy as np
@@ -158,8 +160,12 @@ def test_backgrounds_challenge(spec, tmp_path):
   assert figures['top1_original'] == 1 and figures['top1_only_bg_t'] == 0
   assert figures['bg_gap'] == 0.5  # mixed_same 1, mixed_rand 0.5
   assert figures['challenge'] == 0.5  # 60 and 59 stand on all nine backgrounds
-  assert figures['examples'] == 7 + 9 + 1
+  assert figures['examples'] == 6 + 9 + 2
   assert not missing
+  shutil.rmtree(tmp_path / 'backgrounds_challenge' / 'variations')
+  results, missing = _evaluate(spec, tmp_path, 'backgrounds_challenge')
+  assert results == {'backgrounds_challenge': {'examples': 0}}
+  assert '--config=variations' in missing['backgrounds_challenge']
 
 
 def test_missing_backgrounds_challenge_names_our_builder(spec, tmp_path):
