@@ -1,8 +1,9 @@
 """Trains and evaluates: `python run.py --config=configs/quickstart.py --workdir=runs/x`.
 
 Any key of the config can be set on the command line: `--config.batch_size=64`.
-Exit status: 0 done; 2 a mistake in the command, the config or the data (one line says which); 75
-stopped by SIGTERM or SIGINT and saved, the same command goes on; 128 + signal: stopped unsaved.
+Exit status: 0 done; 2 a mistake in the command, the config or the data (one line says which); 69
+another process of the run was lost; 75 stopped by SIGTERM or SIGINT and saved: the same command
+goes on; 128 + signal: stopped unsaved.
 """
 
 import os
@@ -33,8 +34,9 @@ def main(argv):
   config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax import data_page, parallel, preemption, study, train
+  from luab_jax import checkpoint, data_page, parallel, preemption, study, train
 
+  checkpoint.silence_orbax()
   parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
   parallel.start_hosts()
   file = config_flags.get_config_filename(flags.FLAGS['config'])
@@ -51,6 +53,9 @@ def main(argv):
   except preemption.Stopped as stopped:
     print(f'run.py: {stopped}', file=sys.stderr)
     return preemption.EXIT_SAVED
+  except UserError as error:
+    parallel.leave(2, f'run.py: {error}')
+    raise
   return 0
 
 
@@ -90,3 +95,6 @@ if __name__ == '__main__':
   except UserError as error:
     print(f'run.py: {error}', file=sys.stderr)
     sys.exit(2)
+  except KeyboardInterrupt:
+    print('run.py: interrupted; what was saved before stays', file=sys.stderr)
+    sys.exit(130)

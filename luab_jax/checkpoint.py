@@ -9,16 +9,37 @@ import contextlib
 import hashlib
 import math
 import pathlib
+import shutil
 import sys
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tqdm
+from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from luab_jax import parallel
 from luab_jax.errors import UserError
+
+_ROOM_FOR_METADATA = 1 << 20  # bytes
+
+
+def silence_orbax():
+  """Keeps to itself what Orbax's threads print of a failed save: it is raised as well.
+
+  Changes the process: the filter of absl's logger, and sys.excepthook.
+  """
+  logging.get_absl_logger().addFilter(lambda record: '/orbax/' not in record.pathname)
+  others = sys.excepthook
+
+  def hook(kind, error, trace):
+    # Of the arrays that were still being written when the first one failed.
+    if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
+      others(kind, error, trace)
+
+  sys.excepthook = hook
 
 
 class Checkpoints:
@@ -91,10 +112,7 @@ class Checkpoints:
       return
     tree = jax.tree.map(np.asarray, tree)  # Orbax refuses numpy's scalars
     try:
-      # Where it cannot even make its folder, Orbax leaves threads behind that wait for minutes.
-      probe = self.directory / '.writable'
-      probe.touch()
-      probe.unlink()
+      self._check_room(tree)
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -105,7 +123,20 @@ class Checkpoints:
     except Exception as error:  # as in `restore`: Orbax passes on whatever its threads met
       raise self._failed(error) from error
 
+  def _check_room(self, tree):
+    """Raises OSError where a save cannot succeed: Orbax's threads would fail one by one, loudly."""
+    probe = self.directory / '.writable'
+    probe.touch()
+    probe.unlink()
+    if '://' not in str(self.directory):
+      needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _ROOM_FOR_METADATA
+      free = shutil.disk_usage(self.directory).free
+      if free < needed:
+        raise OSError(f'{needed / 2**20:.1f} MiB are needed and {free / 2**20:.1f} MiB are free')
+
   def _failed(self, error):
+    if jax.process_count() > 1 and parallel.is_process_loss(error):
+      return error
     why = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
     return UserError(
       f'a checkpoint could not be saved in {self.directory} ({why}); those saved before stay: make '

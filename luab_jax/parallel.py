@@ -6,7 +6,10 @@ file maps it over the devices, replicates the state and shards the batches. Movi
 """
 
 import collections
+import contextlib
 import os
+import re
+import sys
 
 import jax
 import numpy as np
@@ -14,6 +17,11 @@ import numpy as np
 from luab_jax.errors import UserError
 
 AXIS = 'batch'
+EXIT_LOST = 69  # EX_UNAVAILABLE of sysexits.h
+# A process is lost after so many seconds without a sign of life. JAX sends one every half of it,
+# from a C++ thread that neither compilation nor Python holds up: only a machine or a network that
+# stands still for that long is taken for dead.
+HEARTBEAT_SECONDS = 40
 _LEAST_EXAMPLES = 8  # on a device that is a CPU core
 
 
@@ -37,9 +45,11 @@ def start_hosts():
         'JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be '
         f'integers too ({error})'
       ) from error
-    jax.distributed.initialize(address, num_processes=count, process_id=index)
+    jax.distributed.initialize(
+      address, num_processes=count, process_id=index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+    )
   elif os.environ.get('JAX_DISTRIBUTED') == '1':
-    jax.distributed.initialize()
+    jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
 
 
 def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1):
@@ -62,6 +72,58 @@ def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1):
 def is_main_host() -> bool:
   """True on the one process that writes logs, summaries and pictures."""
   return jax.process_index() == 0
+
+
+def is_process_loss(error: BaseException) -> bool:
+  """Whether an error of a run of several processes is one of the runtime that joins them."""
+  # jax.device_get passes on a failed collective as a ValueError with the runtime's text.
+  return isinstance(error, jax.errors.JaxRuntimeError) or (
+    isinstance(error, ValueError) and bool(re.match(r'[A-Z_]{3,}: ', str(error))))
+
+
+@contextlib.contextmanager
+def process_loss():
+  """Ends this process, with a line that says why, if what is done inside fails as another is lost.
+
+  The other processes hang in the same operation, and waiting for them at exit would hang, too.
+  Where operations hang instead of failing (accelerators), JAX itself ends the process after
+  HEARTBEAT_SECONDS, and so it does at once if process 0 is lost; its message names the process.
+  """
+  try:
+    yield
+  except Exception as error:
+    if jax.process_count() == 1 or not is_process_loss(error):
+      raise
+    why = ' '.join(str(error).split())[:200]
+    print(f'run.py: another process was lost ({why}); within {HEARTBEAT_SECONDS} s it is known '
+          'which. Start all of them again: they go on from the newest checkpoint', file=sys.stderr)
+    sys.stderr.flush()
+    print(f'run.py: {_lost_process()}', file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(EXIT_LOST)
+
+
+def _lost_process():
+  from orbax.checkpoint import multihost
+
+  try:
+    # No process gets past it, as one is missing: what it raises in the end names that one.
+    multihost.get_barrier_sync_fn()(key='lost', timeout_ms=1000 * (HEARTBEAT_SECONDS + 15))
+  except jax.errors.JaxRuntimeError as error:
+    found = re.search(r'[Tt]ask (\d+) heartbeat|heartbeats\):\s*(\d+)', str(error))
+    if found:
+      return f'it is process {found[1] or found[2]} of {jax.process_count()}'
+    return ' '.join(str(error).split())[:300]
+  return 'all processes still answer: the network between them failed'
+
+
+def leave(status: int, message: str):
+  """Ends one of several processes at once: at exit JAX would wait for the others, which hang."""
+  if jax.process_count() > 1:
+    print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def reached_preemption(step: int) -> bool:

@@ -9,6 +9,7 @@ With several processes SIGTERM is JAX's: its preemption service hears of it on a
 all agree on the step to stop at. SIGINT then ends a process as it does without us.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -73,13 +74,13 @@ class StopRequest:
         self._start_timer(number)
 
   def _start_timer(self, number):
-    print(f'{signal.Signals(number).name}: finishing the step and saving, at most '
-          f'{self._grace:g} s; once more to end at once', file=sys.stderr)
     self._timer = threading.Timer(
       self._grace, _end, [number, f'not saved within {self._grace:g} s']
     )
     self._timer.daemon = True
     self._timer.start()
+    _say(f'{signal.Signals(number).name}: finishing the step and saving, at most '
+         f'{self._grace:g} s; once more to end at once')
 
   def now(self) -> bool:
     """Whether this process was told to stop; with several processes False, see `at`."""
@@ -96,6 +97,10 @@ class StopRequest:
 
 
 def _end(number, why):
-  print(f'{signal.Signals(number).name}: {why}; what was saved before stays', file=sys.stderr)
-  sys.stderr.flush()
+  _say(f'{signal.Signals(number).name}: {why}; what was saved before stays')
   os._exit(128 + number)
+
+
+def _say(text):
+  with contextlib.suppress(OSError):  # stderr may be a file on a full disk: end all the same
+    print(text, file=sys.stderr, flush=True)

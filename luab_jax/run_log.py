@@ -6,8 +6,11 @@ TensorBoard and to the console.
 """
 
 import collections
+import contextlib
+import errno
 import json
 import math
+import os
 import pathlib
 import statistics
 import sys
@@ -155,14 +158,11 @@ class RunLog:
     waiting = bool(self._unwritten)
     self._unwritten += line
     try:
-      with self._path.open('r+b') as file:  # not made anew if the folder has gone
-        size = file.seek(0, 2)
-        try:
-          file.write(self._unwritten.encode())
-          file.flush()
-        except OSError:
-          file.truncate(size)  # no half line stays
-          raise
+      with self._path.open('r+b', buffering=0) as file:  # not made anew if the folder has gone
+        size, content = file.seek(0, 2), self._unwritten.encode()
+        if file.write(content) < len(content):  # a disk that gets full takes what it can
+          file.truncate(size)
+          raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       self._unwritten = ''
     except OSError as error:
       if not waiting:
@@ -202,7 +202,8 @@ class RunLog:
   def say(self, text: str):
     """Prints one line on the main host without breaking the progress bar."""
     if self._main and not self._quiet:
-      tqdm.tqdm.write(text, file=sys.stderr)
+      with contextlib.suppress(OSError):  # stderr is often a file on the disk that is full
+        tqdm.tqdm.write(text, file=sys.stderr)
 
   def close(self):
     """Closes the files; lines are on disk already."""

@@ -50,10 +50,12 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   started = time.time()
   with StopRequest(config.preemption_grace_seconds) as stop:
     try:
-      state, results = _train(run, state, start, pending, checkpoints, log, stop)
+      with parallel.process_loss():
+        state, results = _train(run, state, start, pending, checkpoints, log, stop)
     finally:
       log.close()
-      checkpoints.close()  # waits for what is being saved
+      with parallel.process_loss():
+        checkpoints.close()  # waits for what is being saved
   summary = run.summary(
     workdir, run.total_steps, results or run_log.results_at(workdir, run.total_steps),
     seconds=time.time() - started, steps=run.total_steps - start, ms_per_step=log.ms_per_step(),

@@ -1,6 +1,7 @@
 """The log of a run: no run dies of a log that cannot be written, and nothing is lost or doubled."""
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -52,6 +53,32 @@ def test_lines_wait_until_they_can_be_written(tmp_path, capfd, gone):
   log.write(4, 'validation', {'top1': 0.8})
   log.close()
   assert _lines(workdir) == [(step, 'validation') for step in (1, 2, 3, 4)]
+
+
+def test_a_line_for_which_there_is_half_the_room_is_written_later_and_once(tmp_path):
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  log = _log(tmp_path)
+  log.write(1, 'validation', {'top1': 0.5})
+  # As a disk that gets full: the file takes 20 bytes more, then it is an error. So it is for what
+  # pytest records of stderr, of which the run must not die either.
+  resource.setrlimit(
+    resource.RLIMIT_FSIZE, ((tmp_path / 'metrics.jsonl').stat().st_size + 20, limits[1]))
+  try:
+    log.write(2, 'validation', {'top1': 0.6})
+    assert _lines(tmp_path) == [(1, 'validation')]
+    waiting = log.unwritten_lines()
+    assert json.loads(waiting)['step'] == 2
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  log.write(3, 'validation', {'top1': 0.7})
+  log.close()
+  whole = (tmp_path / 'metrics.jsonl').read_text()
+  assert [json.loads(line)['step'] for line in whole.splitlines()] == [1, 2, 3]
+  # As if it had been killed before it could write them, with a checkpoint of step 2; and after.
+  for left in (whole.splitlines(True)[0], whole):
+    (tmp_path / 'metrics.jsonl').write_text(left)
+    _log(tmp_path, start_step=2, unwritten=waiting).close()
+    assert (tmp_path / 'metrics.jsonl').read_text() == ''.join(whole.splitlines(True)[:2])
 
 
 def test_what_never_could_be_written_is_said(tmp_path, capfd):
