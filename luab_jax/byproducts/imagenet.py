@@ -181,7 +181,8 @@ def _parse_points(metadata, tag) -> Points:
   try:
     xy = np.array([float(text) for text in texts], np.float64)
   except (TypeError, ValueError) as error:  # TypeError: None, a coordinate that is missing
-    raise BadRecord(f'a point without x or y, or one that is no number ({str(error):.80})') from error
+    raise BadRecord(
+        f'a point without x or y, or one that is no number ({str(error):.80})') from error
   if not np.abs(xy).max() <= _MAX_COORDINATE:  # so that NaN fails as well
     raise BadRecord('a coordinate is not finite or absurdly large')
   return Points(xy[:len(rows)], xy[len(rows):], _times(rows), block)

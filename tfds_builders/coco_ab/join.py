@@ -99,8 +99,8 @@ class Join:
         except (KeyError, TypeError, ValueError, OverflowError, sqlite3.Error) as error:
           raise UserError(
             f'{archive}: {member} has an entry in {key!r} that is not as in COCO '
-            f'({type(error).__name__}: {str(error):.80}; {item!r:.80}): mend it, or get the file from '
-            f'{ANNOTATIONS_URL}'
+            f'({type(error).__name__}: {str(error):.80}; {item!r:.80}): mend it, or get the file '
+            f'from {ANNOTATIONS_URL}'
           ) from error
         missing -= {key}
       if missing:
