@@ -50,21 +50,21 @@ class Run:
 
   Attributes:
     workdir: pathlib.Path, of run.py.
+    keys: {key of the config: value}, what differs from configs/quickstart.py.
     steps, eval_steps: how many steps it has, and after which of them it is evaluated.
   """
 
-  def __init__(self, folder, name, data_dir, *, devices=1, workdir=None, **changes):
-    """`folder`: for what the processes say; `changes`: config keys, '__' instead of a point."""
-    keys = {**_SHORT, **{key.replace('__', '.'): value for key, value in changes.items()}}
+  def __init__(self, folder, name, data_dir, *, devices=1, workdir=None, images=256, **changes):
+    """`folder`: for what the processes say; `changes`: keys of the config."""
+    self.keys = keys = {**_SHORT, **changes, 'data.data_dir': str(data_dir)}
     self._folder, self._name, self._starts = folder, name, 0
     self.workdir = workdir or folder / name
     self._devices = devices
     self.steps = keys['total_steps']
-    every = round(keys['eval_every_epochs'] * 256 / keys['batch_size'])
-    self.eval_steps = [*range(every, self.steps, every), self.steps] if every else [self.steps]
+    every = round(keys['eval_every_epochs'] * images / keys['batch_size'])
+    self.eval_steps = [*range(every, self.steps, every), self.steps]
     self.command = [
       sys.executable, 'run.py', '--config=configs/quickstart.py', f'--workdir={self.workdir}',
-      f'--config.data.data_dir={data_dir}',
       *(f'--config.{key}={value}' for key, value in keys.items()),
     ]
 

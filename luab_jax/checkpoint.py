@@ -29,17 +29,17 @@ _ROOM_FOR_METADATA = 1 << 20  # bytes
 def silence_orbax():
   """Keeps to itself what Orbax's threads print of a failed save: it is raised as well.
 
-  Changes the process: the filter of absl's logger, and sys.excepthook.
+  Changes the process: the filter of absl's logger, and sys.unraisablehook.
   """
   logging.get_absl_logger().addFilter(lambda record: '/orbax/' not in record.pathname)
-  others = sys.excepthook
+  others = sys.unraisablehook
 
-  def hook(kind, error, trace):
+  def hook(unraisable):
     # Of the arrays that were still being written when the first one failed.
-    if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
-      others(kind, error, trace)
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      others(unraisable)
 
-  sys.excepthook = hook
+  sys.unraisablehook = hook
 
 
 class Checkpoints:

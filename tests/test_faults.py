@@ -1,0 +1,158 @@
+"""The short form of benchmarks/faults.py: runs that are killed, starved of disk, or lose a process.
+
+And a regression test for what it found that no other file covers.
+"""
+
+import contextlib
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks import faults_disk, faults_hosts
+from benchmarks.faults_runs import NotRun, Run, compare
+from configs import quickstart
+from luab_jax import input_pipeline, run_log, train
+from luab_jax.errors import UserError
+
+_DEVICES = 8  # as conftest.py says for the tests' own process
+_SHORT = {
+  'total_steps': 16, 'log_every': 2, 'checkpoint_every_steps': 4, 'eval_every_epochs': 9.0,
+  'report_images': 0, 'keep_every_steps': 8,
+}
+
+
+def _run(folder, name, data_dir, **options):
+  return Run(folder, name, data_dir, devices=_DEVICES, images=96, **_SHORT, **options)
+
+
+def _config(run):
+  config = quickstart.get_config()
+  config.update_from_flattened_dict(run.keys)
+  return config
+
+
+@pytest.fixture(scope='module')
+def undisturbed(synthetic_imagenet_ab, tmp_path_factory):
+  """A run nobody disturbed."""
+  run = _run(tmp_path_factory.mktemp('run'), 'undisturbed', synthetic_imagenet_ab)
+  train.train_and_evaluate(_config(run), run.workdir)
+  return run
+
+
+def test_a_run_that_is_killed_in_a_save_and_then_told_to_stop_ends_with_the_same_bits(
+  undisturbed, synthetic_imagenet_ab, tmp_path
+):
+  run = _run(tmp_path, 'killed', synthetic_imagenet_ab)
+  start = run.start()
+  assert start.wait_until(lambda: run.saved_steps()), start.said()
+  assert start.wait_until(run.saving), start.said()
+  start.kill()
+  saved = run.saved_steps()
+  start = run.start()
+  assert start.wait_until(lambda: start.first_step() is not None), start.said()
+  assert start.first_step() == saved[-1]
+  assert start.wait_until(lambda: run.lines()[-1]['step'] > saved[-1]), start.said()
+  start.process.send_signal(signal.SIGTERM)
+  assert start.wait() == 75, start.said()
+  start.check_manners(lines=1)
+  summary = train.train_and_evaluate(_config(run), run.workdir)  # here, as a start takes longer
+  step = 16 - summary['steps_in_this_start']
+  assert f'stopped and saved at step {step} of 16' in start.last_line()
+  compare(run, undisturbed)
+
+
+@contextlib.contextmanager
+def _disturbed_at(monkeypatch, step, disturb):
+  """`disturb()` is called in the middle of a run of this process, after a step."""
+  add = run_log.RunLog.add
+
+  def disturbed_add(self, number, metrics):
+    add(self, number, metrics)
+    if number == step:
+      disturb()
+
+  with monkeypatch.context() as patch:
+    patch.setattr(run_log.RunLog, 'add', disturbed_add)
+    yield
+
+
+@pytest.mark.parametrize('fault', [faults_disk.full, faults_disk.moved])
+def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
+  undisturbed, synthetic_imagenet_ab, tmp_path, monkeypatch, fault
+):
+  with contextlib.ExitStack() as disk, contextlib.ExitStack() as faults:
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    if fault is faults_disk.full:
+      try:
+        folder = disk.enter_context(faults_disk.small_disk(tmp_path))
+      except NotRun as reason:
+        pytest.skip(str(reason))
+    run = _run(tmp_path, 'disk', synthetic_imagenet_ab, workdir=folder / 'run')
+
+    def disturb():
+      while run.saved_steps() != [4, 8] or run.saving():
+        time.sleep(0.01)
+      faults.enter_context(fault(run))
+
+    with _disturbed_at(monkeypatch, 9, disturb):
+      began = time.monotonic()
+      with pytest.raises(UserError, match='checkpoint could not be saved.*start the same command'):
+        train.train_and_evaluate(_config(run), run.workdir)
+      assert time.monotonic() - began < 60
+    faults.close()
+    assert run.saved_steps() == [4, 8]
+    train.train_and_evaluate(_config(run), run.workdir)
+    compare(run, undisturbed)
+
+
+def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypatch):
+  from luab_jax import checkpoint
+
+  checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
+  checkpoints.save(1, {'a': np.zeros(3)}, {})
+  usage = checkpoint.shutil.disk_usage(tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint.shutil, 'disk_usage', lambda _: usage._replace(free=1 << 20))
+    with pytest.raises(UserError, match='4.0 MiB are needed and 1.0 MiB are free.*make room'):
+      checkpoints.save(2, {'a': np.zeros(3 << 17)}, {})
+  checkpoints.close()
+  assert {path.name for path in tmp_path.iterdir()} == {'1'}
+
+
+def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
+  synthetic_imagenet_ab, tmp_path
+):
+  run = Run(tmp_path, 'two', synthetic_imagenet_ab, images=96, **_SHORT)
+  starts = faults_hosts.start_both(run)
+  try:
+    assert starts[0].wait_until(run.lines), starts[0].said()
+    starts[1].kill()
+    assert starts[0].wait(60) == 69, starts[0].said()
+  finally:
+    for start in starts:
+      start.kill()
+  starts[0].check_manners(lines=2)
+  assert 'run.py: another process was lost' in starts[0].said()
+  assert 'run.py: it is process 1 of 2' in starts[0].said()
+
+
+def test_a_run_that_goes_on_with_more_processes_sees_the_same_batches(synthetic_imagenet_ab):
+  config = quickstart.get_config()
+  config.update_from_flattened_dict({
+    'data.data_dir': synthetic_imagenet_ab, 'data.train_split': 'train', 'data.image_size': 32,
+    'data.eval_resize': 32, 'data.shuffle_buffer': 16,
+  })
+
+  def batches(count, **options):
+    stream = input_pipeline.train_batches(config.data, seed=3, batch_size=32, **options)
+    return [batch for batch, _ in zip(stream, range(count), strict=False)]
+
+  undisturbed = batches(6)[4:]  # from the middle of the second epoch to its end
+  parts = [batches(2, start_step=4, num_hosts=4, host=host) for host in range(4)]
+  for expected, *pieces in zip(undisturbed, *parts, strict=True):
+    for name, value in expected.items():
+      joined = np.concatenate([piece[name] for piece in pieces])
+      np.testing.assert_array_equal(joined, value, err_msg=name)
