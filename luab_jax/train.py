@@ -184,7 +184,8 @@ def _report(workdir, summary, page):
   for name, figures in summary['results'].items():
     chosen = [
       f'{key} {figures[key]:.3f}'
-      for key in ('top1', 'mAP', 'click_error') if not np.isnan(figures.get(key, np.nan))
+      for key in ('top1', 'mAP', 'click_error', 'mCE', 'bg_gap', 'challenge')
+      if not np.isnan(figures.get(key, np.nan))
     ]
     shown.append(f'{name}: {", ".join(chosen)}')
   print(f'Step {summary["step"]}: ' + '; '.join(shown))
