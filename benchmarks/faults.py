@@ -184,7 +184,8 @@ def main():
   parser.add_argument('--kills', type=int, default=50, help='SIGKILLs, half of them on 4 devices')
   parser.add_argument('--runs', type=int, default=5, help='spread over at least so many runs')
   parser.add_argument('--signals', type=int, default=6, help='SIGTERMs and SIGINTs')
-  parser.add_argument('--only', default='', help='cases whose name holds this word')
+  parser.add_argument(
+    '--only', action='append', help='cases whose name holds this word; may be given several times')
   parser.add_argument('--seed', type=int, default=0, help='of the moments')
   parser.add_argument('--data_dir', help='a built imagenet_ab/local of 256 training images')
   options = parser.parse_args()
@@ -193,7 +194,7 @@ def main():
   bench = Bench(folder, options.data_dir or build_data(folder), options.seed)
   failed = 0
   for name, case in CASES.items():
-    if options.only not in name:
+    if options.only and not any(word in name for word in options.only):
       continue
     began = time.monotonic()
     try:

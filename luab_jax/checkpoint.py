@@ -204,9 +204,12 @@ class Checkpoints:
       tqdm.tqdm.write(f'checkpoint {step} is skipped, moved to damaged/: {why}', file=sys.stderr)
       # Out of the way, because Orbax would skip a later save of a step that is "there".
       target = self.directory / 'damaged'
-      target.mkdir(exist_ok=True)
-      count = len(list(target.iterdir()))
-      (self.directory / str(step)).rename(target / f'{step}_{count}')
+      try:
+        target.mkdir(exist_ok=True)
+        count = len(list(target.iterdir()))
+        (self.directory / str(step)).rename(target / f'{step}_{count}')
+      except OSError as error:
+        raise UserError(f'checkpoint {step} cannot be moved to {target}: {error}') from error
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
 

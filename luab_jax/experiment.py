@@ -1,5 +1,6 @@
 """What a config amounts to: the facts of its data, model, optimizer, steps and evaluations."""
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -154,8 +155,9 @@ class Experiment:
       ms_per_step: of this start, None if unknown.
     """
     path = pathlib.Path(workdir) / 'summary.json'
-    if not steps and path.exists():  # nothing was trained now: what was measured then stays true
-      ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
+    if not steps:  # nothing was trained now: what was measured then stays true
+      with contextlib.suppress(OSError, ValueError):  # there is none, or a damaged one
+        ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
     summary = {
       'step': step,
       'total_steps': self.total_steps,

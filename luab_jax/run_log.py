@@ -222,11 +222,17 @@ class RunLog:
 
 
 def read_lines(workdir) -> list[dict]:
-  """All lines of a run's metrics.jsonl as dicts, oldest first; [] before the first."""
+  """All lines of a run's metrics.jsonl as dicts, oldest first; [] before the first.
+
+  Raises UserError where the file is there and cannot be read.
+  """
   path = pathlib.Path(workdir) / 'metrics.jsonl'
-  if not path.exists():
+  try:
+    return _whole_lines(path.read_text(encoding='utf-8', errors='replace'))
+  except FileNotFoundError:
     return []
-  return _whole_lines(path.read_text(encoding='utf-8', errors='replace'))
+  except OSError as error:
+    raise UserError(f'{path} cannot be read: {error}') from error
 
 
 def all_results(workdir) -> dict:
@@ -272,9 +278,9 @@ def _shown_text(figures: dict) -> str:
 def _mend(path, start_step, drop_evaluation, unwritten):
   """Drops the lines of steps that will be run again and a half-written last one; adds `unwritten`.
 
-  Raises UserError where the file cannot be written.
+  Raises UserError where the file cannot be read or written.
   """
-  lines = _whole_lines(path.read_text(encoding='utf-8', errors='replace')) if path.exists() else []
+  lines = read_lines(path.parent)
   known = {(line['step'], line['split']) for line in lines}
   # In file order: what was not written when the checkpoint was, came in whole or in part after.
   lines += [line for line in _whole_lines(unwritten) if (line['step'], line['split']) not in known]

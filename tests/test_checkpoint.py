@@ -188,3 +188,11 @@ def test_a_checkpoint_of_another_model_is_refused_and_stays(tmp_path, change):
     checkpoints.restore(_tree(0) | change)
   checkpoints.close()
   assert _step(_restore(tmp_path)) == 1
+
+
+def test_a_damaged_checkpoint_that_cannot_be_moved_is_one_clear_message(tmp_path):
+  _saved(tmp_path, [1, 2])
+  _flip_a_byte(tmp_path / '2')
+  (tmp_path / 'damaged').write_text('a file where the folder should be')
+  with pytest.raises(UserError, match='checkpoint 2 cannot be moved to .*damaged'):
+    _restore(tmp_path)

@@ -59,6 +59,7 @@ def test_evaluation_alone_finds_the_same_figures(finished):
 def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
   config, workdir, summary = finished
   before = (workdir / 'metrics.jsonl').read_bytes()
+  (workdir / 'summary.json').write_text('{"half of')
   assert train.train_and_evaluate(config, workdir)['results'] == summary['results']
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
@@ -96,6 +97,13 @@ def test_workdir_of_another_config_is_refused(finished):
   harmless = config.copy_and_resolve_references()
   harmless.log_every = 3
   train.train_and_evaluate(harmless, workdir)
+
+
+def test_a_damaged_config_is_not_overwritten(tmp_path, synthetic_imagenet_ab):
+  (tmp_path / 'config.json').write_text('{"half of')
+  with pytest.raises(UserError, match='config.json is damaged .*delete it if you are sure'):
+    train.train_and_evaluate(short_config(synthetic_imagenet_ab), tmp_path)
+  assert (tmp_path / 'config.json').read_text() == '{"half of'
 
 
 def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
