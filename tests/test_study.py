@@ -81,8 +81,8 @@ def test_a_study_writes_its_files(finished):
     assert run['seed'] == 1 and run['data']['control'] == study.ARMS[arm].control
     assert run['loss']['point_weight'] == result['arms'][arm]['point_weight']
   assert {arm: content['point_weight'] for arm, content in result['arms'].items()} == {
-    'baseline': 0, 'luab_linear': 0.3, 'luab_spatial': 10, 'spatial_no_click': 0, 'shuffled': 10,
-    'uniform': 10,
+    'baseline': 0, 'luab_linear': 0.3, 'luab_spatial': 30, 'spatial_no_click': 0, 'shuffled': 30,
+    'uniform': 30,
   }
   summary = json.loads((workdir / 'luab_spatial' / 'seed0' / 'summary.json').read_text())
   assert summary['step'] == 2

@@ -152,7 +152,8 @@ def test_textures_can_be_told_apart():
     textures.append(drawn.texture)
   classifier = LinearDiscriminantAnalysis(solver='lsqr', shrinkage='auto')
   classifier.fit(spectra[:400], textures[:400])
-  assert classifier.score(spectra[400:], textures[400:]) > 0.8
+  # The object hides a part of each texture; guessing would be right 1 time in 6.
+  assert classifier.score(spectra[400:], textures[400:]) > 0.7
 
 
 @settings(max_examples=60, deadline=None)
