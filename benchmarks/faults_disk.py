@@ -63,8 +63,9 @@ def moved(run):
   elsewhere = run.workdir.with_name('elsewhere')
   run.workdir.rename(elsewhere)
   yield
-  if run.workdir.exists():
-    raise Violation(f'{run.workdir} was made anew while the run had been moved away')
+  if (run.workdir / 'metrics.jsonl').exists() or len(run.saved_steps()) > 1:
+    raise Violation(f'{run.workdir} was made anew, and the run went on in it')
+  shutil.rmtree(run.workdir, ignore_errors=True)  # the save under way may have made it anew
   elsewhere.rename(run.workdir)
 
 
@@ -75,6 +76,7 @@ def removed(run):
   run.workdir.rename(doomed)  # else what is being written now may stay behind
   shutil.rmtree(doomed)
   yield
+  shutil.rmtree(run.workdir, ignore_errors=True)
 
 
 def _trained(start):

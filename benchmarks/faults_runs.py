@@ -244,7 +244,7 @@ def compare(run, undisturbed):
   if results[0] != results[1]:
     raise Violation(f'{run.workdir}/summary.json has other results')
   left = {path.name for path in run.workdir.rglob('*')
-          if path.suffix in ('.tmp', '.writable') or path.name in ('damaged', '.writable')}
+          if path.suffix == '.tmp' or path.name == 'damaged'}
   if left | run.saving():
     raise Violation(f'{run.workdir} was left with {left | run.saving()}')
 

@@ -24,6 +24,9 @@ from luab_jax import parallel
 from luab_jax.errors import UserError
 
 _ROOM_FOR_METADATA = 1 << 20  # bytes
+# Lies in the folder as long as it is the one that was opened. If that is moved or deleted, the
+# save under way makes a folder of the same name, in which the run would go on without its past.
+_MARK = '.checkpoints_of_this_run'
 
 
 def silence_orbax():
@@ -84,6 +87,8 @@ class Checkpoints:
           'note': ocp.JsonCheckpointHandler(),
         },
       )
+      if '://' not in str(self.directory):
+        (self.directory / _MARK).touch()
     except OSError as error:  # its folder cannot be made, or an unfinished save not cleared away
       raise UserError(f'cannot write to {self.directory}: {error}') from error
 
@@ -125,10 +130,9 @@ class Checkpoints:
 
   def _check_room(self, tree):
     """Raises OSError where a save cannot succeed: Orbax's threads would fail one by one, loudly."""
-    probe = self.directory / '.writable'
-    probe.touch()
-    probe.unlink()
     if '://' not in str(self.directory):
+      with open(self.directory / _MARK, 'r+b', buffering=0) as file:
+        file.write(b'.')
       needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _ROOM_FOR_METADATA
       free = shutil.disk_usage(self.directory).free
       if free < needed:
