@@ -1,0 +1,38 @@
+"""`python -m benchmarks NAME [OPTIONS]`; without a name: which there are.
+
+Results go to benchmarks/results.jsonl; `python -m benchmarks table` makes docs/benchmarks.md of it.
+"""
+
+import importlib
+import sys
+
+# name, also of its module: what it is about
+BENCHMARKS = {
+  'imagenet_ab_build': 'time and memory of building imagenet_ab',
+  'coco_ab_read': 'time and memory of reading coco_ab_v1_0.json at its real size',
+  'backgrounds_challenge_build': 'time and memory of building backgrounds_challenge',
+  'timm_parity': "our ResNet and ViT against timm's: the same numbers?",
+  'faults': 'runs that are killed, starved of disk, lost a process: the same bits?',
+  'fuzz': 'damaged and hostile files through the readers',
+  'table': 'writes docs/benchmarks.md from the newest results',
+}
+
+
+def main():
+  """Runs one benchmark; its own options follow its name."""
+  name = sys.argv[1] if len(sys.argv) > 1 else ''
+  if name not in BENCHMARKS:
+    print('python -m benchmarks NAME [--help]')
+    print('\n'.join(f'  {known:28} {line}' for known, line in BENCHMARKS.items()))
+    if name in ('', '-h', '--help'):
+      return 0
+    print(f'there is no benchmark {name!r}', file=sys.stderr)
+    return 2
+  # What it measures is imported by nothing before it.
+  module = importlib.import_module(f'benchmarks.{name}')
+  sys.argv = [f'python -m benchmarks {name}', *sys.argv[2:]]
+  return module.main()
+
+
+if __name__ == '__main__':
+  sys.exit(main())

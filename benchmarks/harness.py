@@ -1,0 +1,253 @@
+"""Measures alternatives in the same run, interleaved, and appends what came out to results.jsonl.
+
+A benchmark is a module with `main()`, named in benchmarks/__main__.py:
+
+  def main():
+    options = harness.parser(__doc__).parse_args()
+    result = harness.compare('training, 224 px', {'PIL': read_with_pil, 'luab_jax': read},
+                             rounds=options.rounds, unit='images', show=['images/CPU-s'])
+    goals = [harness.goal('luab_jax / PIL', result, 'luab_jax', 'images/CPU-s', at_least=1.3)]
+    harness.record('input_pipeline', result, goals, results=options.results)
+
+An alternative is a function that does a piece of work and returns how many units it did (None: 1),
+or (units, {figure: number}) with more figures, which take precedence over those measured here. Of
+every alternative and round there are
+
+  seconds          wall time of a unit
+  cpu_seconds      user and system time of a unit, of this process and of those it waited for
+  <unit>/s, <unit>/CPU-s   their inverses, if the units have a name
+
+The machine may do other work: alternatives take turns, a ratio is that of neighbours in the same
+round, and CPU time is less disturbed than wall time. Standard library only: whatever is measured
+has not been imported by this file.
+"""
+
+import argparse
+import datetime
+import gc
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RESULTS = ROOT / 'benchmarks' / 'results.jsonl'
+_LOAD_AT_START = os.getloadavg()
+_PACKAGES = (
+  'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow', 'tensorflow-cpu',
+  'tensorflow-datasets', 'pillow', 'simplejpeg', 'opencv-python-headless', 'torch', 'torchvision',
+  'timm', 'apache-beam')
+
+
+def parser(doc, *, rounds=5):
+  """An argparse.ArgumentParser with --rounds and --results; `doc`: the module's docstring."""
+  result = argparse.ArgumentParser(description=doc.splitlines()[0])
+  result.add_argument('--rounds', type=int, default=rounds, help='turns of every alternative')
+  result.add_argument('--results', type=pathlib.Path, default=RESULTS, help='file to append to')
+  return result
+
+
+def compare(case, alternatives, *, rounds, unit='', warmup=1, show=('seconds',)):
+  """Measures alternatives in turn; prints each as it is done.
+
+  Args:
+    case: what is compared, a few words; the newest result of each case is in the table.
+    alternatives: {name: function}, see the module's text; ratios are to the first.
+    rounds: int > 0, how often each is measured.
+    unit: plural name of what the functions count.
+    warmup: rounds before, which do not count.
+    show: the figures that the table shows.
+
+  Returns:
+    {case, unit, rounds, show, alternatives: {name: {figure: summary}}}, see `summarise`.
+  """
+  measured = {name: [] for name in alternatives}
+  for number in range(-warmup, rounds):
+    # To and fro, so that none always comes first after a change of the machine's speed.
+    names = list(alternatives)[::-1 if number % 2 else 1]
+    for name in names:
+      figures = measure(alternatives[name], unit)
+      if number >= 0:
+        measured[name].append(figures)
+  first = next(iter(measured.values()))
+  result = {
+    'case': case, 'unit': unit, 'rounds': rounds, 'show': list(show),
+    'alternatives': {name: summarise(turns, first) for name, turns in measured.items()}}
+  print(case)
+  for name, figures in result['alternatives'].items():
+    print(f'  {name}: ' + ', '.join(f'{key} {say(figures[key])}' for key in show if key in figures),
+          flush=True)
+  return result
+
+
+def measure(work, unit=''):
+  """{figure: number} of one call of an alternative, see the module's text."""
+  gc.collect()
+  cpu, began = cpu_seconds(), time.perf_counter()
+  done = work()
+  seconds, cpu = time.perf_counter() - began, cpu_seconds() - cpu
+  units, more = done if isinstance(done, tuple) else (done, {})
+  units = 1 if units is None else units
+  figures = {'seconds': seconds / units, 'cpu_seconds': cpu / units, **more}
+  if unit:
+    figures = {f'{unit}/s': 1 / figures['seconds'], f'{unit}/CPU-s': 1 / figures['cpu_seconds'],
+               **figures}
+  return figures
+
+
+def summarise(turns, first):
+  """{figure: {median, min, max, ratio}} of one alternative.
+
+  Args:
+    turns: [{figure: number}], one a round.
+    first: the same of the alternative that it is compared with. `ratio` is {median, min, max} of
+      the quotients of the same round; left out where `first` lacks the figure or is 0.
+  """
+  summary = {}
+  for key in turns[0]:
+    values = [turn[key] for turn in turns]
+    summary[key] = _spread(values)
+    others = [turn.get(key) for turn in first]
+    if all(others):
+      summary[key]['ratio'] = _spread([a / b for a, b in zip(values, others, strict=True)])
+  return summary
+
+
+def _spread(values):
+  return {'median': statistics.median(values), 'min': min(values), 'max': max(values)}
+
+
+def cpu_seconds():
+  """User and system time so far of this process, its threads, and processes it waited for."""
+  usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+  return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def fresh_process(code, *, units=None, python=sys.executable, **environment):
+  """An alternative that runs Python code in a new process, start-up included.
+
+  Args:
+    code: source, run in the root of the project. It may fill the dict `figures`; 'units' in it is
+      the number of units. `peak_mib`, the most resident memory, is added.
+    units: their number where the code does not say.
+    python: the interpreter.
+    environment: further variables.
+
+  Returns:
+    A function for `compare`; raises CalledProcessError if the code fails.
+  """
+  code = (f'figures = {{}}\n{code}\n'
+          'from benchmarks import harness\nharness.leave_figures(figures)\n')
+
+  def work():
+    said = subprocess.run([python, '-c', code], cwd=ROOT, env={**os.environ, **environment},
+                          stdout=subprocess.PIPE, text=True, check=True).stdout
+    figures = json.loads(said.splitlines()[-1])
+    return figures.pop('units', units), figures
+
+  return work
+
+
+def leave_figures(figures):
+  """Ends the code of a `fresh_process`: prints the figures and this process's peak of memory."""
+  status = pathlib.Path('/proc/self/status').read_text()
+  # Not ru_maxrss, which begins with that of the process that started this one.
+  peak = next(line for line in status.splitlines() if line.startswith('VmHWM')).split()[1]
+  print(json.dumps({'peak_mib': int(peak) / 1024, **figures}))
+
+
+def goal(what, result, alternative, figure, *, at_most=None, at_least=None, ratio=True):
+  """One goal, met or not, by a result of `compare`.
+
+  Args:
+    what: a few words.
+    result, alternative, figure: where the number is; its median counts.
+    at_most, at_least: one of them, the goal.
+    ratio: the ratio to the first alternative instead of the figure itself.
+  """
+  spread = result['alternatives'][alternative][figure]
+  return plain_goal(what, (spread['ratio'] if ratio else spread)['median'], at_most=at_most,
+                    at_least=at_least)
+
+
+def plain_goal(what, found, *, at_most=None, at_least=None):
+  """As `goal`, of a number."""
+  met = found <= at_most if at_least is None else found >= at_least
+  wanted = f'≤ {at_most:g}' if at_least is None else f'≥ {at_least:g}'
+  return {'what': what, 'goal': wanted, 'found': found, 'met': bool(met)}
+
+
+def record(benchmark, result, goals=(), *, notes=(), versions=None, results=RESULTS):
+  """Appends one line to the file of results and prints the goals.
+
+  Args:
+    benchmark: its name on the command line.
+    result: of `compare`, or any dict with 'case'.
+    goals: of `goal`.
+    notes: sentences that belong to the figures: settings, what was left out and why.
+    versions: {package: version} of other environments that took part.
+    results: path of the file.
+  """
+  for each in goals:
+    print(f'  {each["what"]}: {say({"median": each["found"]})}, goal {each["goal"]}: '
+          + ('met' if each['met'] else 'NOT met'))
+  line = {
+    'benchmark': benchmark, **result, 'goals': list(goals), 'notes': list(notes),
+    'time': datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%d %H:%M UTC'),
+    'command': ' '.join(['python -m benchmarks', benchmark, *sys.argv[1:]]),
+    'commit': _commit(), 'machine': machine(), 'versions': {**_versions(), **(versions or {})}}
+  with open(results, 'a', encoding='utf-8') as file:
+    file.write(json.dumps(line, ensure_ascii=False) + '\n')
+
+
+def machine():
+  """{cpu, cores, ram_gib, load}: load is the average of the minute before the start."""
+  info = pathlib.Path('/proc/cpuinfo')
+  lines = info.read_text().splitlines() if info.exists() else []
+  names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  return {
+    'cpu': names[0] if names else platform.processor() or platform.machine(), 'cores': cores,
+    'ram_gib': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30),
+    'load': round(_LOAD_AT_START[0], 1)}
+
+
+def _versions():
+  found = {'python': platform.python_version()}
+  for name in _PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def _commit():
+  """The commit, with + behind it where files that are in git were changed; '' outside of git."""
+  def git(*arguments):
+    return subprocess.run(['git', *arguments], cwd=ROOT, capture_output=True, text=True).stdout
+
+  changed = git('status', '--porcelain', '--untracked-files=no').splitlines()
+  changed = [line for line in changed if not line.endswith(RESULTS.name)]
+  return git('rev-parse', '--short', 'HEAD').strip() + ('+' if changed else '')
+
+
+def say(summary):
+  """'median (min…max)' in three digits, '× ratio' behind it."""
+  text = digits(summary['median'])
+  if 'min' in summary and digits(summary['min']) != digits(summary['max']):
+    text += f' ({digits(summary["min"])}…{digits(summary["max"])})'
+  if 'ratio' in summary:
+    text += f', {summary["ratio"]["median"]:.3g}×'
+  return text
+
+
+def digits(number):
+  """A number in three digits, whole from 100 on."""
+  return f'{number:,.0f}' if abs(number) >= 100 else f'{number:.3g}'

@@ -1,0 +1,110 @@
+"""Writes the newest result of each case in benchmarks/results.jsonl as Markdown.
+
+Between the markers `<!-- benchmarks:goals -->` and `<!-- benchmarks:all -->`, each up to
+`<!-- benchmarks:end -->`, of docs/benchmarks.md and README.md: the goals with what was found, and
+every figure. Prints both.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+
+from benchmarks import harness
+from benchmarks.__main__ import BENCHMARKS
+
+FILES = (harness.ROOT / 'docs' / 'benchmarks.md', harness.ROOT / 'README.md')
+# Those that record nothing: they say what they found, and their exit status whether it is good.
+_SILENT = {'table', 'faults', 'fuzz', 'timm_parity'}
+
+
+def newest(path):
+  """[line]: the last of each benchmark and case in a file of results, in the order of the names."""
+  lines = {}
+  for number, text in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    try:
+      line = json.loads(text)
+      lines[line['benchmark'], line['case']] = line
+    except (ValueError, KeyError) as error:
+      raise SystemExit(f'{path}, line {number} is no result ({error!r}): delete it') from error
+  order = list(BENCHMARKS)
+  return sorted(lines.values(), key=lambda line: (
+    order.index(line['benchmark']) if line['benchmark'] in order else len(order)))
+
+
+def goals(lines):
+  """Markdown: one row a goal, and one for each benchmark that was never run."""
+  rows = [['what', 'goal', 'found', '', 'command']]
+  for line in lines:
+    for goal in line['goals']:
+      rows.append([f'{line["case"]}: {goal["what"]}', goal['goal'],
+                   harness.digits(goal['found']) if 'found' in goal else 'not run',
+                   {True: 'met', False: '**not met**'}.get(goal.get('met'), ''),
+                   f'`python -m benchmarks {line["benchmark"]}`'])
+  rows += [[text, '', 'not run', '', f'`python -m benchmarks {name}`']
+           for name, text in BENCHMARKS.items()
+           if name not in _SILENT and name not in {line['benchmark'] for line in lines}]
+  return _markdown(rows)
+
+
+def everything(lines):
+  """Markdown: a section with a table for each case."""
+  return '\n\n'.join(_section(line) for line in lines)
+
+
+def _section(line):
+  shown = [key for key in line['show']
+           if any(key in figures for figures in line['alternatives'].values())]
+  rows = [[line.get('unit', ''), *(text for key in shown for text in (key, 'ratio'))]]
+  for name, figures in line['alternatives'].items():
+    cells = [name]
+    for key in shown:
+      summary = figures.get(key, {})
+      cells += [_cell(summary), _cell(summary.get('ratio'))]
+    rows.append(cells)
+  machine = line['machine']
+  where = (f'{machine["cpu"]}, {machine["cores"]} cores, {machine["ram_gib"]} GiB, load '
+           f'{machine["load"]} at the start' + (f', {machine["gpu"]}' if 'gpu' in machine else ''))
+  versions = ', '.join(f'{name} {version}' for name, version in line['versions'].items())
+  return '\n'.join([
+    f'### {line["benchmark"]}: {line["case"]}', '', _markdown(rows), '',
+    *(f'{note}\n' for note in line['notes']),
+    f'`{line["command"]}`, {line["time"]}, commit {line["commit"]}, median (min…max) of '
+    f'{line["rounds"]} rounds; {where}; {versions}.'])
+
+
+def _cell(summary):
+  if not summary:
+    return '–'
+  return harness.say({key: summary[key] for key in ('median', 'min', 'max')})
+
+
+def _markdown(rows):
+  rows = [[cell.replace('|', '/') for cell in row] for row in rows]
+  rows.insert(1, ['---'] * len(rows[0]))
+  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+def fill(path, parts):
+  """Puts each text between its markers in a file; returns whether there were any."""
+  text = path.read_text(encoding='utf-8')
+  filled = text
+  for name, part in parts.items():
+    filled = re.sub(
+      rf'(<!-- benchmarks:{name} -->).*?(<!-- benchmarks:end -->)',
+      lambda found, part=part: f'{found[1]}\n{part}\n{found[2]}', filled, flags=re.DOTALL)
+  if filled != text:
+    path.write_text(filled, encoding='utf-8')
+  return filled != text
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--results', type=pathlib.Path, default=harness.RESULTS)
+  options = parser.parse_args()
+  lines = newest(options.results)
+  parts = {'goals': goals(lines), 'all': everything(lines)}
+  print('\n\n'.join(parts.values()))
+  for path in FILES:
+    if fill(path, parts):
+      print(f'written to {path}')

@@ -1,0 +1,132 @@
+"""The benchmark harness: its arithmetic, its table, and the benchmarks in a tiny form."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks import harness, table
+from benchmarks.__main__ import BENCHMARKS, main
+
+
+def _summary(result, name, figure):
+  return result['alternatives'][name][figure]
+
+
+def test_alternatives_take_turns_to_and_fro():
+  calls = []
+  result = harness.compare(
+    'case', {name: lambda name=name: calls.append(name) for name in 'ab'}, rounds=3)
+  assert ''.join(calls) == 'baabbaab'
+  assert result['rounds'] == 3 and set(result['alternatives']) == {'a', 'b'}
+  assert 'images/s' not in result['alternatives']['a']
+
+
+def test_ratios_are_those_of_neighbours():
+  # A machine that becomes slower: the medians alone would say 20 / 10.
+  first = [{'seconds': s} for s in (1, 10, 100)]
+  turns = [{'seconds': s} for s in (3, 20, 300)]
+  summary = harness.summarise(turns, first)['seconds']
+  assert (summary['median'], summary['min'], summary['max']) == (20, 3, 300)
+  assert summary['ratio'] == {'median': 3, 'min': 2, 'max': 3}
+  assert 'ratio' not in harness.summarise([{'peak': 1.0}], [{'seconds': 1.0}])['peak']
+
+
+def test_a_measurement_is_per_unit_and_what_the_work_says_takes_precedence():
+  figures = harness.measure(lambda: (time.sleep(0.05), 5)[1], 'images')
+  assert 0.01 <= figures['seconds'] < 0.05
+  assert figures['images/s'] == pytest.approx(1 / figures['seconds'])
+  assert figures['cpu_seconds'] < figures['seconds']  # it slept
+  figures = harness.measure(lambda: (4, {'cpu_seconds': 0.5, 'peak_mib': 7}), 'images')
+  assert figures['images/CPU-s'] == 2 and figures['peak_mib'] == 7
+
+
+def test_a_fresh_process_is_charged_with_its_cpu_time_and_memory():
+  work = harness.fresh_process(
+    'import time\nx = b"1" * (64 << 20)\nwhile time.process_time() < 0.3: pass\n'
+    'figures["units"] = 2')
+  figures = harness.measure(work, 'files')
+  assert figures['cpu_seconds'] >= 0.15 and 64 < figures['peak_mib'] < 150
+  with pytest.raises(subprocess.CalledProcessError):
+    harness.fresh_process('raise SystemExit(3)')()
+
+
+def test_goals():
+  result = harness.compare('case', {
+    'a': lambda: (1, {'cost': 2.0}), 'b': lambda: (1, {'cost': 2.1})}, rounds=1)
+  goal = harness.goal('b / a', result, 'b', 'cost', at_most=1.02)
+  assert goal == {'what': 'b / a', 'goal': '≤ 1.02', 'found': pytest.approx(1.05), 'met': False}
+  assert harness.goal('b', result, 'b', 'cost', at_least=2, ratio=False)['met']
+
+
+def test_a_result_says_where_it_comes_from(tmp_path):
+  path = tmp_path / 'results.jsonl'
+  result = harness.compare('case', {'a': lambda: 3}, rounds=1, unit='images')
+  for _ in range(2):
+    harness.record('step', result, notes=['tiny'], versions={'torch': '1'}, results=path)
+  line = [json.loads(text) for text in path.read_text().splitlines()][1]
+  assert line['benchmark'] == 'step' and line['notes'] == ['tiny']
+  assert {'cpu', 'cores', 'ram_gib', 'load'} <= line['machine'].keys()
+  assert {'python', 'jax', 'numpy', 'torch'} <= line['versions'].keys()
+
+
+def _line(benchmark, case, seconds, **more):
+  first = {'seconds': {'median': seconds, 'min': seconds, 'max': seconds + 1,
+                       'ratio': {'median': 1.0, 'min': 1.0, 'max': 1.0}}}
+  second = {'seconds': {'median': 2 * seconds, 'min': seconds, 'max': 3 * seconds,
+                        'ratio': {'median': 2.0, 'min': 1.5, 'max': 2.5}}}
+  return json.dumps({
+    'benchmark': benchmark, 'case': case, 'unit': 'steps', 'rounds': 3, 'show': ['seconds', 'none'],
+    'alternatives': {'plain': first, 'a | b': second}, 'notes': ['A note.'], 'time': 'today',
+    'goals': [{'what': 'b / a', 'goal': '≤ 1.5', 'found': 2.0, 'met': False}],
+    'command': f'python -m benchmarks {benchmark}', 'commit': 'abc', 'versions': {'jax': '0.10'},
+    'machine': {'cpu': 'C', 'cores': 2, 'ram_gib': 8, 'load': 0.1}, **more})
+
+
+def test_the_table_has_the_newest_result_of_each_case(tmp_path):
+  results = tmp_path / 'results.jsonl'
+  results.write_text('\n'.join([
+    _line('fuzz', 'one', 5), _line('coco_ab_read', 'x', 7), _line('fuzz', 'one', 100),
+    _line('fuzz', 'two', 6, goals=[])]) + '\n')
+  lines = table.newest(results)
+  assert [(line['benchmark'], line['case']) for line in lines] == [
+    ('coco_ab_read', 'x'), ('fuzz', 'one'), ('fuzz', 'two')]  # in the order of the names
+  goals = table.goals(lines).splitlines()
+  assert goals[3] == '| one: b / a | ≤ 1.5 | 2 | **not met** | `python -m benchmarks fuzz` |'
+  assert any('not run' in row and 'imagenet_ab_build' in row for row in goals)
+  assert not any('not run' in row and 'coco_ab_read' in row for row in goals)
+  text = table.everything(lines)
+  assert '| steps | seconds | ratio |' in text and 'none' not in text
+  assert '| plain | 100 (100…101) | 1 |' in text
+  assert '| a / b | 200 (100…300) | 2 (1.5…2.5) |' in text
+  assert 'C, 2 cores, 8 GiB, load 0.1' in text and 'A note.' in text
+
+
+def test_the_table_is_put_between_its_markers(tmp_path):
+  path = tmp_path / 'page.md'
+  path.write_text('before\n<!-- benchmarks:all -->\nold\n<!-- benchmarks:end -->\nafter\n')
+  for _ in range(2):
+    table.fill(path, {'all': r'new \1', 'goals': 'not asked for'})
+  assert path.read_text() == (
+    'before\n<!-- benchmarks:all -->\nnew \\1\n<!-- benchmarks:end -->\nafter\n')
+
+
+def test_a_damaged_result_is_named(tmp_path):
+  path = tmp_path / 'results.jsonl'
+  path.write_text(_line('fuzz', 'one', 5) + '\n{"half of\n')
+  with pytest.raises(SystemExit, match='results.jsonl, line 2 is no result'):
+    table.newest(path)
+
+
+def test_the_command_lists_and_runs_them(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'argv', ['benchmarks'])
+  assert main() == 0
+  said = capsys.readouterr().out
+  assert [name for name in BENCHMARKS if f'  {name} ' not in said] == []
+  monkeypatch.setattr(sys, 'argv', ['benchmarks', 'nothing'])
+  assert main() == 2 and "'nothing'" in capsys.readouterr().err
+  for name in BENCHMARKS.keys() - {'timm_parity'}:  # it needs torch
+    assert callable(importlib.import_module(f'benchmarks.{name}').main), name
