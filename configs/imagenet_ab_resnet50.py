@@ -37,6 +37,7 @@ def get_config():
   c.data.image_size = 224
   c.data.eval_resize = 256
   c.data.resize_method = 'bicubic'
+  c.data.antialias = True
   c.data.crop_scale = (0.08, 1.0)
   c.data.crop_ratio = (3 / 4, 4 / 3)
   c.data.flip = True

@@ -35,6 +35,7 @@ def get_config():
   c.data.image_size = 64
   c.data.eval_resize = 72
   c.data.resize_method = 'bicubic'
+  c.data.antialias = True
   c.data.crop_scale = (0.25, 1.0)
   c.data.crop_ratio = (3 / 4, 4 / 3)
   c.data.flip = True

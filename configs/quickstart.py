@@ -38,6 +38,7 @@ def get_config():
   c.data.image_size = 48
   c.data.eval_resize = 48
   c.data.resize_method = 'bilinear'
+  c.data.antialias = True
   c.data.crop_scale = (0.5, 1.0)
   c.data.crop_ratio = (3 / 4, 4 / 3)
   c.data.flip = True

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from luab_jax import image_ops, input_pipeline, records
+from luab_jax import input_pipeline, records
 from luab_jax.step import place_maps
 
 # Pictures are few; a fixed small batch compiles once and fits beside the training state.
@@ -93,7 +93,7 @@ def training_examples(config, count, traces):
     data = _with(config.data, byproduct='trace', trace_points=points)
     trace = _points(_first(data, config.seed, traces))
   return Examples(
-    image=_pixels(batch['image']), label=batch['label'], point=_points(clicks), trace=trace
+    image=batch['image'], label=batch['label'], point=_points(clicks), trace=trace
   )
 
 
@@ -102,7 +102,7 @@ def evaluation_images(data, split, count):
   batches, _ = input_pipeline.eval_batches(data, split, batch_size=count)
   batch = next(iter(batches))
   real = batch['example_mask'] > 0
-  return Examples(image=_pixels(batch['image'])[real], label=batch['label'][real],
+  return Examples(image=batch['image'][real], label=batch['label'][real],
                   point=_points(batch)[real], trace=None)
 
 
@@ -119,11 +119,6 @@ def _first(data, seed, count):
 def _points(batch):
   return np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan).astype(np.float32)
 
-
-def _pixels(image):
-  """Normalised float32 -> uint8 as decoded."""
-  image = image * np.array(image_ops.STD, np.float32) + np.array(image_ops.MEAN, np.float32)
-  return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
 class Predictor:
@@ -158,7 +153,7 @@ class Predictor:
       output = jax.device_get(self._predict(
         self._variables, {name: batch[name] for name in ('image', 'point_mask')}
       ))
-      output |= {'image': _pixels(batch['image']), 'label': batch['label'],
+      output |= {'image': batch['image'], 'label': batch['label'],
                  'point': _points(batch), 'box': self._boxes(batch, output['map_class'])}
       real = batch['example_mask'] > 0
       parts.append({name: value[real] for name, value in output.items()})

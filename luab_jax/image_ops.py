@@ -1,13 +1,10 @@
-"""Pixels: decoding, cutting out a window, resizing, colour jitter, normalisation (TensorFlow ops).
+"""Pixels: decoding, cutting out a window, resizing, colour jitter (TensorFlow ops).
 
 EXIF orientation is ignored, as the stored pixels are what boxes and byproducts refer to.
 """
 
 import tensorflow as tf
 
-# Mean and standard deviation of ImageNet's training pixels in [0, 1], RGB (torchvision's figures).
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 # Weights of R, G, B in a grey value (ITU-R 601, as torchvision).
 GREY = (0.2989, 0.587, 0.114)
 METHODS = ('bicubic', 'bilinear')
@@ -66,19 +63,21 @@ def crop(image, window):
   return tf.ensure_shape(image, [None, None, 3])
 
 
-def resize(image, size, method):
-  """Resizes with antialiasing, pixel centres at (i + 0.5) / n, as PIL does.
+def resize(image, size, method, antialias=True):
+  """Resizes, pixel centres at (i + 0.5) / n.
 
   Args:
     image: uint8 or float32 [height, width, 3], 0 ... 255.
     size: int[2], (height, width) in pixels.
     method: 'bicubic' (a = -0.5, as PIL) or 'bilinear'.
+    antialias: bool, whether the kernel widens where an image shrinks, as PIL's does; without it
+      pixels between the samples are left out.
 
   Returns:
     float32[size[0], size[1], 3], 0 ... 255: the overshoot of the bicubic kernel is clipped.
   """
-  image = tf.image.resize(image, size, method=method, antialias=True)
-  return tf.clip_by_value(image, 0.0, 255.0)
+  image = tf.image.resize(image, size, method=method, antialias=antialias)
+  return tf.clip_by_value(image, 0.0, 255.0) if method == 'bicubic' else image
 
 
 def flip(image, flag):
@@ -121,6 +120,6 @@ def _blend(image, other, factor):
   return tf.clip_by_value(factor * image + (1 - factor) * other, 0.0, 255.0)
 
 
-def normalise(image):
-  """float32 0 ... 255 -> (value / 255 - mean) / std per channel."""
-  return (image / 255 - tf.constant(MEAN)) / tf.constant(STD)
+def to_uint8(image):
+  """float32 0 ... 255 -> the nearest uint8."""
+  return tf.cast(image + 0.5, tf.uint8)  # truncates

@@ -2,7 +2,7 @@
 
 Every batch is a dict of
 
-  image         float32[B, S, S, 3]  RGB, normalised with ImageNet's mean and standard deviation
+  image         uint8[B, S, S, 3]    RGB as decoded; models normalise it, on the device
   label         int32[B], or float32[B, C] of 0 and 1 where an image has several (COCO)
   point         float32[B, K, 2]     (x right, y down) in [0, 1] of the CROP; 0 where masked
   point_mask    float32[B, K]        1 where there is a point inside the crop
@@ -215,10 +215,10 @@ def _train_example(source, fields, points, has, seed):
                              ratio=data.crop_ratio)
   image, size, window = image_ops.decode_window(fields['image'], choose)
   flip = geometry.sample_flip(flip_seed) & data.flip
-  image = image_ops.resize(image, [data.image_size] * 2, data.resize_method)
-  image = image_ops.flip(image, flip)
+  image = image_ops.resize(image, [data.image_size] * 2, data.resize_method, data.antialias)
   if data.color_jitter:
     image = image_ops.color_jitter(image, jitter_seed, data.color_jitter)
+  image = image_ops.flip(image_ops.to_uint8(image), flip)
   points, mask = geometry.move_points(points, has, size, window, flip)
   label = source.label(fields)
   if source.spec.multi_label and data.icon_label == 'drop_when_icon_cropped':
@@ -238,12 +238,13 @@ def _eval_example(source, fields, boxes):
 
 
 def _centre_view(data, encoded):
-  """(image float32[S, S, 3] 0 ... 255, int32[2] size after resizing, the window cut out of it)."""
+  """(image uint8[S, S, 3], int32[2] size after resizing, the window cut out of it)."""
   image = image_ops.decode(encoded)
   height, width = tf.unstack(tf.shape(image)[:2])
   resized, window = geometry.centre_window(height, width, resize=data.eval_resize,
                                            size=data.image_size)
-  image = image_ops.crop(image_ops.resize(image, resized, data.resize_method), window)
+  image = image_ops.resize(image, resized, data.resize_method, data.antialias)
+  image = image_ops.to_uint8(image_ops.crop(image, window))
   return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
 
 
@@ -251,10 +252,11 @@ def _answer_example(data, source, fields, allowed):
   """Fields of a benchmark's image -> its example."""
   size = [data.image_size] * 2
   if source.cut:
-    image = image_ops.resize(image_ops.decode(fields['image']), size, data.resize_method)
+    image = image_ops.to_uint8(image_ops.resize(
+        image_ops.decode(fields['image']), size, data.resize_method, data.antialias))
   else:
     image, _, _ = _centre_view(data, fields['image'])
-  example = {'image': image_ops.normalise(image), 'right': fields['right'],
+  example = {'image': image, 'right': fields['right'],
              'allowed': tf.constant(allowed), 'example_mask': tf.constant(1.0)}
   if source.has_mask:
     mask = tf.image.resize(tf.io.decode_png(fields['mask'], channels=1), size, method='area')
@@ -275,7 +277,7 @@ def _boxes_in_view(boxes, label, size, window):
 
 
 def _example(image, label, points, mask):
-  return {'image': image_ops.normalise(image), 'label': label, 'point': points, 'point_mask': mask,
+  return {'image': image, 'label': label, 'point': points, 'point_mask': mask,
           'example_mask': tf.constant(1.0)}
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from luab_jax import losses, metrics
+from luab_jax.models import normalise
 from luab_jax.parallel import AXIS
 
 
@@ -146,8 +147,8 @@ def make_foreground_step(model):
   Challenge (Xiao et al. 2020, arXiv:2006.09994, section 4). It ends at the first batch of
   backgrounds that fools the model, on all devices together.
 
-  `backgrounds` holds the device's share of N batches: image f32[N,b,S,S,3], example_mask f32[N,b].
-  `foreground` is the same on all devices: image f32[S,S,3], mask f32[S,S,1], right bool[C].
+  `backgrounds` holds the device's share of N batches: image u8[N,b,S,S,3], example_mask f32[N,b].
+  `foreground` is the same on all devices: image u8[S,S,3], mask f32[S,S,1], right bool[C].
   """
 
   def step(fixed, foreground):
@@ -160,7 +161,8 @@ def make_foreground_step(model):
 
     def next_batch(carry):
       number, _ = carry
-      image = backgrounds['image'][number] * (1 - mask) + foreground['image'] * mask
+      background, shown = normalise(backgrounds['image'][number]), normalise(foreground['image'])
+      image = background * (1 - mask) + shown * mask
       logits = model.apply(variables, image, train=False)['logits']
       wrong = ~foreground['right'][logits.argmax(-1)] * backgrounds['example_mask'][number]
       return number + 1, jax.lax.psum(wrong.sum(), AXIS)

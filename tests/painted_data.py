@@ -123,7 +123,8 @@ def config(data_dir, dataset, /, **changes):
   """A complete `data` part of a config."""
   data = ml_collections.ConfigDict({
       'name': dataset, 'data_dir': str(data_dir), 'train_split': 'train', 'eval_splits': {},
-      'image_size': 48, 'eval_resize': 56, 'resize_method': 'bicubic', 'crop_scale': (0.08, 1.0),
+      'image_size': 48, 'eval_resize': 56, 'resize_method': 'bicubic', 'antialias': True,
+      'crop_scale': (0.08, 1.0),
       'crop_ratio': (3 / 4, 4 / 3), 'flip': True, 'color_jitter': 0.0, 'byproduct': 'click',
       'trace_points': 4, 'click': 'mean', 'icons': 'replayed', 'control': 'none',
       'byproduct_share': 1.0,

@@ -7,6 +7,7 @@ import painted_data
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy import ndimage
 
 from luab_jax import geometry, image_ops
 
@@ -29,6 +30,18 @@ def test_resizing_is_pils(method, size):
   assert ours.dtype == np.float32 and ours.min() >= 0 and ours.max() <= 255
   # PIL rounds and clips after each of its two passes.
   assert np.abs(ours - expected).max() < 2.5 and np.abs(ours - expected).mean() < 0.5
+
+
+@pytest.mark.parametrize('size', [(31, 40), (150, 180)])
+def test_without_antialias_pixels_between_the_samples_are_left_out(size):
+  image = photograph(90, 121)
+  rows, columns = (((np.arange(n) + 0.5) * side / n - 0.5).clip(0, side - 1)
+                   for n, side in zip(size, image.shape, strict=False))
+  expected = np.stack([ndimage.map_coordinates(
+      image[..., k].astype(np.float32), np.meshgrid(rows, columns, indexing='ij'), order=1)
+      for k in range(3)], axis=-1)
+  ours = image_ops.resize(image, size, 'bilinear', antialias=False).numpy()
+  np.testing.assert_allclose(ours, expected, atol=0.01)
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'GIF', 'L', 'CMYK'])
@@ -85,8 +98,6 @@ def test_color_jitter_is_torchvisions(strength):
   assert len(orders) > 3
 
 
-def test_normalise():
-  image = np.stack([np.zeros((2, 2)), np.full((2, 2), 255.0), np.full((2, 2), 51.0)], axis=-1)
-  ours = image_ops.normalise(tf.constant(image, tf.float32)).numpy()[0, 0]
-  np.testing.assert_allclose(
-      ours, [-0.485 / 0.229, (1 - 0.456) / 0.224, (0.2 - 0.406) / 0.225], rtol=1e-5)
+def test_to_uint8_rounds():
+  values = tf.constant([0.0, 0.4, 0.6, 1.0, 127.49, 254.51, 255.0])
+  assert image_ops.to_uint8(values).numpy().tolist() == [0, 0, 1, 1, 127, 255, 255]

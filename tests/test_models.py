@@ -318,3 +318,13 @@ def test_a_wrong_setting_is_named_in_one_line(call, words):
   message = str(error.value)
   assert '\n' not in message
   assert all(word in message for word in words)
+
+
+def test_bytes_are_normalised_as_torchvision_does():
+  model = make('tiny_conv')
+  image = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8)
+  normalised = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+  variables = random_variables(model, image)
+  of_bytes, of_floats = (
+    apply(model, variables, x)['logits'] for x in (image, normalised.astype(np.float32)))
+  np.testing.assert_allclose(of_bytes, of_floats, rtol=1e-4, atol=1e-4)

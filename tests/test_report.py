@@ -244,8 +244,7 @@ def test_predictions_are_those_of_the_model(finished):
   batch = examples.evaluation_images(config.data, 'train[:50%]', 48)
   np.testing.assert_array_equal(found.image, batch.image)
   np.testing.assert_array_equal(found.point, batch.point)
-  image = (found.image[:4] / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-  output = run.model.apply(variables, image.astype(np.float32), train=False)
+  output = run.model.apply(variables, found.image[:4], train=False)
   np.testing.assert_allclose(found.score[:4], jax.nn.softmax(output['logits']), atol=0.01)
   np.testing.assert_allclose(found.predicted[:4], output['points'], atol=0.01)
   # The CAM of the likeliest class: its mean over the grid, plus the bias, is that class's logit.

@@ -1,7 +1,7 @@
 """Models: a backbone and a head, chosen by name.
 
 Call: `model.apply(variables, image, train, mutable=['batch_stats'])`
-with image [B,H,W,3] (normalised, any float dtype) returns a dict of
+with image [B,H,W,3] (uint8 as decoded, or floats that are normalised already) returns a dict of
   logits f32[B,C];
   points f32[B,K,2], (x right, y down) in fractions of the picture;
   features [B,h,w,D], the last grid, in the compute dtype;
@@ -37,6 +37,16 @@ MODELS = (*RESNETS, *VITS, 'tiny_conv')
 HEADS = ('linear', 'spatial')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
+# Mean and standard deviation of ImageNet's training pixels in [0, 1], RGB (torchvision's figures).
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def normalise(image):
+  """uint8 [..., 3] -> float32, (value / 255 - mean) / std per channel."""
+  mean, std = jnp.array(MEAN), jnp.array(STD)
+  return (image.astype(jnp.float32) / 255 - mean) / std
+
 
 class LuabModel(nn.Module):
   """A backbone and a head; see the module's docstring."""
@@ -45,6 +55,8 @@ class LuabModel(nn.Module):
   head: nn.Module
 
   def __call__(self, image, train):
+    if image.dtype == jnp.uint8:
+      image = normalise(image)
     features, pooled = self.backbone(image, train)
     return {**self.head(features, pooled), 'features': features}
 
