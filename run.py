@@ -34,9 +34,9 @@ def main(argv):
   config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax import checkpoint, data_page, parallel, preemption, study, train
-
+  from luab_jax import checkpoint, compile_cache, data_page, parallel, preemption, study, train
   checkpoint.silence_orbax()
+  compile_cache.use_compile_cache()
   parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
   parallel.start_hosts()
   file = config_flags.get_config_filename(flags.FLAGS['config'])

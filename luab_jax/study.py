@@ -17,7 +17,6 @@ import pathlib
 import sys
 from typing import NamedTuple
 
-import jax
 import tqdm
 
 from luab_jax import comparison, parallel, records, robustness, run_folder, study_page, train
@@ -75,7 +74,6 @@ def run_study(config, workdir) -> dict:
   """
   workdir = pathlib.Path(workdir)
   _check(config)
-  _share_compilations(workdir)
   whole = Experiment(config)
   run_folder.claim(workdir, config, harmless=HARMLESS)
   figures, machines = _run_all(planned(config, whole), workdir, whole.robustness)
@@ -101,13 +99,6 @@ def _check(config):
     for value in study[key]:
       if not 0 <= value <= 1 or (value == 0 and key == 'data_fractions'):
         raise UserError(f'study.{key}={tuple(study[key])}: {value} is no share between 0 and 1')
-
-
-def _share_compilations(workdir):
-  """All seeds, controls and restarts take their compiled steps from one folder."""
-  if not jax.config.jax_compilation_cache_dir:
-    jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
 def _seeds(config):

@@ -68,6 +68,8 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
 def _train(run, state, start, pending, checkpoints, log, stop):
   """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints.
 
+  JAX refuses to copy anything between host and device there that was not asked for by name.
+
   Returns the state at the end as numpy arrays, and the results of the last evaluation: None if it
   was done by an earlier start. Raises Stopped once a signal was obeyed.
   """
@@ -104,8 +106,9 @@ def _train(run, state, start, pending, checkpoints, log, stop):
     ).as_numpy_iterator()
   )
   for step in range(start + 1, run.total_steps + 1):
-    state, sums = train_step(state, next(batches))
-    log.add(step, sums)
+    with jax.transfer_guard('disallow'):
+      state, sums = train_step(state, next(batches))
+      log.add(step, sums)
     stopping, results = stop.at(step), None
     if step == run.total_steps:
       save(step)  # first: its evaluation may be the longest one
