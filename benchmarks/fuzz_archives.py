@@ -10,10 +10,9 @@ import zipfile
 
 from benchmarks.fuzz_inputs import gzip_of, mutate, pick, tar_of, zip_of
 from benchmarks.fuzz_readers import Outcome, refusal
-from luab_jax import archives, member_names
+from luab_jax import archives, image_files, member_names
 from luab_jax.byproducts import BadRecord, imagenet
 from luab_jax.errors import UserError
-from tfds_builders import images
 from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
 _LIMIT = 5000  # bytes of a member
@@ -229,8 +228,8 @@ def check_imagenet_build(files, folder):
   for (label, stem), (_, data) in kept.items():
     xml = stored.get((label, posixpath.splitext(stem)[0]))
     try:
-      images.image_size(data)
-    except images.BadImage:
+      image_files.image_size(data)
+    except image_files.BadImage:
       expected.skipped['undecodable image'] += 1
       unused += xml is not None  # asked for, but its image is left out
       continue

@@ -30,10 +30,9 @@ from benchmarks.fuzz_inputs import (
     resize_header,
     zip_of,
 )
-from luab_jax import geometry, image_ops
+from luab_jax import geometry, image_files, image_ops
 from luab_jax.byproducts import BadRecord, coco, imagenet
 from luab_jax.errors import UserError
-from tfds_builders import images
 from tfds_builders.backgrounds_challenge import release
 from tfds_builders.coco_ab import example as coco_example
 from tfds_builders.coco_ab.join import Join
@@ -238,8 +237,8 @@ def check_image(files, folder):
   data = files['image']
   outcome = Outcome(records_in=1)
   try:
-    size = images.image_size(data)
-  except images.BadImage as error:
+    size = image_files.image_size(data)
+  except image_files.BadImage as error:
     outcome.skip(error)
     return outcome
   assert min(size) > 0, f'accepted with a size of {size}'

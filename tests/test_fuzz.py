@@ -6,10 +6,9 @@ import time
 import pytest
 
 from benchmarks import fuzz, fuzz_inputs, fuzz_readers
-from luab_jax import archives
+from luab_jax import archives, image_files
 from luab_jax.byproducts import coco, imagenet
 from luab_jax.byproducts.imagenet import parse_xml
-from tfds_builders import images
 
 INPUTS = {'ImageNet-AB XML': 800, 'COCO-AB records': 150, 'COCO instances': 150,
           'tar, tar.gz': 300, 'zip': 250, 'JPEG, PNG, BMP, GIF': 250, 'npy mask': 300,
@@ -75,7 +74,7 @@ BROKEN = {
   'hang': ('ImageNet-AB XML', imagenet, 'parse_xml', hang, 'TooSlow'),
   'lost record': ('COCO-AB records', coco, 'read_records', lose_a_record, 'records in|is lost'),
   'lost member': ('tar, tar.gz', archives, 'iter_members', lose_a_member, 'good|records in'),
-  'size': ('JPEG, PNG, BMP, GIF', images, 'image_size', lambda _: (1, 1), 'another size'),
+  'size': ('JPEG, PNG, BMP, GIF', image_files, 'image_size', lambda _: (1, 1), 'another size'),
 }
 
 

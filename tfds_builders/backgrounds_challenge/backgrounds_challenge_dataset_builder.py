@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
+from luab_jax import image_files
 from luab_jax.errors import UserError
-from tfds_builders import build_summary, images
+from tfds_builders import build_summary
 from tfds_builders.backgrounds_challenge import release
 
 
@@ -111,8 +112,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Returns an example, or None if the image or its mask cannot be used."""
     data = self._spool.get(name)
     try:
-      size = images.image_size(data)
-    except images.BadImage as error:
+      size = image_files.image_size(data)
+    except image_files.BadImage as error:
       self._summary.skip('undecodable image', self._where(name), error)
       return None
     if not data.startswith(b'\xff\xd8'):

@@ -19,10 +19,10 @@ from tensorflow_datasets.core.download.download_manager import (  # noqa: E402
 from luab_jax import archives  # noqa: E402
 from luab_jax.byproducts import coco  # noqa: E402
 from luab_jax.errors import UserError  # noqa: E402
+from luab_jax.image_files import BadImage, image_size  # noqa: E402
 from tfds_builders import build_summary  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join  # noqa: E402
-from tfds_builders.images import BadImage, image_size  # noqa: E402
 
 URLS = {
     'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as imagenet2012
 
-from luab_jax import archives
+from luab_jax import archives, image_files
 from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts import imagenet as byproducts
 from luab_jax.errors import UserError
-from tfds_builders import build_summary, images
+from tfds_builders import build_summary
 from tfds_builders.imagenet_ab import example
 from tfds_builders.imagenet_ab.xml_store import XmlStore
 
@@ -163,8 +163,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     stem = posixpath.splitext(file_name)[0]
     xml = self._xmls.get(label, stem)
     try:
-      size = images.image_size(data)
-    except images.BadImage as error:
+      size = image_files.image_size(data)
+    except image_files.BadImage as error:
       self._summary.skip('undecodable image', where, error)
       return None
     if not self._is_local:
