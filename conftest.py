@@ -6,7 +6,10 @@ import tempfile
 
 import pytest
 
+from luab_jax import WITHOUT_KERAS
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault(*WITHOUT_KERAS)
 # Tests compile far more than they compute.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 

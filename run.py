@@ -12,6 +12,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from luab_jax import WITHOUT_KERAS
 from luab_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
@@ -33,6 +34,7 @@ def main(argv):
     raise UserError(f'unexpected argument {argv[1]!r}; options look like --mode=eval')
   config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
+  os.environ.setdefault(*WITHOUT_KERAS)
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
   from luab_jax import checkpoint, compile_cache, data_page, parallel, preemption, study, train
   checkpoint.silence_orbax()

