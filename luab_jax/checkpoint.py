@@ -6,11 +6,13 @@ restores an array with a flipped byte without complaint.
 """
 
 import contextlib
+import datetime
 import hashlib
 import math
 import pathlib
 import shutil
 import sys
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -147,18 +149,20 @@ class Checkpoints:
       'room or mend the folder, and start the same command again'
     )
 
-  def restore(self, template):
+  def restore(self, template=None):
     """Reads the newest intact checkpoint, moving damaged newer ones into `damaged/`.
 
     Args:
-      template: tree of numpy arrays of the structure, shapes and dtypes that were saved.
+      template: tree of numpy arrays of the structure, shapes and dtypes that were saved; None:
+        whatever was saved, as nested dicts and lists.
     Returns:
       (tree of numpy arrays, note), or None if nothing was saved yet.
     Raises:
       UserError: the saved tree has another structure or other shapes, or every checkpoint is
         damaged.
     """
-    template = jax.tree.map(np.asarray, template)
+    if template is not None:
+      template = jax.tree.map(np.asarray, template)
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       # What Orbax raises for a damaged folder ranges from KeyError to a bare Exception.
@@ -168,7 +172,8 @@ class Checkpoints:
       except Exception as error:
         self._set_aside(step, f'its note is unreadable ({type(error).__name__}: {error})')
         continue
-      self._check_structure(step, saved, template)
+      if template is not None:
+        self._check_structure(step, saved, template)
       try:
         state = self._manager.restore(
           step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
@@ -220,6 +225,22 @@ class Checkpoints:
       multihost_utils.sync_global_devices(f'damaged checkpoint {step}')
     self._open()
 
+  def tidy(self):
+    """Deletes what need not be kept, as every save does: a start may have ended within one.
+
+    Raises UserError where a save under way fails, or a checkpoint cannot be deleted.
+    """
+    try:
+      self._manager.wait_until_finished()
+      found = [_Found(step) for step in sorted(self._manager.all_steps())]
+      kept = self._options.preservation_policy.should_preserve(
+        found, context=checkpoint_managers.PreservationContext())
+      for checkpoint, keep in zip(found, kept, strict=True):
+        if not keep:
+          self._manager.delete(checkpoint.step)
+    except Exception as error:
+      raise self._failed(error) from error
+
   def close(self):
     """Waits for saves under way; raises UserError if one failed."""
     try:
@@ -227,6 +248,14 @@ class Checkpoints:
       self._manager.close()
     except Exception as error:
       raise self._failed(error) from error
+
+
+class _Found(NamedTuple):
+  """A checkpoint as Orbax's policies see it; those used here ask for its step alone."""
+
+  step: int
+  metrics: dict | None = None
+  time: datetime.datetime = datetime.datetime.min
 
 
 def _preservation(keep, keep_every, best):

@@ -52,6 +52,7 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     try:
       with parallel.process_loss():
         state, results = _train(run, state, start, pending, checkpoints, log, stop)
+        checkpoints.tidy()
     finally:
       log.close()
       with parallel.process_loss():

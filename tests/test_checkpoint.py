@@ -56,6 +56,17 @@ def test_the_newest_stay(tmp_path):
   assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [10, 11]
 
 
+def test_tidying_leaves_what_a_save_would_have_left(tmp_path):
+  _saved(tmp_path, [2, 4, 6, 8, 10, 11])  # as many as a run leaves that cannot delete
+  checkpoints = Checkpoints(tmp_path, keep=2, keep_every=4, best='validation/top1',
+                            results={2: {'validation': {'top1': 0.9}}})
+  checkpoints.tidy()
+  assert checkpoints.latest_step() == 11
+  checkpoints.close()
+  assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 4, 8, 10, 11]
+  assert _step(_restore(tmp_path)) == 11
+
+
 def _with_results(directory, values, **options):
   checkpoints = Checkpoints(directory, keep=1, **options)
   for step, value in enumerate(values, start=1):
