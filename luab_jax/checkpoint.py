@@ -50,7 +50,8 @@ def silence_orbax():
 class Checkpoints:
   """The checkpoints of one run: saved in the background, some of them kept."""
 
-  def __init__(self, directory, *, keep: int, save_every=1, keep_every=0, best='', results=None):
+  def __init__(self, directory, *, keep: int, save_every=1, keep_every=0, best='', results=None,
+               read_only=False):
     """Opens the folder, which need not exist yet.
 
     Args:
@@ -61,10 +62,12 @@ class Checkpoints:
       best: '<split>/<figure>', for example 'validation/top1': the checkpoint with the highest
         value stays too, with '-' before it ('-heldout_clicks/click_error') the lowest. '': none.
       results: {step: {split: figures}} of the evaluations that were done before.
+      read_only: change nothing there, not even what is damaged: a run may be under way.
 
     Raises:
       UserError: the folder cannot be written.
     """
+    self._read_only = read_only
     self._save_every, self._best = save_every, _Best(best)
     for step, figures in (results or {}).items():
       with contextlib.suppress(UserError):  # of another config: this one's figures were others
@@ -72,7 +75,8 @@ class Checkpoints:
     if '://' not in str(directory):
       directory = pathlib.Path(directory).resolve()
     self.directory = epath.Path(directory)
-    self._options = ocp.CheckpointManagerOptions(
+    self._options = ocp.CheckpointManagerOptions(read_only=True) if read_only else (
+      ocp.CheckpointManagerOptions(
       preservation_policy=_preservation(keep, keep_every, self._best),
       save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
       cleanup_tmp_directories=True,
@@ -275,7 +279,8 @@ class _Best(checkpoint_managers.PreservationPolicy):
 
   def __init__(self, name: str):
     """`name`: see `Checkpoints`."""
-    self._name, self.values = name, {}
+    self._name = name
+    self.values: dict[int, float] = {}
 
   def rate(self, step, results):
     if not self._name:
@@ -303,7 +308,7 @@ def _describe(tree) -> dict[str, str]:
   for path, leaf in leaves:
     leaf = np.asarray(leaf)
     content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+    digest = hashlib.blake2b(content.data, digest_size=8).hexdigest()
     shape = ','.join(map(str, leaf.shape))
     lines[jax.tree_util.keystr(path, simple=True, separator='/')] = (
       f'{leaf.dtype}[{shape}] {digest}'

@@ -91,7 +91,7 @@ def summarise(runs) -> dict[str, Interval]:
 
 def subtract(runs, reference) -> dict[str, Interval]:
   """{figure: Interval} of the differences runs - reference, taken seed by seed."""
-  differences = {}
+  differences: dict[str, list] = {}
   for seed in runs.keys() & reference.keys():
     for name in runs[seed].keys() & reference[seed].keys():
       differences.setdefault(name, []).append(runs[seed][name] - reference[seed][name])

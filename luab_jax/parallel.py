@@ -61,7 +61,7 @@ def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1):
   """
   if 'JAX_NUM_CPU_DEVICES' in os.environ or 'device_count' in os.environ.get('XLA_FLAGS', ''):
     return
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   part = max(batch_size // max(grad_accum_steps, 1), 1)
   # A device needs a few examples for its BatchNorm and to be worth its overhead.
   most = max(min(cores, part // _LEAST_EXAMPLES), 1)
@@ -242,7 +242,7 @@ def prefetch(batches, size: int = 2):
       the next batch overlaps with the step on the current one.
   """
   sharding = _sharding()
-  queue = collections.deque()
+  queue: collections.deque = collections.deque()
   for batch in batches:
     queue.append(shard(batch, sharding))
     if len(queue) > size:

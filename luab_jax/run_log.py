@@ -237,7 +237,7 @@ def read_lines(workdir) -> list[dict]:
 
 def all_results(workdir) -> dict:
   """{step: {report name: figures}} of the evaluations, as metrics.jsonl has them."""
-  results = {}
+  results: dict[int, dict] = {}
   for line in read_lines(workdir):
     if line['split'] != 'train':
       figures = {k: v for k, v in line.items() if k not in ('step', 'split')}
