@@ -9,6 +9,7 @@ Pure Python, no TensorFlow.
 import contextlib
 import gzip
 import hashlib
+import io
 import os
 import pathlib
 import posixpath
@@ -249,7 +250,8 @@ def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
   compressed = _magic(path, source) == b'\x1f\x8b'
   with open_verified(path, sha256=sha256, source=source, progress=progress) as raw:
     # gzip, not tarfile's own decompression: that one never looks at the checksum in the file.
-    file = gzip.GzipFile(fileobj=raw, mode='rb') if compressed else raw
+    # Buffered: a header or a file out of the buffer is no call of Python's.
+    file = io.BufferedReader(gzip.GzipFile(fileobj=raw), MIB) if compressed else raw
     yield from _iter_tar(file, '', max_bytes, refuse, nested)
     while compressed and file.read(MIB):
       pass

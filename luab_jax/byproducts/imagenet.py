@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from luab_jax.byproducts import BadRecord
+from luab_jax.byproducts import BadRecord, traces
 
 MAX_XML_BYTES = 4 << 20  # a trace of ten minutes has about 3 MiB; real files a few KiB
 _MAX_COORDINATE = 1e3  # a thousand image widths away is no position any more
@@ -104,6 +104,18 @@ def parse_xml(data: bytes) -> Record:
     BadRecord: not well-formed XML, not an `annotation`, a document type (the way to entity
       bombs), a point without x, y or time, or a number that is none, not finite or absurd.
   """
+  if len(data) > MAX_XML_BYTES:
+    raise BadRecord(f'it has {len(data)} bytes, more than {MAX_XML_BYTES}')
+  if b'<!DOCTYPE' in data or b'<!ENTITY' in data or b'\0' in data:
+    raise BadRecord('it has a document type or NUL bytes, which are refused')
+  try:
+    return _parse(*traces.lift(data))
+  except BadRecord:
+    return _parse(data, [])  # so that the message speaks of the file as it is
+
+
+def _parse(data: bytes, lifted: list[traces.Trace]) -> Record:
+  """Parses a file, or what is left of it without the traces lifted out of it."""
   root = _parse_tree(data)
   if root.tag != 'annotation':
     raise BadRecord(f'its root is <{root.tag}>, expected <annotation>')
@@ -112,7 +124,7 @@ def parse_xml(data: bytes) -> Record:
   return Record(
       blocks=[_parse_block(element) for element in metadata],
       clicks=_parse_points(metadata, 'selectedRecord'),
-      trace=_parse_points(metadata, 'mouseTracking'),
+      trace=_parse_points(metadata, 'mouseTracking', lifted),
       hovers=_parse_hovers(metadata),
       boxes=[_parse_box(element) for element in root.findall('object') if len(element)],
       size=None if header is None else _parse_size(header),
@@ -127,10 +139,6 @@ def _parse_tree(data: bytes) -> ElementTree.Element:
   recognises by its first two bytes, would have to contain NUL bytes. (defusedxml refuses the same
   but parses in Python: 2.3 times slower.)
   """
-  if len(data) > MAX_XML_BYTES:
-    raise BadRecord(f'it has {len(data)} bytes, more than {MAX_XML_BYTES}')
-  if b'<!DOCTYPE' in data or b'<!ENTITY' in data or b'\0' in data:
-    raise BadRecord('it has a document type or NUL bytes, which are refused')
   parser = ElementTree.XMLParser(encoding='utf-8')
   try:
     parser.feed(data)
@@ -162,44 +170,47 @@ def _parse_block(metadata) -> Block:
   )
 
 
-def _rows(metadata, tag) -> tuple[list, np.ndarray]:
-  """Returns the elements of this tag of all blocks, and int32[n] the block of each."""
-  rows, blocks = [], []
-  for index, element in enumerate(metadata):
-    found = [row for row in element.findall(tag) if len(row)]  # no children: an empty list
-    rows += found
-    blocks += [index] * len(found)
-  return rows, np.array(blocks, np.int32)
-
-
-def _parse_points(metadata, tag) -> Points:
+def _parse_points(metadata, tag, lifted=()) -> Points:
   """Returns the clicks or the mouse positions of all blocks."""
-  rows, block = _rows(metadata, tag)
-  if not rows:
+  times, xs, ys, block = [], [], [], []
+  for index, element in enumerate(metadata):
+    for row in element:
+      if row.tag == tag and len(row):  # no children: an empty list
+        times.append(row.findtext('time'))
+        xs.append(row.findtext('x'))
+        ys.append(row.findtext('y'))
+      elif lifted and row.tag == traces.TAG:
+        trace = lifted[int(row.text)]
+        times += trace.time
+        xs += trace.x
+        ys += trace.y
+    block += [index] * (len(times) - len(block))
+  if not times:
     return EMPTY.clicks
-  texts = [row.findtext('x') for row in rows] + [row.findtext('y') for row in rows]
   try:
-    xy = np.array([float(text) for text in texts], np.float64)
+    xy = np.array([float(value) for value in xs + ys], np.float64)
   except (TypeError, ValueError) as error:  # TypeError: None, a coordinate that is missing
     raise BadRecord(
         f'a point without x or y, or one that is no number ({str(error):.80})') from error
   if not np.abs(xy).max() <= _MAX_COORDINATE:  # so that NaN fails as well
     raise BadRecord('a coordinate is not finite or absurdly large')
-  return Points(xy[:len(rows)], xy[len(rows):], _times(rows), block)
+  return Points(xy[:len(xs)], xy[len(xs):], _times(times), np.array(block, np.int32))
 
 
 def _parse_hovers(metadata) -> Hovers:
-  rows, block = _rows(metadata, 'hoveredRecord')
-  return Hovers([row.findtext('action', '').strip() for row in rows], _times(rows), block)
+  rows = [(index, row) for index, element in enumerate(metadata)
+          for row in element.findall('hoveredRecord') if len(row)]
+  return Hovers([row.findtext('action', '').strip() for _, row in rows],
+                _times([row.findtext('time') for _, row in rows]),
+                np.array([index for index, _ in rows], np.int32))
 
 
-def _times(rows) -> np.ndarray:
-  """Returns int64[n], the `time` of each row in ms since 1970."""
-  texts = [row.findtext('time') for row in rows]
+def _times(values) -> np.ndarray:
+  """Returns int64[n], times in ms since 1970."""
   try:
-    times = [int(text) for text in texts]
+    times = [int(value) for value in values]
   except (TypeError, ValueError):
-    times = [_integer(text) for text in texts]
+    times = [_integer(value) for value in values]
   if times and not -_MAX_INTEGER <= min(times) <= max(times) <= _MAX_INTEGER:
     raise BadRecord('a time is absurdly large')
   return np.array(times, np.int64)
