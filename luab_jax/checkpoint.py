@@ -77,9 +77,10 @@ class Checkpoints:
     self.directory = epath.Path(directory)
     self._options = ocp.CheckpointManagerOptions(read_only=True) if read_only else (
       ocp.CheckpointManagerOptions(
-      preservation_policy=_preservation(keep, keep_every, self._best),
-      save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
-      cleanup_tmp_directories=True,
+        preservation_policy=_preservation(keep, keep_every, self._best),
+        save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+        cleanup_tmp_directories=True,
+      )
     )
     self._open()
 
@@ -93,7 +94,7 @@ class Checkpoints:
           'note': ocp.JsonCheckpointHandler(),
         },
       )
-      if '://' not in str(self.directory):
+      if '://' not in str(self.directory) and not self._read_only:
         (self.directory / _MARK).touch()
     except OSError as error:  # its folder cannot be made, or an unfinished save not cleared away
       raise UserError(f'cannot write to {self.directory}: {error}') from error
@@ -191,9 +192,10 @@ class Checkpoints:
         continue
       return state, note['note']
     if steps:
+      moved = '' if self._read_only else ' and now lie in its damaged/ folder'
       raise UserError(
-        f'all {len(steps)} checkpoints in {self.directory} were damaged and now lie in its '
-        'damaged/ folder; put an intact copy back, or start again in a new --workdir'
+        f'all {len(steps)} checkpoints in {self.directory} were damaged{moved}; put an intact copy '
+        'back, or start again in a new --workdir'
       )
     return None
 
@@ -211,6 +213,10 @@ class Checkpoints:
       )
 
   def _set_aside(self, step, why):
+    if self._read_only:
+      tqdm.tqdm.write(f'checkpoint {step} is skipped: {" ".join(why.split())[:300]}',
+                      file=sys.stderr)
+      return
     self._manager.close()
     if jax.process_index() == 0:
       why = ' '.join(why.split())[:300]
