@@ -14,16 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from luab_jax import archives
-from luab_jax.byproducts import BadRecord
+from luab_jax.byproducts import BadRecord, coco_schema
 from luab_jax.byproducts.json_stream import Broken, JsonStream
+from luab_jax.errors import UserError
 
 FILE_NAME = 'coco_ab_v1_0.json'
 URL = f'https://huggingface.co/datasets/coallaoh/COCO-AB/resolve/main/{FILE_NAME}'
 SHA256 = 'dcc1c8ac0aa4a4d687b4325ae95c542ce2ea98a7a0229a7a29f0835b4b152775'
 
+MAX_CORRUPT = 100_000  # more than the release has records: another file
 _MAX_COORDINATE = 1e3  # a thousand image widths away is no position any more
 
 ACTION_NAMES = ('add', 'move', 'remove')
+_ACTION_INDEX = {name: index for index, name in enumerate(ACTION_NAMES)}
 
 # COCO's 80 classes in the order of their category ids (1 ... 90, with gaps).
 CLASS_NAMES = (
@@ -40,6 +43,7 @@ CLASS_NAMES = (
 )
 CLASS_INDEX = {name: index for index, name in enumerate(CLASS_NAMES)}
 
+_NOWHERE = coco_schema.Point(np.nan, np.nan)  # for what is absent
 _IMAGE_ID = re.compile(r'"image_id"\s*:\s*(\d{1,18})\b')
 # Nested objects never begin with one of these keys: here reading goes on after a broken record.
 _RECORD_START = re.compile(
@@ -122,18 +126,70 @@ def read_records(
     chunk_bytes: how much is read at a time; does not change what is yielded.
 
   Raises:
-    UserError: the file is missing, is no JSON list, is truncated, or has another sha256.
+    UserError: the file is missing, is no JSON list, is truncated, has another sha256, or holds
+      more corrupt records than MAX_CORRUPT, or json_stream.MAX_BROKEN that are no JSON.
   """
+  corrupt = 0
   path = os.fspath(path)
   with archives.open_verified(path, sha256=sha256, source=URL, progress=progress) as file:
-    stream = JsonStream(file, path, URL, item_start=_RECORD_START, chunk_bytes=chunk_bytes)
+    stream = JsonStream(file, path, URL, item_start=_RECORD_START,
+                        decode=coco_schema.decode, chunk_bytes=chunk_bytes)
     for number, item in enumerate(stream.list_items()):
-      if isinstance(item, Broken):
-        image_id = _IMAGE_ID.search(item.text)
-        yield CorruptRecord(path, number, int(image_id[1]) if image_id else None, item.reason)
-      else:
-        yield _parse(item, number, path)
+      record = _from_item(item, number, path)
+      corrupt += isinstance(record, CorruptRecord)
+      if corrupt > MAX_CORRUPT:
+        raise UserError(f'more than {MAX_CORRUPT} records cannot be used, the last: {record}: get '
+                        f'the file again from {URL}')
+      yield record
     stream.end()
+
+
+def _from_item(item: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
+  """Turns what the stream yields into a record."""
+  if isinstance(item, coco_schema.Record):
+    return _from_schema(item, number)
+  if isinstance(item, Broken):
+    image_id = _IMAGE_ID.search(item.text)
+    return CorruptRecord(path, number, int(image_id[1]) if image_id else None, item.reason)
+  return _parse(item, number, path)
+
+
+def _from_schema(raw: coco_schema.Record, number: int) -> CocoRecord:
+  """Turns a record that is as it should be into arrays."""
+  actions, categories, trace = raw.actionHistories, raw.categoryHistories, raw.mouseTracking
+  return CocoRecord(
+    number=number,
+    image_id=raw.image_id,
+    shown_width=raw.imageWidth,
+    shown_height=raw.imageHeight,
+    original_width=raw.originalImageWidth,
+    original_height=raw.originalImageHeight,
+    time_spent_ms=raw.timeSpent,
+    hit_id=raw.hit_id,
+    worker_id=raw.worker_id,
+    page_id=raw.page_id,
+    actions=Actions(
+      action=np.array([_ACTION_INDEX[row.actionType] for row in actions], np.int64),
+      icon=tuple([row.iconType for row in actions]),
+      from_xy=_array([row.pointFrom or _NOWHERE for row in actions]),
+      to_xy=_array([row.pointTo or _NOWHERE for row in actions]),
+      time_ms=np.array([row.timeAt for row in actions], np.int64),
+    ),
+    categories=Categories(
+      index=np.array([row.categoryIndex for row in categories], np.int32),
+      name=tuple([row.categoryName for row in categories]),
+      time_ms=np.array([row.timeAt for row in categories], np.int64),
+      using_keyboard=np.array([row.usingKeyboard for row in categories], bool),
+    ),
+    trace_xy=_array(trace),
+    trace_time_ms=np.array([row.timeAt for row in trace], np.int64),
+  )
+
+
+def _array(points: list) -> np.ndarray:
+  """float64 [N, 2] of the x and y of N objects."""
+  xy = [point.x for point in points] + [point.y for point in points]
+  return np.array(xy, np.float64).reshape(2, -1).T
 
 
 def _parse(raw: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
@@ -253,7 +309,9 @@ def _texts(rows: list[dict], key: str) -> tuple[str, ...]:
   return values
 
 
-def replay_icons(actions: Actions) -> tuple[dict[str, tuple[float, float]], list[str]]:
+def replay_icons(
+    actions: Actions, class_index: dict[str, int] = CLASS_INDEX
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
   """Replays the placements of icons: what the worker left on the image when submitting.
 
   In recorded order, `add` and `move` put the class's one icon at their target (so a second `add`
@@ -262,11 +320,12 @@ def replay_icons(actions: Actions) -> tuple[dict[str, tuple[float, float]], list
 
   Args:
     actions: the history of one record.
+    class_index: the known classes, name -> index.
 
   Returns:
     icons: class name -> (x right, y down) relative to the shown image, as recorded, for the known
-      classes, in the order of CLASS_NAMES.
-    unknown: the names among `actions.icon` that are no COCO class, sorted; they were skipped.
+      classes, in the order of their indices.
+    unknown: the names among `actions.icon` that are no known class, sorted; they were skipped.
   """
   left = {}
   for action, icon, target in zip(actions.action, actions.icon, actions.to_xy, strict=True):
@@ -274,5 +333,5 @@ def replay_icons(actions: Actions) -> tuple[dict[str, tuple[float, float]], list
       left.pop(icon, None)
     elif np.isfinite(target).all():
       left[icon] = (float(target[0]), float(target[1]))
-  icons = {name: left[name] for name in sorted(left.keys() & CLASS_INDEX, key=CLASS_INDEX.get)}
-  return icons, sorted(set(actions.icon) - CLASS_INDEX.keys())
+  icons = {name: left[name] for name in sorted(left.keys() & class_index, key=class_index.get)}
+  return icons, sorted(set(actions.icon) - class_index.keys())

@@ -7,7 +7,7 @@ The standard library decodes a whole file (gigabytes of objects for COCO's) or n
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 from luab_jax.errors import UserError
@@ -15,6 +15,10 @@ from luab_jax.errors import UserError
 # COCO's items have about 5 kB. What has not ended after so many characters lost its bracket.
 MAX_ITEM_CHARS = 8 << 20
 
+# An undecodable item may take a tenth of a second, where it is crafted for that.
+MAX_BROKEN = 1000
+
+_BETWEEN = ' \t\n\r,'
 _SPACE = re.compile(r'[ \t\n\r]*')
 
 
@@ -37,10 +41,13 @@ class JsonStream:
     item_start: matches where an item of the list begins and nothing inside an item. With it, an
       item that cannot be decoded becomes a `Broken` and reading goes on at the next item; without
       it, that is a UserError.
+    decode: a quicker decoder of one item, given its text; None: left to the standard library. It
+      is asked about what lies between one `item_start` and the next.
     chunk_bytes: how much is read at a time; does not change what is yielded.
 
   Raises (all methods):
-    UserError: the file is truncated, or damaged beyond what `item_start` can mend.
+    UserError: the file is truncated, damaged beyond what `item_start` can mend, or has more than
+      MAX_BROKEN items that cannot be decoded.
   """
 
   def __init__(
@@ -50,18 +57,21 @@ class JsonStream:
       source: str,
       *,
       item_start: re.Pattern | None = None,
+      decode: Callable[[str], Any] = lambda text: None,
       chunk_bytes: int = 1 << 20,
   ):
     self._file = file
     self._path = path
     self._source = source
     self._item_start = item_start
+    self._decode = decode
     self._chunk_bytes = chunk_bytes
     self._utf8 = codecs.getincrementaldecoder('utf-8-sig')(errors='replace')
     self._raw_decode = json.JSONDecoder().raw_decode
     self._text = ''  # the window
     self._position = 0  # how far the window has been used
     self._at_end = False  # nothing is left in the file behind the window
+    self._broken = 0  # how many items could not be decoded
 
   def list_items(self) -> Iterator[Any]:
     """Yields the items of the list that begins here, `Broken` for those that cannot be decoded."""
@@ -70,7 +80,8 @@ class JsonStream:
       if char == ',':
         self._position += 1
       else:
-        yield self._next_value()
+        item = self._quick_item()
+        yield self._next_value() if item is None else item
     self._position += 1
 
   def member_items(self) -> Iterator[tuple[str, Any]]:
@@ -122,6 +133,18 @@ class JsonStream:
       raise self._error(f'{found!r} where {char!r} is expected')
     self._position += 1
 
+  def _quick_item(self) -> Any:
+    """Returns the item here if all up to the next one is an item for `decode`, else None."""
+    if not self._item_start or not self._item_start.match(self._text, self._position):
+      return None
+    end = self._item_behind(self._position + 1)
+    if end is None or end - self._position > MAX_ITEM_CHARS:
+      return None
+    item = self._decode(self._text[self._position : end].rstrip(_BETWEEN))
+    if item is not None:
+      self._position = end
+    return item
+
   def _next_value(self) -> Any:
     while True:
       try:
@@ -156,6 +179,9 @@ class JsonStream:
 
     That may lie before the failure: a lost quote or bracket makes an item swallow the next one.
     """
+    self._broken += 1
+    if self._broken > MAX_BROKEN:
+      raise self._error(f'more than {MAX_BROKEN} items cannot be decoded, the last: {reason}')
     start = self._position
     self._position = self._item_behind(start + 1) if end is None else end
     return Broken(self._text[start : self._position], reason)
