@@ -76,8 +76,25 @@ def resize(image, size, method, antialias=True):
   Returns:
     float32[size[0], size[1], 3], 0 ... 255: the overshoot of the bicubic kernel is clipped.
   """
-  image = tf.image.resize(image, size, method=method, antialias=antialias)
+  if antialias:
+    for extent in (size[0], size[1]):
+      image = tf.transpose(_resize_rows(image, extent, method), [1, 0, 2])
+    image = tf.ensure_shape(image, [None, None, 3])
+  else:
+    image = tf.image.resize(image, size, method=method)
   return tf.clip_by_value(image, 0.0, 255.0) if method == 'bicubic' else image
+
+
+def _resize_rows(image, height, method):
+  """Resizes an image [h, w, 3] to [height, w, 3].
+
+  As one column with 3 w channels: TensorFlow's kernel is quick along the channels, and this way it
+  takes half the time for the same bits.
+  """
+  shape = tf.shape(image)
+  column = tf.reshape(image, [shape[0], 1, 3 * shape[1]])
+  column = tf.image.resize(column, [height, 1], method=method, antialias=True)
+  return tf.reshape(column, [height, shape[1], 3])
 
 
 def flip(image, flag):

@@ -32,6 +32,15 @@ def test_resizing_is_pils(method, size):
   assert np.abs(ours - expected).max() < 2.5 and np.abs(ours - expected).mean() < 0.5
 
 
+@pytest.mark.parametrize('method', image_ops.METHODS)
+def test_one_axis_after_the_other_is_the_same_to_the_bit(method):
+  image = photograph(90, 121)
+  for size in [(31, 40), (97, 20), (150, 180), (90, 121), (1, 1)]:
+    whole = tf.image.resize(image, size, method=method, antialias=True)
+    np.testing.assert_array_equal(image_ops.resize(image, size, method),
+                                  tf.clip_by_value(whole, 0.0, 255.0))
+
+
 @pytest.mark.parametrize('size', [(31, 40), (150, 180)])
 def test_without_antialias_pixels_between_the_samples_are_left_out(size):
   image = photograph(90, 121)
