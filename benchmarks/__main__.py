@@ -8,6 +8,10 @@ import sys
 
 # name, also of its module: what it is about
 BENCHMARKS = {
+  'step': 'LUAB over plain cross entropy; the share of time that training waits for data',
+  'start': 'seconds from start to the first step, and from kill to training again',
+  'scaling': '1, 2, 4, 8 virtual devices: communication, compile time',
+  'gpu': 'training images/s on a GPU, beside timm under torch.compile',
   'imagenet_ab_build': 'time and memory of building imagenet_ab',
   'coco_ab_read': 'time and memory of reading coco_ab_v1_0.json at its real size',
   'backgrounds_challenge_build': 'time and memory of building backgrounds_challenge',

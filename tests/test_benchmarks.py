@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import harness, table
 from benchmarks.__main__ import BENCHMARKS, main
+from luab_jax import models
 
 
 def _summary(result, name, figure):
@@ -130,3 +131,66 @@ def test_the_command_lists_and_runs_them(monkeypatch, capsys):
   assert main() == 2 and "'nothing'" in capsys.readouterr().err
   for name in BENCHMARKS.keys() - {'timm_parity'}:  # it needs torch
     assert callable(importlib.import_module(f'benchmarks.{name}').main), name
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+  """Runs a benchmark in its tiny form; returns {case: line of its results}."""
+  # One block of 16 channels: compiling is what these tests spend their time on.
+  monkeypatch.setitem(models.VITS, 'tiny_vit', (16, 1, 2, 8))
+
+  def run(name, *options):
+    path = tmp_path / 'results.jsonl'
+    monkeypatch.setattr(sys, 'argv', [
+      'benchmarks', name, '--tiny', '--rounds=1', f'--results={path}', *options])
+    assert not main()
+    return {line['case']: line for line in table.newest(path)}
+
+  return run
+
+
+def test_step_in_its_tiny_form(tiny):
+  line, = tiny('step').values()
+  assert list(line['alternatives']) == ['plain cross entropy', 'LUAB, linear head']
+  assert line['goals'][0]['goal'] == '≤ 1.02'
+
+
+def test_scaling_in_its_tiny_form(tiny):
+  line, = tiny('scaling').values()
+  assert list(line['alternatives']) == ['1 device', '2 devices']
+  figures = line['alternatives']['2 devices']
+  assert figures['compile seconds']['median'] > 0
+  assert figures['communication, %']['median'] < 100
+
+
+def test_scaling_on_paper_follows_its_formulas():
+  from benchmarks import paper
+
+  h100 = paper.MACHINES[0]
+  assert paper.all_reduce_seconds(h100, 25_561_130) == pytest.approx(
+    2 * 7 / 8 * 4 * 25_561_130 / 450e9 + 14 * 2e-6)
+  assert paper.step_seconds(h100, 23.8e9, 0.5) == pytest.approx(256 * 23.8e9 / (989.4e12 / 2))
+  from benchmarks.harness import ROOT
+
+  assert paper.tables()[0] in (ROOT / 'docs' / 'scaling.md').read_text()
+
+
+def test_gpu_in_its_tiny_form_on_a_cpu(tiny, synthetic_imagenet_ab, tmp_path, capfd):
+  lines = tiny(
+    'gpu', '--batch=4', '--size=16', '--steps=1', f'--data_dir={synthetic_imagenet_ab}',
+    f'--trace={tmp_path / "trace"}', '--torch_python=' + sys.executable)
+  there, read = lines.values()
+  assert 'from JPEG to step' in read['case']
+  assert any('timm: not run, No module named' in note for note in there['notes'])
+  assert list(there['alternatives']) == ['cross entropy', 'LUAB, linear head']
+  assert 0 < there['alternatives']['LUAB, linear head']['of the roofline, %']['median'] < 100
+  assert any('cores would keep the card busy' in note for note in read['notes'])
+  said = capfd.readouterr().out
+  assert 'longest operations' in said and list((tmp_path / 'trace').rglob('*.xplane.pb'))
+
+
+def test_gpu_without_a_gpu_is_not_run(monkeypatch, capsys, tmp_path):
+  path = tmp_path / 'results.jsonl'
+  monkeypatch.setattr(sys, 'argv', ['benchmarks', 'gpu', f'--results={path}'])
+  assert main() == 1 and 'not run, JAX sees no GPU' in capsys.readouterr().out
+  assert not path.exists()

@@ -1,0 +1,291 @@
+"""Training images/s on a GPU: ours beside timm with torch.compile, channels last and autocast.
+
+On the same card, in the same run, in turns; ours takes at most 45 % of the card's memory. For
+ResNet-50 and ViT-S/16 in bfloat16:
+  on a batch that lies on the device: LUAB, plain cross entropy, timm; per cent of the roofline
+  end to end: our input pipeline at the recipe's quality and without antialiasing, timm's loader;
+    the share of time waiting for data is 1 - (images/s end to end) / (images/s on the device), the
+    CPU cores that would keep the card busy are (CPU-seconds an image) x (images/s on the device)
+  a profile of LUAB's step and its longest operations
+
+Roofline: a step cannot be faster than max(operations / peak, bytes / bandwidth), both as counted by
+XLA's cost analysis of the compiled program; the per cent are that time over the measured one.
+
+  python -m tfds_builders.build imagenet_ab/local --manual_dir=../shared/mini_release/imagenet_ab \
+    --data_dir=data/mini
+  python -m benchmarks gpu [--data_dir=data/mini] [--torch_python=/path/to/python]
+
+Without a GPU it is not run; --tiny tries every part of it on a CPU, in seconds, and records nothing
+in the project's file of results.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks import harness
+
+# Part of JAX's device_kind: (bf16 FLOP/s of dense matrices, bytes/s of memory). Data sheets, SXM.
+PEAKS = {
+  'H200': (989.4e12, 4.8e12), 'H100': (989.4e12, 3.35e12), 'A100': (312e12, 2.04e12),
+  'B200': (2250e12, 8e12), 'L40S': (362e12, 0.864e12)}
+MODELS = {'resnet50': 'resnet50', 'vit_s16': 'vit_small_patch16_224'}  # ours: timm's
+TINY = {'tiny_vit': 'test_resnet'}  # of --tiny: they compile in seconds
+PEER = 'timm'
+
+
+class Peer:
+  """timm in its process; `missing` says why it is not there."""
+
+  def __init__(self, name, options, folder=None):
+    command = [options.torch_python, str(harness.ROOT / 'benchmarks/gpu_timm.py'),
+               (MODELS | TINY)[name],
+               str(options.batch), str(options.size), 'cpu' if options.tiny else 'cuda',
+               str(0 if options.tiny else options.workers), '0' if options.tiny else '1']
+    self._process = subprocess.Popen(
+      command + ([str(folder)] if folder else []), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+      text=True)
+    first = self._answer()
+    self.missing, self.versions = first.get('missing'), first.get('versions', {})
+
+  def _answer(self):
+    line = self._process.stdout.readline()
+    return json.loads(line) if line else {'missing': 'it ended by itself, see above'}
+
+  def alternative(self, work, steps):
+    """For `harness.compare`."""
+    def run():
+      self._process.stdin.write(json.dumps({'work': work, 'steps': steps}) + '\n')
+      self._process.stdin.flush()
+      done = self._answer()
+      if 'missing' in done:
+        raise SystemExit(f'gpu: the process of timm: {done["missing"]}')
+      images = done['images']
+      return images, {key: done[key] / images for key in ('seconds', 'cpu_seconds')}
+
+    return run
+
+  def close(self):
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def recipe(name, options):
+  """The config of a model with this run's data, batch and picture size."""
+  from configs import imagenet_ab_resnet50, imagenet_ab_vit_s16
+
+  recipes = {'resnet50': imagenet_ab_resnet50}
+  config = recipes.get(name, imagenet_ab_vit_s16).get_config()
+  config.model.name = name
+  config.batch_size = options.batch
+  config.data.name, config.data.data_dir = 'imagenet_ab/local', str(options.data_dir)
+  config.data.train_split, config.data.image_size = 'train', options.size
+  return config
+
+
+def peaks(options):
+  """(FLOP/s, bytes/s) of the first device, or None where it is not in the list."""
+  import jax
+
+  kind = jax.devices()[0].device_kind
+  found = [values for part, values in PEAKS.items() if part in kind]
+  return (1e12, 1e11) if options.tiny else found[0] if found else None
+
+
+def roofline(training, batch, options):
+  """Least seconds of a step on this card, or None if the card is not in the list."""
+  known = peaks(options)
+  cost = training.lower(batch).compile().cost_analysis()
+  cost = cost[0] if isinstance(cost, list) else cost
+  if not known or 'flops' not in cost or 'bytes accessed' not in cost:
+    return None
+  return max(cost['flops'] / known[0], cost['bytes accessed'] / known[1])
+
+
+def on_device(name, options, peer, trainings):
+  """Images/s on a batch that lies on the device; returns the result of `compare`."""
+  from benchmarks import steps
+
+  def alternative(training):
+    batch = training.put(steps.make_batch(options.batch, options.size))
+    least = roofline(training, batch, options)
+
+    def work():
+      began = time.perf_counter()
+      images = training.run([batch] * options.steps)
+      seconds = time.perf_counter() - began
+      more = {'of the roofline, %': 100 * least * options.steps / seconds} if least else {}
+      return images, more
+
+    return work
+
+  alternatives = {} if peer.missing else {PEER: peer.alternative('synthetic', options.steps)}
+  alternatives |= {kind: alternative(training) for kind, training in trainings.items()}
+  result = harness.compare(
+    f'{name}, {options.size} px, {options.batch} images on the device, bfloat16', alternatives,
+    rounds=options.rounds, unit='images', show=['images/s', 'of the roofline, %'])
+  found = {kind: figures['images/s']['median'] for kind, figures in result['alternatives'].items()}
+  goals = [harness.plain_goal('time of LUAB / cross entropy',
+                              found['cross entropy'] / found['LUAB, linear head'], at_most=1.02)]
+  if not peer.missing:
+    goals.append(harness.goal('images/s, LUAB / timm', result, 'LUAB, linear head', 'images/s',
+                              at_least=1.1))
+  save(result, goals, peer, options)
+  return found['LUAB, linear head']
+
+
+def end_to_end(name, options, peer, training, fastest):
+  """The same with the input pipelines."""
+  from luab_jax import input_pipeline
+
+  def alternative(**changes):
+    data = recipe(name, options).data
+    data.update(changes)
+    batches = map(training.put, input_pipeline.train_batches(
+      data, seed=0, batch_size=options.batch).as_numpy_iterator())
+    ahead = [next(batches), next(batches)]  # as parallel.prefetch
+
+    def stream():
+      while True:
+        ahead.append(next(batches))
+        yield ahead.pop(0)
+
+    return lambda: training.run(itertools.islice(stream(), options.steps))
+
+  alternatives = {} if peer.missing else {PEER: peer.alternative('loader', options.steps)}
+  alternatives |= {
+    'LUAB, linear head, bicubic': alternative(),
+    'LUAB, linear head, bilinear without antialiasing': alternative(
+      resize_method='bilinear', antialias=False)}
+  result = harness.compare(
+    f'{name}, {options.size} px, {options.batch} images, bfloat16, from JPEG to step',
+    alternatives, rounds=options.rounds, unit='images', show=['images/s', 'images/CPU-s'])
+  goals, notes = [], []
+  for kind, figures in result['alternatives'].items():
+    if kind == PEER:
+      continue
+    share = 1 - figures['images/s']['median'] / fastest
+    cores = fastest / figures['images/CPU-s']['median']
+    notes.append(f'{kind}: {share:.0%} of the time is spent waiting for data; {cores:.1f} cores '
+                 f'would keep the card busy, there are {harness.machine()["cores"]}.')
+    if 'without' in kind:
+      goals.append(harness.plain_goal('share of time waiting', share, at_most=0.05))
+  save(result, goals, peer, options, notes)
+
+
+def profile(name, options, training):
+  """Writes a profile of three steps; prints and records its longest operations."""
+  import jax
+
+  from benchmarks import steps
+
+  batch = training.put(steps.make_batch(options.batch, options.size))
+  folder = options.trace / name
+  with jax.profiler.trace(str(folder)):
+    training.run([batch] * 3)
+  lines = longest(folder)
+  print(f'{name}, profile in {folder} (tensorboard or xprof opens it); longest operations:')
+  print('\n'.join(f'  {share:5.1%} {what}' for what, share in lines))
+
+
+def longest(folder, count=10):
+  """[(name, share of the time)] of the operations in a profile that took longest together."""
+  import jax
+
+  path = max(folder.rglob('*.xplane.pb'), key=lambda p: p.stat().st_mtime)
+  times = {}
+  planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
+  device = [plane for plane in planes if plane.name.startswith('/device:')]
+  for plane in device or planes:
+    for line in plane.lines:
+      # A GPU's streams hold its kernels; its other lines repeat them in other groups.
+      if device and not line.name.startswith(('Stream', 'XLA Ops')):
+        continue
+      for event in line.events:
+        times[event.name] = times.get(event.name, 0) + event.duration_ns
+  total = sum(times.values())
+  return [(name, time / total) for name, time in sorted(
+    times.items(), key=lambda item: -item[1])[:count]]
+
+
+def write_photographs(data_dir, folder, copies):
+  """Writes the JPEGs of imagenet_ab/local as folder/CLASS/*.jpg, with hard links for copies."""
+  import tensorflow_datasets as tfds
+
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  examples = tfds.load('imagenet_ab/local', split='train', data_dir=str(data_dir),
+                       decoders=decoders).as_numpy_iterator()
+  for number, example in enumerate(examples):
+    place = pathlib.Path(folder, str(example['label']))
+    place.mkdir(exist_ok=True)
+    path = place / f'{number}.jpg'
+    path.write_bytes(example['image'])
+    for copy in range(1, copies):
+      os.link(path, place / f'{number}_{copy}.jpg')
+
+
+def save(result, goals, peer, options, notes=()):
+  """Records a result with what is to be said of the peer and the card."""
+  import jax
+
+  said = [f'{PEER}: not run, {peer.missing}.'] if peer.missing else [
+    f'{PEER}: torch.compile, channels last, autocast to bfloat16, fused optimizer.']
+  kind = f'{jax.devices()[0].device_kind}.'
+  harness.record('gpu', result, goals, notes=[kind, *said, *notes], versions=peer.versions,
+                 results=options.results)
+
+
+def parse():
+  """The options of the command line."""
+  parser = harness.parser(__doc__)
+  parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
+  parser.add_argument('--batch', type=int, default=256)
+  parser.add_argument('--size', type=int, default=224, help='of the pictures, in pixels')
+  parser.add_argument('--steps', type=int, default=20, help='of a turn')
+  parser.add_argument('--workers', type=int, default=harness.machine()['cores'],
+                      help="processes of timm's loader")
+  parser.add_argument('--data_dir', type=pathlib.Path, default=harness.ROOT / 'data/mini')
+  parser.add_argument('--torch_python', default=sys.executable, help='a Python with torch and timm')
+  parser.add_argument('--trace', type=pathlib.Path, default=harness.ROOT / 'runs/gpu_profile')
+  parser.add_argument('--tiny', action='store_true', help='on a CPU, to see that it works')
+  return parser.parse_args()
+
+
+def main():
+  """Runs all parts for each model."""
+  options = parse()
+  os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.45')  # the rest is timm's
+  import jax
+
+  if jax.default_backend() != 'gpu' and not options.tiny:
+    print('gpu: not run, JAX sees no GPU here (--tiny tries its parts on a CPU)')
+    return 1
+  if options.tiny and options.results == harness.RESULTS:
+    options.results = pathlib.Path(os.devnull)
+  from benchmarks import steps
+
+  models = TINY if options.tiny else options.models
+  there = (options.data_dir / 'imagenet_ab').is_dir()
+  if not there:
+    print(f'gpu: end to end is not run, {options.data_dir} holds no imagenet_ab/local')
+  with tempfile.TemporaryDirectory(prefix='luab_gpu_') as folder:
+    if there:
+      write_photographs(options.data_dir, folder, 1 if options.tiny else 80)
+    for name in models:
+      config = recipe(name, options)
+      peer = Peer(name, options, folder if there else None)
+      trainings = {
+        title: steps.Training(*steps.build(config, kind)) for title, kind in (
+          ('cross entropy', 'plain'), ('LUAB, linear head', 'linear'),
+          ('LUAB, spatial head', 'spatial'))[:2 if options.tiny else 3]}
+      fastest = on_device(name, options, peer, trainings)
+      if there:
+        end_to_end(name, options, peer, trainings['LUAB, linear head'], fastest)
+      profile(name, options, trainings['LUAB, linear head'])
+      peer.close()
+  return 0

@@ -1,0 +1,132 @@
+"""What LUAB costs over plain cross entropy, and how long training waits for its data.
+
+The plain peer is the same backbone with a classifier alone, the same optimizer, and cross entropy
+and top-1 as its only figures (benchmarks/steps.py); LUAB has the point head, the point loss and all
+figures of a training run. Both train on one made-up batch that lies on the device.
+
+Waiting is 1 - (seconds of a step on a batch that lies on the device) / (seconds of a step on
+batches from the input pipeline). On a CPU the pipeline takes its time from the same cores, so this
+is what reading costs, not idleness.
+
+  python -m benchmarks step [--rounds=7] [--data_dir=data/quickstart]
+"""
+
+import itertools
+import pathlib
+
+from benchmarks import harness
+
+KINDS = {
+  'plain cross entropy': 'plain', 'LUAB, linear head': 'linear', 'LUAB, spatial head': 'spatial'}
+
+
+def overhead(options, name, size, rows, steps):
+  """Compares steps of plain cross entropy and of LUAB with either head."""
+  from benchmarks import steps as training_steps
+  from configs import imagenet_ab_resnet50, imagenet_ab_vit_s16
+
+  recipe = imagenet_ab_vit_s16 if 'vit' in name else imagenet_ab_resnet50
+  batch = training_steps.make_batch(rows, size)
+
+  def alternative(kind):
+    training = training_steps.Training(*training_steps.build(
+      recipe.get_config(), kind, name=name, dtype='float32', size=size))
+    put = training.put(batch)
+    return lambda: training.run([put] * steps)
+
+  result = harness.compare(
+    f'LUAB over plain cross entropy, {name}, {size} px, {rows} images, float32, 1 CPU device',
+    {title: alternative(kind) for title, kind in list(KINDS.items())[:2 if options.tiny else 3]},
+    rounds=options.rounds, unit='images', show=['cpu_seconds', 'seconds'])
+  goals = [harness.goal('CPU time, linear head', result, 'LUAB, linear head', 'cpu_seconds',
+                        at_most=1.02)]
+  harness.record('step', result, goals, results=options.results)
+
+
+def operations(options):
+  """The same in operations, of the real models at 224 px: counted, not measured."""
+  from benchmarks import steps as training_steps
+  from configs import imagenet_ab_resnet50, imagenet_ab_vit_s16
+
+  for name, recipe in (('resnet50', imagenet_ab_resnet50), ('vit_s16', imagenet_ab_vit_s16)):
+    def alternative(kind, recipe=recipe):
+      state, step = training_steps.build(recipe.get_config(), kind)
+      count, _ = training_steps.flops(state, step, 8, 224)
+      return lambda: (1, {'GFLOP an image': count / 8e9})
+
+    result = harness.compare(
+      f'operations of a training step, {name}, 224 px',
+      {title: alternative(kind) for title, kind in KINDS.items()},
+      rounds=1, warmup=0, show=['GFLOP an image'])
+    goals = [harness.goal('operations, linear head', result, 'LUAB, linear head',
+                          'GFLOP an image', at_most=1.02)]
+    harness.record('step', result, goals, notes=['Counted by XLA\'s cost analysis of the program '
+                   'before optimisation, not measured.'], results=options.results)
+
+
+def waiting(options, steps):
+  """Steps on a batch that is there, on prefetched ones, and on ones that are made when needed."""
+  import jax
+
+  from configs import quickstart
+  from luab_jax import input_pipeline, parallel
+  from luab_jax.experiment import Experiment
+  from luab_jax.train_state import init_state
+
+  config = quickstart.get_config()
+  config.data.data_dir = str(options.data_dir)
+  run = Experiment(config)
+  state = jax.device_get(init_state(
+    run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False))
+  train_step = parallel.pmap_step(run.train_step, donate_state=True)
+
+  def host_batches():
+    return input_pipeline.train_batches(
+      config.data, seed=0, batch_size=config.batch_size).as_numpy_iterator()
+
+  def alternative(batches):
+    states = [parallel.replicate(state)]
+
+    def work():
+      for batch in itertools.islice(batches, steps):
+        states[0], _ = train_step(states[0], batch)
+      jax.block_until_ready(states[0])
+      return steps * config.batch_size
+
+    return work
+
+  there = parallel.shard(next(host_batches()))
+  result = harness.compare(
+    f'quickstart, {config.batch_size} images of {config.data.image_size} px, '
+    f'{jax.local_device_count()} CPU device(s)',
+    {'batch on the device': alternative(itertools.repeat(there)),
+     'input pipeline, prefetched (as training does)': alternative(
+       parallel.prefetch(host_batches())),
+     'input pipeline, not prefetched': alternative(map(parallel.shard, host_batches()))},
+    rounds=options.rounds, unit='images', show=['seconds', 'cpu_seconds'])
+  turns = result['alternatives']['input pipeline, prefetched (as training does)']
+  share = 1 - 1 / turns['seconds']['ratio']['median']
+  harness.record('step', result, [harness.plain_goal(
+    'share of time beyond the step itself', share, at_most=0.05)], results=options.results)
+
+
+def main():
+  """Runs all cases, or their tiny forms."""
+  parser = harness.parser(__doc__, rounds=7)
+  parser.add_argument('--data_dir', type=pathlib.Path, default=harness.ROOT / 'data/quickstart',
+                      help='of a built imagenet_ab/local, for the share of time waiting')
+  parser.add_argument('--tiny', action='store_true', help='to see that it works')
+  options = parser.parse_args()
+  from luab_jax import parallel
+
+  parallel.use_cpu_cores(64)
+  if options.tiny:
+    overhead(options, 'tiny_vit', 16, 4, 1)
+    return
+  overhead(options, 'vit_ti16', 96, 32, 2)
+  overhead(options, 'resnet18', 64, 32, 1)
+  operations(options)
+  if options.data_dir.is_dir():
+    waiting(options, 20)
+  else:
+    print(f'waiting: not run, {options.data_dir} is not there: make quickstart builds it')
