@@ -1,9 +1,9 @@
 """Trains and evaluates: `python run.py --config=configs/quickstart.py --workdir=runs/x`.
 
 Any key of the config can be set on the command line: `--config.batch_size=64`.
-Exit status: 0 done; 2 a mistake in the command, the config or the data (one line says which); 69
-another process of the run was lost; 75 stopped by SIGTERM or SIGINT and saved: the same command
-goes on; 128 + signal: stopped unsaved.
+Exit status: 0 done; 2 a mistake in the command, the config or the data (one line says which); 65
+some images could not be predicted, the others were; 69 another process of the run was lost; 75
+stopped by SIGTERM or SIGINT and saved: the same command goes on; 128 + signal: stopped unsaved.
 """
 
 import os
@@ -21,15 +21,19 @@ _WORKDIR = flags.DEFINE_string(
   ' for a study runs/<config name>_study.'
 )
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'eval', 'plot', 'study'],
+  'mode', 'train', ['train', 'eval', 'plot', 'study', 'predict'],
   'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint. '
   'plot: draw the data into data.html, before any training. '
-  'study: train baseline, LUAB and controls over config.study.seeds seeds and compare them.',
+  'study: train baseline, LUAB and controls over config.study.seeds seeds and compare them. '
+  "predict: label the image files and folders that follow with --workdir's newest checkpoint, into "
+  'its predictions/; needs no --config.',
 )
 
 
 def main(argv):
   """Runs the chosen mode; see the module's text."""
+  if _MODE.value == 'predict':
+    return _predict(argv[1:])
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}; options look like --mode=eval')
   config = _load_config()
@@ -61,6 +65,23 @@ def main(argv):
   return 0
 
 
+def _predict(paths):
+  """--mode=predict: returns the exit status."""
+  if not _WORKDIR.value:
+    raise UserError('which run? Add --workdir=runs/quickstart (or another one)')
+  if flags.FLAGS['config'].present:
+    raise UserError('--mode=predict takes the config of the run: leave --config out')
+  if not paths:
+    raise UserError('which images? Name files or folders: --mode=predict --workdir=RUN a.jpg b/')
+  logging.set_verbosity(logging.ERROR)
+  os.environ.setdefault(*WITHOUT_KERAS)
+  from luab_jax import checkpoint, compile_cache, predict_files
+
+  checkpoint.silence_orbax()
+  compile_cache.use_compile_cache()
+  return predict_files.predict_files(_WORKDIR.value, paths)
+
+
 def _load_config():
   """The config with the overrides of the command line."""
   try:
@@ -76,6 +97,7 @@ def _load_config():
 
 def _parse(argv):
   """Parses the flags; a mistyped one becomes a UserError."""
+  flags.FLAGS.set_gnu_getopt()  # options may follow the images of --mode=predict
   try:
     return flags.FLAGS(argv)
   except (AttributeError, KeyError) as error:

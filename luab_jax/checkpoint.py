@@ -75,13 +75,15 @@ class Checkpoints:
     if '://' not in str(directory):
       directory = pathlib.Path(directory).resolve()
     self.directory = epath.Path(directory)
-    self._options = ocp.CheckpointManagerOptions(read_only=True) if read_only else (
-      ocp.CheckpointManagerOptions(
-        preservation_policy=_preservation(keep, keep_every, self._best),
-        save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
-        cleanup_tmp_directories=True,
-      )
+    self._options = ocp.CheckpointManagerOptions(
+      preservation_policy=_preservation(keep, keep_every, self._best),
+      save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+      cleanup_tmp_directories=True,
     )
+    if read_only:
+      self._options = ocp.CheckpointManagerOptions(
+        read_only=True, create=False, save_interval_steps=0
+      )
     self._open()
 
   def _open(self):

@@ -6,15 +6,9 @@ the main host of a multi-host run can draw while the others are done.
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from luab_jax import input_pipeline, records
-from luab_jax.step import place_maps
-
-# Pictures are few; a fixed small batch compiles once and fits beside the training state.
-_BATCH = 32
 
 
 class Examples(NamedTuple):
@@ -120,62 +114,32 @@ def _points(batch):
   return np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan).astype(np.float32)
 
 
+def predictions(predictor, split, limit):
+  """Predictions for the first `limit` images of a split (all of a smaller one).
 
-class Predictor:
-  """A model on one device, with its parameters there."""
-
-  def __init__(self, model, variables, *, multi_label):
-    """Takes a Flax model and its unreplicated variables (numpy)."""
-    self._variables = jax.device_put(variables, jax.local_devices()[0])
-
-    @jax.jit
-    def predict(variables, batch):
-      output = model.apply(variables, batch['image'], train=False)
-      logits = output['logits']
-      shown = jnp.argmax(logits, -1)
-      if multi_label:
-        # A class with an icon, the likeliest one, so that its map can be compared with the icon.
-        has = batch['point_mask'] > 0
-        shown = jnp.where(has.any(-1), jnp.argmax(jnp.where(has, logits, -jnp.inf), -1), shown)
-      score = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
-      weights = _map(output, variables, shown, multi_label)
-      return {'score': score, 'predicted': output['points'], 'weights': weights,
-              'map_class': shown}
-
-    self._predict = predict
-    self._multi_label = multi_label
-
-  def __call__(self, data, split, limit):
-    """Predictions for the first `limit` images of a split (all of a smaller one)."""
-    batches, _ = input_pipeline.eval_batches(data, split, batch_size=_BATCH, boxes=True)
-    parts = []
-    for batch in batches:
-      output = jax.device_get(self._predict(
-        self._variables, {name: batch[name] for name in ('image', 'point_mask')}
-      ))
-      output |= {'image': batch['image'], 'label': batch['label'],
-                 'point': _points(batch), 'box': self._boxes(batch, output['map_class'])}
-      real = batch['example_mask'] > 0
-      parts.append({name: value[real] for name, value in output.items()})
-      if len(parts) * _BATCH >= limit:
-        break
-    return Predictions(**{
-      name: np.concatenate([part[name] for part in parts])[:limit] for name in Predictions._fields
-    })
-
-  def _boxes(self, batch, map_class):
-    shown = batch['box_mask'] > 0
-    if self._multi_label:
-      shown &= batch['box_label'] == map_class[:, None]
-    return np.where(shown[..., None], batch['box'], np.nan)
+  Args:
+    predictor: predict.Predictor; of its `data` and in its batches.
+    split: TFDS split or subsplit.
+    limit: int > 0.
+  """
+  size = predictor.batch_size
+  batches, _ = input_pipeline.eval_batches(predictor.data, split, batch_size=size, boxes=True)
+  parts = []
+  for batch in batches:
+    output = predictor.outputs(batch['image'], batch['point_mask'])
+    output |= {'image': batch['image'], 'label': batch['label'], 'point': _points(batch),
+               'box': _boxes(batch, output['map_class'], predictor.multi_label)}
+    real = batch['example_mask'] > 0
+    parts.append({name: value[real] for name, value in output.items()})
+    if len(parts) * size >= limit:
+      break
+  return Predictions(**{
+    name: np.concatenate([part[name] for part in parts])[:limit] for name in Predictions._fields
+  })
 
 
-def _map(output, variables, shown, multi_label):
-  """f32[B,h,w], at least 0: where the model looked, for class `shown` i32[B]."""
-  maps = place_maps(variables, output, shown, multi_label=multi_label)
-  chosen = maps.get('attention', maps['cam'])
+def _boxes(batch, map_class, multi_label):
+  shown = batch['box_mask'] > 0
   if multi_label:
-    chosen = jnp.take_along_axis(chosen, shown[:, None, None, None], axis=-1)
-  # An attention map is a share of the whole; a CAM has no zero of its own.
-  low = 0 if 'attention' in maps else chosen.min((1, 2, 3), keepdims=True)
-  return (chosen - low)[..., 0]
+    shown &= batch['box_label'] == map_class[:, None]
+  return np.where(shown[..., None], batch['box'], np.nan)

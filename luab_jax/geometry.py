@@ -121,6 +121,23 @@ def move_points(points, mask, image_size, window, flip=False):
   return keep_inside(tf.where(flip, mirrored, points), mask)
 
 
+def points_in_image(points, image_size, window):
+  """Points of a view as points of the image it was cut out of: undoes `move_points` without flip.
+
+  Args:
+    points: float32[..., K, 2], (x, y) relative to the view.
+    image_size: int[2], (height, width) of the image in pixels.
+    window: Window in pixels of the same image.
+
+  Returns:
+    float32[..., K, 2], (x, y) relative to the image; where it was resized before, that is the same.
+  """
+  size = tf.cast(tf.stack([image_size[1], image_size[0]]), tf.float32)
+  corner = tf.cast(tf.stack([window.left, window.top]), tf.float32)
+  extent = tf.cast(tf.stack([window.width, window.height]), tf.float32)
+  return (tf.convert_to_tensor(points, tf.float32) * extent + corner) / size
+
+
 def move_boxes(boxes, image_size, window):
   """Boxes of an image as boxes of the view that `window` cuts out of it, clipped to the view.
 

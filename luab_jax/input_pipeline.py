@@ -228,7 +228,7 @@ def _train_example(source, fields, points, has, seed):
 
 def _eval_example(source, fields, boxes):
   """Fields and points of an image -> the evaluation example: resized, centre crop."""
-  image, resized, window = _centre_view(source.data, fields['image'])
+  image, resized, window = centre_view(source.data, image_ops.decode(fields['image']))
   points, has = source.points(fields)
   example = _example(image, source.label(fields), *geometry.move_points(
       points, has, resized, window))
@@ -237,9 +237,16 @@ def _eval_example(source, fields, boxes):
   return example
 
 
-def _centre_view(data, encoded):
-  """(image uint8[S, S, 3], int32[2] size after resizing, the window cut out of it)."""
-  image = image_ops.decode(encoded)
+def centre_view(data, image):
+  """What evaluation and prediction show of an image.
+
+  Args:
+    data: the `data` part of a config.
+    image: uint8[H, W, 3].
+
+  Returns:
+    (image uint8[S, S, 3], int32[2] size after resizing, the geometry.Window cut out of that).
+  """
   height, width = tf.unstack(tf.shape(image)[:2])
   resized, window = geometry.centre_window(height, width, resize=data.eval_resize,
                                            size=data.image_size)
@@ -255,7 +262,7 @@ def _answer_example(data, source, fields, allowed):
     image = image_ops.to_uint8(image_ops.resize(
         image_ops.decode(fields['image']), size, data.resize_method, data.antialias))
   else:
-    image, _, _ = _centre_view(data, fields['image'])
+    image, _, _ = centre_view(data, image_ops.decode(fields['image']))
   example = {'image': image, 'right': fields['right'],
              'allowed': tf.constant(allowed), 'example_mask': tf.constant(1.0)}
   if source.has_mask:

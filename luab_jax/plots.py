@@ -20,6 +20,7 @@ COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#2
 TRUE, PREDICTED = '#2ee6a6', '#ff9d00'
 # Violet: of the colours tried the farthest from both points for red-, green- and blue-blind eyes.
 BOX = '#8a6bff'
+_OVERLAY_INCHES = 6.4  # of the longer side
 
 
 class Mark(NamedTuple):
@@ -104,6 +105,35 @@ def photograph_and_map(image, weights, marks=(), boxes=(), paths=()):
               alpha=np.clip(0.25 + strength, 0, 0.85), interpolation='bilinear')
   _draw_boxes(axes, boxes)
   _open_frame(axes)
+  return figure
+
+
+def overlay(image, weights, view, marks=(), text=''):
+  """A whole image, the part of it that the model saw, how strongly it weighted each place there.
+
+  Args:
+    image: u8[H,W,3], of any shape.
+    weights: f32[h,w], at least 0; shown relative to their maximum.
+    view: (x0, y0, x1, y1) in [0, 1] of the image: what the weights belong to.
+    marks: as in `photograph`.
+    text: a line below the image.
+  """
+  height, width = image.shape[:2]
+  scale = _OVERLAY_INCHES / max(height, width)
+  wide, high = max(width * scale, 1.0), max(height * scale, 1.0)
+  strip = 0.3 if text else 0.0
+  figure = Figure(figsize=(wide, high + strip), dpi=100)
+  axes = figure.add_axes((0, strip / (high + strip), 1, high / (high + strip)))
+  _draw(axes, image, marks)
+  x0, y0, x1, y1 = view
+  strength = weights / max(float(weights.max()), 1e-12)
+  axes.imshow(strength, cmap='inferno', vmin=0, vmax=1, extent=(x0, x1, y1, y0),
+              alpha=np.clip(0.7 * strength, 0, 1), interpolation='bilinear', zorder=1)
+  axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor='white',
+                           linewidth=1, linestyle=(0, (4, 3)), zorder=2, clip_on=False))
+  _open_frame(axes)
+  if text:
+    figure.text(0.06 / wide, 0.09 / (high + strip), text, fontsize=9, color=INK, parse_math=False)
   return figure
 
 

@@ -19,7 +19,11 @@ from luab_jax.captions import (
   told_boxes_and_paths,
 )
 from luab_jax.page import Section, Table
+from luab_jax.predict import Predictor
 from luab_jax.robustness_page import robustness_sections, suite
+
+# Pictures are few; a fixed small batch compiles once and fits beside the training state.
+_BATCH = 32
 
 # What the figures mean, in the order of the rows; others follow without a word.
 MEANINGS = {
@@ -164,11 +168,13 @@ def _curves(lines, splits):
 
 def _looked_at(model, variables, results, spec, config):
   """Sections on single evaluation images: any, the worst by class, the worst by click."""
-  predict = examples.Predictor(model, variables, multi_label=spec.multi_label)
+  predictor = Predictor(model, variables, data=config.data, class_names=spec.class_names,
+                        multi_label=spec.multi_label, batch_size=_BATCH)
   splits = config.data.eval_splits
   with_points, hardest = _choose_splits(splits, results)
   found = {
-    name: predict(config.data, splits[name], data_page.SEARCHED) for name in {with_points, hardest}
+    name: examples.predictions(predictor, splits[name], data_page.SEARCHED)
+    for name in {with_points, hardest}
   }
   worst = max(config.report_images // 2, 1)
   return [

@@ -26,6 +26,7 @@ from luab_jax import (
   train,
 )
 from luab_jax.experiment import Experiment
+from luab_jax.predict import Predictor
 from luab_jax.train_state import init_state
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $\\frac{'
@@ -238,8 +239,9 @@ def test_predictions_are_those_of_the_model(finished):
   config = finished[0].copy_and_resolve_references()
   config.model.head = 'linear'
   run, variables = _initial(config)
-  predict = examples.Predictor(run.model, variables, multi_label=False)
-  found = predict(config.data, 'train[:50%]', 99)
+  predictor = Predictor(run.model, variables, data=config.data, batch_size=32,
+                        class_names=run.spec.class_names, multi_label=False)
+  found = examples.predictions(predictor, 'train[:50%]', 99)
   assert found.image.shape == (48, 32, 32, 3) and found.image.dtype == np.uint8  # not a padded 64
   batch = examples.evaluation_images(config.data, 'train[:50%]', 48)
   np.testing.assert_array_equal(found.image, batch.image)
@@ -298,8 +300,9 @@ def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_
   for config, split in ((finished[0], 'uncorrelated'), (coco, 'train[:50%]')):
     experiment, variables = _initial(config)
     several = experiment.spec.multi_label
-    predict = examples.Predictor(experiment.model, variables, multi_label=several)
-    found = predict(config.data, split, 40)
+    predictor = Predictor(experiment.model, variables, data=config.data, batch_size=32,
+                          class_names=experiment.spec.class_names, multi_label=several)
+    found = examples.predictions(predictor, split, 40)
     batches, _ = input_pipeline.eval_batches(config.data, split, batch_size=40, boxes=True)
     batch = next(iter(batches))
     wanted = batch['box_mask'] > 0

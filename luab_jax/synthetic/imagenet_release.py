@@ -115,7 +115,7 @@ def _add_byproducts(tar, seed, index, drawn, class_name, stem, counts):
     _add(root, 'folder', class_name)
   blocks = watch(seed, index, drawn)
   for block in blocks:
-    root.append(_metadata(block, drawn))
+    root.append(metadata(block, drawn.width, drawn.height))
   ET.indent(root)
   folder = f'train_xml/{class_name}'
   packing.add_to_tar(tar, f'{folder}/{stem}.xml', ET.tostring(root) + b'\n')
@@ -151,11 +151,17 @@ def _voc_annotation(drawn, folder, stem, class_name):
   return root
 
 
-def _metadata(block, drawn):
-  """One `metadata` element, its children in alphabetical order; empty lists as empty elements."""
+def metadata(block, width, height):
+  """One `metadata` element, its children in alphabetical order; empty lists as empty elements.
+
+  Args:
+    block: behaviour.Block; its estimate_time may be None, and is then left out.
+    width, height: of the image in pixels; used where the block says how it was shown.
+  """
   root = ET.Element('metadata')
   _add(root, 'assignment_id', block.assignment_id)
-  _add(root, 'estimateTime', block.estimate_time)
+  if block.estimate_time is not None:
+    _add(root, 'estimateTime', block.estimate_time)
   _add(root, 'hit_id', block.hit_id)
   for time, action in block.hovers or [(None, None)]:
     element = ET.SubElement(root, 'hoveredRecord')
@@ -170,8 +176,8 @@ def _metadata(block, drawn):
     _add(root, 'imageWidth', block.shown.width)
   _add_points(root, 'mouseTracking', block.track)
   if block.shown:
-    _add(root, 'originalImageHeight', drawn.height)
-    _add(root, 'originalImageWidth', drawn.width)
+    _add(root, 'originalImageHeight', height)
+    _add(root, 'originalImageWidth', width)
     _add(root, 'page_idx', block.shown.page)
   _add(root, 'selected', block.selected)
   _add(root, 'selectedCount', len(block.clicks))
