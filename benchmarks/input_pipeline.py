@@ -1,0 +1,282 @@
+"""Reading and augmenting photographs: luab_jax's modes against PIL and against decoding alone.
+
+The images are those of a built imagenet_ab/local, by default the mini release (README, "Real
+data"): photographs of 563 x 414 pixels and 92 KB on average. Everything at 224 px in batches of
+128. The peer is what a PyTorch user writes: files in a folder, PIL's decoder, RandomResizedCrop
+(bicubic), flip, float32, normalised; label and click are in memory. With torch on PYTHONPATH it
+runs in a DataLoader, too, and the one with two workers is what we compare with; with simplejpeg
+there, that is the decoder of the limit.
+
+Every alternative runs in a process of its own and is measured from its third batch on. Pixels are
+compared with PIL's on the same windows of the same images.
+"""
+
+import importlib.util
+import io
+import itertools
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+from benchmarks import harness
+from luab_jax import WITHOUT_KERAS
+
+BATCH, SIZE = 128, 224
+_WARM = 2
+MODES = {
+  'bicubic': {},
+  'bilinear': {'resize_method': 'bilinear'},
+  'bilinear, antialias=False': {'resize_method': 'bilinear', 'antialias': False},
+}
+
+
+def data_config(data_dir, **changes):
+  """The `data` part of configs/imagenet_ab_resnet50.py for a built imagenet_ab/local."""
+  from configs import imagenet_ab_resnet50
+
+  data = imagenet_ab_resnet50.get_config().data
+  data.update({'name': 'imagenet_ab/local', 'data_dir': str(data_dir), 'train_split': 'train',
+               'shuffle_buffer': 256, **changes})
+  return data
+
+
+def ours(data_dir, **changes):
+  """Our training batches."""
+  from luab_jax import input_pipeline
+
+  data = data_config(data_dir, **changes)
+  return iter(input_pipeline.train_batches(data, seed=0, batch_size=BATCH))
+
+
+def ours_without_byproducts(data_dir, **changes):
+  """The same images and labels by the same functions, without the points."""
+  import tensorflow as tf
+
+  from luab_jax import geometry, image_ops, input_pipeline, records
+  from luab_jax.dataset import Source
+
+  source = Source(data_config(data_dir, **changes), 'train')
+  data = source.data
+
+  def example(epoch, position, _, record):
+    fields = source._parse(record, {'image': True, 'label': True})
+    crop, flip, _ = tf.unstack(tf.random.split(records.fold(0, 1, epoch, position), 3))
+    image, _, _ = image_ops.decode_window(
+      fields['image'], lambda height, width: geometry.sample_window(crop, height, width))
+    image = image_ops.resize(image, [SIZE, SIZE], data.resize_method, data.antialias)
+    image = image_ops.flip(image_ops.to_uint8(image), geometry.sample_flip(flip))
+    return {'image': image, 'label': source.label(fields), 'example_mask': tf.constant(1.0)}
+
+  stream = records.shuffled(source.split, records.fold(0, 0), start=0,
+                            buffer_size=data.shuffle_buffer)
+  examples = stream.map(tf.autograph.experimental.do_not_convert(example),
+                        num_parallel_calls=input_pipeline._cores(), deterministic=True)
+  return iter(input_pipeline._batches(examples, stream, BATCH, source))
+
+
+def ours_in_evaluation(data_dir):
+  """Our evaluation batches of the training split, again and again."""
+  from luab_jax import input_pipeline
+
+  while True:
+    batches, _ = input_pipeline.eval_batches(data_config(data_dir), 'train', batch_size=BATCH)
+    yield from batches
+
+
+class PilDataset:
+  """The peer, as a map-style data set of PyTorch; items are (float32[3, S, S], label, click)."""
+
+  def __init__(self, folder):
+    self.paths = sorted(pathlib.Path(folder).iterdir())
+
+  def __len__(self):
+    return 1 << 30
+
+  def __getitem__(self, index):
+    import random
+
+    import numpy as np
+    from PIL import Image
+
+    path = self.paths[index % len(self.paths)]
+    with Image.open(path) as file:
+      image = file.convert('RGB')
+    left, top, width, height = pil_window(random, *image.size)
+    image = image.crop((left, top, left + width, top + height)).resize((SIZE, SIZE), Image.BICUBIC)
+    if random.random() < 0.5:
+      image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pixels = np.asarray(image, np.float32) / 255
+    pixels = (pixels - np.float32((0.485, 0.456, 0.406))) / np.float32((0.229, 0.224, 0.225))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), 0, np.float32((0.5, 0.5))
+
+
+def pil_window(random, width, height):
+  """(left, top, width, height) of torchvision's RandomResizedCrop with its defaults."""
+  import math
+
+  for _ in range(10):
+    area = width * height * random.uniform(0.08, 1)
+    ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+    w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+    if 0 < w <= width and 0 < h <= height:
+      return random.randint(0, width - w), random.randint(0, height - h), w, h
+  side = min(width, height)
+  return (width - side) // 2, (height - side) // 2, side, side
+
+
+def pil(folder):
+  """The peer's batches without PyTorch."""
+  import numpy as np
+
+  dataset = PilDataset(folder)
+  for start in itertools.count(0, BATCH):
+    items = [dataset[i] for i in range(start, start + BATCH)]
+    yield [np.stack(column) for column in zip(*items, strict=True)]
+
+
+def data_loader(folder, workers):
+  """The peer's batches from PyTorch's DataLoader."""
+  import torch.utils.data
+
+  torch.set_num_threads(1)
+  loader = torch.utils.data.DataLoader(
+    PilDataset(folder), batch_size=BATCH, num_workers=workers, drop_last=True)
+  yield from loader
+
+
+def decode_alone(folder):
+  """Batches that are only decoded, whole images, by simplejpeg or else PIL."""
+  files = [path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())]
+  if importlib.util.find_spec('simplejpeg'):
+    from simplejpeg import decode_jpeg as decode
+  else:
+    from PIL import Image
+
+    def decode(file):
+      return Image.open(io.BytesIO(file)).convert('RGB')
+  for start in itertools.count(0, BATCH):
+    yield [decode(files[i % len(files)]) for i in range(start, start + BATCH)]
+
+
+def time_batches(batches, count):
+  """{units, seconds, cpu_seconds} of an image in `count` batches after the first ones."""
+  for _ in range(_WARM):
+    next(batches)
+  cpu, began = harness.cpu_seconds() + _workers_cpu(), time.perf_counter()
+  for _ in range(count):
+    next(batches)
+  images = count * BATCH
+  return {'units': images, 'seconds': (time.perf_counter() - began) / images,
+          'cpu_seconds': (harness.cpu_seconds() + _workers_cpu() - cpu) / images}
+
+
+def _workers_cpu():
+  """CPU time so far of child processes that still run (Linux), as a DataLoader's workers do."""
+  ticks = 0
+  for path in pathlib.Path(f'/proc/{os.getpid()}/task').glob('*/children'):
+    for child in path.read_text().split():
+      fields = pathlib.Path(f'/proc/{child}/stat').read_text().rpartition(')')[2].split()
+      ticks += int(fields[11]) + int(fields[12])
+  return ticks / os.sysconf('SC_CLK_TCK')
+
+
+def pixel_difference(folder, mode):
+  """Mean absolute difference in grey levels to PIL's bicubic result, the same windows of each."""
+  import random
+
+  import numpy as np
+  import tensorflow as tf
+  from PIL import Image
+
+  from luab_jax import geometry, image_ops
+
+  options = {'resize_method': 'bicubic', 'antialias': True, **MODES[mode]}
+  chance, differences = random.Random(0), []
+  for path in sorted(pathlib.Path(folder).iterdir()):
+    picture = Image.open(path).convert('RGB')
+    left, top, width, height = pil_window(chance, *picture.size)
+    box = left, top, left + width, top + height
+    expected = picture.crop(box).resize((SIZE, SIZE), Image.BICUBIC)
+    window = geometry.Window(*(tf.constant(v) for v in (top, left, height, width)))
+    image, _, _ = image_ops.decode_window(path.read_bytes(), lambda h, w, window=window: window)
+    image = image_ops.to_uint8(image_ops.resize(image, [SIZE, SIZE], *options.values())).numpy()
+    differences.append(np.abs(image.astype(np.int16) - np.asarray(expected, np.int16)).mean())
+  return float(np.mean(differences))
+
+
+def store_images(data_dir, folder):
+  """Writes the JPEGs of a built imagenet_ab/local into a folder, as the peer has them."""
+  from luab_jax import records
+  from luab_jax.dataset import Source
+
+  source = Source(data_config(data_dir), 'train')
+  for number, (_, record) in enumerate(records.in_order(source.split)):
+    image = source.parse_file(record)['image'].numpy()
+    if image.startswith(b'\xff\xd8'):
+      (folder / f'{number:06d}.jpg').write_bytes(image)
+
+
+def _alternatives(data_dir, folder, count):
+  """{name: function for harness.compare}."""
+  calls = {}  # the first one is what the others are compared with
+  if importlib.util.find_spec('torch'):
+    calls |= {f'PIL, DataLoader with {workers} workers': f'data_loader({str(folder)!r}, {workers})'
+              for workers in (2, 0)}
+  calls['PIL'] = f'pil({str(folder)!r})'
+  decoder = 'simplejpeg' if importlib.util.find_spec('simplejpeg') else 'PIL'
+  calls[f'decoding alone ({decoder})'] = f'decode_alone({str(folder)!r})'
+  for mode, changes in MODES.items():
+    calls[mode] = f'ours({str(data_dir)!r}, **{changes!r})'
+  calls['bicubic without byproducts'] = f'ours_without_byproducts({str(data_dir)!r})'
+  calls['evaluation, bicubic'] = f'ours_in_evaluation({str(data_dir)!r})'
+  return {
+    name: harness.fresh_process(
+      f'from benchmarks import input_pipeline as b\nfigures |= b.time_batches(b.{call}, {count})',
+      TF_CPP_MIN_LOG_LEVEL='3', CUDA_VISIBLE_DEVICES='', **dict([WITHOUT_KERAS]))
+    for name, call in calls.items()}
+
+
+def main():
+  """Runs the benchmark."""
+  parser = harness.parser(__doc__, rounds=3)
+  parser.add_argument('--data_dir', default='data/mini', help='where imagenet_ab/local was built')
+  parser.add_argument('--batches', type=int, default=8, help='how many are timed in a round')
+  options = parser.parse_args()
+  from luab_jax.errors import UserError
+
+  with tempfile.TemporaryDirectory(prefix='luab_jpegs_') as name:
+    folder = pathlib.Path(name)
+    try:
+      store_images(options.data_dir, folder)
+    except UserError as error:
+      print(f'python -m benchmarks input_pipeline: {error}', file=sys.stderr)
+      return 2
+    apart = {mode: pixel_difference(folder, mode) for mode in MODES}
+    result = harness.compare(
+      'photographs to batches of 128, 224 px', _alternatives(options.data_dir, folder,
+                                                            options.batches),
+      rounds=options.rounds, warmup=0, unit='images',
+      show=['images/CPU-s', 'images/s', 'peak_mib'])
+  _record(result, apart, options)
+  return 0
+
+
+def _record(result, apart, options):
+  fast, peer = 'bilinear, antialias=False', next(iter(result['alternatives']))
+  median = {name: figures['images/CPU-s']['median']
+            for name, figures in result['alternatives'].items()}
+  limit = next(value for name, value in median.items() if name.startswith('decoding alone'))
+  goals = [
+    harness.goal(f'bicubic / {peer}', result, 'bicubic', 'images/CPU-s', at_least=1.3),
+    harness.plain_goal("bicubic: mean difference to PIL's pixels, grey levels", apart['bicubic'],
+                       at_most=1.5),
+    harness.goal(f'without antialias / {peer}', result, fast, 'images/CPU-s', at_least=3),
+    harness.plain_goal('without antialias / decoding alone', median[fast] / limit, at_least=0.7),
+    harness.plain_goal('CPU time with byproducts / without',
+                       median['bicubic without byproducts'] / median['bicubic'], at_most=1.03),
+    harness.goal('peak memory in MiB', result, 'bicubic', 'peak_mib', at_most=700, ratio=False)]
+  notes = [f'mean difference to PIL bicubic in grey levels: {mode} {value:.2f}'
+           for mode, value in apart.items()]
+  harness.record('input_pipeline', result, goals, notes=notes, results=options.results)
