@@ -8,6 +8,7 @@ import sys
 
 # name, also of its module: what it is about
 BENCHMARKS = {
+  'input_pipeline': 'photographs to batches: our modes, PIL, decoding alone',
   'step': 'LUAB over plain cross entropy; the share of time that training waits for data',
   'start': 'seconds from start to the first step, and from kill to training again',
   'scaling': '1, 2, 4, 8 virtual devices: communication, compile time',
