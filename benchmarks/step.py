@@ -8,7 +8,7 @@ Waiting is 1 - (seconds of a step on a batch that lies on the device) / (seconds
 batches from the input pipeline). On a CPU the pipeline takes its time from the same cores, so this
 is what reading costs, not idleness.
 
-  python -m benchmarks step [--rounds=7] [--data_dir=data/quickstart]
+  python -m benchmarks step [--rounds=7] [--only=CASE] [--data_dir=data/quickstart]
 """
 
 import itertools
@@ -66,6 +66,9 @@ def operations(options):
 
 def waiting(options, steps):
   """Steps on a batch that is there, on prefetched ones, and on ones that are made when needed."""
+  if not options.data_dir.is_dir():
+    print(f'waiting: not run, {options.data_dir} is not there: make quickstart builds it')
+    return
   import jax
 
   from configs import quickstart
@@ -106,16 +109,18 @@ def waiting(options, steps):
     rounds=options.rounds, unit='images', show=['seconds', 'cpu_seconds'])
   turns = result['alternatives']['input pipeline, prefetched (as training does)']
   share = 1 - 1 / turns['seconds']['ratio']['median']
-  harness.record('step', result, [harness.plain_goal(
-    'share of time beyond the step itself', share, at_most=0.05)], results=options.results)
+  harness.record('step', result, notes=[
+    f'{share:.0%} of the time goes beyond the step itself: here the pipeline shares the cores with '
+    'the step. On an accelerator: benchmark gpu.'], results=options.results)
 
 
 def main():
-  """Runs all cases, or their tiny forms."""
+  """Runs all cases, one, or a tiny form."""
   parser = harness.parser(__doc__, rounds=7)
   parser.add_argument('--data_dir', type=pathlib.Path, default=harness.ROOT / 'data/quickstart',
                       help='of a built imagenet_ab/local, for the share of time waiting')
   parser.add_argument('--tiny', action='store_true', help='to see that it works')
+  parser.add_argument('--only', choices=('vit_ti16', 'resnet18', 'operations', 'waiting'))
   options = parser.parse_args()
   from luab_jax import parallel
 
@@ -123,10 +128,10 @@ def main():
   if options.tiny:
     overhead(options, 'tiny_vit', 16, 4, 1)
     return
-  overhead(options, 'vit_ti16', 96, 32, 2)
-  overhead(options, 'resnet18', 64, 32, 1)
-  operations(options)
-  if options.data_dir.is_dir():
-    waiting(options, 20)
-  else:
-    print(f'waiting: not run, {options.data_dir} is not there: make quickstart builds it')
+  cases = {
+    'vit_ti16': lambda: overhead(options, 'vit_ti16', 96, 32, 1),
+    'resnet18': lambda: overhead(options, 'resnet18', 64, 32, 1),
+    'operations': lambda: operations(options), 'waiting': lambda: waiting(options, 20)}
+  for name, case in cases.items():
+    if options.only in (None, name):
+      case()
