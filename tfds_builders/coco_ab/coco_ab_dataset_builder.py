@@ -22,7 +22,7 @@ from luab_jax.errors import UserError  # noqa: E402
 from luab_jax.image_files import BadImage, image_size  # noqa: E402
 from tfds_builders import build_summary  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
-from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join  # noqa: E402
+from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, class_names  # noqa: E402
 
 URLS = {
     'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
@@ -53,8 +53,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       'downloaded (20 GB).')
 
   def _info(self) -> tfds.core.DatasetInfo:
+    # The classes of `local` are known only when it is built.
+    own = self.builder_config.name == 'local'
     return self.dataset_info_from_configs(
-        features=example.features(),
+        features=example.features(None) if own else example.features(),
         homepage='https://github.com/naver-ai/NeglectedFreeLunch')
 
   def _download_and_prepare(self, dl_manager, download_config):
@@ -74,6 +76,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     files = self._files(dl_manager)
+    if self.builder_config.name == 'local':
+      names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
+      self.info.features['labels'].feature.names = names  # one label, which the others are too
+      self._join.class_index = {name: index for index, name in enumerate(names)}
     self._read_records(files[coco.FILE_NAME])
     return {
         split: self._generate_examples(
@@ -116,7 +122,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         yield record
 
   def _generate_examples(self, images, annotations, folder):
-    self._join.add_instances(annotations, f'annotations/instances_{folder}.json')
+    self._join.add_instances(annotations, _instances(folder))
     with build_summary.progress_bar(images, f'Packing {folder}') as progress:
       members = archives.iter_members(
           images, source=URLS[f'{folder}.zip'], progress=progress,
@@ -146,14 +152,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     instances = self._join.instances(entry.image_id)
     self._summary.add('instances', len(instances))
     if record:
-      icons, unknown = coco.replay_icons(record.actions)
+      icons, unknown = coco.replay_icons(record.actions, self._join.class_index)
       self._summary.add('with a record')
       self._summary.add('icons', len(icons))
       self._summary.add('actions', len(record.actions.action))
       self._summary.add('trace points', len(record.trace_xy))
       if unknown:
-        self._summary.note('records with icons of no COCO class')
+        self._summary.note('records with icons of no known class')
         logging.warning('%s: record %d (image_id %d): unknown icons are not replayed: %r',
                         coco.FILE_NAME, record.number, record.image_id, unknown)
     return example.build_example(data=data, file_name=file_name, size=size, listed=entry,
-                                 instances=instances, record=record)
+                                 instances=instances, record=record,
+                                 class_index=self._join.class_index)
+
+
+def _instances(folder: str) -> str:
+  return f'annotations/instances_{folder}.json'

@@ -195,7 +195,7 @@ def test_every_value_is_kept(release, tmp_path, capsys):
   summary = capsys.readouterr().out
   for line in ('images 4', 'instances 5', 'records 3', 'with a record 2', 'icons 2', 'actions 6',
                'trace points 2', 'skipped 0', 'records without an image 1',
-               'records with icons of no COCO class 1'):
+               'records with icons of no known class 1'):
     assert line in ' '.join(summary.split()), line
 
 

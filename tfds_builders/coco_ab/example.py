@@ -17,9 +17,15 @@ _NO_RECORD = coco.CocoRecord(
     categories=_NO_CATEGORIES, trace_xy=np.zeros((0, 2)), trace_time_ms=np.zeros(0, np.int64))
 
 
-def features() -> tfds.features.FeaturesDict:
-  """Returns the features of one example. Points are x right, y down; boxes are TFDS's own order."""
-  label = tfds.features.ClassLabel(names=coco.CLASS_NAMES)
+def features(
+    class_names: tuple[str, ...] | None = coco.CLASS_NAMES,
+) -> tfds.features.FeaturesDict:
+  """Returns the features of one example. Points are x right, y down; boxes are TFDS's own order.
+
+  Args:
+    class_names: the classes; None where they are set later, once for all labels.
+  """
+  label = tfds.features.ClassLabel(names=class_names)
   time = _column(np.int64, 'Milliseconds since the page was opened.')
   x = _column(np.float32, 'Right, as a fraction of the shown width; nominally in [0, 1].')
   y = _column(np.float32, 'Down, as a fraction of the shown height; nominally in [0, 1].')
@@ -90,6 +96,7 @@ def build_example(
     listed: Listed,
     instances: list[Instance],
     record: coco.CocoRecord | None,
+    class_index: dict[str, int] = coco.CLASS_INDEX,
 ) -> dict:
   """Returns an example of `features()`.
 
@@ -100,9 +107,10 @@ def build_example(
     listed: its entry in the instances file; boxes are relative to the size given there.
     instances: its annotations.
     record: its byproducts, if there are any.
+    class_index: the classes, name -> index.
   """
   got = record or _NO_RECORD
-  icons, _ = coco.replay_icons(got.actions)
+  icons, _ = coco.replay_icons(got.actions, class_index)
   return {
       'image': data,
       'file_name': file_name,
@@ -118,7 +126,7 @@ def build_example(
       } for instance in instances],
       'has_record': record is not None,
       'icons': {
-          'label': [coco.CLASS_INDEX[name] for name in icons],
+          'label': [class_index[name] for name in icons],
           'x': [x for x, _ in icons.values()],
           'y': [y for _, y in icons.values()],
       },

@@ -14,8 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from luab_jax import archives
-from luab_jax.byproducts.coco import CLASS_INDEX, Actions, Categories, CocoRecord
+from luab_jax import archives, member_names
+from luab_jax.byproducts.coco import (
+  CLASS_INDEX,
+  CLASS_NAMES,
+  Actions,
+  Categories,
+  CocoRecord,
+)
 from luab_jax.byproducts.json_stream import JsonStream
 from luab_jax.errors import UserError
 
@@ -44,7 +50,7 @@ class Instance(NamedTuple):
   """One annotated object; box in pixels of the stored image, x right, y down."""
 
   id: int
-  label: int  # index into CLASS_NAMES
+  label: int  # index of the class
   x: float
   y: float
   width: float
@@ -53,10 +59,53 @@ class Instance(NamedTuple):
   is_crowd: bool
 
 
+def class_names(archive: str | os.PathLike, members: Iterable[str]) -> tuple[str, ...]:
+  """The classes of instances files of one's own, read from their categories.
+
+  Args:
+    archive: the zip.
+    members: names of the instances files in it.
+
+  Returns:
+    COCO's 80 classes where all names are among them, else the names in the order of their ids.
+
+  Raises:
+    UserError: a file is missing or damaged, or says of a category what cannot be.
+  """
+  names = {}
+  for member in members:
+    with archives.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file:
+      for key, item in JsonStream(file, f'{archive}: {member}', ANNOTATIONS_URL).member_items():
+        if key == 'categories' and (problem := _add_category(names, item)):
+          raise UserError(f'{archive}: {member} has a category that cannot be used ({problem}; '
+                          f'{item!r:.80}): mend it in all instances files')
+  if CLASS_INDEX.keys() >= set(names.values()):
+    return CLASS_NAMES
+  return tuple(name for _, name in sorted(names.items()))
+
+
+def _add_category(names: dict[int, str], item: object) -> str:
+  """Adds one of an instances file to {id: name}; returns '' or why it cannot be added."""
+  try:
+    number, name = int(item['id']), item['name']
+    problem = member_names.class_problem(name) or member_names.checked(name.strip('/'))[1]
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    return f'{type(error).__name__}: {error}'
+  if number in names and names[number] != name:
+    return f'the id is also that of {names[number]!r:.40}'
+  if number not in names and name in names.values():
+    return 'two ids have this name'
+  names[number] = name
+  return problem
+
+
 class Join:
   """An unnamed temporary file in `folder` (None: the system's), which dies with the process.
 
   It takes 0.4 GB of disk for the real release, and a few MB of memory.
+
+  Attributes:
+    class_index: name of a class -> its index; COCO's 80 until other ones are set.
   """
 
   def __init__(self, folder: str | os.PathLike | None = None):
@@ -67,7 +116,8 @@ class Join:
     # A crash loses nothing that matters: no journal, no waiting for the disk.
     self._db.executescript('PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;' + _TABLES)
     os.unlink(path)
-    self._labels = {}  # category_id -> index into CLASS_NAMES
+    self._labels = {}  # category_id -> index of the class
+    self.class_index = CLASS_INDEX
 
   def close(self) -> None:
     """Frees the disk."""
@@ -132,9 +182,9 @@ class Join:
              int(item['iscrowd']))
       self._db.execute('INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', row)
     elif key == 'categories':
-      if item['name'] not in CLASS_INDEX:
-        raise ValueError('not one of the 80 COCO classes')
-      self._labels[int(item['id'])] = CLASS_INDEX[item['name']]
+      if item['name'] not in self.class_index:
+        raise ValueError(f'not one of the {len(self.class_index)} classes')
+      self._labels[int(item['id'])] = self.class_index[item['name']]
 
   def listed(self, file_name: str) -> Listed | None:
     """The image's entry in the instances files; None if there is none."""
