@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as imagenet2012
 
-from luab_jax import archives, image_files
+from luab_jax import archives
 from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts import imagenet as byproducts
 from luab_jax.errors import UserError
-from tfds_builders import build_summary
+from luab_jax.image_files import BadImage
+from tfds_builders import build_summary, image_checks
 from tfds_builders.imagenet_ab import example
 from tfds_builders.imagenet_ab.xml_store import XmlStore
 
@@ -122,9 +123,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self, split: str, path: pathlib.Path):
     written = 0
     with build_summary.progress_bar(path, f'Reading {split} images') as progress:
-      for label, file_name, data in self._images(split, path, progress):
+      images = image_checks.with_sizes(self._images(split, path, progress))
+      for (label, file_name, data), size in images:
         self._summary.add('images read')
-        item = self._example(split, path, label, file_name, data)
+        item = self._example(split, path, label, file_name, data, size)
         if item:
           written += 1
           yield f'{label}/{file_name}', item
@@ -154,7 +156,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       else:
         refused(name, 'it is no validation image of ILSVRC2012')
 
-  def _example(self, split, path, label, file_name, data) -> dict | None:
+  def _example(self, split, path, label, file_name, data, size) -> dict | None:
     """Returns an example, or None if the image cannot be used."""
     where = f'{path}: {label}/{file_name}'
     if not self._seen.add(f'{split}/{label}', file_name, b''):
@@ -162,10 +164,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       return None
     stem = posixpath.splitext(file_name)[0]
     xml = self._xmls.get(label, stem)
-    try:
-      size = image_files.image_size(data)
-    except image_files.BadImage as error:
-      self._summary.skip('undecodable image', where, error)
+    if isinstance(size, BadImage):
+      self._summary.skip('undecodable image', where, size)
       return None
     if not self._is_local:
       data = _fixed_image(file_name, data)
