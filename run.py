@@ -21,10 +21,11 @@ _WORKDIR = flags.DEFINE_string(
   ' for a study runs/<config name>_study.'
 )
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'eval', 'plot', 'study', 'predict'],
+  'mode', 'train', ['train', 'eval', 'plot', 'study', 'export', 'predict'],
   'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint. '
   'plot: draw the data into data.html, before any training. '
   'study: train baseline, LUAB and controls over config.study.seeds seeds and compare them. '
+  "export: write the network as --workdir's export/model.safetensors for timm; needs no --config. "
   "predict: label the image files and folders that follow with --workdir's newest checkpoint, into "
   'its predictions/; needs no --config.',
 )
@@ -36,6 +37,14 @@ def main(argv):
     return _predict(argv[1:])
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}; options look like --mode=eval')
+  if _MODE.value == 'export':
+    from luab_jax import checkpoint, export
+
+    checkpoint.silence_orbax()
+    if not _WORKDIR.value:
+      raise UserError('which run? Add --workdir=runs/quickstart (or another one)')
+    print(f'Open {export.export(_WORKDIR.value)}/README.md: what is there and how to load it')
+    return 0
   config = _load_config()
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   os.environ.setdefault(*WITHOUT_KERAS)

@@ -6,6 +6,11 @@ those left after replaying the history, where the authors take every `add`; thei
 --config.data.icons=adds_only.
 Command: `python run.py --config=configs/coco_ab_resnet50.py`,
 once `tfds build tfds_builders/coco_ab --config=2014` has built the data (README.md).
+From ImageNet weights, as COCO is usually trained, at a tenth of the learning rate for 20 epochs:
+`python run.py --config=configs/coco_ab_resnet50.py --config.init_from=resnet50.a1_in1k.safetensors
+--config.optimizer.learning_rate=0.01 --config.num_epochs=20`, where the file is the
+model.safetensors of timm/resnet50.a1_in1k on the Hugging Face hub (or timm/resnet50.tv_in1k,
+torchvision's; torchvision's own resnet50-0676ba61.pth does as well).
 Hardware: one accelerator of 40 GB, or 4 of 16 GB. Expected: not run.
 """
 
@@ -16,6 +21,7 @@ def get_config():
   """ResNet-50 with the linear head; every key can be set as --config.KEY=VALUE."""
   c = ml_collections.ConfigDict()
   c.seed = 0
+  c.init_from = ''  # pretrained weights: a .safetensors or .pth of timm, a .npz of augreg
   c.batch_size = 256
   c.num_epochs = 60.0
   c.total_steps = 0  # above 0: this many steps instead of num_epochs
@@ -56,6 +62,7 @@ def get_config():
   c.model.name = 'resnet50'
   c.model.head = 'linear'
   c.model.dtype = 'bfloat16'
+  c.model.normalisation = 'imagenet'  # mean and deviation of pixels; 'half': 0.5, 0.5
   c.model.sync_batch_norm = False
 
   c.loss = ml_collections.ConfigDict()

@@ -15,6 +15,7 @@ def get_config():
   """ResNet-50 with the linear head; every key can be set as --config.KEY=VALUE."""
   c = ml_collections.ConfigDict()
   c.seed = 0
+  c.init_from = ''  # pretrained weights: a .safetensors or .pth of timm, a .npz of augreg
   c.batch_size = 1024
   c.num_epochs = 90.0
   c.total_steps = 0  # above 0: this many steps instead of num_epochs
@@ -55,6 +56,7 @@ def get_config():
   c.model.name = 'resnet50'
   c.model.head = 'linear'
   c.model.dtype = 'bfloat16'
+  c.model.normalisation = 'imagenet'  # mean and deviation of pixels; 'half': 0.5, 0.5
   c.model.sync_batch_norm = False
 
   c.loss = ml_collections.ConfigDict()

@@ -1,7 +1,7 @@
 """A small data set of your own: ResNet-18 at 224 px, clicks where there are any (docs/own_data.md).
 
 Paper: none; "ours". The ResNet recipe of the field with less to learn from: milder crops, a lower
-learning rate and clipped gradients.
+learning rate and clipped gradients. Weights from --config.init_from=FILE help more than anything.
 Command: the one that `python -m luab_jax.own_data` prints,
 `python run.py --config=configs/own_data.py --config.data.data_dir=data/own/built`; for several
 classes an image with --config.data.name=coco_ab/local.
@@ -16,6 +16,7 @@ def get_config():
   """ResNet-18 at 224 px; every key can be set as --config.KEY=VALUE."""
   c = ml_collections.ConfigDict()
   c.seed = 0
+  c.init_from = ''  # pretrained weights: a .safetensors or .pth of timm, a .npz of augreg
   c.batch_size = 32
   c.num_epochs = 30.0
   c.total_steps = 0  # above 0: this many steps instead of num_epochs
@@ -55,6 +56,7 @@ def get_config():
   c.model.name = 'resnet18'
   c.model.head = 'spatial'
   c.model.dtype = 'float32'
+  c.model.normalisation = 'imagenet'  # mean and deviation of pixels; 'half': 0.5, 0.5
   c.model.sync_batch_norm = False
 
   c.loss = ml_collections.ConfigDict()

@@ -14,6 +14,7 @@ def get_config():
   """The quickstart experiment; every key can be set as --config.KEY=VALUE."""
   c = ml_collections.ConfigDict()
   c.seed = 0
+  c.init_from = ''  # pretrained weights: a .safetensors or .pth of timm, a .npz of augreg
   c.batch_size = 64
   c.num_epochs = 12.0
   c.total_steps = 0  # above 0: this many steps instead of num_epochs
@@ -56,6 +57,7 @@ def get_config():
   c.model.name = 'tiny_conv'
   c.model.head = 'spatial'
   c.model.dtype = 'float32'
+  c.model.normalisation = 'imagenet'  # mean and deviation of pixels; 'half': 0.5, 0.5
   c.model.sync_batch_norm = True  # the same result on any number of cores
 
   c.loss = ml_collections.ConfigDict()

@@ -9,7 +9,15 @@ import platform
 import jax
 import tqdm
 
-from luab_jax import evaluate, input_pipeline, parallel, records, robustness, run_folder
+from luab_jax import (
+  evaluate,
+  input_pipeline,
+  parallel,
+  pretrained,
+  records,
+  robustness,
+  run_folder,
+)
 from luab_jax.errors import UserError
 from luab_jax.losses import point_weight_schedule
 from luab_jax.models import build_model
@@ -59,7 +67,9 @@ class Experiment:
   def init_or_restore(self, checkpoints):
     """(state as numpy arrays, note): the newest checkpoint, or a fresh state and {}.
 
-    Raises UserError where the checkpoint is of another model, or of classes with other names.
+    A fresh state has the weights of `config.init_from`; `self.loaded` then says in lines which.
+    Raises UserError where the checkpoint is of another model, or of classes with other names, or
+    where those weights do not fit.
     """
     fresh = jax.device_get(
       init_state(
@@ -68,7 +78,8 @@ class Experiment:
       )
     )
     self.num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
-    state, note = checkpoints.restore(fresh) or (fresh, {})
+    self.loaded = []
+    state, note = checkpoints.restore(fresh) or (self._with_pretrained(fresh), {})
     if note and note['classes'] != self.spec.class_names:
       data = self.config.data
       raise UserError(
@@ -77,6 +88,20 @@ class Experiment:
         '--workdir'
       )
     return state, note
+
+  def _with_pretrained(self, fresh):
+    """A fresh state with the weights of `config.init_from`, if that names a file."""
+    config = self.config
+    if not config.init_from:
+      return fresh
+    variables, self.loaded = pretrained.start_from(
+      config.init_from, config.model, {'params': fresh.params, 'batch_stats': fresh.batch_stats}
+    )
+    params = variables['params']
+    return fresh.replace(
+      params=params, batch_stats=variables.get('batch_stats', {}),
+      ema_params=params if config.optimizer.ema_decay else {},
+    )
 
   def note(self, step, log):
     """What a checkpoint says besides the state: where in data and RunLog it is, and the config."""

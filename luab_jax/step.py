@@ -161,7 +161,10 @@ def make_foreground_step(model):
 
     def next_batch(carry):
       number, _ = carry
-      background, shown = normalise(backgrounds['image'][number]), normalise(foreground['image'])
+      background, shown = (
+        normalise(image, model.normalisation)
+        for image in (backgrounds['image'][number], foreground['image'])
+      )
       image = background * (1 - mask) + shown * mask
       logits = model.apply(variables, image, train=False)['logits']
       wrong = ~foreground['right'][logits.argmax(-1)] * backgrounds['example_mask'][number]

@@ -45,6 +45,8 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     unwritten=note.get('unwritten_lines', ''), quiet=quiet,
   )
   log.say(run.describe(state, start))
+  for line in run.loaded:
+    log.say(line)
   for name, what in run.robustness.missing.items():
     log.say(f'robustness.sets: {name} is not prepared: {what}')
   started = time.time()

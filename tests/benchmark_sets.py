@@ -8,17 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
 
-from luab_jax.models import MEAN, STD
+from luab_jax.models import NORMALISATIONS
 
 
 class GreyModel(nn.Module):
   """Predicts class 4 g for a picture of mean grey level g, then 4 g + 1 and so on."""
 
+  normalisation: str = 'imagenet'
+
   @nn.compact
   def __call__(self, image, train):
     del train
+    mean, std = (jnp.array(values) for values in NORMALISATIONS[self.normalisation])
     if image.dtype != jnp.uint8:  # the Backgrounds Challenge's, put together from two
-      image = (image * jnp.array(STD) + jnp.array(MEAN)) * 255
+      image = (image * std + mean) * 255
     grey = image.astype(jnp.float32).mean((1, 2, 3))
     unused = self.param('unused', nn.initializers.zeros, (1,))
     return {'logits': -jnp.abs(jnp.arange(1000) - 4 * grey[:, None] - 0.1) + unused}

@@ -1,7 +1,7 @@
 """Conversion of timm's weights; where timm is installed, our logits are its logits.
 
 The environment for the last test is described in benchmarks/timm_parity.py, which does the same at
-224 px.
+224 px. Files: test_pretrained.py.
 """
 
 import functools
@@ -17,7 +17,10 @@ from luab_jax.models import build_model, from_timm
 
 
 def make(name, head='linear'):
-  config = ConfigDict({'name': name, 'head': head, 'dtype': 'float32', 'sync_batch_norm': False})
+  config = ConfigDict({
+    'name': name, 'head': head, 'dtype': 'float32', 'normalisation': 'imagenet',
+    'sync_batch_norm': False,
+  })
   return build_model(config, num_classes=10, num_points=1, multi_label=False)
 
 
@@ -89,7 +92,7 @@ def conversions():
 
 def test_conversion_places_every_array(conversions):
   resnet, variables = conversions['resnet18']
-  ours = from_timm.convert(resnet, 'resnet18', variables)
+  ours = from_timm.convert(resnet, 'resnet18', variables).variables
   block, stats = ours['params']['backbone']['layer3_0'], ours['batch_stats']['backbone']
   weight = resnet['layer3.0.downsample.0.weight']
   np.testing.assert_allclose(block['downsample_conv']['kernel'][0, 0], weight[:, :, 0, 0].T)
@@ -107,7 +110,7 @@ def test_conversion_places_every_array(conversions):
   assert jax.tree.structure(ours) == jax.tree.structure(variables)
 
   vit, variables = conversions['vit_ti16']
-  ours = from_timm.convert(vit, 'vit_ti16', variables)
+  ours = from_timm.convert(vit, 'vit_ti16', variables).variables
   np.testing.assert_allclose(
     ours['params']['backbone']['block11']['proj']['kernel'],
     vit['blocks.11.attn.proj.weight'].T,
@@ -121,14 +124,14 @@ def test_conversion_places_every_array(conversions):
 @pytest.mark.parametrize('name', ['resnet18', 'vit_ti16'])
 def test_conversion_refuses_what_does_not_fit(conversions, name):
   state, variables = conversions[name]
-  first, last = list(state)[0], list(state)[-1]
+  first = list(state)[0]
   convert = functools.partial(
     from_timm.convert, model_name=name, variables=variables, source='w.pt'
   )
   bad = {
     f'1 of its arrays are missing ({first})': {k: v for k, v in state.items() if k != first},
     '1 are left over (extra.weight)': {**state, 'extra.weight': np.zeros(3)},
-    f'{last} has shape': {**state, last: np.zeros((3, 3))},
+    f'{first} has the shape [3,3]': {**state, first: np.zeros((3, 3))},
   }
   for words, broken in bad.items():
     with pytest.raises(UserError) as error:
@@ -137,8 +140,53 @@ def test_conversion_refuses_what_does_not_fit(conversions, name):
   other = conversions['vit_ti16' if name == 'resnet18' else 'resnet18'][0]
   with pytest.raises(UserError, match='not the weights of'):
     convert(other)
-  with pytest.raises(UserError, match='tiny_conv'):
-    from_timm.convert(state, 'tiny_conv', variables)
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'vit_ti16'])
+def test_a_classifier_that_does_not_fit_starts_new(conversions, name):
+  state, variables = conversions[name]
+  layer = 'fc' if name == 'resnet18' else 'head'
+  head = {key for key in state if key.startswith(f'{layer}.')}
+  backbone = {key: value for key, value in state.items() if key not in head}
+  dim = state[f'{layer}.weight'].shape[1]
+  cases = {
+    'the file has none': backbone,
+    'the file has 1000 classes, the data 10': {
+      **backbone, f'{layer}.weight': np.zeros((1000, dim)), f'{layer}.bias': np.zeros(1000)},
+    'that of the file reads a layer more': {
+      **state, 'pre_logits.fc.weight': np.zeros((dim, dim)), 'pre_logits.fc.bias': np.zeros(dim)},
+  }
+  for why, weights in cases.items():
+    done = from_timm.convert(weights, name, variables)
+    assert done.renewed == {'the classifier': why, 'the point layer': 'it has none there'}
+    kept = done.variables['params']['head']['classifier']
+    assert kept == variables['params']['head']['classifier']
+    assert set(done.skipped) | set(done.loaded) == set(weights)
+    assert not head & set(done.loaded)
+  done = from_timm.convert(state, name, variables)
+  assert done.renewed == {'the point layer': 'it has none there'} and head < set(done.loaded)
+
+
+@pytest.mark.parametrize(('old', 'new'), [(14, 24), (14, 7), (4, 5), (5, 1)])
+def test_position_embeddings_are_resized_bicubically_with_antialiasing(old, new):
+  """Against the formula in float64; benchmarks/timm_parity.py compares with timm's own."""
+  stretch = max(old / new, 1)  # the filter grows where the grid shrinks
+  distance = np.abs((np.arange(new) + 0.5)[:, None] * old / new - (np.arange(old) + 0.5)) / stretch
+  a = -0.5  # Keys (1981), equation 4
+  weights = np.where(
+    distance < 1, (a + 2) * distance**3 - (a + 3) * distance**2 + 1,
+    np.where(distance < 2, a * (distance**3 - 5 * distance**2 + 8 * distance - 4), 0))
+  weights /= weights.sum(1, keepdims=True)
+  value = np.random.default_rng(0).normal(size=(1, 1 + old**2, 3)).astype(np.float32)
+  resized = from_timm.resize_position_embeddings(value, 1 + new**2)
+  np.testing.assert_array_equal(resized[:, 0], value[:, 0])
+  wanted = np.einsum('ij,jkd,lk->ild', weights, value[0, 1:].reshape(old, old, 3), weights)
+  np.testing.assert_allclose(resized[0, 1:].reshape(new, new, 3), wanted, atol=1e-5)
+  without_class = from_timm.resize_position_embeddings(value[:, 1:], 1 + old**2)
+  np.testing.assert_array_equal(without_class[:, 1:], value[:, 1:])
+  assert not without_class[:, 0].any()
+  with pytest.raises(ValueError, match='no class token and a square'):
+    from_timm.resize_position_embeddings(value[:, :3], 5)
 
 
 TIMM_NAMES = {
@@ -167,6 +215,6 @@ def test_logits_agree_with_timm(name):
   model = make(name)
   state = {key: value.numpy() for key, value in theirs.state_dict().items()}
   start = jax.jit(model.init, static_argnums=2)(jax.random.key(0), image, False)
-  variables = from_timm.convert(state, name, start)
+  variables = from_timm.convert(state, name, start).variables
   ours = jax.jit(model.apply, static_argnums=2)(variables, image, False)['logits']
   np.testing.assert_allclose(ours, logits, atol=1e-4, rtol=0)

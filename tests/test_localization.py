@@ -215,7 +215,8 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
   from luab_jax import models, step
 
   config = ml_collections.ConfigDict(
-    dict(name=name, head=head, dtype='float32', sync_batch_norm=False)
+    dict(name=name, head=head, dtype='float32', normalisation='imagenet',
+         sync_batch_norm=False)
   )
   points = 5 if multi_label else 3
   model = models.build_model(config, num_classes=5, num_points=points, multi_label=multi_label)
@@ -244,7 +245,8 @@ def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_k
   from luab_jax import models, step
 
   config = ml_collections.ConfigDict(
-    dict(name='tiny_vit', head='linear', dtype='float32', sync_batch_norm=False)
+    dict(name='tiny_vit', head='linear', dtype='float32', normalisation='imagenet',
+         sync_batch_norm=False)
   )
   model = models.build_model(config, num_classes=5, num_points=1, multi_label=False)
   image = jax.random.normal(jax.random.key(0), (2, 48, 48, 3))

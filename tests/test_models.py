@@ -31,8 +31,14 @@ PARAMETERS = {
 TARGETS = [(10, 1, False), (10, 8, False), (80, 80, True)]
 
 
-def make(name, head='linear', *, target=(10, 1, False), dtype='float32', sync=False):
-  config = ConfigDict({'name': name, 'head': head, 'dtype': dtype, 'sync_batch_norm': sync})
+def make(
+  name, head='linear', *, target=(10, 1, False), dtype='float32', sync=False,
+  normalisation='imagenet',
+):
+  config = ConfigDict({
+    'name': name, 'head': head, 'dtype': dtype, 'normalisation': normalisation,
+    'sync_batch_norm': sync,
+  })
   classes, points, multi_label = target
   return build_model(config, num_classes=classes, num_points=points, multi_label=multi_label)
 
@@ -320,10 +326,14 @@ def test_a_wrong_setting_is_named_in_one_line(call, words):
   assert all(word in message for word in words)
 
 
-def test_bytes_are_normalised_as_torchvision_does():
-  model = make('tiny_conv')
+@pytest.mark.parametrize(
+  ('normalisation', 'mean', 'std'),
+  [('imagenet', (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ('half', 0.5, 0.5)],
+)
+def test_bytes_are_normalised_as_torchvision_or_augreg_does(normalisation, mean, std):
+  model = make('tiny_conv', normalisation=normalisation)
   image = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8)
-  normalised = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+  normalised = (image / 255 - mean) / std
   variables = random_variables(model, image)
   of_bytes, of_floats = (
     apply(model, variables, x)['logits'] for x in (image, normalised.astype(np.float32)))

@@ -25,6 +25,8 @@ def _run(*arguments):
     (['--config=configs/quikstart.py'], 'configs/quikstart.py'),
     (['--config=configs/quickstart.py', '--mode=trian'], '<train|eval'),
     (['--config=configs/quickstart.py', '--workdri=x'], 'workdir'),
+    (['--mode=export'], 'Add --workdir='),
+    (['--mode=export', '--workdir=/nowhere'], '/nowhere holds no checkpoint to export'),
     (['--config=configs/quickstart.py', 'train'], "unexpected argument 'train'"),
     (['--config=configs/quickstart.py', '--config.data.data_dir=/nowhere'],
      'tfds build tfds_builders/imagenet_ab --config=local'),

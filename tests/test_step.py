@@ -24,7 +24,8 @@ BATCH = 16
 
 def _model(name, head, num_classes, num_points, multi_label):
   if name == 'tiny_conv':
-    config = dict(name=name, head=head, dtype='float32', sync_batch_norm=True)
+    config = dict(
+      name=name, head=head, dtype='float32', normalisation='imagenet', sync_batch_norm=True)
     return build_model(
       ml_collections.ConfigDict(config),
       num_classes=num_classes, num_points=num_points, multi_label=multi_label,

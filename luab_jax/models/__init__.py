@@ -37,26 +37,36 @@ MODELS = (*RESNETS, *VITS, 'tiny_conv')
 HEADS = ('linear', 'spatial')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
-# Mean and standard deviation of ImageNet's training pixels in [0, 1], RGB (torchvision's figures).
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+# Mean and standard deviation of pixels in [0, 1], RGB.
+NORMALISATIONS = {
+  # of ImageNet's training pixels (torchvision's figures)
+  'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  # to [-1, 1], as augreg, big_vision and timm's ViTs that come from them
+  'half': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
 
 
-def normalise(image):
-  """uint8 [..., 3] -> float32, (value / 255 - mean) / std per channel."""
-  mean, std = jnp.array(MEAN), jnp.array(STD)
+def normalise(image, normalisation):
+  """uint8 [..., 3] -> float32, (value / 255 - mean) / std per channel, see NORMALISATIONS."""
+  mean, std = (jnp.array(values) for values in NORMALISATIONS[normalisation])
   return (image.astype(jnp.float32) / 255 - mean) / std
 
 
 class LuabModel(nn.Module):
-  """A backbone and a head; see the module's docstring."""
+  """A backbone and a head; see the module's docstring.
+
+  Attributes:
+    backbone, head: the two.
+    normalisation: of bytes, a name in NORMALISATIONS.
+  """
 
   backbone: nn.Module
   head: nn.Module
+  normalisation: str = 'imagenet'
 
   def __call__(self, image, train):
     if image.dtype == jnp.uint8:
-      image = normalise(image)
+      image = normalise(image, self.normalisation)
     features, pooled = self.backbone(image, train)
     return {**self.head(features, pooled), 'features': features}
 
@@ -70,19 +80,22 @@ def build_model(model_config, *, num_classes, num_points, multi_label):
   """Returns the Flax module for a `model` section of a config.
 
   Args:
-    model_config: name, head, dtype, sync_batch_norm.
+    model_config: name, head, dtype, normalisation, sync_batch_norm.
     num_classes: C.
     num_points: K.
     multi_label: the classes do not exclude one another. The spatial head then gives each class its
       own map, so K must be C.
 
   Raises:
-    UserError: an unknown name, head or dtype, or a head that does not fit the points.
+    UserError: a name, head, dtype or normalisation that is unknown, or a head that does not fit
+      the points.
   """
   name, head = model_config.name, model_config.head
   _known('model.name', name, MODELS)
   _known('model.head', head, HEADS)
   _known('model.dtype', model_config.dtype, DTYPES)
+  normalisation = model_config.get('normalisation', 'imagenet')  # not in the config of early runs
+  _known('model.normalisation', normalisation, NORMALISATIONS)
   dtype = DTYPES[model_config.dtype]
   # The mapped axis of the training step (luab_jax/parallel.py).
   axis_name = 'batch' if model_config.sync_batch_norm else None
@@ -96,10 +109,12 @@ def build_model(model_config, *, num_classes, num_points, multi_label):
   else:
     backbone = TinyConv(dtype=dtype, axis_name=axis_name)
   if head == 'linear':
-    return LuabModel(backbone, LinearHead(num_classes, num_points, classifier_init))
+    classifier = LinearHead(num_classes, num_points, classifier_init)
+    return LuabModel(backbone, classifier, normalisation)
   if multi_label and num_points != num_classes:
     raise UserError(
       f"model.head: 'spatial' on a multi-label data set needs one point a class ({num_classes}), "
       f"but the data have {num_points}; choose model.head=linear or data.byproduct=click."
     )
-  return LuabModel(backbone, SpatialHead(num_classes, num_points, multi_label, classifier_init))
+  spatial = SpatialHead(num_classes, num_points, multi_label, classifier_init)
+  return LuabModel(backbone, spatial, normalisation)

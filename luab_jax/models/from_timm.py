@@ -1,13 +1,22 @@
-"""Weights with timm's names and layouts into our variables."""
+"""Weights between timm's names and layouts and our variables, both ways."""
 
 import re
+from typing import NamedTuple
 
 import numpy as np
+import PIL.Image
 from flax import traverse_util
 
 from luab_jax.errors import UserError
-from luab_jax.models import RESNETS, VITS
+from luab_jax.models import RESNETS
 
+# Our name of each model that timm has, and timm's.
+TIMM_MODELS = {
+  **{name: name for name in RESNETS},
+  'vit_ti16': 'vit_tiny_patch16_224',
+  'vit_s16': 'vit_small_patch16_224',
+  'vit_b16': 'vit_base_patch16_224',
+}
 # (pattern in our path, its timm name), applied in this order to paths like 'layer1_0/conv1/kernel'.
 RESNET_NAMES = (
   (r'^head/classifier/', 'fc/'),
@@ -28,10 +37,45 @@ LEAF_NAMES = {
   'mean': 'running_mean',
   'var': 'running_var',
 }
+# BatchNorm's step counter, and a layer between features and classifier of the first ViTs.
+_WITHOUT_COUNTERPART = ('num_batches_tracked', 'pre_logits.fc.weight', 'pre_logits.fc.bias')
 
 
-def timm_name(path, names):
-  """timm's name of one leaf of ours, e.g. 'backbone/layer1_0/conv1/kernel'."""
+class Conversion(NamedTuple):
+  """What `convert` did.
+
+  Attributes:
+    variables: ours, with the arrays of the file in their places, float32 numpy.
+    loaded: names in the file of what was taken.
+    skipped: names in the file that have no place with us.
+    renewed: {module of ours that keeps its start values: why}.
+    resized: '' or how the position embeddings were resized, '14x14 -> 24x24'.
+  """
+
+  variables: dict
+  loaded: list[str]
+  skipped: list[str]
+  renewed: dict[str, str]
+  resized: str
+
+
+def timm_names(variables, model_name):
+  """{'params/backbone/bn1/scale': 'bn1.weight', ...} for all of a model but its point layer.
+
+  The models that timm does not have keep our names, with '.' for '/'.
+  """
+  names = ()
+  if model_name in TIMM_MODELS:
+    names = RESNET_NAMES if model_name in RESNETS else VIT_NAMES
+  return {
+    path: _timm_name(path.split('/', 1)[1], names)
+    for path in traverse_util.flatten_dict(variables, sep='/')
+    if '/backbone/' in path or '/head/classifier/' in path
+  }
+
+
+def _timm_name(path, names):
+  """The name of one leaf of ours, e.g. 'backbone/layer1_0/conv1/kernel'."""
   path = path.removeprefix('backbone/')
   for pattern, replacement in names:
     path = re.sub(pattern, replacement, path)
@@ -46,54 +90,122 @@ def to_flax_layout(value):
   return value.T if value.ndim == 2 else value
 
 
-def convert(state_dict, model_name, variables, *, source='the state dict'):
-  """Returns `variables` with the backbone and the classifier replaced by timm's weights.
+def to_timm_layout(value):
+  """The inverse of `to_flax_layout`, a contiguous array."""
+  if value.ndim == 4:
+    value = value.transpose(3, 2, 0, 1)
+  return np.ascontiguousarray(value.T if value.ndim == 2 else value)
 
-  The point (or attention) layer of the head has no counterpart in timm and is kept.
+
+def resize_position_embeddings(value, tokens):
+  """Position embeddings for another number of patches, as timm's resample_abs_pos_embed.
 
   Args:
-    state_dict: timm's name -> array, of timm's resnet18 ... resnet152 or vit_*_patch16_224. Every
-      name must find its place; only BatchNorm's `num_batches_tracked` has none with us.
+    value: f32[1,N,D] of a class token and a square grid of patches, or of the grid alone: the
+      class token then gets zeros.
+    tokens: how many are needed, 1 and a square.
+
+  Returns:
+    f32[1,tokens,D]: bicubic with antialiasing, by Pillow, whose filter torch took over.
+
+  Raises:
+    ValueError: N is neither a square nor a square and one.
+  """
+  if round(value.shape[1] ** 0.5) ** 2 == value.shape[1]:
+    value = np.concatenate([np.zeros_like(value[:, :1]), value], axis=1)
+  old, new = (round((count - 1) ** 0.5) for count in (value.shape[1], tokens))
+  if old**2 + 1 != value.shape[1] or new**2 + 1 != tokens:
+    raise ValueError(f'{value.shape[1]} position embeddings are no class token and a square')
+  if old == new:
+    return value
+  channels = [
+    np.asarray(PIL.Image.fromarray(channel).resize((new, new), PIL.Image.Resampling.BICUBIC))
+    for channel in np.ascontiguousarray(value[0, 1:].T).reshape(-1, old, old)
+  ]
+  grid = np.stack(channels, axis=-1).reshape(1, new**2, -1)
+  return np.concatenate([value[:, :1], grid], axis=1)
+
+
+def convert(state_dict, model_name, variables, *, source='the state dict') -> Conversion:
+  """Puts weights with timm's names into the variables of our model.
+
+  The backbone's must all be there. A classifier that is absent or of other classes keeps our start
+  values, and so does the point (or attention) layer, which has no counterpart. Position embeddings
+  are resized.
+
+  Args:
+    state_dict: {timm's name: array}. Names besides the model's must be of BatchNorm's step
+      counters or of a layer that only its own classifier needs.
     model_name: our name of the model, e.g. 'resnet50'.
     variables: params and batch_stats of our model, as `init` gives them; not modified.
     source: what the user calls the weights (a file name), for messages.
 
-  Returns:
-    Nested dict like `variables`; what was replaced is float32 numpy.
-
   Raises:
-    UserError: a name that is missing or left over, a shape that does not fit, another model.
+    UserError: the weights of another model.
   """
-  if model_name not in (*RESNETS, *VITS) or model_name == 'tiny_vit':
-    raise UserError(f'{source}: timm has no {model_name!r}; choose a ResNet or a ViT.')
-  names = RESNET_NAMES if model_name in RESNETS else VIT_NAMES
   flat = traverse_util.flatten_dict(variables, sep='/')
-  # 'params/backbone/bn1/scale' -> 'bn1.weight', for all but the point layer
-  wanted = {
-    path: timm_name(path.split('/', 1)[1], names)
-    for path in flat
-    if '/backbone/' in path or '/head/classifier/' in path
-  }
-  counters = {
-    name.removesuffix('running_mean') + 'num_batches_tracked'
-    for name in wanted.values()
-    if name.endswith('running_mean')
-  }
-  missing = sorted(set(wanted.values()) - set(state_dict))
-  extra = sorted(set(state_dict) - set(wanted.values()) - counters)
-  if missing or extra:
-    raise UserError(
-      f'{source}: not the weights of a {model_name}: {len(missing)} of its arrays are missing '
-      f'({", ".join(missing[:3]) or "-"}) and {len(extra)} are left over '
-      f'({", ".join(extra[:3]) or "-"}); give the file of this very model.'
-    )
+  wanted = timm_names(variables, model_name)
+  layout = to_flax_layout if model_name in TIMM_MODELS else lambda value: value
+  # As both belong together, and what stands between them and the features counts as well.
+  classifier = {path: name for path, name in wanted.items() if '/head/classifier/' in path}
+  extra = sorted(set(state_dict) - set(wanted.values()))
+  skipped = [name for name in extra if name.endswith(_WITHOUT_COUNTERPART)]
+  renewed = {'the point layer': 'it has none there'}
+  if why := _misfit(state_dict, classifier, flat, layout):
+    renewed = {'the classifier': why, **renewed}
+    skipped += sorted(set(classifier.values()) & set(state_dict))
+    wanted = {path: name for path, name in wanted.items() if path not in classifier}
+  strange = [name for name in extra if not name.endswith(_WITHOUT_COUNTERPART)]
+  _check_names(sorted(set(wanted.values()) - set(state_dict)), strange, model_name, source)
+  resized = ''
   for path, name in wanted.items():
-    value = to_flax_layout(np.asarray(state_dict[name], np.float32))
+    value = layout(np.asarray(state_dict[name], np.float32))
+    if name == 'pos_embed' and value.shape != flat[path].shape and value.ndim == 3:
+      value, resized = _resized(value, flat[path].shape[1], source)
     if value.shape != flat[path].shape:
       raise UserError(
-        f'{source}: {name} has shape {tuple(np.shape(state_dict[name]))}, which fits '
-        f'{value.shape} here, but this {model_name} needs {flat[path].shape}; the number of '
-        'classes and (for a ViT) data.image_size must be those the weights were trained with.'
+        f'{source}: not the weights of a {model_name}: {name} has the shape '
+        f'{_text(np.shape(state_dict[name]))}, which is {_text(value.shape)} here, and '
+        f'{_text(flat[path].shape)} is needed; set --config.model.name to the model of the file'
       )
-    flat[path] = value
-  return traverse_util.unflatten_dict(flat, sep='/')
+    flat[path] = np.ascontiguousarray(value)
+  return Conversion(
+    traverse_util.unflatten_dict(flat, sep='/'), list(wanted.values()), skipped, renewed, resized
+  )
+
+
+def _misfit(state_dict, classifier, flat, layout):
+  """'' or why the classifier of the file cannot be used."""
+  missing = [name for name in classifier.values() if name not in state_dict]
+  if missing:
+    return 'the file has none'
+  if any('pre_logits' in name for name in state_dict):
+    return 'that of the file reads a layer more'
+  for path, name in classifier.items():
+    shape = layout(np.empty(np.shape(state_dict[name]), bool)).shape
+    if shape != flat[path].shape:
+      return f'the file has {shape[-1] if shape else 0} classes, the data {flat[path].shape[-1]}'
+  return ''
+
+
+def _check_names(missing, strange, model_name, source):
+  if missing or strange:
+    raise UserError(
+      f'{source}: not the weights of a {model_name}: {len(missing)} of its arrays are missing '
+      f'({", ".join(missing[:3]) or "-"}) and {len(strange)} are left over '
+      f'({", ".join(strange[:3])[:200] or "-"}); set --config.model.name to the model of the file, '
+      'or give the file of this very model'
+    )
+
+
+def _resized(value, tokens, source):
+  try:
+    resized = resize_position_embeddings(value, tokens)
+  except ValueError as error:
+    raise UserError(f'{source}: pos_embed: {error}') from error
+  old, new = (int((count - 1) ** 0.5 + 0.5) for count in (value.shape[1], tokens))
+  return resized, f'{old}x{old} -> {new}x{new}'
+
+
+def _text(shape):
+  return '[' + ','.join(map(str, shape)) + ']'

@@ -1,0 +1,132 @@
+"""ViT weights of torchvision, augreg and big_vision under timm's names, in timm's layouts."""
+
+import re
+
+import numpy as np
+
+from luab_jax.errors import UserError
+
+# Of torchvision.models.vit_b_16, applied in this order; mlp.linear_1 is mlp.0 in newer files.
+_TORCHVISION = (
+  (r'^class_token$', 'cls_token'),
+  (r'^encoder\.pos_embedding$', 'pos_embed'),
+  (r'^conv_proj\.', 'patch_embed.proj.'),
+  (r'^encoder\.ln\.', 'norm.'),
+  (r'^heads\.head\.', 'head.'),
+  (r'^encoder\.layers\.encoder_layer_(\d+)\.', r'blocks.\1.'),
+  (r'\.ln_(\d)\.', r'.norm\1.'),
+  (r'\.self_attention\.in_proj_(weight|bias)', r'.attn.qkv.\1'),
+  (r'\.self_attention\.out_proj\.', '.attn.proj.'),
+  (r'\.mlp\.(linear_1|0)\.', '.mlp.fc1.'),
+  (r'\.mlp\.(linear_2|3)\.', '.mlp.fc2.'),
+)
+
+
+def from_torchvision(state_dict):
+  """The same arrays under timm's names."""
+  renamed = {}
+  for name, value in state_dict.items():
+    for pattern, replacement in _TORCHVISION:
+      name = re.sub(pattern, replacement, name)
+    renamed[name] = value
+  return renamed
+
+
+def from_flax(arrays, source):
+  """A state dict in timm's names and layouts of a ViT's .npz.
+
+  Args:
+    arrays: {name: array} as augreg ('opt/target/…' or bare) or big_vision ('params/…',
+      'params/img/…') names them, one block at a time or all of them stacked (scan).
+    source: the file's name, for messages.
+
+  Returns:
+    {name: array}; of an array unknown here the name stays as it is.
+
+  Raises:
+    UserError: these are not the arrays of a ViT with a class token.
+  """
+  prefix = next(
+    (p for p in ('params/img/', 'params/', 'opt/target/', '') if f'{p}embedding/kernel' in arrays),
+    None,
+  )
+  if prefix is None or f'{prefix}cls' not in arrays:
+    raise UserError(
+      f'{source}: not the .npz of a ViT with a class token (no embedding/kernel, or no cls); give '
+      "one of augreg's, or of big_vision with pool_type='tok'"
+    )
+  arrays = _unstacked({
+    name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)
+  })
+  rename = {
+    'cls': 'cls_token', 'pos_embedding': 'pos_embed',
+    'Transformer/posembed_input/pos_embedding': 'pos_embed',
+    'embedding/kernel': 'patch_embed.proj.weight', 'embedding/bias': 'patch_embed.proj.bias',
+    'Transformer/encoder_norm/scale': 'norm.weight', 'Transformer/encoder_norm/bias': 'norm.bias',
+    'head/kernel': 'head.weight', 'head/bias': 'head.bias',
+    'pre_logits/kernel': 'pre_logits.fc.weight', 'pre_logits/bias': 'pre_logits.fc.bias',
+  }
+  state = {}
+  for name, value in arrays.items():
+    block = re.fullmatch(r'Transformer/encoderblock_(\d+)/(.+)', name)
+    if not block:
+      state[rename.get(name, name)] = _to_torch(value)
+  blocks = sorted({match[1] for name in arrays
+                   if (match := re.match(r'Transformer/encoderblock_(\d+)/', name))}, key=int)
+  try:
+    for i in blocks:
+      start = f'Transformer/encoderblock_{i}/'
+      state |= _block(
+        f'blocks.{i}.',
+        {name.removeprefix(start): v for name, v in arrays.items() if name.startswith(start)},
+      )
+  except (KeyError, ValueError) as error:
+    raise UserError(f'{source}: block {i} is not that of a plain ViT ({error})') from error
+  return state
+
+
+def _unstacked(arrays):
+  """Splits 'encoderblock', all blocks along a first axis, into 'encoderblock_0' and so on."""
+  stacked = 'Transformer/encoderblock/'
+  split = {name: value for name, value in arrays.items() if not name.startswith(stacked)}
+  for name in arrays.keys() - split.keys():
+    for i, value in enumerate(arrays[name]):
+      split[f'Transformer/encoderblock_{i}/{name.removeprefix(stacked)}'] = value
+  return split
+
+
+def _block(start, arrays):
+  """One encoder block: {timm's name: array}.
+
+  The numbers behind the modules' names count differently in augreg (norm, attention, norm, mlp
+  are 0, 1, 2, 3) and in big_vision (0, 0, 1, 0).
+  """
+  norms = sorted({name.split('/')[0] for name in arrays if name.startswith('LayerNorm_')})
+  attention = sorted({n.split('/')[0] for n in arrays if n.startswith('MultiHeadDotProduct')})
+  mlp = sorted({name.split('/')[0] for name in arrays if name.startswith('MlpBlock_')})
+  if (len(norms), len(attention), len(mlp)) != (2, 1, 1):
+    raise ValueError(f'{len(norms)} norms, {len(attention)} attentions, {len(mlp)} mlps')
+  (attention,), (mlp,) = attention, mlp
+  qkv = {kind: [arrays[f'{attention}/{part}/{kind}'] for part in ('query', 'key', 'value')]
+         for kind in ('kernel', 'bias')}
+  dim = qkv['kernel'][0].shape[0]
+  state = {
+    'attn.qkv.weight': np.concatenate([kernel.reshape(dim, -1) for kernel in qkv['kernel']], 1).T,
+    'attn.qkv.bias': np.concatenate([bias.reshape(-1) for bias in qkv['bias']]),
+    'attn.proj.weight': arrays[f'{attention}/out/kernel'].reshape(-1, dim).T,
+    'attn.proj.bias': arrays[f'{attention}/out/bias'],
+  }
+  for i, norm in enumerate(norms, 1):
+    state[f'norm{i}.weight'] = arrays[f'{norm}/scale']
+    state[f'norm{i}.bias'] = arrays[f'{norm}/bias']
+  for i in (1, 2):
+    state[f'mlp.fc{i}.weight'] = arrays[f'{mlp}/Dense_{i - 1}/kernel'].T
+    state[f'mlp.fc{i}.bias'] = arrays[f'{mlp}/Dense_{i - 1}/bias']
+  return {start + name: value for name, value in state.items()}
+
+
+def _to_torch(value):
+  """[h,w,in,out] to [out,in,h,w], [in,out] to [out,in]."""
+  if value.ndim == 4:
+    return value.transpose(3, 2, 0, 1)
+  return value.T if value.ndim == 2 else value
