@@ -21,13 +21,14 @@ _WORKDIR = flags.DEFINE_string(
   ' for a study runs/<config name>_study.'
 )
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'eval', 'plot', 'study', 'export', 'predict'],
+  'mode', 'train', ['train', 'eval', 'plot', 'study', 'export', 'predict', 'doctor'],
   'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint. '
   'plot: draw the data into data.html, before any training. '
   'study: train baseline, LUAB and controls over config.study.seeds seeds and compare them. '
   "export: write the network as --workdir's export/model.safetensors for timm; needs no --config. "
   "predict: label the image files and folders that follow with --workdir's newest checkpoint, into "
-  'its predictions/; needs no --config.',
+  'its predictions/; needs no --config. '
+  'doctor: say what this machine has and lacks for a run, of --config where that is given.',
 )
 
 
@@ -37,6 +38,7 @@ def main(argv):
     return _predict(argv[1:])
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}; options look like --mode=eval')
+  logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   if _MODE.value == 'export':
     from luab_jax import checkpoint, export
 
@@ -45,9 +47,12 @@ def main(argv):
       raise UserError('which run? Add --workdir=runs/quickstart (or another one)')
     print(f'Open {export.export(_WORKDIR.value)}/README.md: what is there and how to load it')
     return 0
-  config = _load_config()
-  logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   os.environ.setdefault(*WITHOUT_KERAS)
+  if _MODE.value == 'doctor':
+    from luab_jax import doctor
+
+    return doctor.examine(_load_config(needed=False), _WORKDIR.value or 'runs')
+  config = _load_config()
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
   from luab_jax import checkpoint, compile_cache, data_page, parallel, preemption, study, train
   checkpoint.silence_orbax()
@@ -91,15 +96,15 @@ def _predict(paths):
   return predict_files.predict_files(_WORKDIR.value, paths)
 
 
-def _load_config():
-  """The config with the overrides of the command line."""
+def _load_config(needed=True):
+  """The config with the overrides of the command line; None where it is not needed."""
   try:
     config = _CONFIG.value
     if config is not None:
       config.keys()  # a file that failed to load shows itself at the first use only
   except (OSError, ImportError) as error:
     raise UserError(f'--config: {_one_line(error)}') from error
-  if config is None:
+  if config is None and needed:
     raise UserError('which experiment? Add --config=configs/quickstart.py (or another file there)')
   return config
 

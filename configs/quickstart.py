@@ -27,6 +27,7 @@ def get_config():
   c.on_nan = 'stop'  # a loss that is not finite: 'stop', or 'skip' the step
   c.preemption_grace_seconds = 30.0  # from SIGTERM or SIGINT to the end, saving included
   c.report_images = 12  # pictures in each grid of report.html; 0: no report
+  c.wandb = False  # also on Weights & Biases; needs `pip install wandb`
 
   c.data = ml_collections.ConfigDict()
   c.data.name = 'imagenet_ab/local'

@@ -65,15 +65,8 @@ def training(train, spec, config, count):
                 'to light (last); what lies outside the crop is left out.')
   pictures = []
   for i in range(min(count, len(train.image))):
-    marks = marks_of(train.point[i], spec)
-    trace = None if train.trace is None or np.isnan(train.trace[i]).all() else train.trace[i]
-    label = class_names(spec, train.label[i])
-    missing = '' if marks else f'; no {what[:-1]} inside the crop'
-    pictures.append(page.photograph(
-      plots.photograph(train.image[i], marks, trace),
-      f'Training image: {label}, {told(marks)}{"" if trace is None else ", with its mouse trace"}',
-      label + missing,
-    ))
+    trace = None if train.trace is None else train.trace[i]
+    pictures.append(_training_image(train.image[i], train.label[i], train.point[i], trace, spec))
   grid = Section('Training images after augmentation', text, pictures=pictures)
   share = np.isfinite(train.point).all(-1).any(-1).mean()
   where = Section(
@@ -89,6 +82,31 @@ def training(train, spec, config, count):
       f'({centre[0]:.2f}, {centre[1]:.2f})',
     ))
   return [grid, where]
+
+
+def first_images(batch, spec, count):
+  """Pictures of the first `count` images of a training batch (see input_pipeline)."""
+  points = np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan)
+  traces = points.shape[1] > 1 and not spec.multi_label
+  return [
+    _training_image(image, label, point, point if traces else None, spec)
+    for image, label, point in zip(
+      batch['image'][:count], batch['label'][:count], points[:count], strict=True
+    )
+  ]
+
+
+def _training_image(image, label, point, trace, spec):
+  marks = marks_of(point, spec)
+  if trace is not None and np.isnan(trace).all():
+    trace = None
+  name = class_names(spec, label)
+  missing = '' if marks else f'; no {"icon" if spec.multi_label else "click"} inside the crop'
+  return page.photograph(
+    plots.photograph(image, marks, trace),
+    f'Training image: {name}, {told(marks)}{"" if trace is None else ", with its mouse trace"}',
+    name + missing,
+  )
 
 
 def per_class(results, train, spec):

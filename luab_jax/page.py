@@ -27,6 +27,11 @@ class Picture:
   caption: str = ''
   wrong: bool = False
 
+  @property
+  def content(self) -> bytes:
+    """The file, JPEG or PNG."""
+    return base64.b64decode(self.source.partition(',')[2])
+
 
 @dataclasses.dataclass
 class Table:

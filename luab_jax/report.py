@@ -61,7 +61,7 @@ CURVES = {
 }
 
 
-def write_report(workdir, *, config, spec, model, variables, summary):
+def write_report(workdir, *, config, spec, model, variables, summary, boards=None):
   """Draws a finished or evaluated run into `<workdir>/report.html`.
 
   Args:
@@ -71,6 +71,7 @@ def write_report(workdir, *, config, spec, model, variables, summary):
     model: Flax module.
     variables: unreplicated Flax variables (numpy).
     summary: what summary.json holds.
+    boards: boards.Boards that show the predictions too.
   Returns:
     Path of the page; None on other than the main host, or where report_images is 0.
   Raises:
@@ -84,11 +85,14 @@ def write_report(workdir, *, config, spec, model, variables, summary):
   shifted = suite(summary['results'], sets)
   results = {name: figures for name, figures in summary['results'].items() if name not in shifted}
   train = examples.training_examples(config, data_page.SEARCHED, count)
+  looked_at = _looked_at(model, variables, results, spec, config) if config.data.eval_splits else []
+  if boards and looked_at:
+    boards.pictures(summary['step'], 'predictions', looked_at[0].pictures)
   sections = [
     _results(results),
     *robustness_sections(shifted, summary['not_prepared'], sets),
     _curves(run_log.read_lines(workdir), config.data.eval_splits),
-    *(_looked_at(model, variables, results, spec, config) if config.data.eval_splits else []),
+    *looked_at,
     *data_page.training(train, spec, config, count),
     *(data_page.per_class(results, train, spec) if spec.multi_label else []),
     data_page.configuration(config, summary),

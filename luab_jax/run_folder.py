@@ -11,7 +11,7 @@ from luab_jax.errors import UserError
 HARMLESS = (
   'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
   'keep_checkpoints', 'keep_every_steps', 'keep_best', 'on_nan', 'preemption_grace_seconds',
-  'report_images', 'data.data_dir', 'data.eval_splits', 'robustness.',
+  'report_images', 'wandb', 'data.data_dir', 'data.eval_splits', 'robustness.',
   'study.',
 )
 
@@ -27,9 +27,9 @@ def claim(workdir, config, harmless=HARMLESS):
     UserError: other keys differ; the folder cannot be written.
   """
   path = workdir / 'config.json'
-  mine = _flatten(json.loads(config.to_json_best_effort()))
+  mine = flatten(json.loads(config.to_json_best_effort()))
   if path.exists():
-    theirs = _flatten(_read(path))
+    theirs = flatten(_read(path))
     differing = [
       f'{key} (there {theirs.get(key)}, here {mine.get(key)})'
       for key in sorted(mine.keys() | theirs.keys())
@@ -59,11 +59,12 @@ def _read(path):
     ) from error
 
 
-def _flatten(tree, prefix=''):
+def flatten(tree, prefix=''):
+  """{'data': {'flip': True}} -> {'data.flip': True}."""
   flat = {}
   for key, value in tree.items():
     if isinstance(value, dict):
-      flat |= _flatten(value, f'{prefix}{key}.')
+      flat |= flatten(value, f'{prefix}{key}.')
     else:
       flat[prefix + key] = value
   return flat

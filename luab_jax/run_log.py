@@ -1,8 +1,8 @@
-"""What a run says of itself: metrics.jsonl, TensorBoard scalars, a progress bar.
+"""What a run says of itself: metrics.jsonl, the boards' scalars, a progress bar.
 
 A line of metrics.jsonl is a pure function of the run's configuration: it holds no times, so that
 an interrupted run that was continued leaves the same file as an undisturbed one. Speed goes to
-TensorBoard and to the console.
+the boards and to the console.
 """
 
 import collections
@@ -20,6 +20,7 @@ import jax
 import tqdm
 
 from luab_jax import parallel, run_folder
+from luab_jax.boards import Boards
 from luab_jax.errors import UserError
 from luab_jax.step import mean_metrics
 
@@ -28,11 +29,11 @@ class RunLog:
   """Collects what the steps return and writes it once an interval, without stopping the device."""
 
   def __init__(self, workdir, *, log_every, total_steps, batch_size, image_size, start_step=0,
-               drop_evaluation=False, partial=None, unwritten='', quiet=False):
+               drop_evaluation=False, partial=None, unwritten='', boards=None, quiet=False):
     """Opens the log for a run that starts (or continues) at `start_step`.
 
     Args:
-      workdir: pathlib.Path; metrics.jsonl and tensorboard/ lie there.
+      workdir: pathlib.Path; metrics.jsonl lies there.
       log_every: steps in one line.
       total_steps: for the progress bar.
       batch_size: global; for images/s.
@@ -41,6 +42,7 @@ class RunLog:
       drop_evaluation: so are the results of `start_step` itself, as its evaluation is repeated.
       partial: sums of the interval under way, from `partial_sums` of the run that is continued.
       unwritten: lines that had not got into metrics.jsonl, from `unwritten_lines` likewise.
+      boards: Boards that show the lines too; the caller closes them.
       quiet: says nothing, and its progress bar leaves no trace.
 
     Raises:
@@ -59,10 +61,9 @@ class RunLog:
     self._quiet = quiet
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
     self._unwritten = ''  # lines for which there was no room yet
-    self._board = None
+    self._boards = boards or Boards()
     if self._main:
       _mend(self._path, start_step, drop_evaluation, unwritten)
-      self._board = self._tensorboard()
     self.terminal = self._main and sys.stderr.isatty()
     self._bar = tqdm.tqdm(
       total=total_steps, initial=start_step, unit='step', disable=not self.terminal,
@@ -141,12 +142,12 @@ class RunLog:
     self.write(step, 'train', line, images_per_s=speed)
 
   def write(self, step: int, split: str, figures: dict, **only_shown):
-    """Writes one line {step, split, **figures}; `only_shown` goes to TensorBoard and console."""
+    """Writes one line {step, split, **figures}; `only_shown` goes to boards and console."""
     self._undisturbed &= split == 'train'
     if not self._main:
       return
     self._append(json.dumps({'step': step, 'split': split, **figures}) + '\n')
-    self._draw(step, split, {**figures, **only_shown})
+    self._boards.scalars(step, split, {**figures, **only_shown})
     text = _shown_text({**figures, **only_shown})
     if split == 'train' and self.terminal:
       self._bar.set_postfix_str(text)
@@ -169,36 +170,6 @@ class RunLog:
         self.say(f'{self._path} cannot be written ({error}); training goes on, its lines are kept '
                  'in memory until they can')
 
-  def _draw(self, step, split, figures):
-    """TensorBoard's scalars; a board that fails is given up, as metrics.jsonl holds the same."""
-    if self._board is None:
-      return
-    import tensorflow as tf
-
-    try:
-      with self._board.as_default():
-        for name, value in figures.items():
-          if isinstance(value, int | float):
-            tf.summary.scalar(f'{split}/{name}', value, step=step)
-        self._board.flush()
-    except (OSError, tf.errors.OpError) as error:
-      self._give_up_board(error)
-
-  def _tensorboard(self):
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], 'GPU')
-    try:
-      return tf.summary.create_file_writer(str(self._path.parent / 'tensorboard'))
-    except (OSError, tf.errors.OpError) as error:
-      self._give_up_board(error)
-      return None
-
-  def _give_up_board(self, error):
-    why = ' '.join(str(error).split())[:200]
-    self.say(f'TensorBoard cannot be written ({why}); the run goes on without')
-    self._board = None
-
   def say(self, text: str):
     """Prints one line on the main host without breaking the progress bar."""
     if self._main and not self._quiet:
@@ -208,13 +179,6 @@ class RunLog:
   def close(self):
     """Closes the files; lines are on disk already."""
     self._bar.close()
-    if self._board is not None:
-      import tensorflow as tf
-
-      try:
-        self._board.close()
-      except (OSError, tf.errors.OpError) as error:
-        self.say(f'TensorBoard: {" ".join(str(error).split())[:200]}')
     if self._unwritten:
       self._append('')
     if self._unwritten:

@@ -56,8 +56,8 @@ SWEEPS = {
 HARMLESS = (
   'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints',
   'keep_every_steps', 'keep_best', 'on_nan', 'preemption_grace_seconds', 'report_images',
-  'data.data_dir', 'data.eval_splits', 'robustness.', 'study.seeds', 'study.data_fractions',
-  'study.byproduct_shares',
+  'wandb', 'data.data_dir', 'data.eval_splits', 'robustness.', 'study.seeds',
+  'study.data_fractions', 'study.byproduct_shares',
 )
 
 

@@ -8,7 +8,8 @@ import traceback
 import jax
 import numpy as np
 
-from luab_jax import input_pipeline, parallel, report, run_folder, run_log
+from luab_jax import data_page, input_pipeline, parallel, report, run_folder, run_log
+from luab_jax.boards import open_boards
 from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
 from luab_jax.experiment import Experiment, Interrupted
@@ -32,6 +33,12 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   workdir = pathlib.Path(workdir)
   run = Experiment(config)
   run_folder.claim(workdir, config)
+  with open_boards(workdir, config, quiet=quiet) as boards:
+    return _train_and_evaluate(run, workdir, boards, quiet)
+
+
+def _train_and_evaluate(run, workdir, boards, quiet):
+  config = run.config
   checkpoints = open_checkpoints(workdir, config)
   state, note = run.init_or_restore(checkpoints)
   start = int(state.step)
@@ -42,7 +49,7 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     workdir, log_every=config.log_every, total_steps=run.total_steps,
     batch_size=config.batch_size, image_size=config.data.image_size, start_step=start,
     drop_evaluation=pending, partial=note.get('partial_sums'),
-    unwritten=note.get('unwritten_lines', ''), quiet=quiet,
+    unwritten=note.get('unwritten_lines', ''), boards=boards, quiet=quiet,
   )
   log.say(run.describe(state, start))
   for line in run.loaded:
@@ -53,7 +60,7 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   with StopRequest(config.preemption_grace_seconds) as stop:
     try:
       with parallel.process_loss():
-        state, results = _train(run, state, start, pending, checkpoints, log, stop)
+        state, results = _train(run, state, start, pending, checkpoints, log, boards, stop)
         checkpoints.tidy()
     finally:
       log.close()
@@ -63,12 +70,11 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     workdir, run.total_steps, results or run_log.results_at(workdir, run.total_steps),
     seconds=time.time() - started, steps=run.total_steps - start, ms_per_step=log.ms_per_step(),
   )
-  if not quiet:
-    _report(workdir, summary, _draw(run, state, workdir, summary))
+  _close_with_report(run, state, workdir, summary, boards, quiet)
   return summary
 
 
-def _train(run, state, start, pending, checkpoints, log, stop):
+def _train(run, state, start, pending, checkpoints, log, boards, stop):
   """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints.
 
   JAX refuses to copy anything between host and device there that was not asked for by name.
@@ -102,12 +108,13 @@ def _train(run, state, start, pending, checkpoints, log, stop):
   results = evaluate(start) if pending else None
   if pending and results is None:
     raise Stopped(start, run.total_steps)
-  batches = parallel.prefetch(
-    input_pipeline.train_batches(
-      config.data, seed=config.seed, batch_size=config.batch_size, start_step=start,
-      num_hosts=jax.process_count(), host=jax.process_index(),
-    ).as_numpy_iterator()
-  )
+  batches = input_pipeline.train_batches(
+    config.data, seed=config.seed, batch_size=config.batch_size, start_step=start,
+    num_hosts=jax.process_count(), host=jax.process_index(),
+  ).as_numpy_iterator()
+  if not start:
+    batches = _showing_first(batches, run.spec, boards)
+  batches = parallel.prefetch(batches)
   for step in range(start + 1, run.total_steps + 1):
     with jax.transfer_guard('disallow'):
       state, sums = train_step(state, next(batches))
@@ -123,6 +130,15 @@ def _train(run, state, start, pending, checkpoints, log, stop):
     if stopping:
       raise Stopped(step, run.total_steps)
   return parallel.fetch(state), results
+
+
+def _showing_first(batches, spec, boards):
+  """The same batches; the boards show some images of the first one."""
+  for number, batch in enumerate(batches):
+    if not number:
+      shown = data_page.first_images(batch, spec, boards.num_pictures)
+      boards.pictures(0, 'training', shown)
+    yield batch
 
 
 def open_checkpoints(workdir, config):
@@ -157,12 +173,23 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   if parallel.is_main_host():
     run_log.replace_lines(workdir, step, figures)
   summary = run.summary(workdir, step, figures, seconds=time.time() - started, steps=0)
-  if not quiet:
-    _report(workdir, summary, _draw(run, state, workdir, summary))
+  with open_boards(workdir, config, quiet=quiet) as boards:
+    for name, values in figures.items():
+      boards.scalars(step, name, values)
+    _close_with_report(run, state, workdir, summary, boards, quiet)
   return summary
 
 
-def _draw(run, state, workdir, summary):
+def _close_with_report(run, state, workdir, summary, boards, quiet):
+  """Draws report.html, says what came out, and shows both on the boards."""
+  page = None
+  if not quiet:
+    page = _draw(run, state, workdir, summary, boards)
+    _report(workdir, summary, page)
+  boards.finish(summary, page)
+
+
+def _draw(run, state, workdir, summary, boards):
   """Writes report.html and returns its path, or None without one.
 
   A run that is done is not lost over a picture: a line says what failed.
@@ -170,7 +197,7 @@ def _draw(run, state, workdir, summary):
   try:
     return report.write_report(
       workdir, config=run.config, spec=run.spec, model=run.model,
-      variables=state.eval_variables(), summary=summary,
+      variables=state.eval_variables(), summary=summary, boards=boards,
     )
   except Exception as error:
     place = traceback.extract_tb(error.__traceback__)[-1]

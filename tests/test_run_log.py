@@ -1,8 +1,13 @@
 """The log of a run: no run dies of a log that cannot be written, and nothing is lost or doubled."""
 
+import io
 import json
+import re
 import resource
+import sys
+import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -122,3 +127,19 @@ def test_the_last_finite_losses_are_named(tmp_path):
     r'step 5: the loss is nan .* were 1 .step 2., 2 .step 3., 3 .step 4.\. .*on_nan=skip')):
     log.flush()
   log.close()
+
+
+@pytest.mark.parametrize(('terminal', 'host', 'shown'), [(1, 0, 1), (0, 0, 0), (1, 1, 0)])
+def test_progress_with_the_time_left_is_for_terminals_and_the_main_host(
+    tmp_path, monkeypatch, terminal, host, shown):
+  stderr = io.StringIO()
+  stderr.isatty = lambda: bool(terminal)
+  monkeypatch.setattr(sys, 'stderr', stderr)
+  monkeypatch.setattr(jax, 'process_index', lambda: host)
+  log = _log(tmp_path)
+  for step in range(1, 5):
+    time.sleep(0.12)  # the bar is drawn ten times a second at most
+    log.add(step, _sums(1.0))
+  log.close()
+  assert bool(re.search(r'[34]/10 \[00:0\d<00:0\d', stderr.getvalue())) == shown
+  assert (tmp_path / 'metrics.jsonl').exists() == (host == 0)
