@@ -19,8 +19,8 @@ from tensorflow_datasets.core.download.download_manager import (  # noqa: E402
 from luab_jax import archives  # noqa: E402
 from luab_jax.byproducts import coco  # noqa: E402
 from luab_jax.errors import UserError  # noqa: E402
-from luab_jax.image_files import BadImage, image_size  # noqa: E402
-from tfds_builders import build_summary  # noqa: E402
+from luab_jax.image_files import BadImage  # noqa: E402
+from tfds_builders import build_summary, image_checks  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, class_names  # noqa: E402
 
@@ -127,7 +127,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       members = archives.iter_members(
           images, source=URLS[f'{folder}.zip'], progress=progress,
           refused=lambda name, why: self._summary.skip('refused member', f'{images}: {name}', why))
-      for name, data in members:
+      for (name, data), size in image_checks.with_sizes(members):
         self._summary.add('images')
         where = f'{images}: {name}'
         file_name = posixpath.basename(name)
@@ -138,10 +138,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if not self._join.take_image(entry.image_id):
           self._summary.skip('image given twice', where, 'the first one counts')
           continue
-        try:
-          size = image_size(data)
-        except BadImage as error:
-          self._summary.skip('undecodable image', where, error)
+        if isinstance(size, BadImage):
+          self._summary.skip('undecodable image', where, size)
           continue
         if size != (entry.height, entry.width):
           self._summary.note('images of another size than listed')
