@@ -1,34 +1,26 @@
 """CPU time and memory of reading COCO-AB at the size of the real release.
 
 Generates coco_ab_v1_0.json (82,765 records, about 398 MB) and COCO's instances_train2014.json
-(82,783 images, 604,907 instances with polygons, in its zip) in a temporary folder, then measures
-in fresh processes, in CPU seconds and peak resident memory:
-  start  Python with the modules imported, nothing read
-  read   every record of the json, traces included, as typed numpy records
+(82,783 images, 604,907 instances with polygons, in its zip) in a temporary folder. Measured in
+fresh processes, start-up not counted:
+  read   every record of the json, traces included, as typed numpy records; and the same with the
+         standard library's decoder alone
   join   the same into the builder's temporary file, and the instances too
 
-  python benchmarks/coco_ab_read.py [--share=1.0] [--dir=/tmp]
+  python -m benchmarks coco_ab_read [--share=1.0] [--dir=/tmp]
 
 Needs Linux and about 2 GB of disk.
 """
 
-import argparse
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
-import time
 import zipfile
 
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from luab_jax import archives  # noqa: E402
-from luab_jax.byproducts import coco  # noqa: E402
-from tfds_builders.coco_ab.join import Join  # noqa: E402
+from benchmarks import harness
+from luab_jax.byproducts import coco
 
 RECORDS, IMAGES, INSTANCES = 82_765, 82_783, 604_907
 ZIP, MEMBER = 'annotations_trainval2014.zip', 'annotations/instances_train2014.json'
@@ -87,44 +79,55 @@ def make_files(folder, share):
     file.write(b'], "categories": ' + json.dumps(categories).encode() + b'}')
 
 
-def measure(task, folder):
-  """Runs in a process of its own: does the task and prints its cost."""
-  before = time.process_time()
-  counts = {'records': 0, 'trace_points': 0}
-  if task == 'read':
-    for record in coco.read_records(folder / coco.FILE_NAME):
-      counts['records'] += 1
-      counts['trace_points'] += len(record.trace_xy)
-  elif task == 'join':
-    join = Join(folder)
-    twins = sum(1 for _ in join.add_records(coco.read_records(folder / coco.FILE_NAME)))
-    join.add_instances(folder / ZIP, MEMBER)
-    images, records, _ = join.unused()
-    counts = {'records': records, 'twins': twins, 'images': images}
-  status = pathlib.Path('/proc/self/status').read_text()
-  peak = next(line for line in status.splitlines() if line.startswith('VmHWM')).split()[1]
-  print(json.dumps({'task': task, 'cpu_seconds': round(time.process_time() - before, 1),
-                    'peak_rss_mb': round(int(peak) * 1024 / 1e6), **counts}))
+# What a fresh process does; `folder` stands before it.
+_BEGIN = """
+import pathlib, time
+from luab_jax.byproducts import coco, coco_schema
+from tfds_builders.coco_ab.join import Join
+path = pathlib.Path(folder) / coco.FILE_NAME
+cpu, began, points = time.process_time(), time.perf_counter(), 0
+"""
+_READ = """
+for record in coco.read_records(path):
+  points += len(record.trace_xy)
+"""
+_JOIN = f"""
+join = Join(folder)
+assert not list(join.add_records(coco.read_records(path)))
+join.add_instances(path.parent / {ZIP!r}, {MEMBER!r})
+"""
+_END = """
+figures.update(units=1, trace_points=points, cpu_seconds=time.process_time() - cpu,
+               seconds=time.perf_counter() - began)
+"""
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--share', type=float, default=1.0, help='of the real size')
   parser.add_argument('--dir', default=None, help='where the temporary folder goes')
-  parser.add_argument('--measure', nargs=2, metavar=('TASK', 'FOLDER'), help=argparse.SUPPRESS)
-  args = parser.parse_args()
-  if args.measure:
-    measure(args.measure[0], pathlib.Path(args.measure[1]))
-    return
-  with tempfile.TemporaryDirectory(dir=args.dir) as name:
+  parser.add_argument('--tiny', action='store_true', help='a thousandth, for tests')
+  options = parser.parse_args()
+  share = 0.001 if options.tiny else options.share
+  with tempfile.TemporaryDirectory(dir=options.dir) as name:
     folder = pathlib.Path(name)
-    make_files(folder, args.share)
+    make_files(folder, share)
     size = (folder / coco.FILE_NAME).stat().st_size
-    with archives.open_zip_member(folder / ZIP, MEMBER) as file:
-      instances = sum(len(block) for block in iter(lambda: file.read(1 << 20), b''))
-    print(f'{coco.FILE_NAME}: {size / 1e6:.0f} MB; {MEMBER}: {instances / 1e6:.0f} MB', flush=True)
-    for task in ('start', 'read', 'join'):
-      subprocess.run([sys.executable, __file__, '--measure', task, name], check=True)
+    begin = f'folder = {name!r}\n{_BEGIN}'
+    result = harness.compare(f'a pass over {round(RECORDS * share):,} records of COCO-AB', {
+        'standard library': harness.fresh_process(
+            f'{begin}\ncoco_schema.decode = lambda text: None\n{_READ}{_END}'),
+        'luab_jax': harness.fresh_process(f'{begin}{_READ}{_END}'),
+        'luab_jax, joined with the instances': harness.fresh_process(f'{begin}{_JOIN}{_END}'),
+    }, rounds=options.rounds, warmup=0, show=['cpu_seconds', 'seconds', 'peak_mib'])
+  found = {name: figures.get('trace_points', {}).get('median')
+           for name, figures in result['alternatives'].items()}
+  assert found['luab_jax'] == found['standard library'] > 0, found
+  goals = [harness.goal(what, result, 'luab_jax', figure, at_most=limit, ratio=False)
+           for what, figure, limit in (
+               ('CPU-seconds', 'cpu_seconds', 6), ('peak MiB', 'peak_mib', 190))]
+  harness.record('coco_ab_read', result, goals, results=options.results, notes=[
+      f'{size / 1e6:.0f} MB, {found["luab_jax"]:,.0f} trace points.'])
 
 
 if __name__ == '__main__':

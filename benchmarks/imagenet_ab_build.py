@@ -1,57 +1,79 @@
-"""Memory and CPU time of building imagenet_ab at a share of the real size.
+"""CPU time and memory of reading ImageNet-AB's XMLs and of building imagenet_ab.
 
-Generates ILSVRC2012_img_train.tar (1000 classes, 1,281,167 × share tiny images),
-ILSVRC2012_img_val.tar and imagenet_ab_v1_0.tar.gz (1,270,000 × share XMLs in random order, each
-as large compressed as in the real release, 555 MB / 1.27 M) in a temporary folder, then measures
-in fresh processes, in CPU seconds and peak resident memory:
-  start  Python with TensorFlow, TFDS and the builder imported, nothing read
-  read   every XML streamed from the tar.gz, sha256 included, and parsed to typed records
-  index  every XML streamed into the builder's temporary file
-  build  the whole build of imagenet_ab/local, TFRecords included
+Writes images (photograph-like noise, about 90 KB at 500 × 375) in a tar of class tars and
+imagenet_ab_v1_0.tar.gz (each XML as large compressed as in the real release, 555 MB / 1.27 M) into
+a temporary folder. Measured in fresh processes, start-up not counted:
+  reading   every XML streamed from the tar.gz, sha256 included, and parsed to typed records; and
+            the same where no trace is lifted out of a file before it is parsed
+  building  imagenet_ab/local, TFRecords included; on one core; with a look at the headers alone
+            instead of the decode that every image gets; and TFDS's own way to pack the same images
+            without byproducts, which decodes none
 
-  python benchmarks/imagenet_ab_build.py [--share=0.1] [--image_bytes=6000] [--dir=/tmp]
+  python -m benchmarks imagenet_ab_build [--xmls=20000] [--images=1000] [--width=500] [--dir=/tmp]
 
-Needs Linux; a share of 0.1 takes about 3 GB of disk. What grows with the share: of the build, the
-flags of used XMLs (1 byte each) and TFDS's bucket of 1/1000 of the split that it sorts in memory
-(140 MB at full size with real images).
+A tenth of the real release, with tiny images: --xmls=127000 --images=128000 --width=32.
 """
 
-import argparse
 import hashlib
 import io
-import os
 import pathlib
-import subprocess
-import sys
 import tarfile
 import tempfile
 
 import numpy as np
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-CLASSES, TRAIN, VALIDATION, XMLS = 1000, 1_281_167, 50_000, 1_270_000
+from benchmarks import harness
+
+CLASSES = 100
 XML_NAME = 'imagenet_ab_v1_0.tar.gz'
-REAL_XML_ARCHIVE_BYTES = 555e6
+REAL_XML_BYTES = 555e6 / 1.27e6
 MEAN_TRACE = 27  # points a file; chosen so that a file takes the real 437 bytes of the tar.gz
 
-WORK = {
-    'start': 'import tfds_builders.imagenet_ab.imagenet_ab_dataset_builder',
-    'read': (
-        'from luab_jax import archives\n'
-        'from luab_jax.byproducts.imagenet import parse_xml\n'
-        f'for _, data in archives.iter_members(folder + "/{XML_NAME}", sha256=digest):\n'
-        '  parse_xml(data)'),
-    'index': (
-        'from luab_jax import archives\n'
-        'from tfds_builders.imagenet_ab.xml_store import XmlStore\n'
-        'with XmlStore(folder) as store:\n'
-        f'  for name in archives.iter_class_members(folder + "/{XML_NAME}", sha256=digest):\n'
-        '    store.add(*name)'),
-    'build': (
-        'from tfds_builders import build\n'
-        'build.build("imagenet_ab/local", manual_dir=folder, data_dir=folder + "/data")'),
-}
+# What a fresh process does; `folder` and `digest` stand before it.
+_TIMED = """
+import time
+def timed(work, units):
+  cpu, began = time.process_time(), time.perf_counter()
+  work()
+  figures.update(units=units, cpu_seconds=(time.process_time() - cpu) / units,
+                 seconds=(time.perf_counter() - began) / units)
+"""
+READ = _TIMED + f"""
+from luab_jax import archives
+from luab_jax.byproducts import imagenet, traces
+def read():
+  for _, data in archives.iter_members(folder + '/{XML_NAME}', sha256=digest):
+    imagenet.parse_xml(data)
+"""
+BUILD = _TIMED + """
+import contextlib, os, shutil
+os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from benchmarks import imagenet_ab_peer
+from luab_jax import image_files
+from tfds_builders import build, image_checks
+from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
+tfds.disable_progress_bar()
+tf.io.decode_image(open(folder + '/one.jpg', 'rb').read())
+data = folder + '/data'
+shutil.rmtree(data, ignore_errors=True)
+def ours():
+  with contextlib.redirect_stdout(None):
+    build.build('imagenet_ab/local', manual_dir=folder, data_dir=data)
+def peer():
+  imagenet_ab_peer.ImagesAlone(data_dir=data).download_and_prepare(
+      download_dir=data, download_config=tfds.download.DownloadConfig(manual_dir=folder))
+"""
+HEADERS = """
+import io
+from PIL import Image
+def header(data):
+  with Image.open(io.BytesIO(data)) as picture:
+    return picture.size[::-1]
+image_checks.image_size = header
+"""
 
 
 def make_xml(rng, name):
@@ -104,75 +126,101 @@ def add(tar, name, data):
   tar.members = []  # or tarfile keeps a million of them
 
 
-def make_image(rng, image_bytes):
-  """Returns a JPEG of 32 × 32 pixels of noise, padded behind its end to the wanted size."""
+def make_image(rng, width):
+  """Returns a JPEG of 4:3: soft shapes under noise, so that 500 × 375 pixels take about 90 KB."""
+  size = width, width * 3 // 4
+  shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
+      size, Image.Resampling.BICUBIC)
+  pixels = np.asarray(shapes, np.int16) + rng.normal(0, 11, (*size[::-1], 1)).astype(np.int16)
   file = io.BytesIO()
-  Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(file, 'JPEG')
-  return file.getvalue().ljust(image_bytes, b'\0')
+  Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, 'JPEG', quality=87)
+  return file.getvalue()
 
 
-def write_images(path, rng, split, count, image_bytes):
-  """Writes a tar of class tars and returns the stems of the images."""
+def write_images(path, rng, count, width):
+  """Writes a tar of class tars and returns the (class, stem) of the images."""
   stems = []
-  images = [make_image(rng, image_bytes) for _ in range(50)]
+  images = [make_image(rng, width) for _ in range(min(50, count))]
+  path.with_name('one.jpg').write_bytes(images[0])
   with tarfile.open(path, 'w') as outer:
     for number in range(min(CLASSES, count)):
       name = f'n{number:08d}'
       inner = io.BytesIO()
       with tarfile.open(fileobj=inner, mode='w') as tar:
         for index in range(number, count, CLASSES):
-          stems.append(f'{name}_{split}{index}')
-          add(tar, f'{stems[-1]}.JPEG', images[index % len(images)])
+          stems.append((name, f'{name}_{path.stem}_{index}'))
+          add(tar, f'{stems[-1][1]}.JPEG', images[index % len(images)])
       add(outer, f'{name}.tar', inner.getvalue())
   return stems
 
 
-def generate(folder, share, image_bytes):
-  """Writes the release and returns (number of images, number of XMLs)."""
+def write_xmls(path, rng, stems):
+  """Writes an XML for each (class, stem), in random order."""
+  with tarfile.open(path, 'w:gz', compresslevel=6) as tar:
+    for index in rng.permutation(len(stems)):
+      name, stem = stems[index]
+      add(tar, f'train_xml/{name}/{stem}.xml', make_xml(rng, stem))
+
+
+def reading(folder, xmls, rounds):
+  """Measures the reader of XMLs; returns (result, goals, notes)."""
   rng = np.random.default_rng(0)
-  stems = write_images(
-      folder / 'ILSVRC2012_img_train.tar', rng, '', round(TRAIN * share), image_bytes)
-  validation = write_images(
-      folder / 'ILSVRC2012_img_val.tar', rng, 'val', round(VALIDATION * share), image_bytes)
-  chosen = rng.permutation(len(stems))[:round(XMLS * share)]
-  with tarfile.open(folder / XML_NAME, 'w:gz', compresslevel=6) as tar:
-    for index in chosen:
-      stem = stems[index]
-      add(tar, f'train_xml/{stem.partition("_")[0]}/{stem}.xml', make_xml(rng, stem))
-  return len(stems) + len(validation), len(chosen)
+  archive = folder / XML_NAME
+  write_xmls(archive, rng, [(f'n{i % CLASSES:08d}', f'n{i % CLASSES:08d}_{i}')
+                            for i in range(xmls)])
+  digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+  code = f'folder, digest = {str(folder)!r}, {digest!r}\n{READ}'
+  result = harness.compare(f'{xmls:,} XMLs out of the tar.gz', {
+      'parsed whole': harness.fresh_process(
+          f'{code}\ntraces.lift = lambda data: (data, [])\ntimed(read, {xmls})'),
+      'luab_jax': harness.fresh_process(f'{code}\ntimed(read, {xmls})'),
+  }, rounds=rounds, unit='XMLs', warmup=0, show=['XMLs/CPU-s', 'peak_mib'])
+  goals = [harness.goal('XMLs per CPU-second', result, 'luab_jax', 'XMLs/CPU-s', at_least=6000,
+                        ratio=False)]
+  return result, goals, [f'{archive.stat().st_size / xmls:.0f} bytes of the tar.gz an XML (real: '
+                         f'{REAL_XML_BYTES:.0f}).']
 
 
-def measure(work, folder, digest):
-  """Runs one piece of work in a fresh process; returns its CPU seconds and peak memory in MiB."""
-  code = f'folder, digest = {str(folder)!r}, {digest!r}\n{work}'
-  process = subprocess.Popen(
-      [sys.executable, '-c', code], cwd=ROOT, env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'})
-  _, status, usage = os.wait4(process.pid, 0)
-  if status:
-    sys.exit(f'failed with status {os.waitstatus_to_exitcode(status)}')
-  return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+def building(folder, images, width, rounds):
+  """Measures builds; returns (result, goals, notes)."""
+  rng = np.random.default_rng(1)
+  stems = write_images(folder / 'my_img_train.tar', rng, images, width)
+  write_xmls(folder / XML_NAME, rng, stems)
+  images += len(write_images(folder / 'my_img_val.tar', rng, max(images // 20, 1), width))
+  code = f'folder = {str(folder)!r}\n{BUILD}'
+  ours = f'timed(ours, {images})'
+  result = harness.compare(f'building imagenet_ab of {images:,} images', {
+      'TFDS, images alone': harness.fresh_process(f'{code}\ntimed(peer, {images})'),
+      'luab_jax, images not decoded': harness.fresh_process(f'{code}\n{HEADERS}\n{ours}'),
+      'luab_jax, one core': harness.fresh_process(
+          f'{code}\nimage_checks._cores = lambda: 1\nos.sched_setaffinity(0, '
+          f'list(os.sched_getaffinity(0))[:1])\n{ours}'),
+      'luab_jax': harness.fresh_process(f'{code}\n{ours}'),
+  }, rounds=rounds, unit='images', warmup=0, show=['images/CPU-s', 'cpu_seconds', 'images/s',
+                                                   'peak_mib'])
+  goals = [harness.goal(f'CPU time, {what}, over TFDS without byproducts', result, name,
+                        'cpu_seconds', at_most=1.15)
+           for what, name in (('every image decoded', 'luab_jax'),
+                              ('none decoded', 'luab_jax, images not decoded'))]
+  size = (folder / 'my_img_train.tar').stat().st_size / len(stems)
+  return result, goals, [f'{size / 1e3:.0f} KB an image.']
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--share', type=float, default=0.1)
-  parser.add_argument('--image_bytes', type=int, default=6000)
+  parser = harness.parser(__doc__, rounds=3)
+  parser.add_argument('--xmls', type=int, default=20_000)
+  parser.add_argument('--images', type=int, default=1000)
+  parser.add_argument('--width', type=int, default=500, help='pixels of the images; 4:3')
+  parser.add_argument('--tiny', action='store_true', help='a few small files, for tests')
   parser.add_argument('--dir', default=None, help='for the temporary folder')
-  args = parser.parse_args()
-  with tempfile.TemporaryDirectory(dir=args.dir) as name:
-    folder = pathlib.Path(name)
-    images, xmls = generate(folder, args.share, args.image_bytes)
-    archive = folder / XML_NAME
-    with archive.open('rb') as file:
-      digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    print(f'{images:,} images of {args.image_bytes} bytes; {xmls:,} XMLs of '
-          f'{archive.stat().st_size / xmls:.0f} bytes of the tar.gz '
-          f'(real: {REAL_XML_ARCHIVE_BYTES / XMLS:.0f})', flush=True)
-    for what, count, unit in (('start', 0, ''), ('read', xmls, 'XMLs'), ('index', xmls, 'XMLs'),
-                              ('build', images, 'images')):
-      seconds, peak = measure(WORK[what], folder, digest)
-      rate = f', {count / seconds:,.0f} {unit} per CPU-second' if count else ''
-      print(f'{what:5}  {seconds:6.1f} CPU-s, peak {peak:,.0f} MiB{rate}', flush=True)
+  options = parser.parse_args()
+  if options.tiny:
+    options.xmls, options.images, options.width = 20, 20, 32
+  for work in (lambda folder: reading(folder, options.xmls, options.rounds),
+               lambda folder: building(folder, options.images, options.width, options.rounds)):
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+      result, goals, notes = work(pathlib.Path(name))
+    harness.record('imagenet_ab_build', result, goals, notes=notes, results=options.results)
 
 
 if __name__ == '__main__':
