@@ -107,14 +107,15 @@ def summarise(turns, first):
   Args:
     turns: [{figure: number}], one a round.
     first: the same of the alternative that it is compared with. `ratio` is {median, min, max} of
-      the quotients of the same round; left out where `first` lacks the figure or is 0.
+      the quotients of the same round; shares in % have none, nor has what `first` lacks or where it
+      is 0.
   """
   summary = {}
   for key in turns[0]:
     values = [turn[key] for turn in turns]
     summary[key] = _spread(values)
     others = [turn.get(key) for turn in first]
-    if all(others):
+    if all(others) and not key.endswith('%'):
       summary[key]['ratio'] = _spread([a / b for a, b in zip(values, others, strict=True)])
   return summary
 

@@ -34,6 +34,8 @@ def test_ratios_are_those_of_neighbours():
   assert (summary['median'], summary['min'], summary['max']) == (20, 3, 300)
   assert summary['ratio'] == {'median': 3, 'min': 2, 'max': 3}
   assert 'ratio' not in harness.summarise([{'peak': 1.0}], [{'seconds': 1.0}])['peak']
+  share = [{'waiting, %': 1.0}]  # of which a ratio says nothing
+  assert 'ratio' not in harness.summarise(share, share)['waiting, %']
 
 
 def test_a_measurement_is_per_unit_and_what_the_work_says_takes_precedence():
@@ -159,7 +161,7 @@ def test_scaling_in_its_tiny_form(tiny):
   line, = tiny('scaling').values()
   assert list(line['alternatives']) == ['1 device', '2 devices']
   figures = line['alternatives']['2 devices']
-  assert figures['compile seconds']['median'] > 0
+  assert figures['compile, CPU-s']['median'] > 0
   assert figures['communication, %']['median'] < 100
 
 
