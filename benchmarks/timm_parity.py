@@ -175,7 +175,7 @@ def check_export(name, head, folder):
 
   _, variables, apply = ours(name, 224, head)
   rng = np.random.default_rng(1)
-  variables = jax.tree.map(lambda x: (x + 0.05 * rng.random(x.shape)).astype('f4'), variables)
+  variables = jax.tree.map(lambda x: (x + 0.02 * rng.normal(size=x.shape)).astype('f4'), variables)
   outputs = apply(variables, noise(224))
   model, points = export.state_dicts(variables, name)
   safetensors.numpy.save_file(model, folder / 'export.safetensors')

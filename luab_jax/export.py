@@ -136,6 +136,10 @@ def _newest(workdir):
     checkpoints.close()
   if found is None:
     raise UserError(f'{workdir} holds no checkpoint to export: train first, with --mode=train')
+  if 'classes' not in found[1]:
+    raise UserError(
+      f'{workdir} is of an early version of luab_jax, which did not note the classes: train again'
+    )
   return found
 
 
