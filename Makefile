@@ -1,5 +1,6 @@
 # make quickstart   train LUAB on the embedded synthetic release and say what came out
 # make test         run all tests
+# make lint         ruff, and mypy on luab_jax; make test does that too
 # make lock         resolve requirements.lock anew from the two requirements files
 # Both of the first two create .venv from requirements.lock if it is missing or out of date.
 
@@ -19,6 +20,7 @@ test: $(READY)
 
 lint: $(READY)
 	@$(PY) -m ruff check .
+	@$(PY) -m mypy luab_jax
 
 $(QUICKSTART)/release/README.txt: $(READY) $(wildcard luab_jax/synthetic/*.py)
 	@$(PY) -m luab_jax.synthetic --release=imagenet_ab --out=$(QUICKSTART)/release

@@ -103,7 +103,7 @@ def open_verified(
   path = require(path, source)
   with _damage(path, source), open(path, 'rb') as file:
     reader = _Reader(file, sha256, progress)
-    yield reader
+    yield reader  # type: ignore[misc]
     got = reader.drain()
   if got != sha256:
     raise UserError(f'{path} has sha256 {got}, expected {sha256}: it is incomplete or another '
@@ -204,7 +204,7 @@ def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> se
   compressed = _magic(path, source) == b'\x1f\x8b'
   classes = set()
   with _damage(path, source), (gzip.open if compressed else open)(path, 'rb') as file:
-    for member in iter_headers(file):
+    for member in iter_headers(file):  # type: ignore[arg-type]
       name, reason = member_names.checked(member.name)
       if reason or not member.is_file or member_names.is_companion(name):
         continue

@@ -77,7 +77,7 @@ def read_upright(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=(*_DECODED, *_CONVERTED)) as picture:
       if picture.format in _CONVERTED:
         return np.asarray(ImageOps.exif_transpose(_eight_bits(picture)).convert('RGB'))
-      turn = _TURN.get(picture.getexif().get(_ORIENTATION))
+      turn = _TURN.get(picture.getexif().get(_ORIENTATION, 0))
     image = image_ops.decode(data).numpy()
     return image if turn is None else np.asarray(Image.fromarray(image).transpose(turn))
   except UnidentifiedImageError as error:

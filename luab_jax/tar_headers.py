@@ -89,7 +89,7 @@ def read_data(file: IO[bytes], size: int) -> bytes:
 
 def _next_header(file) -> Header | None:
   """Returns the next member, its extension headers applied; None at the end of the tar."""
-  extended = {}
+  extended: dict[bytes, bytes] = {}
   while True:
     block = file.read(tarfile.BLOCKSIZE)
     plain = _plain_header(block)
@@ -97,11 +97,11 @@ def _next_header(file) -> Header | None:
       return plain
     try:
       info = tarfile.TarInfo.frombuf(block, 'utf-8', 'surrogateescape')
-    except tarfile.EOFHeaderError:
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
       if extended:
         raise tarfile.ReadError('it ends behind an extension header') from None
       return None
-    except tarfile.EmptyHeaderError as error:
+    except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
       raise tarfile.ReadError('the end of the archive is missing') from error
     except tarfile.HeaderError as error:
       raise tarfile.ReadError(f'before byte {file.tell()}: {error}') from error

@@ -59,7 +59,7 @@ class _Code(NamedTuple):
 class _Storage(NamedTuple):
   key: str
   dtype: np.dtype
-  count: int
+  count: int  # type: ignore[assignment]
 
 
 class _Tensor(NamedTuple):

@@ -68,7 +68,7 @@ class Actions(NamedTuple):
 class Categories(NamedTuple):
   """Every visit to one of the eleven pages of icons, in recorded order; C rows."""
 
-  index: np.ndarray  # int64 [C]
+  index: np.ndarray  # type: ignore[assignment]  # int64 [C]
   name: tuple[str, ...]
   time_ms: np.ndarray  # int64 [C], ms since the page was opened.
   using_keyboard: np.ndarray  # bool [C]
@@ -213,7 +213,7 @@ def _parse(raw: Any, number: int, path: str) -> CocoRecord | CorruptRecord:
       page_id=_integer(raw, 'page_id', absent=-1),
       actions=_actions(_rows(raw, 'actionHistories')),
       categories=_categories(_rows(raw, 'categoryHistories')),
-      trace_xy=_points(trace),
+      trace_xy=_points(trace),  # type: ignore[arg-type]
       trace_time_ms=_integers(trace, 'timeAt'),
     )
   except KeyError as error:
@@ -327,11 +327,12 @@ def replay_icons(
       classes, in the order of their indices.
     unknown: the names among `actions.icon` that are no known class, sorted; they were skipped.
   """
-  left = {}
+  left: dict[str, tuple[float, float]] = {}
   for action, icon, target in zip(actions.action, actions.icon, actions.to_xy, strict=True):
     if ACTION_NAMES[action] == 'remove':
       left.pop(icon, None)
     elif np.isfinite(target).all():
       left[icon] = (float(target[0]), float(target[1]))
-  icons = {name: left[name] for name in sorted(left.keys() & class_index, key=class_index.get)}
+  known = sorted(left.keys() & class_index, key=class_index.__getitem__)
+  icons = {name: left[name] for name in known}
   return icons, sorted(set(actions.icon) - class_index.keys())

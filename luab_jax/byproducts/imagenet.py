@@ -172,7 +172,10 @@ def _parse_block(metadata) -> Block:
 
 def _parse_points(metadata, tag, lifted=()) -> Points:
   """Returns the clicks or the mouse positions of all blocks."""
-  times, xs, ys, block = [], [], [], []
+  times: list[int] = []
+  xs: list[float] = []
+  ys: list[float] = []
+  block: list[int] = []
   for index, element in enumerate(metadata):
     for row in element:
       if row.tag == tag and len(row):  # no children: an empty list
@@ -229,7 +232,7 @@ def _number(fields: dict, tag: str) -> float:
 
 def _finite(text: str | None) -> float:
   try:
-    value = float(text)
+    value = float(text)  # type: ignore[arg-type]
   except (TypeError, ValueError) as error:
     what = 'a time or number is missing' if text is None else f'{text!r:.40} is no number'
     raise BadRecord(what) from error
@@ -260,11 +263,10 @@ def _parse_box(element) -> Box:
   box = element.find('bndbox')
   if box is None:
     raise BadRecord('an <object> has no <bndbox>')
+  xmin, ymin, xmax, ymax = (_finite(box.findtext(f)) for f in ('xmin', 'ymin', 'xmax', 'ymax'))
   return Box(
-      (element.findtext('name') or '').strip(),
-      *(_finite(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax')),
-      *(_flag(element, tag) for tag in ('truncated', 'difficult')),
-  )
+      (element.findtext('name') or '').strip(), xmin, ymin, xmax, ymax,
+      _flag(element, 'truncated'), _flag(element, 'difficult'))
 
 
 def _flag(element, tag: str) -> int:

@@ -120,7 +120,7 @@ class JsonStream:
 
   def _next_char(self) -> str:
     while True:
-      self._position = _SPACE.match(self._text, self._position).end()
+      self._position = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr]
       if self._position < len(self._text):
         return self._text[self._position]
       if self._at_end:
@@ -183,7 +183,7 @@ class JsonStream:
     if self._broken > MAX_BROKEN:
       raise self._error(f'more than {MAX_BROKEN} items cannot be decoded, the last: {reason}')
     start = self._position
-    self._position = self._item_behind(start + 1) if end is None else end
+    self._position = self._item_behind(start + 1) if end is None else end  # type: ignore[assignment]
     return Broken(self._text[start : self._position], reason)
 
   def _skip_unended(self) -> Broken:

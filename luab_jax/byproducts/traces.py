@@ -50,10 +50,11 @@ def lift(data: bytes) -> tuple[bytes, list[Trace]]:
   except msgspec.MsgspecError:  # a number that JSON has not, such as 01
     return data, []
   texts = pieces[4::4]
-  shorter, traces, start = [pieces[0]], [], 0
+  traces: list[Trace] = []
+  shorter, start = [pieces[0]], 0
   for end, text in enumerate(texts, 1):
     if text or end == len(texts):
       shorter += [f'<{TAG}>{len(traces)}</{TAG}>'.encode(), text]
-      traces.append(Trace(*(column[start:end] for column in columns)))
+      traces.append(Trace(*(column[start:end] for column in columns)))  # type: ignore[arg-type]
       start = end
   return b''.join(shorter), traces

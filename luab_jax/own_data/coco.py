@@ -37,7 +37,9 @@ def convert(args, out: pathlib.Path, report: Report) -> list[str]:
   if args.validation:
     found += images.find(args.validation, 'val', report, classes=False)
   found = images.name_anew(found, report)
-  names, classes, entries = images.Names(found), {}, {}
+  names = images.Names(found)
+  classes: dict = {}
+  entries: dict = {}
   _read(args.coco, 'train', names, classes, entries, report)
   if args.coco_validation:
     _read(args.coco_validation, 'val', names, classes, entries, report)

@@ -86,7 +86,7 @@ def split_off(images: list[Found], share: float) -> list[Found]:
 
   Each class with two images or more gives one at least, and keeps one at least.
   """
-  by_class = {}
+  by_class: dict[str, list[Found]] = {}
   for image in images:
     by_class.setdefault(image.label, []).append(image)
   chosen = set()
@@ -130,7 +130,7 @@ def check_classes(images: list[Found], report: Report) -> None:
     report.problem('class in validation only, kept: it cannot be learned', label)
   for label in sorted(splits['train'] - splits['val']):
     report.problem('class without a validation image, kept', label)
-  seen = {}
+  seen: dict[str, str] = {}
   for label in sorted(splits['train'] | splits['val']):
     other = seen.setdefault(normal(label), label)
     if other != label:
@@ -158,7 +158,9 @@ class Names:
 
   def __init__(self, images: list[Found]):
     """Takes all images of both splits."""
-    self._exact, self._normal, self._bare = {}, {}, {}
+    self._exact: dict[str, list[Found]] = {}
+    self._normal: dict[str, list[Found]] = {}
+    self._bare: dict[str, list[Found]] = {}
     for image in images:
       for name in {image.name, f'{image.folder}/{image.name}'}:
         self._exact.setdefault(name, []).append(image)

@@ -48,11 +48,12 @@ def read(path: pathlib.Path, names: Names, units: str, report: Report, *, what: 
   for where, row in _rows(path, what):
     report.count(f'{what} read')
     image, problem = names.find(row['file'])
-    point = _point(where, row) if image else None
     if image is None:
       unknown = unknown or f'{row["file"]!r:.80}: {problem}'
       report.problem(f'{what} of no image, left out', where, f'{row["file"]!r:.80}: {problem}')
-    elif isinstance(point, str):
+      continue
+    point = _point(where, row)
+    if isinstance(point, str):
       report.problem(f'{what} that cannot be read, left out', where, point)
     else:
       points.setdefault(image.path, []).append(point)

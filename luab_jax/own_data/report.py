@@ -10,7 +10,7 @@ _SHOWN_CLASSES = 30
 class Report:
   """Counts what is read, written and left out, and writes each problem to problems.csv at once."""
 
-  def __init__(self, file):
+  def __init__(self, file) -> None:
     """`file`: problems.csv, open for writing text."""
     self._writer = csv.writer(file)
     self._writer.writerow(('problem', 'where', 'detail'))
