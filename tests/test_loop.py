@@ -23,19 +23,22 @@ def hits():
       names.append(name)
 
   jax.monitoring.register_event_listener(listen)
+  seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)  # nothing is too quick to keep
   yield names
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', seconds)
   jax.monitoring.unregister_event_listener(listen)
 
 
 def _small_step():
-  """(state on two devices, batch on two devices, step); a model that compiles in a second."""
+  """(state and batch on the devices, step); a model that compiles in a second."""
   from luab_jax.models import LuabModel
   from luab_jax.models.heads import SpatialHead
   from luab_jax.models.vit import VisionTransformer
 
-  model = LuabModel(VisionTransformer(16, 1, 2, 8), SpatialHead(5, 1, False))
+  model = LuabModel(VisionTransformer(16, 0, 2, 8), SpatialHead(5, 1, False))
   optimizer = ml_collections.ConfigDict(
-    dict(name='sgd', momentum=0.9, weight_decay=0.1, grad_clip_norm=1.0))
+    dict(name='sgd', momentum=0.9, weight_decay=0.1, grad_clip_norm=0.0))
   tx = make_optimizer(optimizer, lambda step: 0.1)
   loss = ml_collections.ConfigDict(
     dict(label_smoothing=0.0, point_loss='smooth_l1', smooth_l1_beta=1.0))
@@ -98,7 +101,7 @@ def test_what_is_compiled_comes_from_disk_the_next_time_and_computes_the_same_bi
   files = list(folder.glob('jit_*-cache'))
   assert files
   loaded, found = run()
-  assert found == 1
+  assert found >= 1
   jax.tree.map(np.testing.assert_array_equal, fresh, loaded)
   for path in files:  # a process was killed while it wrote them
     path.write_bytes(path.read_bytes()[:-100])
