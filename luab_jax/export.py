@@ -196,7 +196,8 @@ def _timm_use(config, classes, mean, std):
   text = (
     f"    model = timm.create_model('{from_timm.TIMM_MODELS[name]}', num_classes={classes}{size}"
     f"{pool},\n                              checkpoint_path='model.safetensors')\n\n"
-    f'It loads strictly. Its own preprocessing has other figures: take mean {mean} and std {std}.'
+    'It loads strictly. Give it pictures as described under Input'
+    f' (`mean={mean}, std={std}`).'
   )
   if head == 'linear':
     return f'{text} Its logits are those of luab_jax.'

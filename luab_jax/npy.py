@@ -29,7 +29,7 @@ def parse(data: bytes) -> np.ndarray:
   if dtype == 'V2':
     dtype = np.dtype(ml_dtypes.bfloat16)
   elif dtype.kind not in 'biuf':
-    raise ValueError(f'it holds {str(dtype):.40}, expected numbers')
+    raise ValueError(f'it is {len(shape)}-D of {str(dtype):.40}, expected numbers')
   count = 1
   for length in shape:
     count *= length

@@ -3,19 +3,17 @@
 Nothing in them is trusted: see `luab_jax/archives.py` for archives; masks are never unpickled.
 """
 
-import io
 import json
 import os
 import pathlib
 import posixpath
 import re
 import tempfile
-import tokenize
 from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from luab_jax import archives
+from luab_jax import archives, npy
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary, progress_bar
 
@@ -203,24 +201,13 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
       than one channel, or has another size than the image.
   """
   try:
-    # The header alone, and not np.load: that one takes zip archives and bare pickles for arrays
-    # too, and allocates what the header claims.
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0,
-                   (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, by_columns, dtype = read_header(file)
-  except (KeyError, ValueError, TypeError, SyntaxError, ArithmeticError, MemoryError,
-          RecursionError, tokenize.TokenError) as error:
-    raise BadMask(f'it is no npy file: {str(error):.100}'.splitlines()[0]) from error
-  if dtype.kind not in 'biuf' or len(shape) != 2:
-    raise BadMask(f'it is {len(shape)}-D of {str(dtype):.40}, expected 2-D of 0 and 1')
-  if shape != size:
-    raise BadMask(f'it has {shape[1]} × {shape[0]} px, its image {size[1]} × {size[0]}')
-  if len(data) - file.tell() != size[0] * size[1] * dtype.itemsize:
-    raise BadMask('it is cut off, or longer than its values')
-  array = np.frombuffer(data, dtype, offset=file.tell())
-  array = array.reshape(size, order='F' if by_columns else 'C')
+    array = npy.parse(data)
+  except ValueError as error:
+    raise BadMask(str(error)) from error
+  if array.ndim != 2:
+    raise BadMask(f'it is {array.ndim}-D of {array.dtype}, expected 2-D of 0 and 1')
+  if array.shape != size:
+    raise BadMask(f'it has {array.shape[1]} × {array.shape[0]} px, its image {size[1]} × {size[0]}')
   if not np.isin(array, (0, 1)).all():
     raise BadMask('it holds other values than 0 and 1')
   return array == 1
