@@ -1,0 +1,128 @@
+"""The notebooks: run from top to bottom on tiny settings, stored without outputs."""
+
+import json
+import os
+import pathlib
+import re
+import sys
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.timeout(900)
+NOTEBOOKS = sorted((ROOT / 'notebooks').glob('*.ipynb'))
+
+
+def _code_cells(notebook):
+  return [cell for cell in notebook.cells if cell.cell_type == 'code']
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_bare_and_says_where_it_comes_from_once(path):
+  notebook = nbformat.read(path, as_version=4)
+  nbformat.validate(notebook)
+  cells = _code_cells(notebook)
+  assert not [cell.source for cell in cells if cell.outputs or cell.execution_count], (
+    f'python -m nbconvert --clear-output --inplace notebooks/{path.name}')
+  assert all(len(cell.source.splitlines()) <= 32 for cell in cells)
+  assert cells[0].metadata.tags == ['parameters']
+  text = '\n'.join(cell.source for cell in notebook.cells)
+  assert len(re.findall(r"^REPO = '(https://github.com/\S+)'", text, re.M)) == 1
+  repo = re.search(r"REPO = 'https://github.com/(\S+)'", text)[1]
+  badge = f'https://colab.research.google.com/github/{repo}/blob/main/notebooks/{path.name}'
+  assert badge in notebook.cells[0].source
+  assert text.count(repo) == 2  # there and in the badge
+  # What a TPU runtime must not get.
+  installed = [line for line in text.splitlines() if re.match(r'\s*!.*install ', line)]
+  assert installed
+  for line in installed:
+    assert not re.search(r'tensorflow-tpu|jax', line.partition('#')[0]), line
+
+
+@pytest.fixture
+def run_notebook(tmp_path, monkeypatch):
+  """Runs a notebook with other settings; returns its text outputs and how many pictures it drew."""
+  folder = tmp_path / 'kernels' / 'this'
+  folder.mkdir(parents=True)
+  (folder / 'kernel.json').write_text(json.dumps({
+    'argv': [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}'],
+    'display_name': 'this interpreter', 'language': 'python',
+  }))
+  for key, value in {
+    'JUPYTER_PATH': os.fspath(tmp_path), 'JUPYTER_RUNTIME_DIR': os.fspath(tmp_path),
+    'PYTHONPATH': os.fspath(ROOT), 'MPLBACKEND': 'module://matplotlib_inline.backend_inline',
+    'IPYTHONDIR': os.fspath(tmp_path / 'ipython'), 'JAX_NUM_CPU_DEVICES': '1',
+    'PATH': os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']]),
+  }.items():
+    monkeypatch.setenv(key, value)
+  work = tmp_path / 'work'
+  work.mkdir()
+
+  def run(name, **settings):
+    notebook = nbformat.read(ROOT / 'notebooks' / f'{name}.ipynb', as_version=4)
+    known = re.findall(r'\b([A-Z_]+)\b(?=[^#\n]*=)', _code_cells(notebook)[0].source)
+    assert settings.keys() <= set(known)
+    source = '\n'.join(f'{key} = {value!r}' for key, value in settings.items())
+    place = notebook.cells.index(_code_cells(notebook)[0]) + 1
+    notebook.cells.insert(place, nbformat.v4.new_code_cell(source))
+    nbclient.NotebookClient(
+      notebook, kernel_name='this', timeout=None, resources={'metadata': {'path': os.fspath(work)}}
+    ).execute()
+    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
+    data = [output.get('data', {}) for output in outputs]
+    text = ''.join(output.get('text', '') for output in outputs)
+    return text + '\n'.join(d.get('text/markdown', '') for d in data), sum(
+      'image/png' in d for d in data)
+
+  run.folder = work
+  return run
+
+
+def test_byproducts_of_synthetic_releases(run_notebook):
+  text, pictures = run_notebook('byproducts', RECORDS=60, PICTURES=4, EVERY=15)
+  assert pictures == 4
+  read = [int(number) for number in re.findall(r'^(\d+) records, 0 corrupt', text, re.M)]
+  assert len(read) == 2 and all(50 <= number <= 60 for number in read)  # of 60 images, most
+  assert [int(number) for number in re.findall(r'^\| of (\d+) images', text, re.M)] == read
+  assert 'Points(x=array([' in text and 'left on the image: {' in text
+  selected = float(re.search(r'\| selected, of \d+ times shown \| ([\d.]+)%', text)[1])
+  assert 70 < selected < 100
+
+
+def test_byproducts_of_files_that_are_named(run_notebook, shared):
+  """The mini release has real photographs; there are no pictures for the COCO records."""
+  mini = shared / 'mini_release'
+  archive = next((mini / 'imagenet_ab').glob('imagenet_ab_v1_0*'))
+  text, pictures = run_notebook(
+    'byproducts', IMAGENET_AB=os.fspath(archive),
+    COCO_AB=os.fspath(shared / 'records/coco_ab_sample.json'), RECORDS=40, PICTURES=2)
+  assert pictures == 4 and 'luab_jax.synthetic' not in text
+  assert not (run_notebook.folder / 'data').exists()  # nothing was generated
+
+
+def test_quickstart_compares_baseline_and_luab(run_notebook):
+  text, pictures = run_notebook(
+    'quickstart', TRAIN=80, VALIDATION=24, EPOCHS=1.0, REPORT_IMAGES=0,
+    RUNS={'baseline': ('linear', 0.0), 'LUAB': ('spatial', 30.0)})
+  assert pictures == 1
+  rows = re.findall(r'^\| (baseline|LUAB) \| .* \| (\S+) \|$', text, re.M)
+  assert [name for name, _ in rows] == ['baseline', 'LUAB']
+  assert rows[0][1] == '-' and 0 < float(rows[1][1]) < 1
+  assert (run_notebook.folder / 'runs/notebook/LUAB/summary.json').is_file()
+
+
+def test_imagenet_ab_on_one_device(run_notebook, synthetic_imagenet_ab):
+  text, pictures = run_notebook(
+    'imagenet_ab_accelerators', DATA_DIR=synthetic_imagenet_ab, WORKDIR='run', IMAGES_PER_DEVICE=8,
+    CHANGES={
+      'data.name': 'imagenet_ab/local', 'data.image_size': 32, 'data.eval_resize': 32,
+      'data.train_split': 'train[:80%]', 'total_steps': 2, 'model.name': 'tiny_conv',
+      'data.eval_splits': {'validation': 'validation', 'heldout_clicks': 'train[80%:]'},
+      'report_images': 0, 'robustness.sets': (),
+    })
+  assert '1 local devices, cpu' in text and re.search(r'^tensorflow(-cpu)? 2', text, re.M)
+  assert re.search(r'^\d+ images/s on', text, re.M) and '2 steps on 1 x cpu' in text
+  assert re.search(r'^\| heldout_clicks \| \d\.\d{3} \| \d\.\d{3} \|$', text, re.M)
+  assert json.loads((run_notebook.folder / 'run/summary.json').read_text())['step'] == 2
