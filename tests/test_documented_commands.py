@@ -32,8 +32,6 @@ from luab_jax.own_data import __main__ as own_data
 from luab_jax.synthetic import __main__ as synthetic
 from tfds_builders import build
 
-# Being written, with commands that are neither all marked nor all up to date. To be emptied.
-_IN_WORK = {'README.md', 'docs/robustness.md', 'docs/reliability.md'}
 _TRAINED = 'runs/quickstart'  # by `make quickstart`; that it trains suffices for one of them
 _TINY_RELEASE = ['--train=48', '--validation=24', '--size=32']
 _TINY_RUN = [
@@ -148,8 +146,7 @@ def _mistakes(page, monkeypatch):
 
 def _parameters(paths):
   names = {path: path.relative_to(ROOT).as_posix() for path in paths}
-  later = pytest.mark.xfail(reason='the page is being written: see _IN_WORK', strict=False)
-  return [pytest.param(path, id=name, marks=[later] * (name in _IN_WORK))
+  return [pytest.param(path, id=name)
           for path, name in names.items()]
 
 
