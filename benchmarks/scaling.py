@@ -67,7 +67,8 @@ def main():
   if options.paper:
     print('\n\n'.join(paper.tables()))
     return
-  os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)  # or nothing would be compiled
+  if not options.tiny:
+    os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)  # or nothing would be compiled
   import jax
 
   counts = COUNTS[:2] if options.tiny else COUNTS

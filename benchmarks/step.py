@@ -122,12 +122,12 @@ def main():
   parser.add_argument('--tiny', action='store_true', help='to see that it works')
   parser.add_argument('--only', choices=('vit_ti16', 'resnet18', 'operations', 'waiting'))
   options = parser.parse_args()
-  from luab_jax import parallel
-
-  parallel.use_cpu_cores(64)
   if options.tiny:
     overhead(options, 'tiny_vit', 16, 4, 1)
     return
+  from luab_jax import parallel
+
+  parallel.use_cpu_cores(64)
   cases = {
     'vit_ti16': lambda: overhead(options, 'vit_ti16', 96, 32, 1),
     'resnet18': lambda: overhead(options, 'resnet18', 64, 32, 1),
