@@ -1,5 +1,6 @@
 """Compiled steps are kept on disk, so that a run that is started again need not compile anew."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -39,10 +40,8 @@ def use_compile_cache():
 def cpu_kind() -> str:
   """A name for all CPUs with the same architecture, model and instructions."""
   facts = [platform.machine(), platform.processor()]
-  try:
+  with contextlib.suppress(OSError):  # not Linux
     with open('/proc/cpuinfo', encoding='utf-8', errors='replace') as file:
       lines = [line for line in file if line.startswith(('model name', 'flags', 'Features'))]
     facts += sorted(set(lines))
-  except OSError:  # not Linux
-    pass
   return f'{platform.machine()}-{hashlib.sha256("".join(facts).encode()).hexdigest()[:12]}'

@@ -87,15 +87,18 @@ def make_train_step(
       step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state,
       ema_params=ema_params,
     )
-    if skip_nan:
-      finite = jnp.isfinite(total) & jnp.isfinite(sums['grad_norm'][0])
-      keep = state.replace(step=state.step + 1)
-      new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, keep)
-      sums = jax.tree.map(lambda value: jnp.where(finite, value, 0.0), sums)
-      sums['skipped'] = (1.0 - finite, 1.0)
-    return new, sums
+    return _skip_unless_finite(state, new, sums) if skip_nan else (new, sums)
 
   return step
+
+
+def _skip_unless_finite(state, new, sums):
+  """(the next state, sums), where a step that is not finite changed but the step's number."""
+  finite = jnp.isfinite(sums['loss'][0]) & jnp.isfinite(sums['grad_norm'][0])
+  keep = state.replace(step=state.step + 1)
+  new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, keep)
+  sums = jax.tree.map(lambda value: jnp.where(finite, value, 0.0), sums)
+  return new, {**sums, 'skipped': (1.0 - finite, 1.0)}
 
 
 def make_eval_step(model, *, spec, loss):

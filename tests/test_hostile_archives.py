@@ -1,5 +1,6 @@
 """Hostile tars and zips: each bug that benchmarks/fuzz.py, or reading for it, found."""
 
+import contextlib
 import gzip
 import io
 import struct
@@ -106,10 +107,8 @@ def test_a_sparse_file_whose_map_is_cut_off(tmp_path):
 
 def test_a_pax_header_of_digits_takes_no_quadratic_time(tmp_path):
   start = time.process_time()
-  try:
+  with contextlib.suppress(UserError):  # whether it is refused does not matter here
     _read_tar(tmp_path, _tar(_member('x', b'1' * 200_000, tarfile.XHDTYPE)))
-  except UserError:
-    pass
   assert time.process_time() - start < 2
 
 
