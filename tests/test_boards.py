@@ -158,7 +158,6 @@ def test_a_network_that_is_down_leaves_the_run_to_a_later_upload(
     opened.scalars(2, 'train', {'loss': 1.5, 'by_class': {}})
   said = capfd.readouterr().err
   assert 'Weights & Biases cannot be reached' in said and 'wandb sync' in said
-  # The try that did not reach the network may have left a run without lines beside it.
   histories = [_history(run) for run in _wandb_runs(tmp_path)]
   assert [lines[2]['train/loss'] for lines in histories if 2 in lines] == [1.5]
 
