@@ -10,6 +10,7 @@ import time
 
 _FILES, _RECORDS, _BYTES = 16, 100, 110_000  # ImageNet: 1.28 million JPEGs of 110 KB on average
 _PASSES = 4
+_BATCH = 128
 _IMAGENET = 1_281_167
 
 
@@ -21,7 +22,7 @@ def reading(*_):
   import numpy as np
   import tensorflow as tf
 
-  from luab_jax import records
+  from luab_jax import records, train_order
 
   with tempfile.TemporaryDirectory(prefix='luab_resume_') as folder:
     paths = [os.path.join(folder, f'{i:05d}.tfrecord') for i in range(_FILES)]
@@ -34,16 +35,17 @@ def reading(*_):
       name='train', folder=folder, num_examples=int(take.sum()), paths=paths * _PASSES,
       skip=0 * take, take=take, first=np.cumsum(take) - take)
 
-    def first(start):
-      stream = records.shuffled(split, records.fold(0, 0), start=start, buffer_size=64)
+    def first(step):
+      stream = train_order.shuffled(split, records.fold(0, 0), train_order.Rows(_BATCH),
+                                    start_step=step, buffer_size=_BATCH)
       began = time.perf_counter()
       next(iter(stream))
       return time.perf_counter() - began
 
-    dropped = split.num_examples - 100  # the last ones are in the buffer already
-    first(dropped)  # the files are in memory after it
-    seconds = min(first(dropped) for _ in range(3)) - min(first(0) for _ in range(3))
-  rate = dropped / seconds
+    last = split.num_examples // _BATCH - 2  # what follows is in the buffers already
+    first(last)  # the files are in memory after it
+    seconds = min(first(last) for _ in range(3)) - min(first(0) for _ in range(3))
+  rate = last * _BATCH / seconds
   return (f'{rate:,.0f} records/s of {_BYTES / 1000:.0f} KB, {rate * _BYTES / 1e6:,.0f} MB/s: half '
           f'an epoch of ImageNet in {_IMAGENET / 2 / rate / 60:.1f} minutes')
 

@@ -54,7 +54,7 @@ def ours_without_byproducts(data_dir, **changes):
   """The same images and labels by the same functions, without the points."""
   import tensorflow as tf
 
-  from luab_jax import geometry, image_ops, input_pipeline, records
+  from luab_jax import geometry, image_ops, input_pipeline, records, train_order
   from luab_jax.dataset import Source
 
   source = Source(data_config(data_dir, **changes), 'train')
@@ -69,8 +69,8 @@ def ours_without_byproducts(data_dir, **changes):
     image = image_ops.flip(image_ops.to_uint8(image), geometry.sample_flip(flip))
     return {'image': image, 'label': source.label(fields), 'example_mask': tf.constant(1.0)}
 
-  stream = records.shuffled(source.split, records.fold(0, 0), start=0,
-                            buffer_size=data.shuffle_buffer)
+  stream = train_order.shuffled(source.split, records.fold(0, 0), train_order.Rows(BATCH),
+                                start_step=0, buffer_size=data.shuffle_buffer)
   examples = stream.map(tf.autograph.experimental.do_not_convert(example),
                         num_parallel_calls=input_pipeline._cores(), deterministic=True)
   return iter(input_pipeline._batches(examples, stream, BATCH, source))

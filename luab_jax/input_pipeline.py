@@ -28,9 +28,10 @@ K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is th
 global batch. There is no -1 and no (y, x) order.
 
 Training: row r of step s is number g = s * batch_size + r of an endless stream of epochs of N
-examples; epoch g // N, position g % N. Order = f(seed, epoch), augmentation = f(seed, epoch,
-position), both stateless: a run that is resumed at `start_step`, or spread over other hosts, sees
-the same bytes. A window as in torchvision's RandomResizedCrop, resized, flipped, jittered.
+examples; epoch g // N, position g % N. Order = f(seed, epoch, batch_size), see train_order.py,
+augmentation = f(seed, epoch, position), both stateless: a run that is resumed at `start_step`, or
+spread over other hosts, sees the same bytes. A window as in torchvision's RandomResizedCrop,
+resized, flipped, jittered.
 
 Evaluation: every example once, in file order; short side to `eval_resize`, centre crop. It sees the
 real byproducts whatever `control` and `byproduct_share` say, and the real labels whatever
@@ -45,7 +46,7 @@ import os
 
 import tensorflow as tf
 
-from luab_jax import controls, geometry, image_ops, records, targets
+from luab_jax import controls, geometry, image_ops, records, targets, train_order
 from luab_jax.dataset import DatasetSpec, Source, dataset_spec
 from luab_jax.errors import UserError
 
@@ -126,11 +127,9 @@ def train_batches(data, *, seed, batch_size, start_step=0, num_hosts=1, host=0):
   """
   source = Source(data, data.train_split)
   rows = _rows_per_host(batch_size, num_hosts)
-  num_examples = source.split.num_examples
-  stream = records.shuffled(source.split, records.fold(seed, _ORDER),
-                            start=start_step * batch_size, buffer_size=data.shuffle_buffer)
-  stream = records.rows_of_host(stream, batch_size, num_hosts, host,
-                                lambda epoch, position, *_: epoch * num_examples + position)
+  stream = train_order.shuffled(
+      source.split, records.fold(seed, _ORDER), train_order.Rows(batch_size, num_hosts, host),
+      start_step=start_step, buffer_size=data.shuffle_buffer)
   control = controls.make_control(source, records.fold(seed, _CONTROL), _options())
 
   @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time

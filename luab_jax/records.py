@@ -17,9 +17,6 @@ from google.protobuf import json_format
 
 from luab_jax.errors import UserError
 
-# Files read in turn, a few records each; spreads the classes if the files are sorted.
-_CYCLE, _BLOCK = 16, 16
-
 
 class Split(NamedTuple):
   """One split or TFDS subsplit: N records in `files`.
@@ -172,49 +169,9 @@ def fold(seed, *numbers):
 
 def in_order(split):
   """The records of a Split in file order: dataset of (index int64, record string)."""
-  records = _files(split).flat_map(_read)
+  records = _files(split).flat_map(read)
   # A file with fewer records than its metadata says must not go unnoticed.
   return records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
-
-
-def shuffled(split, seed, *, start, buffer_size):
-  """An endless stream of records, each of the N once an epoch, from any position on.
-
-  The order within an epoch is a function of (seed, epoch, split, buffer_size) alone: the files are
-  shuffled, read in turn, and pass through a shuffle buffer of raw records, which starts empty
-  with each epoch.
-
-  Args:
-    split: Split of N records.
-    seed: a stateless seed, int64[2].
-    start: int, position in the stream to begin at. What comes before it in its epoch is read and
-      dropped undecoded.
-    buffer_size: int, records.
-
-  Returns:
-    tf.data.Dataset of (epoch int64, position in the epoch int64, index int64, record string).
-  """
-  cycle = min(_CYCLE, len(split.paths))
-
-  @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time
-  def epoch_records(epoch):
-    # Dataset.shuffle mixes the global seed in: fix it in this function's own graph, so that
-    # somebody's tf.random.set_seed does not change the order. (TensorFlow trips over a 0 here.)
-    tf.compat.v1.set_random_seed(1)
-    epoch_seed = tf.random.fold_in(seed, epoch)
-    file_seed, record_seed = tf.unstack(tf.random.split(epoch_seed))
-    draws = tf.random.stateless_uniform([len(split.paths)], file_seed)
-    records = _files(split, tf.argsort(draws)).interleave(
-        _read, cycle_length=cycle, block_length=_BLOCK, num_parallel_calls=cycle,
-        deterministic=True)
-    records = records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
-    records = records.shuffle(
-        min(buffer_size, split.num_examples), seed=tf.cast(record_seed[0], tf.int64),
-        reshuffle_each_iteration=False)
-    return records.enumerate().map(lambda position, record: (epoch, position, *record))
-
-  epoch, position = divmod(start, split.num_examples)
-  return tf.data.Dataset.counter(epoch).flat_map(epoch_records).skip(position)
 
 
 def host_rows(num_examples, batch_size, num_hosts, host):
@@ -242,14 +199,12 @@ def rows_of_host(records, batch_size, num_hosts, host, row_of):
   return records.filter(lambda *record: row_of(*record) % batch_size // rows == host)
 
 
-def _files(split, order=None):
-  """Dataset of (path, skip, take, first index) per file, in `order` int[files] if given."""
-  columns = [tf.constant(split.paths), tf.constant(split.skip), tf.constant(split.take),
-             tf.constant(split.first)]
-  if order is not None:
-    columns = [tf.gather(column, order) for column in columns]
-  return tf.data.Dataset.from_tensor_slices(tuple(columns))
+def _files(split):
+  """Dataset of (path, skip, take, first index) per file."""
+  return tf.data.Dataset.from_tensor_slices(
+      tuple(map(tf.constant, (split.paths, split.skip, split.take, split.first))))
 
 
-def _read(path, skip, take, first):
+def read(path, skip, take, first):
+  """Dataset of (index int64 from `first` on, record string) of one file; scalars."""
   return tf.data.TFRecordDataset(path).skip(skip).take(take).enumerate(first)

@@ -1,0 +1,126 @@
+"""The order of training records: one for any number of hosts, each of which reads its share."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luab_jax import input_pipeline, records, train_order
+
+SIZES = [7, 10, 1, 13, 9, 12, 11, 8, 14, 10, 6, 9]  # records a file: 110 in all
+
+
+@pytest.fixture(scope='module')
+def split(tmp_path_factory):
+  """A records.Split whose records say their number; the first two of each file are another's."""
+  folder = tmp_path_factory.mktemp('order')
+  take = np.array(SIZES, np.int64)
+  first = np.cumsum(take) - take
+  paths = [str(folder / f'{i}.tfrecord') for i in range(len(SIZES))]
+  for path, start, count in zip(paths, first, take, strict=True):
+    with tf.io.TFRecordWriter(path) as writer:
+      for text in ['another', "split's", *map(str, range(start, start + count))]:
+        writer.write(text)
+  return records.Split('train', str(folder), int(take.sum()), paths, 0 * take + 2, take, first)
+
+
+def numbers(split, batch, count, *, hosts=1, host=0, start=0, buffer=10, seed=0):
+  """[(epoch, position, index)] of a host's next `count` steps, checked against the records."""
+  stream = train_order.shuffled(
+    split, records.fold(seed, 0), train_order.Rows(batch, hosts, host), start_step=start,
+    buffer_size=buffer).with_options(input_pipeline._options())
+  found = []
+  for epoch, position, index, record in stream.take(count * batch // hosts).as_numpy_iterator():
+    assert int(record) == index
+    found.append((int(epoch), int(position), int(index)))
+  return found
+
+
+@pytest.mark.parametrize('batch,buffer,lanes', [
+  (16, 10, 8), (24, 30, 12), (12, 1, 12), (16, 500, 1), (200, 10, 1), (11, 10, 11), (10, 10, 10)])
+def test_each_record_once_an_epoch_in_another_order(split, batch, buffer, lanes):
+  total = split.num_examples
+  assert train_order.num_lanes(total, len(SIZES), batch, buffer) == lanes
+  found = numbers(split, batch, -(-3 * total // batch), buffer=buffer)[:3 * total]
+  assert [row[:2] for row in found] == [divmod(number, total) for number in range(3 * total)]
+  epochs = [[row[2] for row in found[e * total:(e + 1) * total]] for e in range(3)]
+  assert all(sorted(epoch) == list(range(total)) for epoch in epochs)
+  assert len(set(map(tuple, epochs))) == 3
+  again = numbers(split, batch, 2, buffer=buffer, seed=1)
+  assert again != found[:len(again)]
+
+
+@pytest.mark.parametrize('batch,buffer', [(16, 10), (24, 30), (12, 1), (16, 500), (144, 10)])
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_hosts_share_one_order(split, batch, buffer, hosts):
+  if batch % hosts:
+    pytest.skip('no even shares')
+  steps = 3 * split.num_examples // batch + 2
+  alone = numbers(split, batch, steps, buffer=buffer)
+  parts = [numbers(split, batch, steps, hosts=hosts, host=h, buffer=buffer) for h in range(hosts)]
+  rows = batch // hosts
+  together = [row for step in range(steps) for part in parts
+              for row in part[step * rows:(step + 1) * rows]]
+  assert together == alone
+
+
+@pytest.mark.parametrize('batch,buffer', [(24, 30), (16, 500), (144, 10)])
+@pytest.mark.parametrize('hosts,host', [(1, 0), (4, 2)])
+def test_a_stream_starts_anywhere(split, batch, buffer, hosts, host):
+  steps = 2 * split.num_examples // batch + 3
+  whole = numbers(split, batch, steps, hosts=hosts, host=host, buffer=buffer)
+  for start in range(1, steps, 3 if batch < 100 else 1):
+    rest = numbers(split, batch, steps - start, hosts=hosts, host=host, start=start, buffer=buffer)
+    assert rest == whole[start * batch // hosts:], start
+
+
+@given(st.integers(0, 5), st.integers(1, 3000), st.sampled_from([1, 2, 4, 8]),
+       st.integers(1, 40), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_host_reads_the_lanes_of_its_rows_and_no_others(epoch, total, hosts, per_host, data):
+  batch = hosts * per_host
+  lanes = data.draw(st.sampled_from([v for v in range(1, 65) if batch % v == 0]))
+  host = data.draw(st.integers(0, hosts - 1))
+  rows = train_order.Rows(batch, hosts, host)
+  mine = [at for at in range(batch) if (epoch * total + at) % batch // per_host == host]
+  expected = sorted({at // (batch // lanes) for at in mine})
+  got = train_order._lanes_of_host(tf.constant(epoch, tf.int64), total, lanes, rows)
+  assert got.numpy().tolist() == expected
+
+
+def test_hosts_read_little_more_than_their_share(split, monkeypatch):
+  """Of 12 lanes, two each of six hosts: at most three of them and the rest; counted where read."""
+  opened = []
+  read = records.read
+  monkeypatch.setattr(records, 'read', lambda path, skip, take, first: read(
+    path, skip, take, first).map(lambda index, record: (_note(index), record)))
+
+  def _note(index):
+    return tf.numpy_function(lambda i: opened.append(int(i)) or i, [index], tf.int64)
+
+  total = split.num_examples
+  for host in range(6):
+    opened.clear()
+    found = numbers(split, 24, 4, hosts=6, host=host, buffer=12)
+    own = {index for _, _, index in found}
+    assert len(own) == 16 and own <= set(opened)
+    # Lanes of eight records, 14 records that are left over; the stream reads a little ahead.
+    assert len(set(opened)) <= 3 * 8 + 14 < total / 2
+
+
+def test_a_file_that_is_too_short_is_noticed(split):
+  short = split._replace(take=split.take + 3, num_examples=split.num_examples + 3 * len(SIZES))
+  with pytest.raises(tf.errors.FailedPreconditionError):
+    numbers(short, 16, 10)
+
+
+def test_a_batch_holds_records_of_many_places(split):
+  """Lanes are far from each other, files in another order each epoch: no batch is one file's."""
+  found = numbers(split, 12, 9, buffer=1)
+  files = np.searchsorted(split.first, [row[2] for row in found], side='right') - 1
+  for step in range(9):
+    assert len(set(files[12 * step:12 * step + 12])) >= 6
+  assert len(set(itertools.chain(files))) == len(SIZES)
