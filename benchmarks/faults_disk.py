@@ -39,9 +39,11 @@ def small_disk(folder):
 def full(run):
   """The disk that holds a run's folder has no byte left."""
   ballast = run.workdir.parent / 'ballast'
-  with ballast.open('wb', buffering=0) as file, contextlib.suppress(OSError):
-    while True:
-      file.write(bytes(4096))
+  with ballast.open('wb', buffering=0) as file:
+    for size in (1 << 20, 4096):  # the run must not end meanwhile
+      with contextlib.suppress(OSError):
+        while True:
+          file.write(bytes(size))
   yield
   ballast.unlink()
 
