@@ -8,7 +8,6 @@ Pure Python, no TensorFlow.
 
 import contextlib
 import gzip
-import hashlib
 import io
 import os
 import pathlib
@@ -18,11 +17,12 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 from luab_jax import member_names, zip_members
 from luab_jax.errors import UserError
-from luab_jax.tar_headers import Part, iter_headers, read_data
+from luab_jax.forward_files import HashedFile, Part
+from luab_jax.tar_headers import iter_headers, read_data
 
 MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image has 15 MiB
@@ -34,6 +34,14 @@ Refused = Callable[[str, str], None]
 Progress = Callable[[int], None]
 
 
+class ClassPart(NamedTuple):
+  """A class tar within a tar, or a class folder: it can be read without what lies before it."""
+
+  folder: str  # of its members; the class is the last part of it
+  offset: int = 0  # of a class tar's first byte in the tar
+  size: int = 0  # bytes of the class tar
+
+
 def require(path: str | os.PathLike, source: str) -> pathlib.Path:
   """Returns `path`; raises a UserError that says where to get it if it does not exist."""
   path = pathlib.Path(path)
@@ -41,39 +49,6 @@ def require(path: str | os.PathLike, source: str) -> pathlib.Path:
     raise UserError(f'{path} is missing: get {path.name} from {source} and put it into '
                     f'{path.parent.resolve()}')
   return path
-
-
-class _Reader:
-  """A file that is read once, forwards, and hashes and counts what passes through it."""
-
-  def __init__(self, file: IO[bytes], sha256: str, progress: Progress | None):
-    self._file = file
-    self._hash = hashlib.sha256() if sha256 else None
-    self._progress = progress
-    self._position = 0
-
-  def read(self, size: int = -1) -> bytes:
-    data = self._file.read(size)
-    self._position += len(data)
-    if self._hash:
-      self._hash.update(data)
-    if self._progress and data:
-      self._progress(len(data))
-    return data
-
-  def tell(self) -> int:
-    return self._position
-
-  def seek(self, position: int) -> None:
-    """Skips forwards, as far as there is data."""
-    while self._position < position and self.read(min(MIB, position - self._position)):
-      pass
-
-  def drain(self) -> str:
-    """Reads to the end of the file and returns the sha256 in hex ('' if none was asked for)."""
-    while self.read(MIB):
-      pass
-    return self._hash.hexdigest() if self._hash else ''
 
 
 @contextlib.contextmanager
@@ -102,7 +77,7 @@ def open_verified(
   """
   path = require(path, source)
   with _damage(path, source), open(path, 'rb') as file:
-    reader = _Reader(file, sha256, progress)
+    reader = HashedFile(file, sha256, progress)
     yield reader  # type: ignore[misc]
     got = reader.drain()
   if got != sha256:
@@ -168,16 +143,20 @@ def iter_class_members(
     max_bytes: int = MAX_MEMBER_BYTES,
     refused: Refused | None = None,
     progress: Progress | None = None,
+    part: ClassPart | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
   """Yields (class, file name, bytes) of a tar of `<class>.tar` or a folder of class folders.
 
   The class tars are streamed too. A tar of class folders is taken as well. A member without a
-  class is refused. Arguments and errors as `iter_members`.
+  class is refused. Arguments and errors as `iter_members`; of a `part` (see `class_parts`) only
+  what lies in it is read, without sha256 and progress.
   """
   path = require(path, source)
   refuse = _refusal(path, refused)
   if path.is_dir():
-    members = _iter_folder(path, max_bytes, refuse, progress)
+    members = _iter_folder(path, max_bytes, refuse, progress, part)
+  elif part:
+    members = _iter_part(path, source, max_bytes, refuse, part)
   else:
     members = _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested=True)
   for name, data in members:
@@ -211,6 +190,33 @@ def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> se
       folder = name[: -len('.tar')] if name.endswith('.tar') else posixpath.dirname(name)
       classes.add(posixpath.basename(folder))
   return {name for name in classes if not member_names.class_problem(name)}
+
+
+def class_parts(path: str | os.PathLike, *, source: str = 'its publisher') -> list[ClassPart]:
+  """Returns the parts of a tar of `<class>.tar` or a folder, in the order they are read.
+
+  Only headers are read. An empty list: it holds anything else, and has to be read in one go.
+
+  Raises:
+    UserError: it is missing, truncated or damaged.
+  """
+  path = require(path, source)
+  if path.is_dir():
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith('.'))
+    whole = not all(entry.is_dir() for entry in entries)
+    return [] if whole else [ClassPart(entry.name) for entry in entries]
+  if _magic(path, source) == b'\x1f\x8b':
+    return []
+  parts = []
+  with _damage(path, source), open(path, 'rb') as file:
+    for member in iter_headers(file):
+      if member.is_dir or member_names.is_companion(member.name):
+        continue
+      name, reason = member_names.checked(member.name)
+      if reason or not member.is_file or not name.endswith('.tar'):
+        return []
+      parts.append(ClassPart(name[: -len('.tar')], file.tell(), member.size))
+  return parts
 
 
 @contextlib.contextmanager
@@ -255,6 +261,13 @@ def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
     yield from _iter_tar(file, '', max_bytes, refuse, nested)
     while compressed and file.read(MIB):
       pass
+
+
+def _iter_part(path, source, max_bytes, refuse, part):
+  """Yields (name, bytes) of one class tar of a tar."""
+  with _damage(path, source), open(path, 'rb') as file:
+    file.seek(part.offset)
+    yield from _iter_tar(Part(file, part.size), part.folder, max_bytes, refuse, nested=False)
 
 
 def _iter_tar(file, folder, max_bytes, refuse, nested):
@@ -304,9 +317,9 @@ def _iter_zip(path, sha256, source, max_bytes, refuse, progress):
       yield name, data
 
 
-def _iter_folder(root, max_bytes, refuse, progress):
-  """Yields (`<class>/<file>`, bytes) of a folder of class folders, sorted."""
-  for folder in sorted(root.iterdir()):
+def _iter_folder(root, max_bytes, refuse, progress, part=None):
+  """Yields (`<class>/<file>`, bytes) of a folder of class folders, or of one of them, sorted."""
+  for folder in [root / part.folder] if part else sorted(root.iterdir()):
     if folder.name.startswith('.'):
       continue
     if not folder.is_dir():

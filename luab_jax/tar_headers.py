@@ -12,7 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-CHUNK = 1 << 20
+from luab_jax.forward_files import CHUNK
+
 _MAX_EXTENSION = 1 << 20  # bytes; a path has 4 KiB, an extended attribute 64
 _MAX_SIZE = 1 << 48  # bytes of a member: a position in the file has to stay a 64-bit integer
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -28,28 +29,6 @@ class Header(NamedTuple):
   size: int  # bytes of data behind the header
   is_file: bool  # a regular file that is not sparse
   is_dir: bool
-
-
-class Part:
-  """The next `size` bytes of a file, as a file to be read forwards once."""
-
-  def __init__(self, file: IO[bytes], size: int):
-    self._file = file
-    self._size = size
-    self._position = 0
-
-  def read(self, size: int) -> bytes:
-    data = self._file.read(min(size, self._size - self._position))
-    self._position += len(data)
-    return data
-
-  def tell(self) -> int:
-    return self._position
-
-  def seek(self, position: int) -> None:
-    """Skips forwards, as far as there is data."""
-    while self._position < position and self.read(min(CHUNK, position - self._position)):
-      pass
 
 
 def iter_headers(file: IO[bytes]) -> Iterator[Header]:

@@ -52,6 +52,18 @@ def small_shuffle_buffer() -> Iterator[None]:
     shuffle.MAX_MEM_BUFFER_SIZE = saved
 
 
+def wants_beam(download_config) -> bool:
+  """Whether a tfds.download.DownloadConfig (or None) asks for a Beam pipeline."""
+  return bool(download_config and (download_config.beam_options or download_config.beam_runner))
+
+
+def warn_of_beam(name: str, download_config) -> None:
+  """Says that options of Beam do nothing for a builder that is no Beam pipeline."""
+  if wants_beam(download_config):
+    logging.warning('%s is built by this process alone: the options of Beam (such as '
+                    '--beam_pipeline_options) change nothing', name)
+
+
 def max_bad_share() -> float:
   """Returns the share of bad input that a build accepts, in [0, 1].
 
@@ -103,6 +115,18 @@ class BuildSummary:
   def note(self, what: str, amount: int = 1) -> None:
     """Counts something a user should know of that is not bad input."""
     self._noted[what] += int(amount)
+
+  def state(self) -> dict[str, dict[str, int]]:
+    """Returns all counts as plain data, for `merge`."""
+    return {'counts': dict(self._counts), 'skipped': dict(self._skipped),
+            'noted': dict(self._noted)}
+
+  def merge(self, state: dict[str, dict[str, int]]) -> None:
+    """Adds the counts of another summary's `state`."""
+    for name, count in state['counts'].items():
+      self._counts[name] += count
+    self._skipped.update(state['skipped'])
+    self._noted.update(state['noted'])
 
   def check(self) -> None:
     """Raises a UserError if more than the accepted share of the input so far is bad."""

@@ -29,7 +29,7 @@ def with_sizes(
   waiting = collections.deque()
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:
     for member in members:
-      waiting.append((member, pool.submit(_size, member[-1])))
+      waiting.append((member, pool.submit(size_or_problem, member[-1])))
       if len(waiting) > 2 * workers:
         done, size = waiting.popleft()
         yield done, size.result()
@@ -43,7 +43,8 @@ def _cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def _size(data: bytes) -> Size | BadImage:
+def size_or_problem(data: bytes) -> Size | BadImage:
+  """Returns the size of an image after decoding it, or what is wrong with it."""
   try:
     return image_size(data)
   except BadImage as error:

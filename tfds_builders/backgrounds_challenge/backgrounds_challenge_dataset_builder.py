@@ -57,6 +57,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints what became of the input; a UserError stops it."""
     self._summary = None
+    build_summary.warn_of_beam(self.name, kwargs.get('download_config'))
     with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
         contextlib.ExitStack() as self._open:
       super().download_and_prepare(**kwargs)

@@ -61,6 +61,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _download_and_prepare(self, dl_manager, download_config):
     """Wraps TFDS's: here a failure still removes the half-built data, and messages are ours."""
+    build_summary.warn_of_beam(self.name, download_config)
     folder = pathlib.Path(self.data_dir)  # where space is planned for; a bucket cannot be used
     with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
         contextlib.closing(Join(folder if folder.is_dir() else None)) as self._join:

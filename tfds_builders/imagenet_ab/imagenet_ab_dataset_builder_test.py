@@ -17,7 +17,7 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_build
 from luab_jax import image_files
 from luab_jax.errors import UserError
 from tfds_builders import build, build_summary
-from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
+from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder, release
 from tfds_builders.imagenet_ab.small_release import (
     CLASSES,
     CLICKED,
@@ -101,7 +101,7 @@ class Ilsvrc2012Test(tfds.testing.DatasetBuilderTestCase):
     write_tar(folder / XML_NAME, [('train_xml/n01739381/n01739381_1.xml', CLICKED)], 'w:gz')
     digest = hashlib.sha256((folder / XML_NAME).read_bytes()).hexdigest()
     cls._patches = [
-        mock.patch.object(imagenet_ab_dataset_builder, 'XML_SHA256', digest),
+        mock.patch.object(release, 'XML_SHA256', digest),
         mock.patch.dict(os.environ, {build_summary.MAX_BAD_SHARE_VARIABLE: '1'})]
     for patch in cls._patches:
       patch.start()
@@ -293,7 +293,7 @@ def test_a_decompression_bomb_is_no_image():
 
 def test_what_is_borrowed_from_tfds_is_what_it_was():
   assert len(set(imagenet2012.CMYK_IMAGES)) == 22 and len(imagenet2012.PNG_IMAGES) == 1
-  read = imagenet_ab_dataset_builder._tfds_file
+  read = release.tfds_file
   labels = pathlib.Path(read('labels.txt')).read_text().split()
   validation = pathlib.Path(read('validation_labels.txt')).read_text().split()
   assert len(set(labels)) == 1000 and labels == sorted(labels)

@@ -1,0 +1,229 @@
+"""imagenet_ab as an Apache Beam pipeline, for builds on several machines.
+
+  parts of the files ─ read ─ (stem, entry) ─ group ─ join, check ─┬─ examples of a split ─ TFDS
+                        │                                          │
+                        └─────────────── counts ───────────────────┴─ a small file ─ the summary
+
+A class tar of the images is a part, so that they are read side by side; a tar.gz of XMLs is one
+part, since it cannot be entered in the middle. Files and summary are those of a build without Beam.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+from apache_beam.transforms import window
+from apache_beam.utils.windowed_value import WindowedValue
+from etils import epath
+
+from luab_jax import archives
+from luab_jax.errors import UserError
+from tfds_builders import image_checks
+from tfds_builders.build_summary import BuildSummary
+from tfds_builders.imagenet_ab import release as release_files
+from tfds_builders.imagenet_ab.release import Release
+
+# No names of splits, which have no '/'. XMLs are counted, boxes too, before the first split.
+_XMLS, _BOXES, _COUNTS = '/xmls', '/boxes', '/counts'
+_USER_ERROR = re.compile(r'\bUserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
+_NO_EXAMPLES = re.compile(r'number of generated examples is 0 for split (\w+)')  # TFDS's words
+
+# (source, position, folder, file name or stem, bytes): what workers send each other. A plain tuple
+# has a fast coder. The position is (part, member), by which the first of two is the same one in
+# every build.
+_Entry = tuple[str, tuple[int, int], str, str, bytes]
+
+
+class BeamBuild:
+  """One build: the transforms that give the examples of each split, and what is said in the end."""
+
+  def __init__(self, release: Release, data_dir: str | os.PathLike):
+    """Prepares a pipeline.
+
+    Args:
+      release: files that every worker has to see, under the same paths.
+      data_dir: folder of the build, which every worker has to see as well.
+    """
+    self._release = release
+    self._counts_path = epath.Path(data_dir) / 'build_counts.json'
+    self._outputs = None
+
+  def splits(self) -> dict[str, beam.PTransform]:
+    """Returns the transform of each split: of nothing to (key, example)."""
+    return {split: _Split(self, split) for split in self._release.images}
+
+  def outputs(self, pipeline: beam.Pipeline) -> beam.pvalue.DoOutputsTuple:
+    """Returns the examples of all splits by their names; they are made once, since XMLs are shared.
+
+    Args:
+      pipeline: the same one at every call.
+    """
+    if self._outputs is None:
+      read = (
+          pipeline
+          | 'Parts' >> beam.Create(_parts(self._release))
+          | 'Spread' >> beam.Reshuffle()
+          | 'Read' >> beam.ParDo(_Read(self._release)).with_outputs(_COUNTS, main=_XMLS))
+      self._outputs = (
+          read[_XMLS]
+          | 'ByStem' >> beam.GroupByKey()
+          | 'Join' >> beam.ParDo(_Join(self._release)).with_outputs())
+      _ = (
+          (read[_COUNTS], self._outputs[_COUNTS])
+          | 'AllCounts' >> beam.Flatten()
+          | 'SumCounts' >> beam.CombinePerKey(_merged)
+          | 'ListCounts' >> beam.combiners.ToList()
+          | 'WriteCounts' >> beam.Map(_write_counts, path=os.fspath(self._counts_path)))
+    return self._outputs
+
+  def finish(self, summary: BuildSummary) -> None:
+    """Adds the counts of all workers to a summary, once the pipeline is done.
+
+    Raises:
+      UserError: too much of the input is bad.
+    """
+    counts = json.loads(self._counts_path.read_text())
+    self._counts_path.unlink()
+    for source in (_XMLS, *self._release.images):
+      if source in counts:
+        summary.merge(counts[source])
+      if source != _XMLS:
+        summary.check()  # after each split, as without Beam
+
+
+@contextlib.contextmanager
+def workers() -> Iterator[None]:
+  """Lets workers that are started in the block import us; turns their UserErrors into one of ours.
+
+  A runner hands on the exception, or a text with its traceback and the name of a step.
+  """
+  saved = os.environ.get('PYTHONPATH')
+  repository = str(pathlib.Path(__file__).resolve().parents[2])
+  os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [repository, saved]))
+  try:
+    yield
+  except Exception as error:
+    text = f'{type(error).__name__}: {error}'
+    if match := _USER_ERROR.search(text):
+      raise UserError(match[1]) from error
+    if match := _NO_EXAMPLES.search(text):
+      raise UserError(f'no image of the split {match[1]} can be used: expected <class>.tar or '
+                      '<class>/<image> in it; what was left out is named in the log above'
+                      ) from error
+    raise
+  finally:
+    if saved is None:
+      del os.environ['PYTHONPATH']
+    else:
+      os.environ['PYTHONPATH'] = saved
+
+
+class _Split(beam.PTransform):
+  """Gives the examples of one split."""
+
+  def __init__(self, build: BeamBuild, split: str):
+    super().__init__()
+    self._build = build
+    self._split = split
+
+  def expand(self, begin):
+    return self._build.outputs(begin.pipeline)[self._split]
+
+
+class _CountingDoFn(beam.DoFn):
+  """Sends on, at the end of each bundle, what was counted of each source."""
+
+  def __init__(self, release: Release):
+    self._release = release
+
+  def start_bundle(self):
+    self._summaries = collections.defaultdict(_new_summary)
+
+  def finish_bundle(self):
+    for source, summary in self._summaries.items():
+      counts = WindowedValue(
+          (source, summary.state()), window.GlobalWindow().max_timestamp(), [window.GlobalWindow()])
+      yield beam.pvalue.TaggedOutput(_COUNTS, counts)
+
+
+class _Read(_CountingDoFn):
+  """Reads a part of the files to (stem, entry)."""
+
+  def process(self, part: tuple[int, str, archives.ClassPart | None]):
+    number, source, class_part = part
+    if source in (_XMLS, _BOXES):
+      summary = self._summaries[_XMLS]
+      read = self._release.iter_xmls if source == _XMLS else self._release.iter_boxes
+      for member, (folder, stem, data) in enumerate(read(summary)):
+        yield stem, (source, (number, member), folder, stem, data)
+      return
+    images = self._release.iter_images(source, self._summaries[source], part=class_part)
+    for member, (label, file_name, data) in enumerate(images):
+      # By the stem alone, not by the class too: boxes know no class.
+      stem = posixpath.splitext(file_name)[0]
+      yield stem, (source, (number, member), label, file_name, data)
+
+
+class _Join(_CountingDoFn):
+  """Makes examples of all that has one stem."""
+
+  def process(self, group: tuple[str, Iterable[_Entry]]):
+    stem, entries = group
+    xmls, images = self._first_ones(stem, entries)
+    unused = {folder for source, folder in xmls if source == _XMLS}
+    for (split, label, file_name), data in images.items():
+      unused.discard(label)
+      example = self._release.example(
+          split, (label, file_name, data), image_checks.size_or_problem(data),
+          xmls.get((_XMLS, label)),
+          None if split == 'train' else xmls.get((_BOXES, release_files.BOX_FOLDER)),
+          self._summaries[split])
+      if example:
+        yield beam.pvalue.TaggedOutput(split, (f'{label}/{file_name}', example))
+    self._summaries[_XMLS].note('XMLs of no image', len(unused))
+
+  def _first_ones(self, stem, entries) -> tuple[dict, dict]:
+    """Returns {(source, folder): XML} and {(split, class, file name): image}, the first of each."""
+    xmls, images = {}, {}
+    paths = {_XMLS: self._release.xmls, _BOXES: self._release.boxes}
+    for source, _, folder, name, data in sorted(entries, key=lambda entry: entry[1]):
+      if source in paths:
+        if xmls.setdefault((source, folder), data) is not data:
+          release_files.skip_second_xml(paths[source], folder, stem, self._summaries[_XMLS])
+        continue
+      self._summaries[source].add('images read')
+      if images.setdefault((source, folder, name), data) is not data:
+        self._release.skip_second_image(source, folder, name, self._summaries[source])
+    return xmls, images
+
+
+def _parts(release: Release) -> list[tuple[int, str, archives.ClassPart | None]]:
+  """Returns (number, source, part of it or None for the whole) of all that is to be read."""
+  parts = [(_XMLS, None)] + ([(_BOXES, None)] if release.boxes else [])
+  for split, path in release.images.items():
+    class_parts = (archives.class_parts(path, source=release.image_source)
+                   if release.has_class_parts(split) else [])
+    parts += [(split, part) for part in class_parts or [None]]
+  return [(number, *part) for number, part in enumerate(parts)]
+
+
+def _new_summary() -> BuildSummary:
+  return BuildSummary('a part of a build', release_files.COUNTS)
+
+
+def _merged(states: Iterable[dict]) -> dict:
+  """Returns the sum of `BuildSummary.state()`s."""
+  summary = _new_summary()
+  for state in states:
+    summary.merge(state)
+  return summary.state()
+
+
+def _write_counts(counts: list[tuple[str, dict]], path: str) -> None:
+  epath.Path(path).write_text(json.dumps(dict(counts)))
