@@ -1,6 +1,7 @@
 """Packages ImageNet images with the annotation byproducts of ImageNet-AB, see README.md here."""
 
 import contextlib
+import os
 import pathlib
 import posixpath
 
@@ -69,7 +70,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         f'{self.name}/{self.builder_config.name}', release.COUNTS)
     label = self.info.features['label']
     if self._beam:
-      manual_dir = manual_dir.absolute()  # workers have other working folders
+      manual_dir = pathlib.Path(os.path.abspath(manual_dir))  # workers have other folders
     self._release = release.find(manual_dir, None if self._is_local else label.names)
     if self._is_local:
       label.names = sorted(self._release.classes)
