@@ -127,6 +127,39 @@ def test_class_tars_and_class_folders_give_the_same(tmp_path):
     assert archives.class_names(path) == {'cat', 'dog'}
 
 
+def test_parts_hold_together_what_is_read_in_one_go(tmp_path):
+  cat = _tar([('1.jpg', b'1' * 700), ('../2.jpg', b''), ('owl/3.jpg', b'3')])
+  path = tmp_path / 'a.tar'
+  path.write_bytes(_tar([
+    ('cat.tar', cat), ('._cat.tar', b'x'), ('sub/dog.tar', _tar([('1', b'd')])),
+    ('cat.tar', _tar([('4.jpg', b'4')]))]))
+  for name in ('cat/1.jpg', 'dog/2.jpg', '.git/3.jpg'):
+    (tmp_path / 'folder' / name).parent.mkdir(parents=True)
+    (tmp_path / 'folder' / name).write_bytes(name.encode())
+  for source, count, refusals in ((path, 3, 1), (tmp_path / 'folder', 2, 0)):
+    whole, parted = ([], []), ([], [])
+    parts = archives.class_parts(source)
+    assert len(parts) == count
+    for into, chosen in ((whole, [None]), (parted, parts)):
+      for part in chosen:
+        into[0].extend(archives.iter_class_members(
+          source, part=part, refused=lambda *what, log=into[1]: log.append(what)))
+    assert whole == parted and len(whole[1]) == refusals and len(whole[0]) > 1
+
+
+@pytest.mark.parametrize('odd', ['cat/1.jpg', '1.jpg', '../cat.tar', 'link'])
+def test_a_tar_of_anything_but_class_tars_has_no_parts(tmp_path, odd):
+  member = _special('owl.tar', tarfile.SYMTYPE, 'cat.tar') if odd == 'link' else odd
+  path = tmp_path / 'a.tar'
+  path.write_bytes(_tar([('cat.tar', _tar([('1.jpg', b'1')])), (member, b'')]))
+  assert archives.class_parts(path) == []
+  path.write_bytes(gzip.compress(_tar([('cat.tar', _tar([('1.jpg', b'1')]))])))
+  assert archives.class_parts(path) == []
+  path.write_bytes(_tar([('cat.tar', _tar([('1.jpg', b'1' * 700)]))])[:1200])
+  with pytest.raises(UserError, match='a.tar is truncated'):
+    archives.class_parts(path)
+
+
 def test_hostile_members_within_a_class_tar_are_refused_too(tmp_path):
   inner = _tar([(_special('link', tarfile.SYMTYPE, '/etc/passwd'), b''), ('1.jpg', b'1')])
   path = _write(tmp_path / 'train.tar', _tar([('cat.tar', inner), ('loose.jpg', b'')]))
