@@ -162,8 +162,8 @@ def other_devices(bench, _):
   losses = np.array([[a['loss'], b['loss']] for a, b in pairs
                      if a['split'] == 'train' and a['step'] > again.first_step()])
   apart = np.abs(losses[:, 0] / losses[:, 1] - 1)
-  # The order of the sums differs, and steps amplify it: a weight decay of 1.001 times as much, on one
-  # device, is 2e-8, 3e-4 and 2e-3 apart after 4, 8 and 12 steps. Another batch is 10 % or more.
+  # The order of the sums differs, and steps amplify it: a weight decay of 1.001 times as much, on
+  # one device, is 2e-8, 3e-4 and 2e-3 apart after 4, 8 and 12 steps. Another batch is 10 % or more.
   if not (apart[0] < 1e-5 and np.all(apart[:3] < 0.05)):
     raise Violation(f'losses differ by {apart[:3]} right after the change of devices')
   return (f'continued at step {again.first_step()} on 4 devices: losses differ by at most '

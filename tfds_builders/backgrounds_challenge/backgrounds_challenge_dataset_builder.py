@@ -10,6 +10,7 @@ from luab_jax import image_files
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 from tfds_builders.backgrounds_challenge import release
+from tfds_builders.stable_writer import StableWriter
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -63,6 +64,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       super().download_and_prepare(**kwargs)
       if self._summary:
         print(self._summary)
+
+  def _example_writer(self):
+    return StableWriter(self.info.file_format)
 
   def _split_generators(self, dl_manager):
     try:

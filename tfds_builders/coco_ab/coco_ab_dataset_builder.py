@@ -23,6 +23,7 @@ from luab_jax.image_files import BadImage  # noqa: E402
 from tfds_builders import build_summary, image_checks  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, class_names  # noqa: E402
+from tfds_builders.stable_writer import StableWriter  # noqa: E402
 
 URLS = {
     'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
@@ -74,6 +75,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._summary.note('records without an image', records)
       self._summary.check()
     print(self._summary)
+
+  def _example_writer(self):
+    return StableWriter(self.info.file_format)
 
   def _split_generators(self, dl_manager):
     files = self._files(dl_manager)

@@ -32,6 +32,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   local: the same files of your own, see tfds_builders/imagenet_ab/README.md.
   """
 
+  _beam = None  # our module for it, where Beam builds
+
   def _info(self) -> tfds.core.DatasetInfo:
     """Returns the metadata; the classes of `local` are known only when it is built."""
     names = {} if self._is_local else {'names_file': release.tfds_file('labels.txt')}
@@ -47,7 +49,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints what became of the input; a UserError stops it."""
-    self._summary = self._beam = None
+    self._summary = None
     with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
         contextlib.ExitStack() as self._open:
       if build_summary.wants_beam(kwargs.get('download_config')):
