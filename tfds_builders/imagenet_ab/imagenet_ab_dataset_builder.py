@@ -49,7 +49,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints what became of the input; a UserError stops it."""
-    self._summary = None
+    self._summary = self._beam = None
     with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
         contextlib.ExitStack() as self._open:
       if build_summary.wants_beam(kwargs.get('download_config')):
