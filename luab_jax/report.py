@@ -52,6 +52,8 @@ MEANINGS = {
   'boxes_left_out': 'boxes beyond the first 100 of an image',
   'box_targets': 'classes present, over all images: each counts once',
   'classes_without_positives': 'classes that no image has: the mean leaves them out',
+  **{f'positives_{group}': f'classes of an image that count in mAP_{group}'
+     for group in ('small', 'medium', 'large', 'with_icon', 'without_icon')},
 }
 CURVES = {
   'loss': 'Training loss, all of it', 'class_loss': 'Classification loss',
