@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from luab_jax import input_pipeline, localization, parallel
+from luab_jax.errors import UserError
 from luab_jax.metrics import (
   average_precision,
   average_precision_within,
@@ -58,6 +59,9 @@ def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progr
     if len(scores) > 1:
       _collect(totals, scores, -2, places)
   _collect(totals, scores, -1, places)
+  if not np.isfinite(totals['class_loss'][0]):
+    raise UserError(f'the loss on {split} is {totals["class_loss"][0]}: the parameters are not '
+                    'those of a run that went well; go back to an earlier checkpoint')
   figures = mean_metrics(totals, image_size=data.image_size)
   figures = {'examples': int(totals['class_loss'][1]), **figures}
   if spec.multi_label:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import pathlib
 import platform
@@ -35,6 +36,7 @@ class Experiment:
 
   def __init__(self, config):
     self.config = config
+    _check_numbers(config)
     parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
     self.spec = spec = input_pipeline.dataset_spec(config.data)
     self.model = build_model(
@@ -42,7 +44,10 @@ class Experiment:
       multi_label=spec.multi_label,
     )
     builder = records.open_builder(config.data.name, config.data.data_dir)
-    self.num_examples = records.open_split(builder, config.data.train_split).num_examples
+    train_split = records.open_split(builder, config.data.train_split)
+    self.num_examples = train_split.num_examples
+    files = hashlib.sha256(train_split.take.tobytes()).hexdigest()[:16]
+    self.records = {'num_examples': self.num_examples, 'files': files}
     self.robustness = robustness.prepared(config.robustness, spec)
     for split in config.data.eval_splits.values():
       records.open_split(builder, split)  # an empty one shows now, not after the training
@@ -89,6 +94,17 @@ class Experiment:
       )
     return state, note
 
+  def check_records(self, note):
+    """Raises UserError where a run cannot go on: its training records are not those of `note`."""
+    before = note.get('records', self.records)
+    if before != self.records:
+      data = self.config.data
+      raise UserError(
+        f'the run was trained on {before["num_examples"]:,} records of {data.name}, '
+        f'{data.train_split}; in {data.data_dir} there are {self.num_examples:,} now, or they lie '
+        'in other files: give the data it was trained on, or start anew in another --workdir'
+      )
+
   def _with_pretrained(self, fresh):
     """A fresh state with the weights of `config.init_from`, if that names a file."""
     config = self.config
@@ -109,7 +125,7 @@ class Experiment:
     return {
       'step': step, 'data': {'epoch': epoch, 'position': position},
       'partial_sums': log.partial_sums(), 'unwritten_lines': log.unwritten_lines(),
-      'classes': self.spec.class_names,
+      'classes': self.spec.class_names, 'records': self.records,
       'config': json.loads(self.config.to_json_best_effort()),
     }
 
@@ -202,6 +218,22 @@ class Experiment:
 
 class Interrupted(Exception):  # noqa: N818 (no error)
   """An evaluation was given up."""
+
+
+def _check_numbers(config):
+  """Raises UserError for numbers that would fail later or not mean anything."""
+  for key, low in (
+    ('batch_size', 1), ('log_every', 1), ('checkpoint_every_steps', 1), ('total_steps', 0),
+    ('eval_every_epochs', 0), ('keep_checkpoints', 1), ('report_images', 0),
+    ('optimizer.grad_accum_steps', 1), ('optimizer.learning_rate', 0), ('loss.point_weight', 0),
+  ):
+    if not config[key] >= low:  # nor NaN
+      raise UserError(f'{key}={config[key]} is too small: at least {low}')
+  if not config.total_steps and not config.num_epochs > 0:
+    raise UserError(f'num_epochs={config.num_epochs} trains nothing: set it, or total_steps, '
+                    'above 0')
+  if not -(1 << 63) <= config.seed < 1 << 63:
+    raise UserError(f'seed={config.seed} does not fit into 64 bits')
 
 
 def _skips_nan(config):

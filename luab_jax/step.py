@@ -93,10 +93,18 @@ def make_train_step(
 
 
 def _skip_unless_finite(state, new, sums):
-  """(the next state, sums), where a step that is not finite changed but the step's number."""
+  """(the next state, sums), where a step that is not finite changed but the steps' numbers."""
   finite = jnp.isfinite(sums['loss'][0]) & jnp.isfinite(sums['grad_norm'][0])
-  keep = state.replace(step=state.step + 1)
-  new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, keep)
+  for leaf in jax.tree.leaves((new.params, new.batch_stats)):
+    finite &= jnp.isfinite(leaf).all()
+
+  def choose(after, before):
+    if isinstance(after, optax.ScaleByScheduleState):  # the learning rate goes on with the steps
+      return after
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
+
+  new = jax.tree.map(choose, new, state.replace(step=new.step),
+                     is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState))
   sums = jax.tree.map(lambda value: jnp.where(finite, value, 0.0), sums)
   return new, {**sums, 'skipped': (1.0 - finite, 1.0)}
 

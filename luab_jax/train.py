@@ -14,6 +14,7 @@ from luab_jax.checkpoint import Checkpoints
 from luab_jax.errors import UserError
 from luab_jax.experiment import Experiment, Interrupted
 from luab_jax.preemption import Stopped, StopRequest
+from luab_jax.train_state import check_finite
 
 
 def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
@@ -41,6 +42,7 @@ def _train_and_evaluate(run, workdir, boards, quiet):
   config = run.config
   checkpoints = open_checkpoints(workdir, config)
   state, note = run.init_or_restore(checkpoints)
+  run.check_records(note)
   start = int(state.step)
   # A run may have been stopped between the step and the end of its evaluation.
   missing = run.report_names(start) - run_log.results_at(workdir, start).keys()
@@ -103,7 +105,9 @@ def _train(run, state, start, pending, checkpoints, log, boards, stop):
 
   def save(step):
     log.flush()  # a loss that is not finite stops the run here, before it could be saved
-    checkpoints.save(step, parallel.fetch(state), run.note(step, log))
+    fetched = parallel.fetch(state)
+    check_finite(step, fetched)
+    checkpoints.save(step, fetched, run.note(step, log))
 
   results = evaluate(start) if pending else None
   if pending and results is None:

@@ -2,11 +2,14 @@
 
 An epoch is cut into lanes, so that a host reads only those that its rows come from. With N records,
 global batches of B rows and V lanes of b = B / V rows each: the files are shuffled and put one
-after the other; the first F B records, F = N // B, are cut into V lanes of F b records; each lane
+after the other; the last F B records, F = N // B, are cut into V lanes of F b records; each lane
 passes through a shuffle buffer of its own. Then F rounds take b records of every lane in turn, and
-the N - F B records that are left come last, shuffled too:
+the N - F B records before the lanes come last, shuffled too:
 
   position k B + v b + i of an epoch is record k b + i of lane v    (k < F, v < V, i < b)
+
+(A TFRecord file is read from its beginning. With the rest in front, lanes of files of one size
+begin soon after the beginning of a file; with it behind, they would begin near the end of one.)
 
 The order is a function of (seed, epoch, split, B, buffer size), whatever the number of hosts. Of H
 hosts each reads V / H lanes, one more where an epoch does not begin with a batch, and what is left.
@@ -21,6 +24,8 @@ from luab_jax import records
 
 # More would be more open files and no better mixed; a batch holds records of this many places.
 MAX_LANES = 64
+# At least. Where a lane begins within a file, what the file has before it is read for nothing.
+_FILES_PER_LANE = 4
 _READERS = 16  # lanes that are read at the same time
 
 
@@ -60,6 +65,7 @@ def shuffled(split, seed, rows, *, start_step, buffer_size):
   lanes = num_lanes(total, len(split.paths), size, buffer_size)
   block = size // lanes
   length = total if lanes == 1 else total // size * block
+  rest = total - lanes * length
   start_epoch, position = divmod(start_step * size, total)
   done = min(position // size, length // block)  # rounds before the start
 
@@ -79,7 +85,8 @@ def shuffled(split, seed, rows, *, start_step, buffer_size):
                             reshuffle_each_iteration=False)
 
     def lane_records(lane):
-      chosen = part(lane, lane * length, length, min(max(buffer_size // lanes, 1), length))
+      buffer = min(max(buffer_size // lanes, 1), length)
+      chosen = part(lane, rest + lane * length, length, buffer)
       return chosen.skip(skipped).enumerate(skipped).map(
           lambda k, record: (epoch, k // block * size + lane * block + k % block, *record))
 
@@ -88,9 +95,8 @@ def shuffled(split, seed, rows, *, start_step, buffer_size):
     stream = stream.interleave(
         lane_records, cycle_length=most, block_length=block,
         num_parallel_calls=min(_READERS, most), deterministic=True)
-    rest = total - lanes * length
     if rest:
-      last = part(lanes, lanes * length, rest, rest).enumerate(lanes * length)
+      last = part(lanes, 0, rest, rest).enumerate(total - rest)
       stream = stream.concatenate(last.map(lambda at, record: (epoch, at, *record)))
     return stream
 
@@ -101,10 +107,11 @@ def shuffled(split, seed, rows, *, start_step, buffer_size):
 
 
 def num_lanes(num_examples, num_files, batch_size, buffer_size):
-  """How many lanes an epoch has: a divisor of the batch size, at most one a file; see above."""
+  """How many lanes an epoch has: a divisor of the batch size; see above."""
   if num_examples <= max(buffer_size, batch_size):
     return 1
-  return max(v for v in range(1, min(MAX_LANES, num_files) + 1) if batch_size % v == 0)
+  most = max(min(MAX_LANES, num_files // _FILES_PER_LANE), 1)
+  return max(v for v in range(1, most + 1) if batch_size % v == 0)
 
 
 def _lanes_of_host(epoch, num_examples, num_lanes, rows):

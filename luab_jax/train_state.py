@@ -5,6 +5,7 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from luab_jax.errors import UserError
@@ -105,3 +106,17 @@ def init_state(model, optimizer, *, seed: int, image_size: int, ema: bool) -> Tr
     )
 
   return init(jax.random.key(seed))
+
+
+def check_finite(step, state):
+  """Raises UserError if a state on the host has a number that is not finite.
+
+  The loss and gradient of a step are those before its update, so they do not tell.
+  """
+  if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
+    return
+  raise UserError(
+    f'after step {step} a parameter is not finite, and is not saved: the last good checkpoint '
+    'stays. Try a lower --config.optimizer.learning_rate, --config.optimizer.grad_clip_norm=1 or '
+    '--config.on_nan=skip'
+  )

@@ -183,8 +183,13 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
       icons.append((f'{number}.png', classes[c], x * width, y * height, 7))
     dots[number] = points
   content['annotations'] += [{'image_id': 'i77', 'category_id': 10, 'bbox': [0, 0, 1, 1]},
-                             {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, -1, 1]}]
+                             {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, -1, 1]},
+                             {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, 10**400, 1]},
+                             {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, 1, 1],
+                              'iscrowd': float('inf')}]
   content['images'].append({'id': 'x', 'file_name': 'absent.png', 'height': 9, 'width': 9})
+  content['images'].append(
+    {'id': 'y', 'file_name': 'unlisted.png', 'height': float('inf'), 'width': 9})
   (tmp_path / 'photos/unlisted.png').write_bytes(_dots(60, 60, {}))
   (tmp_path / 'instances.json').write_text(json.dumps(content))
   icons += [('0.png', 'anvil', 1, 1, 1), ('0.png', classes[0], 1e6, 1, 1)]
@@ -194,10 +199,12 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
   said = capsys.readouterr().out
   placed = sum(map(len, dots.values()))
   assert {
-    'image files found': 11, 'images listed': 11, 'images in train': 9, 'images in validation': 1,
-    'image that the instances do not list, left out': 1, 'listed image without a file, left out': 1,
-    'instances read': placed + 2, 'instances kept': placed,
-    'instance that cannot be used, left out': 2, 'icons read': 2 * placed + 2,
+    'image files found': 11, 'images listed': 12, 'images in train': 9, 'images in validation': 1,
+    'image that the instances do not list, left out': 1,
+    'entry of an image that cannot be read, left out': 1,
+    'listed image without a file, left out': 1,
+    'instances read': placed + 4, 'instances kept': placed,
+    'instance that cannot be used, left out': 4, 'icons read': 2 * placed + 2,
     'icons kept': 2 * placed, 'icons of an unknown class, left out': 1,
     'icons outside the image, left out': 1}.items() <= _counts(said).items()
   command = next(line for line in said.splitlines() if 'tfds_builders.build' in line)

@@ -233,7 +233,21 @@ def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
   poisoned['image'][5, 0, 0, 0] = np.nan  # on one device alone
   again, sums = _run(train_step, after, poisoned, 4)
   assert int(again.step) == int(after.step) + 1 == 2
-  jax.tree.map(np.testing.assert_array_equal, again.replace(step=0), after.replace(step=0))
+  def counts(tree):
+    found = []
+    jax.tree.map(lambda node: found.append(int(node.count)) if scheduled(node) else None, tree,
+                 is_leaf=scheduled)
+    return found
+
+  def scheduled(node):
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  # The learning rate goes on with the steps, all else stays.
+  assert (counts(after.opt_state), counts(again.opt_state)) == ([1], [2])
+  same = jax.tree.map(lambda old, new: old if scheduled(old) else new, after.opt_state,
+                      again.opt_state, is_leaf=scheduled)
+  jax.tree.map(np.testing.assert_array_equal, again.replace(step=0, opt_state=same),
+               after.replace(step=0))
   assert sums['skipped'] == (1, 1)
   # Left out of every mean, not counted as zero.
   assert all(count == 0 for name, (_, count) in sums.items() if name != 'skipped')

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from luab_jax import evaluate, run_log, train
+from luab_jax import evaluate, parallel, run_log, train
 from luab_jax.errors import UserError
+from luab_jax.experiment import Experiment
 from tests.short_run import assert_same_bits, restore, short_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -170,6 +171,56 @@ def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
   state, _ = restore(config, tmp_path)
   assert int(state.step) >= 1
   assert all(np.isfinite(leaf).all() for leaf in state.params['head']['classifier'].values())
+
+
+@pytest.mark.parametrize('on_nan', ['stop', 'skip'])
+def test_parameters_that_are_not_finite_are_never_saved(synthetic_imagenet_ab, tmp_path, on_nan):
+  """The update of the last step overflows: its loss and gradient, from before it, are finite."""
+  config = short_config(synthetic_imagenet_ab)
+  config.total_steps, config.on_nan = 1, on_nan
+  config.optimizer.warmup_epochs = 0.0
+  config.optimizer.learning_rate = 1e38
+  config.optimizer.grad_clip_norm = 0.0
+  config.loss.point_weight = 1e6
+  if on_nan == 'skip':
+    train.train_and_evaluate(config, tmp_path)
+    assert restore(config, tmp_path)[0].step == 1
+    return
+  for _ in range(2):
+    with pytest.raises(UserError, match='after step 1 a parameter is not finite.*learning_rate'):
+      train.train_and_evaluate(config, tmp_path)
+  assert not [path for path in (tmp_path / 'checkpoints').iterdir() if path.name.isdigit()]
+
+
+def test_scores_that_are_not_finite_are_no_result(finished):
+  config, workdir, _ = finished
+  run = Experiment(config)
+  state, _ = restore(config, workdir)
+  params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+  state = parallel.replicate(state.replace(ema_params={}, params=params))
+  with pytest.raises(UserError, match='the loss on .* is nan'):
+    run.evaluate(parallel.pmap_step(run.eval_step), state, bar=False, whole=False)
+
+
+def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_imagenet_ab):
+  config, workdir, _ = finished
+  run, (_, note) = Experiment(config), restore(config, workdir)
+  run.check_records(note)
+  for changed in ({'num_examples': 95}, {'files': 'others'}):
+    with pytest.raises(UserError, match='of imagenet_ab/local, train; in .* there are 96 now'):
+      run.check_records({**note, 'records': {**note['records'], **changed}})
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+  ('batch_size', 0), ('batch_size', -32), ('log_every', 0), ('checkpoint_every_steps', 0),
+  ('total_steps', -3), ('eval_every_epochs', -1.0), ('optimizer.grad_accum_steps', 0),
+  ('optimizer.learning_rate', -0.1), ('optimizer.learning_rate', float('nan')),
+  ('keep_checkpoints', 0), ('num_epochs', float('nan')), ('num_epochs', 0.0), ('num_epochs', -1.0), ('seed', 1 << 63)])
+def test_numbers_that_mean_nothing_are_a_line(synthetic_imagenet_ab, key, value):
+  config = short_config(synthetic_imagenet_ab)
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=f'^{key}={value} '):
+    Experiment(config)
 
 
 def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_imagenet_ab):

@@ -84,7 +84,7 @@ def _read(path, split, names, classes, entries, report):
       number, listed = item['id'], (int(item['height']), int(item['width']))
       if not isinstance(number, int | str) or min(listed) < 1:
         raise ValueError('id, height or width is not as in COCO')
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
       report.problem('entry of an image that cannot be read, left out', where, repr(error))
       continue
     if image is None:
@@ -128,7 +128,7 @@ def _instance(item, of_id, name_of):
     box = [float(value) for value in item['bbox']]
     area = float(item.get('area') or box[2] * box[3])
     crowd = int(item.get('iscrowd') or 0)
-  except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+  except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
     return repr(error)
   if len(box) != 4 or not math.isfinite(sum(box) + area) or min(*box[2:], area) < 0:
     return 'bbox is not x, y, width, height in pixels'
