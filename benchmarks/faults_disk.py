@@ -107,6 +107,9 @@ def ends(bench, fault, when):
     with fault(run):
       status = start.wait(_ENDS)
       start.check_manners()
+      if not status and when is _last_evaluation:  # older checkpoints went, as they do at the end
+        compare(run, undisturbed)
+        return 'made itself the room for its last files: same bits'
       if status != 2:
         raise Violation(f'status {status}: {start.last_line()}')
       start.check_manners(lines=1)

@@ -125,3 +125,23 @@ def test_a_second_signal_or_the_end_of_the_grace_period_ends_at_once(
   _, errors = process.communicate(timeout=20)
   assert process.returncode == status and words in errors
   assert time.time() - started < 10
+
+
+_COLLECTING = """
+import gc, os, runpy, signal, sys
+def collected(*_):  # as JAX's, in which an exception is printed and forgotten
+  if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    os.kill(os.getpid(), signal.SIGINT)
+gc.callbacks.append(collected)
+gc.set_threshold(1)
+sys.argv = ['run.py', '--help']
+runpy.run_path('run.py', run_name='__main__')
+"""
+
+
+def test_sigint_is_not_lost_in_a_callback():
+  """A signal at start-up once fell into JAX's callback of the garbage collector: it went on."""
+  done = subprocess.run([sys.executable, '-c', _COLLECTING], cwd=ROOT, capture_output=True,
+                        text=True, timeout=100, check=False)
+  assert done.returncode == 130, done.stdout + done.stderr
+  assert done.stderr == 'run.py: interrupted; what was saved before stays\n'
