@@ -130,10 +130,14 @@ def _devices(found, config):
     parts = (config.batch_size, config.optimizer.grad_accum_steps) if config else (64,)
     parallel.use_cpu_cores(*parts)
     parallel.start_hosts()
+    parallel.start_devices()
     devices = jax.devices()
-  except (ImportError, RuntimeError, AttributeError, UserError) as error:
+  except UserError as error:
+    found.mend(str(error))
+    return False
+  except (ImportError, RuntimeError, AttributeError) as error:
     found.mend(f'JAX does not start ({" ".join(str(error).split()):.300}): pip install -U '
-               '"jax" with the wheel of this machine, see "Machines" in README.md')
+               '"jax" with the wheel of this machine, see "Machines" in docs/running.md')
     return False
   if jax.process_count() > 1:
     found.name_host(jax.process_index())
@@ -285,7 +289,7 @@ def _self_test(found):
         found.say(f'self test: {check()} ({time.time() - started:.1f} s)')
     except (ImportError, RuntimeError) as error:  # JAX's own are RuntimeErrors
       raise UserError(f'the self test fails ({type(error).__name__}: '
-                      f'{" ".join(str(error).split()):.300}): see "Machines" in README.md '
+                      f'{" ".join(str(error).split()):.300}): see "Machines" in docs/running.md '
                       'for what to install') from error
 
 

@@ -23,6 +23,7 @@ EXIT_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 # stands still for that long is taken for dead.
 HEARTBEAT_SECONDS = 40
 _LEAST_EXAMPLES = 8  # on a device that is a CPU core
+_SEE = 'see "Machines" in docs/running.md'
 
 
 def start_hosts():
@@ -33,23 +34,66 @@ def start_hosts():
   Cloud TPU). Call it before any other use of JAX.
 
   Raises:
-    UserError: a variable is missing or malformed.
+    UserError: a variable is missing or malformed, or JAX detects no other processes.
   """
   address = os.environ.get('JAX_COORDINATOR_ADDRESS')
   if address:
-    try:
-      count = int(os.environ['JAX_NUM_PROCESSES'])
-      index = int(os.environ['JAX_PROCESS_ID'])
-    except (KeyError, ValueError) as error:
-      raise UserError(
-        'JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be '
-        f'integers too ({error})'
-      ) from error
+    count, index = _counted_processes(address)
     jax.distributed.initialize(
       address, num_processes=count, process_id=index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
     )
   elif os.environ.get('JAX_DISTRIBUTED') == '1':
-    jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    try:
+      jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except (ValueError, TypeError, LookupError) as error:  # of its detection
+      raise UserError(
+        'JAX_DISTRIBUTED=1, but JAX detects no Slurm, Open MPI or Cloud TPU here '
+        f'({_one_line(error)}): leave it out for a single process, or set JAX_COORDINATOR_ADDRESS, '
+        f'JAX_NUM_PROCESSES and JAX_PROCESS_ID (ids start at 0), {_SEE}'
+      ) from error
+
+
+def _counted_processes(address):
+  """(number of processes, index of this one) from the environment, as far as it makes sense."""
+  try:
+    count = int(os.environ['JAX_NUM_PROCESSES'])
+    index = int(os.environ['JAX_PROCESS_ID'])
+  except (KeyError, ValueError) as error:
+    raise UserError(
+      'JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be '
+      f'integers too ({error}); ids start at 0, {_SEE}'
+    ) from error
+  if not re.search(r':[0-9]+$', address):
+    raise UserError(f'JAX_COORDINATOR_ADDRESS={address} has no port: give host:port, such as '
+                    f'{address.rstrip(":")}:12345, the same for each process, {_SEE}')
+  if count < 1:
+    raise UserError(f'JAX_NUM_PROCESSES={count} must be at least 1, {_SEE}')
+  if not 0 <= index < count:
+    raise UserError(f'JAX_PROCESS_ID={index} is not from 0 to {count - 1}, as '
+                    f'JAX_NUM_PROCESSES={count} asks for: ids start at 0, {_SEE}')
+  return count, index
+
+
+def start_devices():
+  """Starts JAX's devices; call it after `start_hosts`.
+
+  Raises:
+    UserError: there are none of the kind that JAX_PLATFORMS names, or they do not start.
+  """
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:  # an assertion where the wheel knows of no such
+    asked = os.environ.get('JAX_PLATFORMS')
+    why = _one_line(error) or 'the wheel that is installed knows no such device'
+    raise UserError(
+      (f'JAX_PLATFORMS={asked} does not start here' if asked else 'JAX finds no device that starts')
+      + f' ({why:.300}): install the wheel of this machine'
+      + (' or leave JAX_PLATFORMS out' if asked else '') + f', {_SEE}'
+    ) from error
+
+
+def _one_line(error):
+  return ' '.join(str(error).split())
 
 
 def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1):

@@ -50,10 +50,12 @@ def open_builder(name, data_dir):
   folder = find_version(name, data_dir)
   if not folder:
     dataset, _, config = name.partition(':')[0].partition('/')
+    own = ('; images of your own go through `python -m luab_jax.own_data` first (docs/own_data.md)'
+           if config == 'local' else '')
     raise UserError(
         f"no data set '{name}' in {data_dir}: build it with "
         f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
-        f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`')
+        f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`{own}')
   builder = _read_only_builder(folder)
   if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
     raise UserError(f'{folder} holds {builder.info.file_format.value} files: build the '

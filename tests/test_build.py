@@ -87,3 +87,14 @@ def test_our_command_line(tmp_path, capsys):
   captured = capsys.readouterr()
   assert captured.err.startswith('error: --manual_dir=/absent is no folder')
   assert captured.err.count('\n') == 1
+
+
+@pytest.mark.parametrize(('args', 'message'), [
+  (['coco/local', '--manual_dir=x'], "'coco/local' (choose from 'imagenet_ab/ilsvrc2012', 'imagen"),
+  (['coco_ab/local'], 'the following arguments are required: --manual_dir; see python -m tfds_bui'),
+  (['coco_ab/local', '--manual_dir=x', '--x'], 'unrecognized arguments: --x; see python -m tfds_b'),
+])
+def test_a_mistyped_command_is_one_line(args, message, capsys):
+  assert build.main(args) == 2
+  said = capsys.readouterr().err
+  assert said.startswith('error: ') and message in said and said.count('\n') == 1

@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import os
+import pathlib
 import re
 import shlex
+import subprocess
+import sys
 import unicodedata
 
 import numpy as np
@@ -19,6 +22,7 @@ from luab_jax.own_data import __main__ as own_data
 from tests.painted_data import BACKGROUND, encode, find_dot, paint
 from tfds_builders import build
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, 'café') for form in ('NFC', 'NFD'))
 
 
@@ -244,16 +248,22 @@ def test_mistakes_are_one_line(photos, tmp_path):
   failing('lies in .*photos, the images', out='photos/raw')
   failing('--clicks is for class folders', '--coco=x.json', f'--clicks={clicks}')
   failing('must lie between 0 and 1', '--validation_share=1')
-  failing('photos is not empty and was not made by this command', images=tmp_path / 'absent',
+  failing('photos is not empty and was not made by this command', images=folder / 'dog',
           out='photos')
+  failing('photos is a folder: --clicks takes a file', f'--clicks={folder}')
+  failing('absent is no folder', f'--validation={tmp_path}/absent')
+  failing('i.json cannot be read: No such file', f'--coco={tmp_path}/i.json')
   failing('clicks.csv cannot be read: No such file', f'--clicks={clicks}')
   for rows, match in (
     ([('name', 'x', 'y')], 'its first line must name the columns file,x,y'),
+    ([('file', 'x', 'y')], 'clicks.csv has no rows below its first line: .* leave out --clicks'),
     ([('file', 'x', 'y'), ('cow.jpg', 1, 2)], "none of its rows .*'cow.jpg': there is no such"),
     ([('file', 'x', 'y'), (name, 9999, 9999)], '1 clicks lie outside .*--click_units=fraction'),
   ):
     _write_csv(clicks, rows[0], rows[1:])
     failing(match, f'--clicks={clicks}')
+  clicks.write_bytes(b'')
+  failing('clicks.csv is empty', f'--clicks={clicks}')
   clicks.write_bytes('file,x,y\nä,1,2'.encode('latin-1'))
   failing('is no CSV in UTF-8', f'--clicks={clicks}')
   (tmp_path / 'i.json').write_text('{"images": []}')
@@ -261,3 +271,79 @@ def test_mistakes_are_one_line(photos, tmp_path):
   (folder / 'dog ').mkdir()
   (folder / 'dog /1.jpg').write_bytes(b'')
   failing("begins or ends with white space: rename the folder 'dog '")
+
+
+def test_a_folder_given_one_level_too_high(photos, tmp_path, capsys):
+  folder, _ = photos
+  given, out = tmp_path / 'disk/all', f'--out={tmp_path}/raw'
+  (given / 'validation/dog').mkdir(parents=True)
+  folder.rename(given / 'Train')
+  (given / 'validation/dog/1.jpg').write_bytes((given / 'Train/dog/1.jpg').read_bytes())
+  right = f'--images={given}/Train --validation={given}/validation'
+  for wrong, remedy in (
+    ([f'--images={given}'], right),
+    ([f'--images={given}', f'--validation={given}/validation'], right),
+    ([f'--images={given}/Train', f'--validation={given}'], f'--validation={given}/validation'),
+    ([f'--images={given.parent}'], f"'all', holds 2 folders .* give --images={given}"),
+  ):
+    with pytest.raises(UserError, match=remedy):
+      own_data.main([*wrong, out])
+  own_data.main([*right.split(), out])
+  # Folders below a class are allowed, and so is a class that is called as a split.
+  (given / 'Train').rename(given / 'pets')
+  (given / 'validation').rename(given / 'Test')
+  own_data.main([f'--images={given}', out])
+  said = capsys.readouterr().out
+  assert _counts(said)['class whose images all lie in several folders below it, kept'] == 1
+  assert f'{given}/pets: Katze, dog' in said
+
+
+def test_one_class_only_is_said(photos, tmp_path, capsys):
+  folder, _ = photos
+  (folder / 'dog').rename(tmp_path / 'dog')
+  own_data.main([f'--images={folder}', f'--out={tmp_path}/raw'])
+  counts = _counts(capsys.readouterr().out)
+  assert counts['one class only: there is nothing to tell apart, kept'] == 1
+
+
+@pytest.mark.parametrize('side, furthest, unit', [
+  (300, 99, 'percent'), (300, 101, 'pixels'), (150, 99, 'pixels')])
+def test_clicks_that_may_be_percent(side, furthest, unit, tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  rows = []
+  for label in ('cat', 'dog'):
+    (tmp_path / 'photos' / label).mkdir(parents=True)
+    for number in range(15):
+      name = f'{label}/{number}.jpg'
+      (tmp_path / 'photos' / name).write_bytes(encode(paint(side, side, [(0.5, 0.5)])))
+      rows.append((name, *rng.uniform(1, 98, 2)))
+  rows[7] = (rows[7][0], furthest, 3)
+  _write_csv(tmp_path / 'clicks.csv', ('file', 'x', 'y'), rows)
+  own_data.main([f'--images={tmp_path}/photos', f'--clicks={tmp_path}/clicks.csv',
+                 f'--out={tmp_path}/raw'])
+  said = capsys.readouterr().out
+  assert ('no clicks lie beyond 100 px: are they percent? Divide by 100 and give '
+          '--click_units=fraction' in said) == (unit == 'percent')
+
+
+def test_paths_are_looked_at_before_the_slow_imports(tmp_path):
+  source = f"""import sys
+from luab_jax.own_data.__main__ import UserError, main
+for option in ('images=absent', 'validation=absent', 'clicks=absent'):
+  try:
+    main(['--images={tmp_path}', '--' + option, '--out={tmp_path}/raw'])
+  except UserError as error:
+    print(error)
+print('tensorflow' in sys.modules)"""
+  said = subprocess.run([sys.executable, '-c', source], cwd=ROOT, check=True, capture_output=True,
+                        text=True).stdout.splitlines()
+  assert len(said) == 4 and said[-1] == 'False'
+
+
+def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path):
+  folder, _ = photos
+  (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:-100])
+  done = subprocess.run(
+    [sys.executable, '-m', 'luab_jax.own_data', f'--images={folder}', f'--out={tmp_path}/raw'],
+    cwd=ROOT, check=True, capture_output=True, text=True)
+  assert done.stderr == '' and _counts(done.stdout)['unreadable image, left out'] == 1

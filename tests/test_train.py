@@ -215,7 +215,8 @@ def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_i
   ('batch_size', 0), ('batch_size', -32), ('log_every', 0), ('checkpoint_every_steps', 0),
   ('total_steps', -3), ('eval_every_epochs', -1.0), ('optimizer.grad_accum_steps', 0),
   ('optimizer.learning_rate', -0.1), ('optimizer.learning_rate', float('nan')),
-  ('keep_checkpoints', 0), ('num_epochs', float('nan')), ('num_epochs', 0.0), ('num_epochs', -1.0), ('seed', 1 << 63)])
+  ('keep_checkpoints', 0), ('num_epochs', float('nan')), ('num_epochs', 0.0),
+  ('num_epochs', -1.0), ('seed', 1 << 63)])
 def test_numbers_that_mean_nothing_are_a_line(synthetic_imagenet_ab, key, value):
   config = short_config(synthetic_imagenet_ab)
   config.update_from_flattened_dict({key: value})

@@ -20,10 +20,17 @@ CONFIGS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+  """Reports a mistake as one line, without the usage before it."""
+
+  def error(self, message):
+    raise UserError(f'{message}; see python -m tfds_builders.build --help')
+
+
 def parse_args(argv: list[str]) -> argparse.Namespace:
-  """Parses the command line."""
+  """Parses the command line; raises UserError for a mistake in it."""
   names = [f'{name}/{config}' for name, configs in CONFIGS.items() for config in configs]
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
       prog='python -m tfds_builders.build',
       description='Builds one of the TFDS data sets of this folder.')
   parser.add_argument('dataset', choices=names)
@@ -88,10 +95,10 @@ def _builder(dataset: str, data_dir: str | os.PathLike):
 
 def main(argv: list[str]) -> int:
   """Runs the command line and returns its exit status."""
-  args = parse_args(argv)
-  if args.max_bad_share:
-    os.environ[build_summary.MAX_BAD_SHARE_VARIABLE] = args.max_bad_share
   try:
+    args = parse_args(argv)
+    if args.max_bad_share:
+      os.environ[build_summary.MAX_BAD_SHARE_VARIABLE] = args.max_bad_share
     path = build(args.dataset, manual_dir=args.manual_dir, data_dir=args.data_dir,
                  overwrite=args.overwrite)
   except UserError as error:

@@ -2,11 +2,13 @@
 
 import argparse
 import contextlib
+import os
 import pathlib
 import shlex
 import shutil
 import sys
 
+from luab_jax import WITHOUT_KERAS
 from luab_jax.errors import UserError
 
 TITLE = 'Own data in the layout of '
@@ -68,15 +70,13 @@ def parse_arguments(argv):
 def main(argv=None):
   """Converts, and prints counts, problems and the next commands."""
   args = parse_arguments(argv)
-  # Imported here, after the arguments are known to be right: --help is immediate.
+  _check_paths(args)
+  # Imported here, after the arguments are known to be right: TensorFlow takes seconds.
   from luab_jax.own_data import coco, folders
   from luab_jax.own_data import report as reporting
 
   layout = coco if args.coco else folders
   title, out = TITLE + layout.NAME, args.out
-  for folder in (args.images, args.validation):
-    if folder and out.resolve().is_relative_to(folder.resolve()):
-      raise UserError(f'--out={out} lies in {folder}, the images: name a folder outside of it')
   try:
     _claim(out, title)
     with open(out / 'problems.csv', 'w', encoding='utf-8', errors='backslashreplace',
@@ -90,6 +90,23 @@ def main(argv=None):
     raise UserError(f'cannot write into --out={out}: {error}') from error
   print('\n'.join([f'{title}: {out}', *lines, *reporting.shortened(table), '',
                    *next_commands(args, layout.NAME, report)]))
+
+
+def _check_paths(args):
+  """Raises UserError for a path that leads to nothing, or for files among the images."""
+  for folder in (args.images, args.validation):
+    if folder and not folder.is_dir():
+      raise UserError(f'{folder} is no folder: give the one that holds the images')
+    if folder and args.out.resolve().is_relative_to(folder.resolve()):
+      raise UserError(f'--out={args.out} lies in {folder}, the images: name a folder outside of it')
+  for option in ('clicks', 'icons', 'coco', 'coco_validation'):
+    if file := getattr(args, option):
+      try:
+        file.stat()  # not opened: what comes through a pipe can be read once only
+      except OSError as error:
+        raise UserError(f'{file} cannot be read: {error.strerror}') from error
+      if file.is_dir():
+        raise UserError(f'{file} is a folder: --{option} takes a file')
 
 
 def _claim(out, title):
@@ -126,6 +143,10 @@ def next_commands(args, name, report):
 
 
 if __name__ == '__main__':
+  os.environ.setdefault(*WITHOUT_KERAS)  # before TensorFlow is imported
+  if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '2':
+    # Our default, raised: what TensorFlow would log of a damaged image is in the report.
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
   try:
     main()
   except UserError as error:

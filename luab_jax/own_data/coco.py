@@ -53,12 +53,13 @@ def convert(args, out: pathlib.Path, report: Report) -> list[str]:
   icons = {}
   if args.icons:
     icons = points.read(args.icons, names, args.click_units, report, what='icons')
-  table = _write(list(entries.values()), classes, icons, out, args.click_units, report)
+  placer = points.Placer(args.icons, args.click_units, report, what='icons')
+  table = _write(list(entries.values()), classes, icons, out, placer, report)
   for name, (train, _, validation, _) in table.items():
     if validation and not train:
       report.problem('class in validation only, kept: it cannot be learned', name)
   if args.icons:
-    points.check_units(args.icons, args.click_units, report, what='icons')
+    placer.check_units()
   return class_table(table, HEADS)
 
 
@@ -135,7 +136,7 @@ def _instance(item, of_id, name_of):
   return name_of[item['category_id']], box, area, crowd
 
 
-def _write(entries, classes, icons, out, units, report):
+def _write(entries, classes, icons, out, placer, report):
   """Writes all files; returns the rows of the table of classes."""
   table = {name: [0, 0, 0, 0] for name in classes}
   categories = [{'id': number, 'name': name} for name, number in classes.items()]
@@ -165,7 +166,7 @@ def _write(entries, classes, icons, out, units, report):
          'area': area, 'iscrowd': crowd} for label, box, area, crowd in entry['instances']]
       report.count('instances kept', len(entry['instances']))
       report.count('images in train' if image.split == 'train' else 'images in validation')
-      kept = points.inside(of_image, image, checked.size, units, report, what='icons')
+      kept = placer.inside(of_image, image, checked.size)
       present = {instance[0] for instance in entry['instances']}
       placed = {point.label for point, _, _ in kept}
       report.count('icons of classes without an instance there', len(placed - present))

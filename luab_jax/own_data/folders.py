@@ -28,8 +28,11 @@ def convert(args, out: pathlib.Path, report: Report) -> list[str]:
     UserError: what cannot be converted as a whole.
   """
   found = images.find(args.images, 'train', report, classes=True)
+  images.check_levels(found, args.images, set(), report)
   if args.validation:
-    found += images.find(args.validation, 'val', report, classes=True)
+    validation = images.find(args.validation, 'val', report, classes=True)
+    images.check_levels(validation, args.validation, {image.label for image in found}, report)
+    found += validation
   else:
     found = images.split_off(found, args.validation_share)
   found = images.name_anew(found, report)
@@ -37,6 +40,7 @@ def convert(args, out: pathlib.Path, report: Report) -> list[str]:
   if args.clicks:
     names = images.Names(found)
     clicks = points.read(args.clicks, names, args.click_units, report, what='clicks')
+  placer = points.Placer(args.clicks, args.click_units, report, what='clicks')
   images.check_classes(found, report)
   table = {label: [0, 0, 0, 0] for label in sorted({image.label for image in found})}
   with packing.tar_gz(out / 'imagenet_ab_v1_0.tar.gz') as tar:
@@ -48,14 +52,14 @@ def convert(args, out: pathlib.Path, report: Report) -> list[str]:
           report.problem('clicks of an unreadable image, left out', point.where, image.name)
         continue
       _place(image, checked, out, report)
-      kept = points.inside(of_image, image, checked.size, args.click_units, report, what='clicks')
+      kept = placer.inside(of_image, image, checked.size)
       _add_clicks(tar, image, kept)
       column = 0 if image.split == 'train' else 2
       table[image.label][column] += 1
       table[image.label][column + 1] += bool(kept)
       report.count('images in train' if image.split == 'train' else 'images in validation')
   if args.clicks:
-    points.check_units(args.clicks, args.click_units, report, what='clicks')
+    placer.check_units()
   for column, split in ((0, 'training'), (2, 'validation')):
     if not sum(row[column] for row in table.values()):
       raise UserError(f'{args.images}: no {split} image is left: mend those that are unreadable, '

@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import shlex
 import unicodedata
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from luab_jax.errors import UserError
 from luab_jax.own_data.report import Report
 
 _CLUTTER = ('thumbs.db', 'desktop.ini')
+_TRAINING = ('train', 'training')
+_SPLITS = (*_TRAINING, 'val', 'valid', 'validation', 'dev', 'test', 'testing')  # best first
 
 
 class Found(NamedTuple):
@@ -123,9 +126,53 @@ def name_anew(images: list[Found], report: Report) -> list[Found]:
   return named
 
 
+def check_levels(images: list[Found], folder: pathlib.Path, known: set[str],
+                 report: Report) -> None:
+  """Notices a folder that was given one level too high: its folders are no classes.
+
+  Args:
+    images: all that `find` found in it, of one split.
+    folder: the one that was given.
+    known: the classes of training where these are validation images, else empty.
+    report: told of classes whose images lie in several folders below theirs.
+
+  Raises:
+    UserError: unless these are known classes: the folders are named as splits; or there is one
+      only, and most of its images lie in several folders below it.
+  """
+  below: dict[str, list[str]] = {}  # {class: folder below its own, or '', of each image}
+  for image in images:
+    parts = image.name.split('/')
+    below.setdefault(image.label, []).append(parts[1] if len(parts) > 2 else '')
+  for label, inner in below.items():
+    if all(inner) and len(set(inner)) > 1:
+      report.problem('class whose images all lie in several folders below it, kept',
+                     f'{folder}/{label}', ', '.join(sorted(set(inner))))
+  if set(below) <= known:
+    return
+  option = '--images' if images[0].split == 'train' else '--validation'
+  if all(normal(label) in _SPLITS for label in below):
+    splits = sorted(below, key=lambda label: _SPLITS.index(normal(label)))
+    others = [label for label in splits[1:] if normal(label) not in _TRAINING]
+    if option == '--images':
+      words = [f'--images={folder / splits[0]}']
+      words += [f'--validation={folder / label}' for label in others[:1]]
+    else:
+      words = [f'--validation={folder / (others or splits)[0]}']
+    raise UserError(f'{folder} holds {" and ".join(splits)}, which are splits, no classes: give '
+                    f'{shlex.join(words)}')
+  label, inner = next(iter(below.items()))
+  if len(below) == 1 and len(set(inner) - {''}) > 1 and 2 * sum(map(bool, inner)) > len(inner):
+    raise UserError(f'{folder}: its only class folder, {label!r}, holds {len(set(inner) - {""})} '
+                    f'folders of images: if these are the classes, give '
+                    f'{shlex.quote(f"{option}={folder / label}")}')
+
+
 def check_classes(images: list[Found], report: Report) -> None:
-  """Reports classes that one split lacks, and names that are nearly the same."""
+  """Reports a single class, classes that one split lacks, and names that are nearly the same."""
   splits = {split: {i.label for i in images if i.split == split} for split in ('train', 'val')}
+  if len(splits['train']) == 1:
+    report.problem('one class only: there is nothing to tell apart, kept', *splits['train'])
   for label in sorted(splits['val'] - splits['train']):
     report.problem('class in validation only, kept: it cannot be learned', label)
   for label in sorted(splits['train'] - splits['val']):

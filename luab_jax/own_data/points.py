@@ -11,6 +11,8 @@ from luab_jax.own_data.report import Report
 
 UNITS = ('pixels', 'fraction')
 _MAX_TIME = 1 << 53  # exact in a double
+# So many points on images with sides of so many pixels, and none beyond 100: these are percent.
+_MANY, _LARGE = 20, 200
 
 
 class Point(NamedTuple):
@@ -41,7 +43,7 @@ def read(path: pathlib.Path, names: Names, units: str, report: Report, *, what: 
     {path of an image: its points in the order of time}.
 
   Raises:
-    UserError: no such file, no table, none of its rows belongs to an image, or the other unit.
+    UserError: no such file, no table, no rows, none that belongs to an image, or the other unit.
   """
   points: dict[pathlib.Path, list[Point]] = {}
   largest, unknown = 0.0, ''
@@ -58,11 +60,13 @@ def read(path: pathlib.Path, names: Names, units: str, report: Report, *, what: 
     else:
       points.setdefault(image.path, []).append(point)
       largest = max(largest, point.x, point.y)
-  if not points and report.counts.get(f'{what} read'):
+  if not report.counts.get(f'{what} read'):
+    raise UserError(f'{path} has no rows below its first line: add {what}, or leave out --{what}')
+  if not points:
     reason = f'; the first is {unknown}' if unknown else ''
     raise UserError(f'{path}: none of its rows gives a point of an image{reason}. The column file '
                     'holds CLASS/xxx.jpg, a longer path, or a bare file name that is unique')
-  if points and units == 'pixels' and largest <= 1:
+  if units == 'pixels' and largest <= 1:
     raise UserError(f'{path}: no x or y is above 1, so they are no pixels: add '
                     '--click_units=fraction')
   return {image: sorted(rows, key=lambda point: point.time) for image, rows in points.items()}
@@ -74,6 +78,9 @@ def _rows(path, what):
   try:
     with open(path, encoding='utf-8-sig', newline='') as file:
       head = file.readline()
+      if not head.strip():
+        raise UserError(f'{path} is empty, or its first line is: that line must name the columns '
+                        f'{",".join(wanted)}[,time]')
       separator = max(',;\t', key=head.count)
       columns = [name.strip().lower() for name in next(csv.reader([head], delimiter=separator), [])]
       if missing := [name for name in wanted if columns.count(name) != 1]:
@@ -103,39 +110,56 @@ def _point(where: str, row: dict[str, str]) -> Point | str:
   return Point(where, x, y, round(time), row.get('class', '').strip())
 
 
-def inside(points: list[Point], image: Found, size: tuple[int, int], units: str, report: Report,
-           *, what: str) -> list[tuple[Point, float, float]]:
-  """The points that lie on an image, as (point, x, y) in fractions of it; others are reported.
+class Placer:
+  """Places points on their images, and notices points of another unit than the one that is said."""
 
-  (0, 0) is the outer corner of the top left pixel, (width, height) that of the bottom right one;
-  the borders belong to the image.
+  def __init__(self, path: pathlib.Path | None, units: str, report: Report, *, what: str) -> None:
+    """Takes the file of the points, their unit, one of `UNITS`, and 'clicks' or 'icons'."""
+    self._path, self._units, self._report, self._what = path, units, report, what
+    self._furthest = 0.0  # right or down, of the points kept, as written
+    self._on_large = 0
 
-  Args:
-    points: of the image.
-    image: for messages.
-    size: its (height, width) in pixels, upright.
-    units: of the points.
-    report: told of points outside.
-    what: 'clicks' or 'icons'.
-  """
-  height, width = size if units == 'pixels' else (1, 1)
-  kept = []
-  for point in points:
-    if 0 <= point.x <= width and 0 <= point.y <= height:
-      kept.append((point, point.x / width, point.y / height))
-    else:
-      report.problem(
-        f'{what} outside the image, left out', point.where,
-        f'({point.x:g}, {point.y:g}) {units} on {image.name} of {size[1]} x {size[0]} px')
-  report.count(f'{what} kept', len(kept))
-  return kept
+  def inside(self, points: list[Point], image: Found, size: tuple[int, int]
+             ) -> list[tuple[Point, float, float]]:
+    """The points that lie on an image, as (point, x, y) in fractions of it; others are reported.
 
+    (0, 0) is the outer corner of the top left pixel, (width, height) that of the bottom right one;
+    the borders belong to the image.
 
-def check_units(path: pathlib.Path, units: str, report: Report, *, what: str) -> None:
-  """Raises UserError where most points lie outside: then their unit is another one."""
-  outside = report.number(f'{what} outside the image, left out')
-  if outside > report.counts.get(f'{what} kept', 0):
-    other = UNITS[1 - UNITS.index(units)]
-    raise UserError(
-      f'{path}: {outside} {what} lie outside their images, most of them: they are not in {units} '
-      f'of the image (upright, at its full size); add --click_units={other}, or correct them')
+    Args:
+      points: of the image.
+      image: for messages.
+      size: its (height, width) in pixels, upright.
+    """
+    height, width = size if self._units == 'pixels' else (1, 1)
+    kept = []
+    for point in points:
+      if 0 <= point.x <= width and 0 <= point.y <= height:
+        kept.append((point, point.x / width, point.y / height))
+        self._furthest = max(self._furthest, point.x, point.y)
+        self._on_large += min(size) >= _LARGE
+      else:
+        self._report.problem(
+          f'{self._what} outside the image, left out', point.where,
+          f'({point.x:g}, {point.y:g}) {self._units} on {image.name} of {size[1]} x {size[0]} px')
+    self._report.count(f'{self._what} kept', len(kept))
+    return kept
+
+  def check_units(self) -> None:
+    """Reports points that look like percent, all being placed.
+
+    Raises:
+      UserError: most points lie outside: then their unit is another one.
+    """
+    outside = self._report.number(f'{self._what} outside the image, left out')
+    if outside > self._report.counts.get(f'{self._what} kept', 0):
+      other = UNITS[1 - UNITS.index(self._units)]
+      raise UserError(
+        f'{self._path}: {outside} {self._what} lie outside their images, most of them: they are '
+        f'not in {self._units} of the image (upright, at its full size); add '
+        f'--click_units={other}, or correct them')
+    if self._units == 'pixels' and self._on_large >= _MANY and self._furthest <= 100:
+      self._report.problem(
+        f'no {self._what} lie beyond 100 px: are they percent? Divide by 100 and give '
+        '--click_units=fraction', str(self._path),
+        f'{self._on_large} {self._what} on images of {_LARGE} px and more')
