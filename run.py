@@ -43,10 +43,12 @@ class _ConfigParser(flags.ArgumentParser):
 
   def parse(self, argument):
     config = _read_config(argument)
-    missing = _missing_keys(config)
-    if missing:
+    if missing := _missing_keys(config):
       raise UserError(
         f'{argument} lacks {_listed(missing)}: copy it from configs/{_REFERENCE.name}')
+    if unknown := _missing_keys(_reference(), config):
+      raise UserError(f'{argument} has {_listed(unknown)}, which nothing reads: configs/'
+                      f'{_REFERENCE.name} has all keys there are')
     return config.lock()
 
 
@@ -170,7 +172,7 @@ def _place(path, error):
   return f'{path}:{lines[-1]}' if lines else path
 
 
-def _missing_keys(config):
+def _missing_keys(config, reference=None):
   """The keys of the reference that a config lacks, 'optimizer.momentum'; sections as a whole."""
   def missing(config, reference, prefix):
     keys = []
@@ -182,7 +184,12 @@ def _missing_keys(config):
         keys += missing(part, value, f'{prefix}{key}.')
     return keys
 
-  return missing(config, _read_config(os.path.relpath(_REFERENCE), 'reference'), '')
+  return missing(config, reference or _reference(), '')
+
+
+def _reference():
+  """The config whose keys all others have."""
+  return _read_config(os.path.relpath(_REFERENCE), 'reference')
 
 
 def _listed(keys, most=4):

@@ -92,6 +92,8 @@ _CHANGED = 'from configs import quickstart\ndef get_config():\n  c = quickstart.
      "FILE lacks 'optimizer.ema_decay', 'seed': copy it from configs/quickstart.py"),
     (_CHANGED + 'c = c.copy_and_resolve_references()\n  del c.loss\n  c.loss = 3\n  return c\n',
      "FILE lacks 'loss.label_smoothing', "),
+    (_CHANGED + 'c.batch_sise, c.data.imagesize = 3, 32\n  return c\n',
+     "FILE has 'batch_sise', 'data.imagesize', which nothing reads: configs/quickstart.py has all"),
   ],
 )
 def test_a_mistake_in_an_own_config_file_is_told_with_its_line(tmp_path, text, message):
