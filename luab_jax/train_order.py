@@ -71,6 +71,7 @@ def shuffled(split, seed, rows, *, start_step, buffer_size):
 
   @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time
   def epoch_records(epoch):
+    """(epoch, position, index, record) of the host's lanes in their turns, then of the rest."""
     # Dataset.shuffle mixes the global seed in: fix it in this function's own graph, so that
     # somebody's tf.random.set_seed does not change the order. (TensorFlow trips over a 0 here.)
     tf.compat.v1.set_random_seed(1)
