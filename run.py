@@ -115,6 +115,9 @@ def _predict(paths):
     raise UserError('which images? Name files or folders: --mode=predict --workdir=RUN a.jpg b/')
   logging.set_verbosity(logging.ERROR)
   os.environ.setdefault(*WITHOUT_KERAS)
+  if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '2':
+    # Our default, raised: a damaged image is told in our one line, not in TensorFlow's as well.
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
   from luab_jax import checkpoint, compile_cache, parallel, predict_files
 
   checkpoint.silence_orbax()
