@@ -30,6 +30,10 @@ _ROOM_FOR_METADATA = 1 << 20  # bytes
 # save under way makes a folder of the same name, in which the run would go on without its past.
 _MARK = '.checkpoints_of_this_run'
 
+# Orbax warns of this whenever a run is only looked at.
+logging.get_absl_logger().addFilter(
+    lambda record: 'Given directory is read only' not in record.getMessage())
+
 
 def silence_orbax():
   """Keeps to itself what Orbax's threads print of a failed save: it is raised as well.
