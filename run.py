@@ -16,7 +16,7 @@ import traceback
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from luab_jax import WITHOUT_KERAS
+from luab_jax import WITHOUT_KERAS, hide_damaged_images
 from luab_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
@@ -115,9 +115,7 @@ def _predict(paths):
     raise UserError('which images? Name files or folders: --mode=predict --workdir=RUN a.jpg b/')
   logging.set_verbosity(logging.ERROR)
   os.environ.setdefault(*WITHOUT_KERAS)
-  if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '2':
-    # Our default, raised: a damaged image is told in our one line, not in TensorFlow's as well.
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+  hide_damaged_images()
   from luab_jax import checkpoint, compile_cache, parallel, predict_files
 
   checkpoint.silence_orbax()

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 
-from luab_jax import WITHOUT_KERAS
+from luab_jax import WITHOUT_KERAS, hide_damaged_images
 from luab_jax.errors import UserError
 
 TITLE = 'Own data in the layout of '
@@ -144,9 +144,7 @@ def next_commands(args, name, report):
 
 if __name__ == '__main__':
   os.environ.setdefault(*WITHOUT_KERAS)  # before TensorFlow is imported
-  if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '2':
-    # Our default, raised: what TensorFlow would log of a damaged image is in the report.
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+  hide_damaged_images()
   try:
     main()
   except UserError as error:
