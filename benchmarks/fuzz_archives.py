@@ -8,6 +8,8 @@ import tarfile
 import types
 import zipfile
 
+import tensorflow as tf
+
 from benchmarks.fuzz_inputs import gzip_of, mutate, pick, tar_of, zip_of
 from benchmarks.fuzz_readers import Outcome, refusal
 from luab_jax import archives, image_files, member_names
@@ -267,11 +269,11 @@ def _by_name(path, extension):
 
 
 def _write_all(builder, folder):
-  """Runs a builder's generators and encodes what they yield; returns the number of examples."""
+  """Runs a builder's generators and reads what they yield; returns the number of records."""
   manager, written = types.SimpleNamespace(manual_dir=folder), 0
   for examples in builder._split_generators(manager).values():
-    for _, item in examples:
-      features = builder.info.features
-      features.serialize_example(features.encode_example(item))
+    for key, record in examples:
+      name = tf.train.Example.FromString(record).features.feature['file_name'].bytes_list.value[0]
+      assert key.endswith(f'/{name.decode()}'), f'{key} has the record of {name}'
       written += 1
   return written

@@ -8,8 +8,11 @@ a temporary folder. Measured in fresh processes, start-up not counted:
   building  imagenet_ab/local, TFRecords included; on one core; with a look at the headers alone
             instead of the decode that every image gets; and TFDS's own way to pack the same images
             without byproducts, which decodes none
+  sharing   the same build of more images on one core, in threads, and in processes, whose start
+            is counted
 
-  python -m benchmarks imagenet_ab_build [--xmls=20000] [--images=1000] [--width=500] [--dir=/tmp]
+  python -m benchmarks imagenet_ab_build [--xmls=20000] [--images=1000] [--many=15000]
+                                         [--width=500] [--dir=/tmp]
 
 A tenth of the real release, with tiny images: --xmls=127000 --images=128000 --width=32.
 """
@@ -30,13 +33,16 @@ XML_NAME = 'imagenet_ab_v1_0.tar.gz'
 REAL_XML_BYTES = 555e6 / 1.27e6
 MEAN_TRACE = 27  # points a file; chosen so that a file takes the real 437 bytes of the tar.gz
 
+ONE_CORE = 'os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])'
+
 # What a fresh process does; `folder` and `digest` stand before it.
 _TIMED = """
 import time
+from benchmarks import harness
 def timed(work, units):
-  cpu, began = time.process_time(), time.perf_counter()
+  cpu, began = harness.cpu_seconds(), time.perf_counter()
   work()
-  figures.update(units=units, cpu_seconds=(time.process_time() - cpu) / units,
+  figures.update(units=units, cpu_seconds=(harness.cpu_seconds() - cpu) / units,
                  seconds=(time.perf_counter() - began) / units)
 """
 READ = _TIMED + f"""
@@ -48,13 +54,14 @@ def read():
 """
 BUILD = _TIMED + """
 import contextlib, os, shutil
-os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+from luab_jax import WITHOUT_KERAS
+os.environ.setdefault(*WITHOUT_KERAS)
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from benchmarks import imagenet_ab_peer
 from luab_jax import image_files
-from tfds_builders import build, image_checks
-from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
+from tfds_builders import build, workers
+from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder, release
 tfds.disable_progress_bar()
 tf.io.decode_image(open(folder + '/one.jpg', 'rb').read())
 data = folder + '/data'
@@ -72,7 +79,7 @@ from PIL import Image
 def header(data):
   with Image.open(io.BytesIO(data)) as picture:
     return picture.size[::-1]
-image_checks.image_size = header
+release.image_size = header
 """
 
 
@@ -192,9 +199,7 @@ def building(folder, images, width, rounds):
   result = harness.compare(f'building imagenet_ab of {images:,} images', {
       'TFDS, images alone': harness.fresh_process(f'{code}\ntimed(peer, {images})'),
       'luab_jax, images not decoded': harness.fresh_process(f'{code}\n{HEADERS}\n{ours}'),
-      'luab_jax, one core': harness.fresh_process(
-          f'{code}\nimage_checks._cores = lambda: 1\nos.sched_setaffinity(0, '
-          f'list(os.sched_getaffinity(0))[:1])\n{ours}'),
+      'luab_jax, one core': harness.fresh_process(f'{code}\n{ONE_CORE}\n{ours}'),
       'luab_jax': harness.fresh_process(f'{code}\n{ours}'),
   }, rounds=rounds, unit='images', warmup=0, show=['images/CPU-s', 'cpu_seconds', 'images/s',
                                                    'peak_mib'])
@@ -206,18 +211,36 @@ def building(folder, images, width, rounds):
   return result, goals, [f'{size / 1e3:.0f} KB an image.']
 
 
+def sharing(folder, images, width, rounds):
+  """Measures a build on all cores; returns (result, goals, notes)."""
+  rng = np.random.default_rng(2)
+  stems = write_images(folder / 'my_img_train.tar', rng, images, width)
+  write_xmls(folder / XML_NAME, rng, stems)
+  images += len(write_images(folder / 'my_img_val.tar', rng, 1, width))
+  code = f'folder = {str(folder)!r}\n{BUILD}'
+  ours = f'timed(ours, {images})'
+  result = harness.compare(f'sharing out the build of {images:,} images', {
+      'one core': harness.fresh_process(f'{code}\n{ONE_CORE}\n{ours}'),
+      'threads': harness.fresh_process(f'{code}\nworkers.MIN_BYTES = 1 << 60\n{ours}'),
+      'processes': harness.fresh_process(f'{code}\nworkers.MIN_BYTES = 0\n{ours}'),
+  }, rounds=rounds, unit='images', warmup=0, show=['images/s', 'images/CPU-s', 'peak_mib'])
+  return result, [], ['peak_mib is that of the largest process.']
+
+
 def main():
   parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--xmls', type=int, default=20_000)
   parser.add_argument('--images', type=int, default=1000)
+  parser.add_argument('--many', type=int, default=15_000)
   parser.add_argument('--width', type=int, default=500, help='pixels of the images; 4:3')
   parser.add_argument('--tiny', action='store_true', help='a few small files, for tests')
   parser.add_argument('--dir', default=None, help='for the temporary folder')
   options = parser.parse_args()
   if options.tiny:
-    options.xmls, options.images, options.width = 20, 20, 32
+    options.xmls, options.images, options.many, options.width = 20, 20, 20, 32
   for work in (lambda folder: reading(folder, options.xmls, options.rounds),
-               lambda folder: building(folder, options.images, options.width, options.rounds)):
+               lambda folder: building(folder, options.images, options.width, options.rounds),
+               lambda folder: sharing(folder, options.many, options.width, options.rounds)):
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
       result, goals, notes = work(pathlib.Path(name))
     harness.record('imagenet_ab_build', result, goals, notes=notes, results=options.results)

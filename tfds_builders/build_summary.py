@@ -4,7 +4,7 @@ import collections
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from absl import logging
 from tqdm import tqdm
@@ -116,6 +116,15 @@ class BuildSummary:
     """Counts something a user should know of that is not bad input."""
     self._noted[what] += int(amount)
 
+  def warn(self, text: str) -> None:
+    """Says in the log what is not counted."""
+    logging.warning('%s', text)
+
+  def repeat(self, calls: Iterable[Sequence]) -> None:
+    """Makes the calls that a `SummaryCalls` has kept."""
+    for name, *args in calls:
+      getattr(self, name)(*args)
+
   def state(self) -> dict[str, dict[str, int]]:
     """Returns all counts as plain data, for `merge`."""
     return {'counts': dict(self._counts), 'skipped': dict(self._skipped),
@@ -150,6 +159,22 @@ class BuildSummary:
     return '\n'.join([f'Summary of {self._title}', *lines])
 
 
+class SummaryCalls(list):
+  """What a worker has to say to a BuildSummary, as plain values, for its `repeat`."""
+
+  def add(self, count: str, amount: int = 1) -> None:
+    self.append(('add', count, int(amount)))
+
+  def skip(self, reason: str, where: str, detail: object = '') -> None:
+    self.append(('skip', reason, where, str(detail)))
+
+  def note(self, what: str, amount: int = 1) -> None:
+    self.append(('note', what, int(amount)))
+
+  def warn(self, text: str) -> None:
+    self.append(('warn', text))
+
+
 @contextlib.contextmanager
 def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable[[int], None]]:
   """Shows how much of a file or folder is read, the rate and the time left.
@@ -163,13 +188,14 @@ def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable
   Yields:
     A function to call with the number of bytes read since the last call.
   """
-  with tqdm(desc=description, total=_size(pathlib.Path(path)), unit='B', unit_scale=True,
+  with tqdm(desc=description, total=input_bytes(path), unit='B', unit_scale=True,
             disable=None, leave=False) as bar:
     yield bar.update
 
 
-def _size(path: pathlib.Path) -> int:
+def input_bytes(path: str | os.PathLike) -> int:
   """Returns the bytes of a file, or of the files in the folders of a folder."""
+  path = pathlib.Path(path)
   if path.is_dir():
     return sum(file.stat().st_size for file in path.glob('*/*') if file.is_file())
   return path.stat().st_size

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import tensorflow_datasets as tfds  # noqa: E402
-from absl import logging  # noqa: E402
 from tensorflow_datasets.core.download.download_manager import (  # noqa: E402
     NonMatchingChecksumError,
 )
@@ -19,11 +18,10 @@ from tensorflow_datasets.core.download.download_manager import (  # noqa: E402
 from luab_jax import archives  # noqa: E402
 from luab_jax.byproducts import coco  # noqa: E402
 from luab_jax.errors import UserError  # noqa: E402
-from luab_jax.image_files import BadImage  # noqa: E402
-from tfds_builders import build_summary, image_checks  # noqa: E402
-from tfds_builders.coco_ab import example  # noqa: E402
+from tfds_builders import build_summary, packing  # noqa: E402
+from tfds_builders.coco_ab import example, worker  # noqa: E402
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, class_names  # noqa: E402
-from tfds_builders.stable_writer import StableWriter  # noqa: E402
+from tfds_builders.workers import Workers  # noqa: E402
 
 URLS = {
     'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
@@ -65,7 +63,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     build_summary.warn_of_beam(self.name, download_config)
     folder = pathlib.Path(self.data_dir)  # where space is planned for; a bucket cannot be used
     with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
-        contextlib.closing(Join(folder if folder.is_dir() else None)) as self._join:
+        contextlib.closing(Join(folder if folder.is_dir() else None)) as self._join, \
+        contextlib.ExitStack() as self._open:
       self._summary = build_summary.BuildSummary(
           f'{self.name}/{self.builder_config.name}', _COUNTS)
       super()._download_and_prepare(dl_manager, download_config)
@@ -76,8 +75,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._summary.check()
     print(self._summary)
 
-  def _example_writer(self):
-    return StableWriter(self.info.file_format)
+  def _generate_splits(self, dl_manager, download_config):
+    """Called by TFDS to write all splits; an example comes as its bytes."""
+    return packing.write_splits(
+        self._split_generators(dl_manager), self._get_filename_template, download_config,
+        self.info.file_format)
 
   def _split_generators(self, dl_manager):
     files = self._files(dl_manager)
@@ -85,6 +87,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
       self.info.features['labels'].feature.names = names  # one label, which the others are too
       self._join.class_index = {name: index for index, name in enumerate(names)}
+    images = [files[f'{folder}.zip'] for folder in _SPLITS.values()]
+    # Before the records are read: processes take a while to start.
+    self._workers = self._open.enter_context(Workers(
+        worker.Encoder(self._join.class_index), worker.__name__, self._join.class_index,
+        sum(build_summary.input_bytes(path) for path in images)))
     self._read_records(files[coco.FILE_NAME])
     return {
         split: self._generate_examples(
@@ -126,47 +133,34 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       else:
         yield record
 
-  def _generate_examples(self, images, annotations, folder):
+  def _generate_examples(self, images, annotations, folder) -> Iterator[tuple[str, bytes]]:
+    """Yields (key, record) of a split."""
     self._join.add_instances(annotations, _instances(folder))
     with build_summary.progress_bar(images, f'Packing {folder}') as progress:
-      members = archives.iter_members(
-          images, source=URLS[f'{folder}.zip'], progress=progress,
-          refused=lambda name, why: self._summary.skip('refused member', f'{images}: {name}', why))
-      for (name, data), size in image_checks.with_sizes(members):
-        self._summary.add('images')
-        where = f'{images}: {name}'
-        file_name = posixpath.basename(name)
-        entry = self._join.listed(file_name)
-        if entry is None:
-          self._summary.skip('not in the instances file', where, 'left out')
-          continue
-        if not self._join.take_image(entry.image_id):
-          self._summary.skip('image given twice', where, 'the first one counts')
-          continue
-        if isinstance(size, BadImage):
-          self._summary.skip('undecodable image', where, size)
-          continue
-        if size != (entry.height, entry.width):
-          self._summary.note('images of another size than listed')
-        yield file_name, self._example(data, file_name, size, entry)
+      written = False
+      for record in self._workers.records(self._joined(images, folder, progress), self._summary):
+        written = True
+        yield record
+    self._summary.check()
+    if not written:
+      raise UserError(f'{images} holds no usable image that {_instances(folder)} lists: get it '
+                      f'again from {URLS[f"{folder}.zip"]}')
 
-  def _example(self, data, file_name, size, entry) -> dict:
-    record = self._join.take_record(entry.image_id)
-    instances = self._join.instances(entry.image_id)
-    self._summary.add('instances', len(instances))
-    if record:
-      icons, unknown = coco.replay_icons(record.actions, self._join.class_index)
-      self._summary.add('with a record')
-      self._summary.add('icons', len(icons))
-      self._summary.add('actions', len(record.actions.action))
-      self._summary.add('trace points', len(record.trace_xy))
-      if unknown:
-        self._summary.note('records with icons of no known class')
-        logging.warning('%s: record %d (image_id %d): unknown icons are not replayed: %r',
-                        coco.FILE_NAME, record.number, record.image_id, unknown)
-    return example.build_example(data=data, file_name=file_name, size=size, listed=entry,
-                                 instances=instances, record=record,
-                                 class_index=self._join.class_index)
+  def _joined(self, images, folder, progress) -> Iterator[worker.Item]:
+    """Yields what belongs to one image, of every listed image that was not there before."""
+    for name, data in archives.iter_members(
+        images, source=URLS[f'{folder}.zip'], progress=progress,
+        refused=lambda name, why: self._summary.skip('refused member', f'{images}: {name}', why)):
+      self._summary.add('images')
+      where = f'{images}: {name}'
+      listed = self._join.listed(posixpath.basename(name))
+      if listed is None:
+        self._summary.skip('not in the instances file', where, 'left out')
+      elif not self._join.take_image(listed.image_id):
+        self._summary.skip('image given twice', where, 'the first one counts')
+      else:
+        yield (where, data, listed, self._join.instances(listed.image_id),
+               self._join.take_record(listed.image_id))
 
 
 def _instances(folder: str) -> str:

@@ -271,6 +271,15 @@ def test_failures_are_one_line_with_a_remedy(release, tmp_path):
   failing('does not exist or is empty.* give --manual_dir a folder with train2014.zip')
 
 
+def test_an_archive_without_a_listed_image_is_one_line(release, tmp_path, monkeypatch):
+  monkeypatch.setenv('LUAB_MAX_BAD_SHARE', '1')
+  with zipfile.ZipFile(release / 'val2014.zip', 'w') as archive:
+    archive.writestr('val2014/other.jpg', b'')
+  with pytest.raises(UserError, match=r'^\S*val2014.zip holds no usable image that annotations/inst'
+                     r'ances_val2014.json lists: get it again from http://images.coco\S*$'):
+    build(release, tmp_path / 'data')
+
+
 @pytest.mark.parametrize('match, bad', [
     ('category_id 2,', annotation(1, 9, 2, [0, 0, 1, 1])),
     ('bbox is not x, y, width, height', annotation(1, 9, 1, [0, 0, -1, 1])),

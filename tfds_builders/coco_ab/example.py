@@ -117,13 +117,13 @@ def build_example(
       'image_id': listed.image_id,
       'image_size': {'height': size[0], 'width': size[1]},
       'labels': sorted({instance.label for instance in instances}),
-      'objects': [{
-          'id': instance.id,
-          'bbox': _relative_box(instance, listed),
-          'area': instance.area,
-          'is_crowd': instance.is_crowd,
-          'label': instance.label,
-      } for instance in instances],
+      'objects': {
+          'id': [instance.id for instance in instances],
+          'bbox': [_relative_box(instance, listed) for instance in instances],
+          'area': [instance.area for instance in instances],
+          'is_crowd': [instance.is_crowd for instance in instances],
+          'label': [instance.label for instance in instances],
+      },
       'has_record': record is not None,
       'icons': {
           'label': [class_index[name] for name in icons],

@@ -204,14 +204,14 @@ class Join:
       'WHERE image_id = ? ORDER BY id', (image_id,))
     return [Instance(row[0], self._labels[row[1]], *row[2:7], bool(row[7])) for row in rows]
 
-  def take_record(self, image_id: int) -> CocoRecord | None:
-    """The record of the image, which from now on counts as used; None if there is none."""
+  def take_record(self, image_id: int) -> str | None:
+    """The record of the image, as `decoded` reads it; it counts as used now. None: no record."""
     row = self._db.execute(
       'SELECT record FROM records WHERE image_id = ?', (image_id,)).fetchone()
     if row is None:
       return None
     self._db.execute('UPDATE records SET used = 1 WHERE image_id = ?', (image_id,))
-    return _decode(row[0])
+    return row[0]
 
   def unused(self) -> tuple[int, int, int]:
     """How many (listed images, records, instances of listed or unknown images) were not taken."""
@@ -220,7 +220,7 @@ class Join:
       'instances WHERE image_id NOT IN (SELECT image_id FROM images WHERE used)'))
 
 
-def _decode(text: str) -> CocoRecord:
+def decoded(text: str) -> CocoRecord:
   """Returns the record that add_records has written."""
   *fields, actions, categories, trace_xy, trace_time_ms = json.loads(text)
   action, icon, from_xy, to_xy, action_time_ms = actions

@@ -24,7 +24,6 @@ from etils import epath
 
 from luab_jax import archives
 from luab_jax.errors import UserError
-from tfds_builders import image_checks
 from tfds_builders.build_summary import BuildSummary
 from tfds_builders.imagenet_ab import release as release_files
 from tfds_builders.imagenet_ab.release import Release
@@ -180,8 +179,7 @@ class _Join(_CountingDoFn):
     for (split, label, file_name), data in images.items():
       unused.discard(label)
       example = self._release.example(
-          split, (label, file_name, data), image_checks.size_or_problem(data),
-          xmls.get((_XMLS, label)),
+          split, (label, file_name, data), xmls.get((_XMLS, label)),
           None if split == 'train' else xmls.get((_BOXES, release_files.BOX_FOLDER)),
           self._summaries[split])
       if example:

@@ -64,7 +64,7 @@ def _table(columns: dict[str, tuple[type, str]], text: str) -> tfds.features.Fea
 
 
 def encode(
-    data: bytes, file_name: str, label: str, size: tuple[int, int],
+    data: bytes, file_name: str, label: int, size: tuple[int, int],
     record: byproducts.Record | None, boxes: dict[str, list],
 ) -> dict:
   """Returns one example.
@@ -72,7 +72,7 @@ def encode(
   Args:
     data: the image file.
     file_name: its name.
-    label: its class name.
+    label: index of its class.
     size: (height, width) in px.
     record: its byproducts, or None.
     boxes: the value of `objects`, see `encode_boxes`.

@@ -4,14 +4,16 @@ import contextlib
 import os
 import pathlib
 import posixpath
+from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
 from luab_jax.errors import UserError
-from tfds_builders import build_summary, image_checks
-from tfds_builders.imagenet_ab import example, release
+from tfds_builders import build_summary, packing
+from tfds_builders.imagenet_ab import example, release, worker
 from tfds_builders.imagenet_ab.xml_store import XmlStore
 from tfds_builders.stable_writer import StableWriter
+from tfds_builders.workers import Workers
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -75,12 +77,25 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       manual_dir = pathlib.Path(os.path.abspath(manual_dir))  # workers have other folders
     self._release = release.find(manual_dir, None if self._is_local else label.names)
     if self._is_local:
-      label.names = sorted(self._release.classes)
+      label.names = list(self._release.classes)
     if self._beam:
       self._beam_build = self._beam.BeamBuild(self._release, self.data_dir)
       return self._beam_build.splits()
+    files = self._release
+    # Before the XMLs are read: processes take a while to start.
+    self._workers = self._open.enter_context(Workers(
+        worker.Encoder(files), worker.__name__, files,
+        sum(build_summary.input_bytes(path) for path in files.images.values())))
     self._index_xmls()
-    return {split: self._generate_examples(split) for split in self._release.images}
+    return {split: self._generate_examples(split) for split in files.images}
+
+  def _generate_splits(self, dl_manager, download_config):
+    """Called by TFDS to write all splits; an example comes as its bytes, but from Beam."""
+    if self._beam:
+      return super()._generate_splits(dl_manager, download_config)
+    return packing.write_splits(
+        self._split_generators(dl_manager), self._get_filename_template, download_config,
+        self.info.file_format)
 
   def _example_writer(self):
     return StableWriter(self.info.file_format)
@@ -113,28 +128,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       if not store.add(folder, stem, data):
         release.skip_second_xml(path, folder, stem, self._summary)
 
-  def _generate_examples(self, split: str):
+  def _generate_examples(self, split: str) -> Iterator[tuple[str, bytes]]:
+    """Yields (key, record) of a split."""
     path = self._release.images[split]
     written = 0
     with build_summary.progress_bar(path, f'Reading {split} images') as progress:
-      images = self._release.iter_images(split, self._summary, progress=progress)
-      for image, size in image_checks.with_sizes(images):
-        self._summary.add('images read')
-        item = self._example(split, image, size)
-        if item:
-          written += 1
-          yield f'{image[0]}/{image[1]}', item
+      for record in self._workers.records(self._joined(split, progress), self._summary):
+        written += 1
+        yield record
     self._summary.check()
     if not written:
       raise UserError(f'{path} holds no images: expected <class>.tar or <class>/<image> in it')
 
-  def _example(self, split, image, size) -> dict | None:
-    """Returns an example, or None if the image cannot be used."""
-    label, file_name, _ = image
-    if not self._seen.add(f'{split}/{label}', file_name, b''):
-      self._release.skip_second_image(split, label, file_name, self._summary)
-      return None
-    stem = posixpath.splitext(file_name)[0]
-    box_xml = None if split == 'train' else self._boxes.get(release.BOX_FOLDER, stem)
-    return self._release.example(
-        split, image, size, self._xmls.get(label, stem), box_xml, self._summary)
+  def _joined(self, split: str, progress) -> Iterator[worker.Item]:
+    """Yields what belongs to one image, of every image that none of its name came before."""
+    for label, file_name, data in self._release.iter_images(
+        split, self._summary, progress=progress):
+      self._summary.add('images read')
+      if not self._seen.add(f'{split}/{label}', file_name, b''):
+        self._release.skip_second_image(split, label, file_name, self._summary)
+        continue
+      stem = posixpath.splitext(file_name)[0]
+      box_xml = None if split == 'train' else self._boxes.get(release.BOX_FOLDER, stem)
+      yield split, label, file_name, data, self._xmls.get(label, stem), box_xml

@@ -17,9 +17,8 @@ from luab_jax import archives
 from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts import imagenet as byproducts
 from luab_jax.errors import UserError
-from luab_jax.image_files import BadImage
-from tfds_builders.build_summary import BuildSummary
-from tfds_builders.image_checks import Size
+from luab_jax.image_files import BadImage, image_size
+from tfds_builders.build_summary import BuildSummary, SummaryCalls
 from tfds_builders.imagenet_ab import example
 
 XML_SOURCE = ('https://huggingface.co/datasets/coallaoh/ImageNet-AB/resolve/main/'
@@ -40,7 +39,7 @@ class Release:
   """Where the files are."""
 
   images: dict[str, pathlib.Path]  # the archive or folder of each split
-  classes: frozenset[str]
+  classes: dict[str, int]  # name -> index
   xmls: pathlib.Path
   xml_sha256: str  # '': any
   boxes: pathlib.Path | None  # None: there is none
@@ -92,23 +91,24 @@ class Release:
       yield from _iter_xmls(self.boxes, BOX_SOURCE, '', summary, progress)
 
   def example(
-      self, split: str, image: tuple[str, str, bytes], size: Size | BadImage,
-      xml: bytes | None, box_xml: bytes | None, summary: BuildSummary,
+      self, split: str, image: tuple[str, str, bytes], xml: bytes | None, box_xml: bytes | None,
+      summary: BuildSummary | SummaryCalls,
   ) -> dict | None:
     """Returns an example, or None if the image cannot be used.
 
     Args:
       split: name of the split.
       image: (class name, file name, bytes).
-      size: of the image, or what is wrong with it.
       xml: its byproducts, None where there are none.
       box_xml: its boxes, for images whose byproducts have none; not used for 'train'.
       summary: told what becomes of the image.
     """
     label, file_name, data = image
     stem = posixpath.splitext(file_name)[0]
-    if isinstance(size, BadImage):
-      summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', size)
+    try:
+      size = image_size(data)
+    except BadImage as error:
+      summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', error)
       return None
     if not self.is_local:
       data = _fixed_image(file_name, data)
@@ -124,7 +124,7 @@ class Release:
       summary.add('with XML')
       summary.add('selected', any(block.selected for block in record.blocks))
       summary.add('clicks', len(record.clicks.x))
-    return example.encode(data, file_name, label, size, record, objects)
+    return example.encode(data, file_name, self.classes[label], size, record, objects)
 
   def skip_second_image(
       self, split: str, label: str, file_name: str, summary: BuildSummary) -> None:
@@ -152,14 +152,15 @@ def find(manual_dir: pathlib.Path, names: list[str] | None) -> Release:
       'train': archives.require(manual_dir / 'ILSVRC2012_img_train.tar', IMAGE_SOURCE),
       'validation': archives.require(manual_dir / 'ILSVRC2012_img_val.tar', IMAGE_SOURCE),
   }
-  classes = frozenset(names) if names is not None else frozenset().union(
-      *(archives.class_names(path) for path in images.values()))
+  classes = names if names is not None else sorted(set().union(
+      *(archives.class_names(path) for path in images.values())))
   xmls = manual_dir / 'imagenet_ab_v1_0.tar.gz'
   if names is None and not xmls.exists() and (manual_dir / 'train_xml').is_dir():
     xmls = manual_dir / 'train_xml'
   boxes = manual_dir / 'ILSVRC2012_bbox_val_v3.tgz'
   return Release(
-      images, classes, archives.require(xmls, XML_SOURCE), '' if names is None else XML_SHA256,
+      images, {name: index for index, name in enumerate(classes)},
+      archives.require(xmls, XML_SOURCE), '' if names is None else XML_SHA256,
       boxes if boxes.exists() else None, is_local=names is None)
 
 
@@ -183,7 +184,7 @@ def _refused(path: pathlib.Path, summary: BuildSummary) -> archives.Refused:
   return lambda name, reason: summary.skip('refused member', f'{path}: {name}', reason)
 
 
-def _record(xml: bytes | None, where: str, summary: BuildSummary) -> byproducts.Record | None:
+def _record(xml: bytes | None, where: str, summary) -> byproducts.Record | None:
   """Returns the record of an XML; None if there is none or it is bad."""
   try:
     return None if xml is None else byproducts.parse_xml(xml)
