@@ -26,7 +26,7 @@ from tfds_builders.build_summary import BuildSummary, SummaryCalls
 # What a build does outside of its workers is about a fifth of what these do.
 MAX_WORKERS = 8
 # Processes from here on: less is done in some seconds.
-MIN_BYTES = 1 << 30
+MIN_BYTES = 2 << 30
 _CHUNK = 8  # items; about a megabyte, so that handing them over costs little
 
 # Makes a record of an item, and says to the summary what becomes of it: (key, record), or None.

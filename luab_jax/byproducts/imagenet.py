@@ -106,7 +106,8 @@ def parse_xml(data: bytes) -> Record:
   """
   if len(data) > MAX_XML_BYTES:
     raise BadRecord(f'it has {len(data)} bytes, more than {MAX_XML_BYTES}')
-  if b'<!DOCTYPE' in data or b'<!ENTITY' in data or b'\0' in data:
+  # One byte is found ten times as fast as several.
+  if b'\0' in data or b'!' in data and (b'<!DOCTYPE' in data or b'<!ENTITY' in data):
     raise BadRecord('it has a document type or NUL bytes, which are refused')
   try:
     return _parse(*traces.lift(data))

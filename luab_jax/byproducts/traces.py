@@ -35,14 +35,14 @@ def lift(data: bytes) -> tuple[bytes, list[Trace]]:
   The result is well-formed exactly if the file is, and says the same: where there is no comment
   and no CDATA section (no `<!`), what the pattern matches is a whole element or lies in a
   processing instruction, all of which is ignored, since `<` can stand neither in text nor in the
-  value of an attribute. A file with `<!` or `TAG` in it comes back as it is.
+  value of an attribute. A file with `!` or `TAG` in it comes back as it is.
 
   Args:
     data: the file, in UTF-8.
   """
   # Text, then time, x, y and text of each point; nothing but an empty text between two points.
   pieces = _POINT.split(data)
-  if len(pieces) == 1 or b'<!' in data or TAG.encode() in data:
+  if len(pieces) == 1 or b'!' in data or TAG.encode() in data:
     return data, []
   try:
     columns = [decode(b'[%b]' % b','.join(pieces[first::4]))
