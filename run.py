@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from luab_jax import WITHOUT_KERAS, hide_damaged_images
 from luab_jax.errors import UserError
+from luab_jax.lean_process import bound_malloc
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
 _WORKDIR = flags.DEFINE_string(
@@ -73,6 +74,7 @@ def main(argv):
     print(f'Open {export.export(_WORKDIR.value)}/README.md: what is there and how to load it')
     return 0
   os.environ.setdefault(*WITHOUT_KERAS)
+  bound_malloc()
   if _MODE.value == 'doctor':
     from luab_jax import doctor
 

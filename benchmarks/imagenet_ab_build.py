@@ -3,8 +3,9 @@
 Writes images (photograph-like noise, about 90 KB at 500 × 375) in a tar of class tars and
 imagenet_ab_v1_0.tar.gz (each XML as large compressed as in the real release, 555 MB / 1.27 M) into
 a temporary folder. Measured in fresh processes, start-up not counted:
-  reading   every XML streamed from the tar.gz, sha256 included, and parsed to typed records; and
-            the same where no trace is lifted out of a file before it is parsed
+  reading   every XML streamed from the tar.gz, sha256 included, and parsed to typed records; the
+            same where no trace is lifted out of a file before it is parsed; and ElementTree alone
+            on files in memory
   building  imagenet_ab/local, TFRecords included; on one core; with a look at the headers alone
             instead of the decode that every image gets; and TFDS's own way to pack the same images
             without byproducts, which decodes none
@@ -12,7 +13,7 @@ a temporary folder. Measured in fresh processes, start-up not counted:
             is counted
 
   python -m benchmarks imagenet_ab_build [--xmls=20000] [--images=1000] [--many=15000]
-                                         [--width=500] [--dir=/tmp]
+                                         [--width=500] [--dir=/tmp] [--only=reading]
 
 A tenth of the real release, with tiny images: --xmls=127000 --images=128000 --width=32.
 """
@@ -48,6 +49,10 @@ def timed(work, units):
 READ = _TIMED + f"""
 from luab_jax import archives
 from luab_jax.byproducts import imagenet, traces
+from xml.etree import ElementTree
+def trees(files):
+  for data in files:
+    ElementTree.fromstring(data)
 def read():
   for _, data in archives.iter_members(folder + '/{XML_NAME}', sha256=digest):
     imagenet.parse_xml(data)
@@ -177,7 +182,10 @@ def reading(folder, xmls, rounds):
                             for i in range(xmls)])
   digest = hashlib.sha256(archive.read_bytes()).hexdigest()
   code = f'folder, digest = {str(folder)!r}, {digest!r}\n{READ}'
+  in_memory = f"files = [data for _, data in archives.iter_members(folder + '/{XML_NAME}')]"
   result = harness.compare(f'{xmls:,} XMLs out of the tar.gz', {
+      'ElementTree alone, in memory': harness.fresh_process(
+          f'{code}\n{in_memory}\ntimed(lambda: trees(files), {xmls})'),
       'parsed whole': harness.fresh_process(
           f'{code}\ntraces.lift = lambda data: (data, [])\ntimed(read, {xmls})'),
       'luab_jax': harness.fresh_process(f'{code}\ntimed(read, {xmls})'),
@@ -233,14 +241,17 @@ def main():
   parser.add_argument('--images', type=int, default=1000)
   parser.add_argument('--many', type=int, default=15_000)
   parser.add_argument('--width', type=int, default=500, help='pixels of the images; 4:3')
+  parser.add_argument('--only', choices=['reading', 'building', 'sharing'])
   parser.add_argument('--tiny', action='store_true', help='a few small files, for tests')
   parser.add_argument('--dir', default=None, help='for the temporary folder')
   options = parser.parse_args()
   if options.tiny:
     options.xmls, options.images, options.many, options.width = 20, 20, 20, 32
-  for work in (lambda folder: reading(folder, options.xmls, options.rounds),
-               lambda folder: building(folder, options.images, options.width, options.rounds),
-               lambda folder: sharing(folder, options.many, options.width, options.rounds)):
+  works = {
+      'reading': lambda folder: reading(folder, options.xmls, options.rounds),
+      'building': lambda folder: building(folder, options.images, options.width, options.rounds),
+      'sharing': lambda folder: sharing(folder, options.many, options.width, options.rounds)}
+  for work in [works[options.only]] if options.only else works.values():
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
       result, goals, notes = work(pathlib.Path(name))
     harness.record('imagenet_ab_build', result, goals, notes=notes, results=options.results)

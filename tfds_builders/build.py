@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 
-from luab_jax import WITHOUT_KERAS
+from luab_jax import lean_process
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 
@@ -68,7 +68,7 @@ def build(
   if not manual_dir.is_dir():
     raise UserError(f'--manual_dir={manual_dir} is no folder: put the raw files there, see '
                     f'tfds_builders/{dataset.partition("/")[0]}/README.md')
-  os.environ.setdefault(*WITHOUT_KERAS)  # before TensorFlow is imported
+  lean_process.import_tensorflow()
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()  # TFDS's bars know no total; ours show the time left
@@ -99,6 +99,7 @@ def main(argv: list[str]) -> int:
     args = parse_args(argv)
     if args.max_bad_share:
       os.environ[build_summary.MAX_BAD_SHARE_VARIABLE] = args.max_bad_share
+    lean_process.bound_malloc()
     path = build(args.dataset, manual_dir=args.manual_dir, data_dir=args.data_dir,
                  overwrite=args.overwrite)
   except UserError as error:

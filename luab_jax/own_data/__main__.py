@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
-import os
 import pathlib
 import shlex
 import shutil
 import sys
 
-from luab_jax import WITHOUT_KERAS, hide_damaged_images
+from luab_jax import hide_damaged_images, lean_process
 from luab_jax.errors import UserError
 
 TITLE = 'Own data in the layout of '
@@ -143,8 +142,8 @@ def next_commands(args, name, report):
 
 
 if __name__ == '__main__':
-  os.environ.setdefault(*WITHOUT_KERAS)  # before TensorFlow is imported
   hide_damaged_images()
+  lean_process.import_tensorflow()
   try:
     main()
   except UserError as error:

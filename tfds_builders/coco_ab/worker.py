@@ -2,14 +2,18 @@
 
 import posixpath
 
-import msgspec
+from luab_jax import lean_process
 
-from luab_jax.byproducts import coco
-from luab_jax.image_files import BadImage, image_size
-from tfds_builders import packing, workers
-from tfds_builders.build_summary import SummaryCalls
-from tfds_builders.coco_ab import example
-from tfds_builders.coco_ab.join import Instance, Listed, decoded
+lean_process.import_tensorflow()  # before what is imported here
+
+import msgspec  # noqa: E402
+
+from luab_jax.byproducts import coco  # noqa: E402
+from luab_jax.image_files import BadImage, image_size  # noqa: E402
+from tfds_builders import packing, workers  # noqa: E402
+from tfds_builders.build_summary import SummaryCalls  # noqa: E402
+from tfds_builders.coco_ab import example  # noqa: E402
+from tfds_builders.coco_ab.join import Instance, Listed, decoded  # noqa: E402
 
 # Archive and member, image file, entry in the instances file, its instances, text of its record.
 Item = tuple[str, bytes, Listed, list[Instance], str | None]

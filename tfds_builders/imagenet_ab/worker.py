@@ -1,12 +1,16 @@
 """Makes the records of images that are joined with their XMLs; run as a process, for a build."""
 
-import msgspec
-import tensorflow_datasets as tfds
+from luab_jax import lean_process
 
-from tfds_builders import packing, workers
-from tfds_builders.build_summary import SummaryCalls
-from tfds_builders.imagenet_ab import example
-from tfds_builders.imagenet_ab.release import Release
+lean_process.import_tensorflow()  # before what is imported here
+
+import msgspec  # noqa: E402
+import tensorflow_datasets as tfds  # noqa: E402
+
+from tfds_builders import packing, workers  # noqa: E402
+from tfds_builders.build_summary import SummaryCalls  # noqa: E402
+from tfds_builders.imagenet_ab import example  # noqa: E402
+from tfds_builders.imagenet_ab.release import Release  # noqa: E402
 
 # Split, class name, file name, image file, XML of its byproducts, XML of its boxes.
 Item = tuple[str, str, str, bytes, bytes | None, bytes | None]
