@@ -326,6 +326,17 @@ def test_clicks_that_may_be_percent(side, furthest, unit, tmp_path, capsys):
           '--click_units=fraction' in said) == (unit == 'percent')
 
 
+@pytest.mark.parametrize('option', ['--help', '--no-such-option'])
+def test_help_does_not_wait_for_tensorflow(option):
+  code = ('import runpy, sys\n'
+          f'sys.argv = ["own_data", {option!r}]\n'
+          'try:\n  runpy.run_module("luab_jax.own_data", run_name="__main__")\n'
+          'except SystemExit:\n  print("tensorflow" in sys.modules)')
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
+                        check=True)
+  assert done.stdout.splitlines()[-1] == 'False'
+
+
 def test_paths_are_looked_at_before_the_slow_imports(tmp_path):
   source = f"""import sys
 from luab_jax.own_data.__main__ import UserError, main

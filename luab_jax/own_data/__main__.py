@@ -71,6 +71,7 @@ def main(argv=None):
   args = parse_arguments(argv)
   _check_paths(args)
   # Imported here, after the arguments are known to be right: TensorFlow takes seconds.
+  lean_process.import_tensorflow()
   from luab_jax.own_data import coco, folders
   from luab_jax.own_data import report as reporting
 
@@ -143,7 +144,6 @@ def next_commands(args, name, report):
 
 if __name__ == '__main__':
   hide_damaged_images()
-  lean_process.import_tensorflow()
   try:
     main()
   except UserError as error:
