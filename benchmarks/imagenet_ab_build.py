@@ -196,12 +196,18 @@ def reading(folder, xmls, rounds):
                          f'{REAL_XML_BYTES:.0f}).']
 
 
-def building(folder, images, width, rounds):
+def write_release(folder, seed, train, validation, width):
+  """Writes so many images, those of training with XMLs."""
+  rng = np.random.default_rng(seed)
+  write_xmls(folder / XML_NAME, rng,
+             write_images(folder / 'my_img_train.tar', rng, train, width))
+  write_images(folder / 'my_img_val.tar', rng, validation, width)
+
+
+def building(folder, train, width, rounds):
   """Measures builds; returns (result, goals, notes)."""
-  rng = np.random.default_rng(1)
-  stems = write_images(folder / 'my_img_train.tar', rng, images, width)
-  write_xmls(folder / XML_NAME, rng, stems)
-  images += len(write_images(folder / 'my_img_val.tar', rng, max(images // 20, 1), width))
+  write_release(folder, 1, train, max(train // 20, 1), width)
+  images = train + max(train // 20, 1)
   code = f'folder = {str(folder)!r}\n{BUILD}'
   ours = f'timed(ours, {images})'
   result = harness.compare(f'building imagenet_ab of {images:,} images', {
@@ -215,16 +221,14 @@ def building(folder, images, width, rounds):
                         'cpu_seconds', at_most=1.15)
            for what, name in (('every image decoded', 'luab_jax'),
                               ('none decoded', 'luab_jax, images not decoded'))]
-  size = (folder / 'my_img_train.tar').stat().st_size / len(stems)
+  size = (folder / 'my_img_train.tar').stat().st_size / train
   return result, goals, [f'{size / 1e3:.0f} KB an image.']
 
 
-def sharing(folder, images, width, rounds):
+def sharing(folder, train, width, rounds):
   """Measures a build on all cores; returns (result, goals, notes)."""
-  rng = np.random.default_rng(2)
-  stems = write_images(folder / 'my_img_train.tar', rng, images, width)
-  write_xmls(folder / XML_NAME, rng, stems)
-  images += len(write_images(folder / 'my_img_val.tar', rng, 1, width))
+  write_release(folder, 2, train, 1, width)
+  images = train + 1
   code = f'folder = {str(folder)!r}\n{BUILD}'
   ours = f'timed(ours, {images})'
   result = harness.compare(f'sharing out the build of {images:,} images', {

@@ -22,7 +22,7 @@ import tempfile
 import time
 
 from benchmarks import harness
-from luab_jax import lean_process
+from luab_jax import cores, lean_process
 
 BATCH, SIZE = 128, 224
 _WARM = 2
@@ -75,7 +75,7 @@ def ours_without_byproducts(data_dir, **changes):
   stream = train_order.shuffled(source.split, records.fold(0, 0), train_order.Rows(BATCH),
                                 start_step=0, buffer_size=data.shuffle_buffer)
   examples = stream.map(tf.autograph.experimental.do_not_convert(example),
-                        num_parallel_calls=input_pipeline._cores(), deterministic=True)
+                        num_parallel_calls=cores(), deterministic=True)
   return iter(input_pipeline._batches(examples, stream, BATCH, source))
 
 

@@ -13,6 +13,11 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 WITHOUT_KERAS = ('TF_USE_LEGACY_KERAS', '1')
 
 
+def cores() -> int:
+  """Returns how many CPU cores this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def hide_damaged_images():
   """Keeps off the console what TensorFlow logs of a damaged image, for programs that say it too.
 

@@ -42,11 +42,10 @@ TensorFlow only reads here: accelerators are hidden from it.
 
 import functools
 import itertools
-import os
 
 import tensorflow as tf
 
-from luab_jax import controls, geometry, image_ops, records, targets, train_order
+from luab_jax import controls, cores, geometry, image_ops, records, targets, train_order
 from luab_jax.dataset import DatasetSpec, Source, dataset_spec
 from luab_jax.errors import UserError
 
@@ -139,7 +138,7 @@ def train_batches(data, *, seed, batch_size, start_step=0, num_hosts=1, host=0):
     example_seed = records.fold(seed, _AUGMENT, epoch, position)
     return _train_example(source, fields, points, has, example_seed)
 
-  examples = stream.map(example, num_parallel_calls=_cores(), deterministic=True)
+  examples = stream.map(example, num_parallel_calls=cores(), deterministic=True)
   return _batches(examples, stream, rows, source)
 
 
@@ -193,7 +192,7 @@ def _once(source, make_example, batch_size, num_hosts, host):
   def example(_, record):
     return make_example(source.parse(record))
 
-  examples = stream.map(example, num_parallel_calls=_cores(), deterministic=True)
+  examples = stream.map(example, num_parallel_calls=cores(), deterministic=True)
   padding = num_batches * rows - records.host_rows(num_examples, batch_size, num_hosts, host)
   zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), examples.element_spec)
   examples = examples.concatenate(tf.data.Dataset.from_tensors(zeros).repeat(padding))
@@ -298,15 +297,11 @@ def _first_line(error):
   return error.message.strip().splitlines()[0]
 
 
-def _cores():
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-
-
 def _options():
   """Deterministic, with fixed parallelism: autotune ends short loops up to a second late."""
   options = tf.data.Options()
   options.deterministic = True
   options.autotune.enabled = False
-  options.threading.private_threadpool_size = _cores()
+  options.threading.private_threadpool_size = cores()
   options.threading.max_intra_op_parallelism = 1
   return options

@@ -14,6 +14,7 @@ import sys
 import jax
 import numpy as np
 
+from luab_jax import cores
 from luab_jax.errors import UserError
 
 AXIS = 'batch'
@@ -105,10 +106,9 @@ def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1):
   """
   if 'JAX_NUM_CPU_DEVICES' in os.environ or 'device_count' in os.environ.get('XLA_FLAGS', ''):
     return
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   part = max(batch_size // max(grad_accum_steps, 1), 1)
   # A device needs a few examples for its BatchNorm and to be worth its overhead.
-  most = max(min(cores, part // _LEAST_EXAMPLES), 1)
+  most = max(min(cores(), part // _LEAST_EXAMPLES), 1)
   devices = max(n for n in range(1, most + 1) if part % n == 0)
   jax.config.update('jax_num_cpu_devices', devices)
 

@@ -1,7 +1,7 @@
 """Makes records of images on all cores, in the order given: in threads or in processes.
 
 Threads are there at once, and TensorFlow checks an image without Python's lock; all else is Python.
-Processes take three seconds to start, and scale until the one that reads and writes is busy.
+Processes take three seconds to start; one that reads and writes for six or so is busy itself.
 """
 
 import collections
@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from luab_jax import cores
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary, SummaryCalls
 
@@ -30,11 +31,6 @@ _CHUNK = 8  # items; about a megabyte, so that handing them over costs little
 
 # Makes a record of an item, and says to the summary what becomes of it: (key, record), or None.
 Encode = Callable[[tuple, SummaryCalls], tuple[str, bytes] | None]
-
-
-def cores() -> int:
-  """Returns how many cores this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 class Workers:
@@ -194,7 +190,7 @@ def serve(start: Callable[[bytes], Encode], items: type) -> None:
       answer = '', '', _worked(encode, decoder.decode(message))
     except UserError as error:
       answer = str(error), '', None
-    except Exception:  # noqa: BLE001  the build raises it
+    except Exception:  # the build raises it
       answer = '', traceback.format_exc(), None
     _send(answers, answer)
 
@@ -208,6 +204,6 @@ def _send(file: BinaryIO, message: object) -> None:
 
 def _receive(file: BinaryIO) -> bytes | None:
   """Returns the next message, or None if the other side is gone."""
-  head = file.read(8)
-  data = file.read(int.from_bytes(head, 'big')) if len(head) == 8 else b''
-  return data if data and len(data) == int.from_bytes(head, 'big') else None
+  size = int.from_bytes(file.read(8), 'big')
+  data = file.read(size)
+  return data if data and len(data) == size else None

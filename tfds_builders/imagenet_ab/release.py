@@ -184,7 +184,9 @@ def _refused(path: pathlib.Path, summary: BuildSummary) -> archives.Refused:
   return lambda name, reason: summary.skip('refused member', f'{path}: {name}', reason)
 
 
-def _record(xml: bytes | None, where: str, summary) -> byproducts.Record | None:
+def _record(
+    xml: bytes | None, where: str, summary: BuildSummary | SummaryCalls
+) -> byproducts.Record | None:
   """Returns the record of an XML; None if there is none or it is bad."""
   try:
     return None if xml is None else byproducts.parse_xml(xml)
