@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 import pytest
+from absl import logging
 
 from luab_jax import WITHOUT_KERAS
 
@@ -69,3 +70,11 @@ def synthetic_coco_ab(tmp_path_factory):
   from tfds_builders.coco_ab import coco_ab_dataset_builder
 
   return _build(coco_ab_dataset_builder.Builder, 'coco_ab', tmp_path_factory)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+  """run.py's modes log errors alone; later tests in the same process read warnings."""
+  saved = logging.get_verbosity()
+  yield
+  logging.set_verbosity(saved)
