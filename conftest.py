@@ -72,9 +72,10 @@ def synthetic_coco_ab(tmp_path_factory):
   return _build(coco_ab_dataset_builder.Builder, 'coco_ab', tmp_path_factory)
 
 
+_VERBOSITY = logging.get_verbosity()
+
+
 @pytest.fixture(autouse=True)
-def _logging_as_before():
-  """run.py's modes log errors alone; later tests in the same process read warnings."""
-  saved = logging.get_verbosity()
-  yield
-  logging.set_verbosity(saved)
+def _warnings_are_logged():
+  """run.py's modes log errors alone, in tests and in fixtures of modules; others read warnings."""
+  logging.set_verbosity(_VERBOSITY)

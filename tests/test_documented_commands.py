@@ -21,7 +21,7 @@ import sys
 import documents
 import pytest
 import simple_parsing
-from absl import flags
+from absl import flags, logging
 from documents import ROOT, parse_command, read_markdown
 
 import run
@@ -232,6 +232,11 @@ def executed(tmp_path_factory):
 @pytest.mark.timeout(900)
 def test_every_unmarked_command_works(executed):
   assert (executed / 'runs/quickstart/summary.json').is_file()
+
+
+def test_modes_that_ran_in_this_process_silence_no_later_test(executed, caplog):
+  logging.warning('said')
+  assert caplog.messages == ['said']
 
 
 @pytest.mark.timeout(900)
