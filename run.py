@@ -264,3 +264,5 @@ if __name__ == '__main__':
   except UserError as error:
     print(f'run.py: {error}', file=sys.stderr)
     sys.exit(2)
+  except BrokenPipeError:  # whoever read the output has seen enough: `| head`
+    os._exit(128 + signal.SIGPIPE)

@@ -46,10 +46,13 @@ def predict_files(workdir, paths):
           log.write(json.dumps(line) + '\n')
           print(_told(files[number], line, predictor.multi_label))
         log.flush()
+  except BrokenPipeError:  # of stdout
+    raise
   except OSError as error:
     raise UserError(f'cannot write to {folder}: {error}') from error
   rest = f', {others} files without the extension of an image left out' if others else ''
-  print(f'{len(files) - skipped} predicted, {skipped} skipped{rest}: {folder}/predictions.jsonl')
+  print(f'{len(files) - skipped} predicted, {skipped} skipped{rest}: {folder}/predictions.jsonl',
+        flush=True)
   return EXIT_SKIPPED if skipped else 0
 
 

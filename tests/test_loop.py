@@ -1,6 +1,10 @@
 """Memory is used again, batches come early, what was compiled is kept. Runs: test_train.py."""
 
+import os
 import pathlib
+import subprocess
+import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +15,8 @@ import pytest
 from luab_jax import compile_cache, parallel
 from luab_jax.step import make_train_step
 from luab_jax.train_state import init_state, make_optimizer
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -116,6 +122,7 @@ def unset_cache(monkeypatch):
   names = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
   values = {name: getattr(jax.config, name) for name in names}
   jax.config.update('jax_compilation_cache_dir', None)
+  monkeypatch.setattr(warnings, 'showwarning', warnings.showwarning)
   yield
   for name, value in values.items():
     jax.config.update(name, value)
@@ -130,6 +137,36 @@ def test_where_the_cache_lies(unset_cache, monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'other'))
   compile_cache.use_compile_cache()  # somebody has chosen already
   assert pathlib.Path(jax.config.jax_compilation_cache_dir) == chosen
+
+
+def test_an_entry_that_was_cut_off_is_warned_of_and_compiled_once(tmp_path):
+  """By a kill or a full disk: JAX itself would compile it at every start."""
+  code = '''
+import jax
+from luab_jax import compile_cache
+compile_cache.use_compile_cache()
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+hits = []
+jax.monitoring.register_event_listener(
+    lambda name, **_: hits.append(name) if name.endswith('/cache_hits') else None)
+x = jax.device_put(jax.numpy.arange(8.0))
+hits.clear()
+print(float(jax.jit(lambda x: (x * x).sum())(x)), len(hits))
+'''
+  environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)}
+  environment.pop('JAX_COMPILATION_CACHE_DIR', None)
+
+  def run():
+    done = subprocess.run([sys.executable, '-c', code], env=environment, check=True, text=True,
+                          capture_output=True)
+    return done.stdout.split(), done.stderr.count('Error reading persistent')
+
+  assert run() == (['140.0', '0'], 0)
+  assert run() == (['140.0', '1'], 0)
+  [entry] = tmp_path.glob('luab_jax/xla/*/jit__lambda*-cache')
+  entry.write_bytes(entry.read_bytes()[:100])
+  assert run() == (['140.0', '0'], 1)
+  assert run() == (['140.0', '1'], 0)
 
 
 def test_a_home_that_cannot_be_written_is_done_without(unset_cache, monkeypatch, tmp_path):

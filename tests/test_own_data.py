@@ -337,6 +337,18 @@ def test_help_does_not_wait_for_tensorflow(option):
   assert done.stdout.splitlines()[-1] == 'False'
 
 
+def test_output_that_nobody_reads_any_more(photos, tmp_path):
+  """As with `| head`: the status that a shell gives for it, not a word, and the files are there."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run(
+    [sys.executable, '-m', 'luab_jax.own_data', f'--images={photos[0]}', f'--out={tmp_path}/raw'],
+    cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+  os.close(writer)
+  assert (done.returncode, done.stderr) == (141, '')
+  assert 'Next, from the folder of run.py' in (tmp_path / 'raw/README.txt').read_text()
+
+
 def test_paths_are_looked_at_before_the_slow_imports(tmp_path):
   source = f"""import sys
 from luab_jax.own_data.__main__ import UserError, main

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -193,6 +194,19 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   # Again, with less: what was there before is gone, and nothing was skipped.
   assert predict_files.predict_files(workdir, [str(dog)]) == 0
   assert len(list((workdir / 'predictions').iterdir())) == 2
+
+
+def test_output_that_nobody_reads_any_more(run, synthetic_imagenet_ab, tmp_path):
+  """As with `| head`: the status that a shell gives for it, and not a word."""
+  config, workdir, _, _ = run
+  image, = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
+  shutil.copytree(workdir, tmp_path / 'run')
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run([sys.executable, 'run.py', '--mode=predict', f'--workdir={tmp_path}/run',
+                         image], stdout=writer, stderr=subprocess.PIPE, text=True)
+  os.close(writer)
+  assert (done.returncode, done.stderr) == (141, '')
 
 
 def test_photographs_are_turned_upright():

@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import os
 import pathlib
 import shlex
 import shutil
+import signal
 import sys
 
 from luab_jax import hide_damaged_images, lean_process
@@ -89,7 +91,7 @@ def main(argv=None):
   except OSError as error:
     raise UserError(f'cannot write into --out={out}: {error}') from error
   print('\n'.join([f'{title}: {out}', *lines, *reporting.shortened(table), '',
-                   *next_commands(args, layout.NAME, report)]))
+                   *next_commands(args, layout.NAME, report)]), flush=True)
 
 
 def _check_paths(args):
@@ -149,3 +151,5 @@ if __name__ == '__main__':
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
+  except BrokenPipeError:  # whoever read the output has seen enough: `| head`
+    os._exit(128 + signal.SIGPIPE)
