@@ -81,7 +81,7 @@ def main(argv):
     return doctor.examine(_load_config(needed=False), _WORKDIR.value or 'runs')
   config = _load_config()
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax import checkpoint, compile_cache, data_page, parallel, preemption, study, train
+  from luab_jax import checkpoint, compile_cache, parallel, preemption, train
   checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
   parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
@@ -95,8 +95,12 @@ def main(argv):
     elif _MODE.value == 'eval':
       train.evaluate_only(config, workdir)
     elif _MODE.value == 'study':
+      from luab_jax import study  # SciPy's statistics take half a second
+
       study.run_study(config, _WORKDIR.value or f'{workdir}_study')
     else:
+      from luab_jax import data_page
+
       data_page.draw(config, workdir)
   except preemption.Stopped as stopped:
     print(f'run.py: {stopped}', file=sys.stderr)
