@@ -127,7 +127,10 @@ def _predict(paths):
   checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
   parallel.start_devices()
-  return predict_files.predict_files(_WORKDIR.value, paths)
+  try:
+    return predict_files.predict_files(_WORKDIR.value, paths)
+  except BrokenPipeError:  # whoever read the output has seen enough: `| head`
+    os._exit(128 + signal.SIGPIPE)
 
 
 def _load_config(needed=True):
@@ -268,5 +271,3 @@ if __name__ == '__main__':
   except UserError as error:
     print(f'run.py: {error}', file=sys.stderr)
     sys.exit(2)
-  except BrokenPipeError:  # whoever read the output has seen enough: `| head`
-    os._exit(128 + signal.SIGPIPE)
