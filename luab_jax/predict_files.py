@@ -29,6 +29,7 @@ def predict_files(workdir, paths):
     Exit status: 0, or EXIT_SKIPPED where a file was skipped.
   Raises:
     UserError: no such file, no image, no run, or a folder that cannot be written.
+    BrokenPipeError: nobody reads stdout any more; what was said so far is written.
   """
   files, others = list_files(paths)
   predictor = Predictor.from_run(workdir, batch_size=min(_AT_A_TIME, len(files)))
