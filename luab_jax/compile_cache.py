@@ -23,7 +23,8 @@ def use_compile_cache():
   JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=0 turns it off, and
   XDG_CACHE_HOME is obeyed. JAX's key of an entry has the program, its options, the devices and the
   version of jaxlib; of several processes the first one writes, and an entry that cannot be read is
-  compiled and written again. A folder that cannot be made or written is done without.
+  compiled and written again (in a folder that somebody else has named, compiled at every start: its
+  files are not ours to remove). A folder that cannot be made or written is done without.
 
   Each kind of CPU has its own folder: homes are shared between machines, and code for one CPU may
   end with an illegal instruction, or other bits, on another.

@@ -142,9 +142,12 @@ def test_where_the_cache_lies(unset_cache, monkeypatch, tmp_path):
 def test_an_entry_that_was_cut_off_is_warned_of_and_compiled_once(tmp_path):
   """By a kill or a full disk: JAX itself would compile it at every start."""
   code = '''
+import resource, sys
 import jax
 from luab_jax import compile_cache
 compile_cache.use_compile_cache()
+if sys.argv[1:]:  # no file may become longer, as on a disk that is full
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 hits = []
 jax.monitoring.register_event_listener(
@@ -156,11 +159,13 @@ print(float(jax.jit(lambda x: (x * x).sum())(x)), len(hits))
   environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)}
   environment.pop('JAX_COMPILATION_CACHE_DIR', None)
 
-  def run():
-    done = subprocess.run([sys.executable, '-c', code], env=environment, check=True, text=True,
-                          capture_output=True)
+  def run(*arguments):
+    done = subprocess.run([sys.executable, '-c', code, *arguments], env=environment, check=True,
+                          text=True, capture_output=True)
     return done.stdout.split(), done.stderr.count('Error reading persistent')
 
+  assert run('full') == (['140.0', '0'], 0)
+  assert not list(tmp_path.glob('luab_jax/xla/*/jit__lambda*-cache'))
   assert run() == (['140.0', '0'], 0)
   assert run() == (['140.0', '1'], 0)
   [entry] = tmp_path.glob('luab_jax/xla/*/jit__lambda*-cache')
