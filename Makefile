@@ -22,8 +22,8 @@ lint: $(READY)
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy luab_jax
 
-$(QUICKSTART)/release/README.txt: $(READY) $(wildcard luab_jax/synthetic/*.py)
-	@$(PY) -m luab_jax.synthetic --release=imagenet_ab --out=$(QUICKSTART)/release
+$(QUICKSTART)/release/README.txt: $(READY) $(wildcard luab_jax/tools/synthetic/*.py)
+	@$(PY) -m luab_jax.tools.synthetic --release=imagenet_ab --out=$(QUICKSTART)/release
 	@touch $@
 
 $(QUICKSTART)/imagenet_ab/local: $(QUICKSTART)/release/README.txt

@@ -43,7 +43,7 @@ def _build(builder_class, release, tmp_path_factory):
   """data_dir of a small embedded release, generated and built by the project's own code."""
   import tensorflow_datasets as tfds
 
-  from luab_jax.synthetic import __main__ as synthetic
+  from luab_jax.tools.synthetic import __main__ as synthetic
 
   files, data_dir = tmp_path_factory.mktemp('release'), tmp_path_factory.mktemp('built')
   synthetic.main([

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from luab_jax import WITHOUT_KERAS, hide_damaged_images
 from luab_jax.errors import UserError
-from luab_jax.lean_process import bound_malloc
+from luab_jax.runtime.lean_process import bound_malloc
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
 _WORKDIR = flags.DEFINE_string(
@@ -67,7 +67,8 @@ def main(argv):
   if _MODE.value == 'export':
     if not _WORKDIR.value:
       raise UserError('which run? Add --workdir=runs/quickstart (or another one)')
-    from luab_jax import checkpoint, export, parallel
+    from luab_jax.runtime import checkpoint, parallel
+    from luab_jax.tools import export
 
     checkpoint.silence_orbax()
     parallel.start_devices()
@@ -76,12 +77,13 @@ def main(argv):
   os.environ.setdefault(*WITHOUT_KERAS)
   bound_malloc()
   if _MODE.value == 'doctor':
-    from luab_jax import doctor
+    from luab_jax.tools import doctor
 
     return doctor.examine(_load_config(needed=False), _WORKDIR.value or 'runs')
   config = _load_config()
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax import checkpoint, compile_cache, parallel, preemption, train
+  from luab_jax.runtime import checkpoint, compile_cache, parallel, preemption
+  from luab_jax.train import loop
   checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
   parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
@@ -91,15 +93,15 @@ def main(argv):
   workdir = _WORKDIR.value or os.path.join('runs', os.path.splitext(os.path.basename(file))[0])
   try:
     if _MODE.value == 'train':
-      train.train_and_evaluate(config, workdir)
+      loop.train_and_evaluate(config, workdir)
     elif _MODE.value == 'eval':
-      train.evaluate_only(config, workdir)
+      loop.evaluate_only(config, workdir)
     elif _MODE.value == 'study':
-      from luab_jax import study  # SciPy's statistics take half a second
+      from luab_jax.tools.study import study  # SciPy's statistics take half a second
 
       study.run_study(config, _WORKDIR.value or f'{workdir}_study')
     else:
-      from luab_jax import data_page
+      from luab_jax.report import data_page
 
       data_page.draw(config, workdir)
   except preemption.Stopped as stopped:
@@ -122,13 +124,14 @@ def _predict(paths):
   logging.set_verbosity(logging.ERROR)
   os.environ.setdefault(*WITHOUT_KERAS)
   hide_damaged_images()
-  from luab_jax import checkpoint, compile_cache, parallel, predict_files
+  from luab_jax.runtime import checkpoint, compile_cache, parallel
+  from luab_jax.tools import predict
 
   checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
   parallel.start_devices()
   try:
-    return predict_files.predict_files(_WORKDIR.value, paths)
+    return predict.predict_files(_WORKDIR.value, paths)
   except BrokenPipeError:  # whoever read the output has seen enough: `| head`
     os._exit(128 + signal.SIGPIPE)
 

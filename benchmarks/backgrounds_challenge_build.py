@@ -38,7 +38,7 @@ SIZE = (224, 224)
 DISTINCT = 100  # images; more than gzip's window of 32 KB remembers
 WORK = {
     'start': f'import {BUILDER}.backgrounds_challenge_dataset_builder',
-    'read': ('from luab_jax import archives\n'
+    'read': ('from luab_jax.byproducts.archives import reader as archives\n'
              f'from {BUILDER}.release import ARCHIVE_NAME\n'
              'for _ in archives.iter_members(folder + "/" + ARCHIVE_NAME):\n  pass'),
 } | {config: ('from tfds_builders import build\n'

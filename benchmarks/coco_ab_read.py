@@ -20,7 +20,7 @@ import zipfile
 import numpy as np
 
 from benchmarks import harness
-from luab_jax.byproducts import coco
+from luab_jax.byproducts import coco_ab
 
 RECORDS, IMAGES, INSTANCES = 82_765, 82_783, 604_907
 ZIP, MEMBER = 'annotations_trainval2014.zip', 'annotations/instances_train2014.json'
@@ -38,7 +38,7 @@ def make_record(rng, image_id):
   for _ in range(rng.integers(1, 8)):
     to = _point(rng)
     actions.append({
-        'actionType': 'move' if where else 'add', 'iconType': coco.CLASS_NAMES[rng.integers(80)],
+        'actionType': 'move' if where else 'add', 'iconType': coco_ab.CLASS_NAMES[rng.integers(80)],
         'pointFrom': where, 'pointTo': to, 'timeAt': int(rng.integers(1000, 100_000))})
     where = to if rng.random() < 0.2 else None
   return {
@@ -58,7 +58,7 @@ def make_files(folder, share):
   """Writes both files; `share` of the real number of records, images and instances."""
   rng = np.random.default_rng(0)
   ids = [9 + 7 * i for i in range(round(IMAGES * share))]
-  with open(folder / coco.FILE_NAME, 'w') as file:
+  with open(folder / coco_ab.FILE_NAME, 'w') as file:
     for number, image_id in enumerate(ids[: round(RECORDS * share)]):
       file.write('[' if number == 0 else ', ')
       json.dump(make_record(rng, image_id), file)
@@ -75,7 +75,7 @@ def make_files(folder, share):
           'segmentation': [polygon], 'area': 2765.1486, 'iscrowd': 0, 'id': number,
           'image_id': ids[rng.integers(len(ids))], 'category_id': int(rng.integers(1, 81)),
           'bbox': (rng.random(4) * 200).round(2).tolist()}).encode())
-    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(coco.CLASS_NAMES)]
+    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(coco_ab.CLASS_NAMES)]
     file.write(b'], "categories": ' + json.dumps(categories).encode() + b'}')
 
 
@@ -112,7 +112,7 @@ def main():
   with tempfile.TemporaryDirectory(dir=options.dir) as name:
     folder = pathlib.Path(name)
     make_files(folder, share)
-    size = (folder / coco.FILE_NAME).stat().st_size
+    size = (folder / coco_ab.FILE_NAME).stat().st_size
     begin = f'folder = {name!r}\n{_BEGIN}'
     result = harness.compare(f'a pass over {round(RECORDS * share):,} records of COCO-AB', {
         'standard library': harness.fresh_process(

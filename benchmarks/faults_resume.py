@@ -22,7 +22,7 @@ def reading(*_):
   import numpy as np
   import tensorflow as tf
 
-  from luab_jax import records, train_order
+  from luab_jax.data import shuffling, tfrecords
 
   with tempfile.TemporaryDirectory(prefix='luab_resume_') as folder:
     paths = [os.path.join(folder, f'{i:05d}.tfrecord') for i in range(_FILES)]
@@ -31,12 +31,12 @@ def reading(*_):
         for _ in range(_RECORDS):
           writer.write(os.urandom(_BYTES))
     take = np.full(_FILES * _PASSES, _RECORDS, np.int64)
-    split = records.Split(
+    split = tfrecords.Split(
       name='train', folder=folder, num_examples=int(take.sum()), paths=paths * _PASSES,
       skip=0 * take, take=take, first=np.cumsum(take) - take)
 
     def first(step):
-      stream = train_order.shuffled(split, records.fold(0, 0), train_order.Rows(_BATCH),
+      stream = shuffling.shuffled(split, tfrecords.fold(0, 0), shuffling.Rows(_BATCH),
                                     start_step=step, buffer_size=_BATCH)
       began = time.perf_counter()
       next(iter(stream))

@@ -32,7 +32,7 @@ def build_data(folder, train=256, validation=40):
   logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
   import tensorflow_datasets as tfds
 
-  from luab_jax.synthetic import __main__ as synthetic
+  from luab_jax.tools.synthetic import __main__ as synthetic
   from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
   tfds.disable_progress_bar()

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from benchmarks.fuzz_inputs import gzip_of, mutate, pick, tar_of, zip_of
 from benchmarks.fuzz_readers import Outcome, refusal
-from luab_jax import archives, image_files, member_names
-from luab_jax.byproducts import BadRecord, imagenet
+from luab_jax.byproducts import BadRecord, imagenet_ab
+from luab_jax.byproducts.archives import member_names, reader
+from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
@@ -98,11 +99,11 @@ def check_tar(files, folder):
   path = folder / 'hostile.tar'
   path.write_bytes(files['hostile.tar'])
   verdicts = json.loads(files['verdicts'])
-  flat = _read(archives.iter_members, path)
-  for read in (archives.iter_class_members, lambda path, **_: archives.class_names(path)):
+  flat = _read(reader.iter_members, path)
+  for read in (reader.iter_class_members, lambda path, **_: reader.class_names(path)):
     nested = _read(read, path)
     # The class tars inside have their own damage; what refuses the outer tar refuses both.
-    assert not flat.refused or nested.refused or read is not archives.iter_class_members
+    assert not flat.refused or nested.refused or read is not reader.iter_class_members
   if verdicts is not None:
     damaged = _DAMAGE in verdicts
     assert damaged == bool(flat.refused), f'{verdicts} gave {flat}'
@@ -172,8 +173,8 @@ def check_zip(files, folder):
   """The reader of zips; counts members by construction, or with zipfile."""
   path = folder / 'hostile.zip'
   path.write_bytes(files['hostile.zip'])
-  outcome = _read(archives.iter_members, path)
-  with contextlib.suppress(UserError), archives.open_zip_member(path, 'a/1.jpg') as file:
+  outcome = _read(reader.iter_members, path)
+  with contextlib.suppress(UserError), reader.open_zip_member(path, 'a/1.jpg') as file:
     assert len(file.read(_LIMIT)) <= _LIMIT
   verdicts = json.loads(files['verdicts'])
   if verdicts is not None:
@@ -237,7 +238,7 @@ def check_imagenet_build(files, folder):
       continue
     expected.records_out += 1
     with contextlib.suppress(BadRecord):
-      with_xml += xml is not None and bool(imagenet.parse_xml(xml[1]))
+      with_xml += xml is not None and bool(imagenet_ab.parse_xml(xml[1]))
   corrupt = len(stored) - unused - with_xml
   expected.skipped['corrupt XML'] += corrupt
   expected.records_out += with_xml + unused
@@ -254,8 +255,8 @@ def _by_name(path, extension):
   def refuse(*_):
     outcome.skipped['refused member'] += 1
 
-  for label, name, data in archives.iter_class_members(
-      path, refused=refuse, max_bytes=imagenet.MAX_XML_BYTES):
+  for label, name, data in reader.iter_class_members(
+      path, refused=refuse, max_bytes=imagenet_ab.MAX_XML_BYTES):
     stem, end = posixpath.splitext(name)
     if extension and end != extension:
       continue

@@ -15,8 +15,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from luab_jax.byproducts import coco
-from luab_jax.synthetic import __main__ as synthetic
+from luab_jax.byproducts import coco_ab
+from luab_jax.tools.synthetic import __main__ as synthetic
 from tfds_builders.backgrounds_challenge import small_release
 
 RECORDS = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'records'
@@ -38,7 +38,7 @@ _WORDS = [0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff]
 
 
 class Corpus:
-  """Sound files of each kind, made by luab_jax.synthetic and read from `folder`."""
+  """Sound files of each kind, made by luab_jax.tools.synthetic and read from `folder`."""
 
   def __init__(self, folder: pathlib.Path):
     for release in ('imagenet_ab', 'coco_ab'):
@@ -49,7 +49,7 @@ class Corpus:
     with tarfile.open(folder / 'imagenet_ab' / 'imagenet_ab_v1_0.tar.gz') as tar:
       self.xmls = [tar.extractfile(member).read() for member in tar
                    if member.isreg() and '/._' not in member.name]
-    self.records = json.loads((folder / 'coco_ab' / coco.FILE_NAME).read_bytes())[:8]
+    self.records = json.loads((folder / 'coco_ab' / coco_ab.FILE_NAME).read_bytes())[:8]
     for record in self.records:
       record['mouseTracking'] = record['mouseTracking'][:5]
     if RECORDS.is_dir():

@@ -21,17 +21,17 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from benchmarks.fuzz_inputs import (
-    MASK_SIZE,
-    MUTATIONS,
-    VALUE_MUTATIONS,
-    change_value,
-    mutate,
-    pick,
-    resize_header,
-    zip_of,
+  MASK_SIZE,
+  MUTATIONS,
+  VALUE_MUTATIONS,
+  change_value,
+  mutate,
+  pick,
+  resize_header,
+  zip_of,
 )
-from luab_jax import geometry, image_files, image_ops
-from luab_jax.byproducts import BadRecord, coco, imagenet
+from luab_jax.byproducts import BadRecord, coco_ab, imagenet_ab
+from luab_jax.data import geometry, image_files, image_ops
 from luab_jax.errors import UserError
 from tfds_builders import packing
 from tfds_builders.backgrounds_challenge import release
@@ -77,7 +77,7 @@ def check_xml(files, folder):
   outcome = Outcome(records_in=1)
   data = files['record.xml']
   try:
-    record = imagenet.parse_xml(data)
+    record = imagenet_ab.parse_xml(data)
   except BadRecord as error:
     outcome.skip(error)
     return outcome
@@ -125,24 +125,24 @@ def make_coco_records(rng, corpus):
   else:
     changes = MUTATIONS if rng.random() < 0.6 else VALUE_MUTATIONS
     whole = mutate(rng, b'[' + b', '.join(texts) + b']', texts, changes)
-  return {coco.FILE_NAME: whole, 'sound': b'\n'.join(texts),
+  return {coco_ab.FILE_NAME: whole, 'sound': b'\n'.join(texts),
           'chunk_bytes': str(rng.choice([7, 100, 5000, 1 << 20])).encode()}
 
 
 def check_coco_records(files, folder):
   """The stream reader, the join, the replay and the encoding; counts items with json.loads."""
-  path = folder / coco.FILE_NAME
-  path.write_bytes(files[coco.FILE_NAME])
+  path = folder / coco_ab.FILE_NAME
+  path.write_bytes(files[coco_ab.FILE_NAME])
   outcome = Outcome()
   with contextlib.closing(Join(folder)) as join:
     try:
-      results = list(coco.read_records(path, chunk_bytes=int(files['chunk_bytes'])))
-      good = [record for record in results if isinstance(record, coco.CocoRecord)]
+      results = list(coco_ab.read_records(path, chunk_bytes=int(files['chunk_bytes'])))
+      good = [record for record in results if isinstance(record, coco_ab.CocoRecord)]
       twins = list(join.add_records(good))
     except UserError as error:
       return refusal(error)
     for record in results:
-      if isinstance(record, coco.CorruptRecord):
+      if isinstance(record, coco_ab.CorruptRecord):
         outcome.skip(record.reason)
     for _ in twins:
       outcome.skip('duplicate record')
@@ -156,7 +156,7 @@ def check_coco_records(files, folder):
 
 def _count_items(files, results, ids):
   """Returns the number of items in the file, or checks that none of the sound ones is lost."""
-  text = files[coco.FILE_NAME].decode('utf-8-sig', errors='replace')
+  text = files[coco_ab.FILE_NAME].decode('utf-8-sig', errors='replace')
   with contextlib.suppress(ValueError, RecursionError):
     items = json.loads(text)
     assert isinstance(items, list), 'no list, and read'
@@ -177,7 +177,7 @@ def _check_coco_example(record, instances):
   for points in (item['trace'], item['icons']):
     xy = np.array([points['x'], points['y']], np.float64)
     assert np.isfinite(xy).all() and (np.abs(xy) <= 1000).all(), 'an absurd coordinate'
-  assert len(item['icons']['label']) <= len(coco.CLASS_NAMES)
+  assert len(item['icons']['label']) <= len(coco_ab.CLASS_NAMES)
   assert all(np.isfinite(np.float32(area)) for area in item['objects']['area'])
   _pack(_COCO, item)
 

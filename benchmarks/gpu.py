@@ -141,12 +141,12 @@ def on_device(name, options, peer, trainings):
 
 def end_to_end(name, options, peer, training, fastest):
   """The same with the input pipelines."""
-  from luab_jax import input_pipeline
+  from luab_jax.data import pipeline
 
   def alternative(**changes):
     data = recipe(name, options).data
     data.update(changes)
-    batches = map(training.put, input_pipeline.train_batches(
+    batches = map(training.put, pipeline.train_batches(
       data, seed=0, batch_size=options.batch).as_numpy_iterator())
     ahead = [next(batches), next(batches)]  # as parallel.prefetch
 

@@ -22,7 +22,8 @@ import tempfile
 import time
 
 from benchmarks import harness
-from luab_jax import cores, lean_process
+from luab_jax import cores
+from luab_jax.runtime import lean_process
 
 BATCH, SIZE = 128, 224
 _WARM = 2
@@ -47,46 +48,46 @@ def ours(data_dir, **changes):
   """Our training batches."""
   lean_process.bound_malloc()
   lean_process.import_tensorflow()
-  from luab_jax import input_pipeline
+  from luab_jax.data import pipeline
 
   data = data_config(data_dir, **changes)
-  return iter(input_pipeline.train_batches(data, seed=0, batch_size=BATCH))
+  return iter(pipeline.train_batches(data, seed=0, batch_size=BATCH))
 
 
 def ours_without_byproducts(data_dir, **changes):
   """The same images and labels by the same functions, without the points."""
   import tensorflow as tf
 
-  from luab_jax import geometry, image_ops, input_pipeline, records, train_order
-  from luab_jax.dataset import Source
+  from luab_jax.data import geometry, image_ops, pipeline, shuffling, tfrecords
+  from luab_jax.data.dataset import Source
 
   source = Source(data_config(data_dir, **changes), 'train')
   data = source.data
 
   def example(epoch, position, _, record):
     fields = source._parse(record, {'image': True, 'label': True})
-    crop, flip, _ = tf.unstack(tf.random.split(records.fold(0, 1, epoch, position), 3))
+    crop, flip, _ = tf.unstack(tf.random.split(tfrecords.fold(0, 1, epoch, position), 3))
     image, _, _ = image_ops.decode_window(
       fields['image'], lambda height, width: geometry.sample_window(crop, height, width))
     image = image_ops.resize(image, [SIZE, SIZE], data.resize_method, data.antialias)
     image = image_ops.flip(image_ops.to_uint8(image), geometry.sample_flip(flip))
     return {'image': image, 'label': source.label(fields), 'example_mask': tf.constant(1.0)}
 
-  stream = train_order.shuffled(source.split, records.fold(0, 0), train_order.Rows(BATCH),
+  stream = shuffling.shuffled(source.split, tfrecords.fold(0, 0), shuffling.Rows(BATCH),
                                 start_step=0, buffer_size=data.shuffle_buffer)
   examples = stream.map(tf.autograph.experimental.do_not_convert(example),
                         num_parallel_calls=cores(), deterministic=True)
-  return iter(input_pipeline._batches(examples, stream, BATCH, source))
+  return iter(pipeline._batches(examples, stream, BATCH, source))
 
 
 def ours_in_evaluation(data_dir):
   """Our evaluation batches of the training split, again and again."""
   lean_process.bound_malloc()
   lean_process.import_tensorflow()
-  from luab_jax import input_pipeline
+  from luab_jax.data import pipeline
 
   while True:
-    batches, _ = input_pipeline.eval_batches(data_config(data_dir), 'train', batch_size=BATCH)
+    batches, _ = pipeline.eval_batches(data_config(data_dir), 'train', batch_size=BATCH)
     yield from batches
 
 
@@ -195,7 +196,7 @@ def pixel_difference(folder, mode):
   import tensorflow as tf
   from PIL import Image
 
-  from luab_jax import geometry, image_ops
+  from luab_jax.data import geometry, image_ops
 
   options = {'resize_method': 'bicubic', 'antialias': True, **MODES[mode]}
   chance, differences = random.Random(0), []
@@ -213,11 +214,11 @@ def pixel_difference(folder, mode):
 
 def store_images(data_dir, folder):
   """Writes the JPEGs of a built imagenet_ab/local into a folder, as the peer has them."""
-  from luab_jax import records
-  from luab_jax.dataset import Source
+  from luab_jax.data import tfrecords
+  from luab_jax.data.dataset import Source
 
   source = Source(data_config(data_dir), 'train')
-  for number, (_, record) in enumerate(records.in_order(source.split)):
+  for number, (_, record) in enumerate(tfrecords.in_order(source.split)):
     image = source.parse_file(record)['image'].numpy()
     if image.startswith(b'\xff\xd8'):
       (folder / f'{number:06d}.jpg').write_bytes(image)

@@ -13,7 +13,7 @@ import dataclasses
 MODELS = {'ResNet-50': (25_561_130, 23.8e9), 'ViT-S/16': (22_051_434, 27.9e9)}
 JPEG_BYTES = 110e3
 UTILISATIONS = (0.2, 0.5)  # of the peak: a range, as nothing was measured
-LANES = 64  # luab_jax/train_order.py's MAX_LANES: a host reads those of its rows and one more
+LANES = 64  # luab_jax/data/shuffling.py's MAX_LANES: a host reads those of its rows and one more
 PIPELINE = 250  # images a second and core; see docs/benchmarks.md for what was measured
 
 

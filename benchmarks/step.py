@@ -72,9 +72,10 @@ def waiting(options, steps):
   import jax
 
   from configs import quickstart
-  from luab_jax import input_pipeline, parallel
-  from luab_jax.experiment import Experiment
-  from luab_jax.train_state import init_state
+  from luab_jax.data import pipeline
+  from luab_jax.runtime import parallel
+  from luab_jax.train.experiment import Experiment
+  from luab_jax.train.state import init_state
 
   config = quickstart.get_config()
   config.data.data_dir = str(options.data_dir)
@@ -84,7 +85,7 @@ def waiting(options, steps):
   train_step = parallel.pmap_step(run.train_step, donate_state=True)
 
   def host_batches():
-    return input_pipeline.train_batches(
+    return pipeline.train_batches(
       config.data, seed=0, batch_size=config.batch_size).as_numpy_iterator()
 
   def alternative(batches):
@@ -125,7 +126,7 @@ def main():
   if options.tiny:
     overhead(options, 'tiny_vit', 16, 4, 1)
     return
-  from luab_jax import parallel
+  from luab_jax.runtime import parallel
 
   parallel.use_cpu_cores(64)
   cases = {

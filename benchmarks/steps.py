@@ -9,12 +9,12 @@ import ml_collections
 import numpy as np
 import optax
 
-from luab_jax import losses, parallel
-from luab_jax.losses import point_weight_schedule
-from luab_jax.models import build_model
+from luab_jax.models import build_model, losses
 from luab_jax.models.heads import torch_uniform
-from luab_jax.step import make_train_step
-from luab_jax.train_state import init_state, learning_rate_schedule, make_optimizer
+from luab_jax.models.losses import point_weight_schedule
+from luab_jax.runtime import parallel
+from luab_jax.train.state import init_state, learning_rate_schedule, make_optimizer
+from luab_jax.train.step import make_train_step
 
 CLASSES = 1000
 

@@ -37,8 +37,9 @@ import safetensors.torch
 import torch
 from ml_collections import ConfigDict
 
-from luab_jax import export, pretrained
-from luab_jax.models import build_model, from_timm
+from luab_jax.models import build_model
+from luab_jax.models.weights import load, timm_names
+from luab_jax.tools import export
 from tests.weight_files import flax_names
 
 LIMIT = 1e-4
@@ -98,7 +99,7 @@ def difference(ours, theirs):
 def load_and_compare(what, path, name, size, logits, grid=None):
   """Loads a file as a run would, prints the differences; returns whether they are small."""
   config, variables, apply = ours(name, size)
-  variables, _ = pretrained.start_from(path, config, variables)
+  variables, _ = load.start_from(path, config, variables)
   outputs = apply(variables, noise(size))
   differences = {'logits': difference(outputs['logits'], logits)}
   if grid is not None:
@@ -129,7 +130,7 @@ def check_files(name, folder):
   """timm's weights through every kind of file."""
   import timm
 
-  timm_name = from_timm.TIMM_MODELS[name]
+  timm_name = timm_names.TIMM_MODELS[name]
   theirs = randomised(timm.create_model(timm_name, num_classes=CLASSES))
   state = theirs.state_dict()
   safetensors.torch.save_file(state, folder / 'model.safetensors')
@@ -182,7 +183,7 @@ def check_export(name, head, folder):
   pooling = {}
   if name.startswith('vit') and head == 'spatial':
     pooling = {'global_pool': 'avg', 'fc_norm': False}
-  theirs = timm.create_model(from_timm.TIMM_MODELS[name], num_classes=CLASSES, **pooling,
+  theirs = timm.create_model(timm_names.TIMM_MODELS[name], num_classes=CLASSES, **pooling,
                              checkpoint_path=str(folder / 'export.safetensors')).eval()
   logits, grid = answers(theirs, name, 224)
   if head == 'spatial':  # as the model card tells

@@ -80,7 +80,7 @@ def get_config():
   c.optimizer.grad_accum_steps = 1
   c.optimizer.ema_decay = 0.0
 
-  # Evaluated at the end and by --mode=eval, where TFDS has prepared them; luab_jax/robustness.py.
+  # Evaluated at the end and by --mode=eval, where TFDS has prepared them: evaluate/robustness.py.
   c.robustness = ml_collections.ConfigDict()
   c.robustness.sets = (
     'imagenet2012', 'imagenet2012_real', 'imagenet_v2', 'imagenet_r', 'imagenet_a',

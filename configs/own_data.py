@@ -2,7 +2,7 @@
 
 Paper: none; "ours". The ResNet recipe of the field with less to learn from: milder crops, a lower
 learning rate and clipped gradients. Weights from --config.init_from=FILE help more than anything.
-Command: the one that `python -m luab_jax.own_data` prints,
+Command: the one that `python -m luab_jax.tools.own_data` prints,
 `python run.py --config=configs/own_data.py --config.data.data_dir=data/own/built`; for several
 classes an image with --config.data.name=coco_ab/local.
 Hardware: one GPU, or 2 CPU cores for hundreds of images. Expected result: yours; docs/own_data.md

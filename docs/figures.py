@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from configs import quickstart
-from luab_jax import examples, geometry, input_pipeline, records
-from luab_jax.dataset import Source
-from luab_jax.predict import Predictor
+from luab_jax.data import geometry, pipeline, tfrecords
+from luab_jax.data.dataset import Source
+from luab_jax.evaluate.predictor import Predictor
+from luab_jax.report import samples
 
 FOLDER = pathlib.Path(__file__).parent
 CLICK, PREDICTION = '#d62728', '#17becf'
@@ -48,7 +49,7 @@ def what_it_does(luab, plain, data, count=6, of=200):
 
   Those that the model without clicks gets wrong, the first ones; README says so.
   """
-  shown = examples.evaluation_images(data, 'uncorrelated', of)
+  shown = samples.evaluation_images(data, 'uncorrelated', of)
   outputs = [
     {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     for parts in ([predictor.outputs(shown.image[i:i + predictor.batch_size])
@@ -87,7 +88,7 @@ def path_of_a_click(luab, data, seed=2):
   source = Source(data, data.train_split)
   fields, image, clicked = next(
     (fields, source_image(fields), points[0].numpy())
-    for _, record in records.in_order(source.split)
+    for _, record in tfrecords.in_order(source.split)
     for fields in [source.parse(record)] for points, has in [source.points(fields)]
     if has[0] and 0.3 < points[0, 0] < 0.7 and 0.3 < points[0, 1] < 0.7)
   window = next(
@@ -99,7 +100,7 @@ def path_of_a_click(luab, data, seed=2):
   points, _ = geometry.move_points([clicked], [1.0], image.shape[:2], window, True)
   top, left, height, width = (int(v) for v in window)
   crop = image[top:top + height, left:left + width]
-  view = input_pipeline.image_ops.resize(crop, size, data.resize_method).numpy()[:, ::-1]
+  view = pipeline.image_ops.resize(crop, size, data.resize_method).numpy()[:, ::-1]
   view = view.round().astype(np.uint8)
   output = luab.outputs(view[None])
   figure = Figure(figsize=(9.4, 2.9), dpi=110, facecolor='white')
@@ -129,7 +130,7 @@ def path_of_a_click(luab, data, seed=2):
 
 
 def source_image(fields):
-  return input_pipeline.image_ops.decode(fields['image']).numpy()
+  return pipeline.image_ops.decode(fields['image']).numpy()
 
 
 def save(figure, name):

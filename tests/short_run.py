@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from configs import quickstart
-from luab_jax import train
-from luab_jax.experiment import Experiment
+from luab_jax.train import loop
+from luab_jax.train.experiment import Experiment
 
 
 def short_config(data_dir):
@@ -27,7 +27,7 @@ def short_config(data_dir):
 
 def restore(config, workdir):
   """(state, note) of the newest checkpoint of a run."""
-  checkpoints = train.open_checkpoints(workdir, config)
+  checkpoints = loop.open_checkpoints(workdir, config)
   state, note = Experiment(config).init_or_restore(checkpoints)
   checkpoints.close()
   return state, note

@@ -19,7 +19,7 @@ TRAIN, VALIDATION = 360, 60
 def generate(release, out, train, validation, seed=0, hash_seed='0'):
   """Runs the command as a user does, in a process of its own; returns {file name: sha256}."""
   subprocess.run(
-    [sys.executable, '-m', 'luab_jax.synthetic', f'--release={release}', f'--out={out}',
+    [sys.executable, '-m', 'luab_jax.tools.synthetic', f'--release={release}', f'--out={out}',
      f'--train={train}', f'--validation={validation}', f'--seed={seed}'],
     check=True, capture_output=True, env={**os.environ, 'PYTHONHASHSEED': hash_seed})
   return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}

@@ -18,18 +18,18 @@ import re
 import subprocess
 import sys
 
-import documents
 import pytest
 import simple_parsing
 from absl import flags, logging
-from documents import ROOT, parse_command, read_markdown
 
 import run
 from benchmarks.__main__ import BENCHMARKS
-from luab_jax import experiment
 from luab_jax.errors import UserError
-from luab_jax.own_data import __main__ as own_data
-from luab_jax.synthetic import __main__ as synthetic
+from luab_jax.tools.own_data import __main__ as own_data
+from luab_jax.tools.synthetic import __main__ as synthetic
+from luab_jax.train import experiment
+from tests import documents
+from tests.documents import ROOT, parse_command, read_markdown
 from tfds_builders import build
 
 _TRAINED = 'runs/quickstart'  # by `make quickstart`; that it trains suffices for one of them
@@ -124,8 +124,8 @@ def _check(command):
 
 
 _PARSERS = {
-  'luab_jax.synthetic': synthetic.parse_arguments,
-  'luab_jax.own_data': own_data.parse_arguments,
+  'luab_jax.tools.synthetic': synthetic.parse_arguments,
+  'luab_jax.tools.own_data': own_data.parse_arguments,
   'tfds_builders.build': build.parse_args,
 }
 
@@ -163,7 +163,7 @@ def _stage(command):
   program, *args = command.words
   if program != 'python' or command.is_form or command.marked:
     return None
-  if args[:2] == ['-m', 'luab_jax.synthetic'] and len(args) > 2:
+  if args[:2] == ['-m', 'luab_jax.tools.synthetic'] and len(args) > 2:
     return 0
   if args[:2] == ['-m', 'tfds_builders.build'] and len(args) > 2:
     return 1
@@ -177,7 +177,7 @@ def _needs_no_data(command):
   program, *args = command.words
   if program in ('make', 'source') or command.is_form or command.marked:
     return True
-  if program == 'tfds' or args[:2] == ['-m', 'luab_jax.own_data']:
+  if program == 'tfds' or args[:2] == ['-m', 'luab_jax.tools.own_data']:
     return len(args) < 3 or '--help' in args
   if args[0] == 'run.py':
     ours = re.search(r'--config=configs/quickstart|--mode=doctor|--help', ' '.join(args))
@@ -194,7 +194,7 @@ def test_what_is_not_executed_is_marked_needs_data(path):
 def _execute(command):
   program, *args = command.words
   assert program == 'python'
-  if args[:2] == ['-m', 'luab_jax.synthetic']:
+  if args[:2] == ['-m', 'luab_jax.tools.synthetic']:
     synthetic.main([*args[2:], *_TINY_RELEASE])
   elif args[:2] == ['-m', 'tfds_builders.build']:
     assert build.main(args[2:]) == 0, args
@@ -255,10 +255,10 @@ def test_wrong_commands_are_noticed(monkeypatch):
     'python run.py --config=configs/quickstart.py --config.batch_size=many',
     'python run.py --config=configs/quikstart.py', 'python run.py --mode=trian',
     'python run.py --config=configs/quickstart.py --wokdir=x', 'python run.py --workdir=x',
-    'python -m luab_jax.synthetic --release=imagenet', 'python -m luab_jax.nothing --x=3',
+    'python -m luab_jax.tools.synthetic --release=imagenet', 'python -m luab_jax.nothing --x=3',
     'python -m tfds_builders.build imagenet_ab/lokal --manual_dir=x',
     'python -m benchmarks nothing', 'python -m benchmarks fuzz --input=3',
-    'python -m luab_jax.own_data --image=x --out=y',
+    'python -m luab_jax.tools.own_data --image=x --out=y',
     'tfds build tfds_builders/imagenet_ab --config=ilsvrc', 'tfds build imagenet_ab_xyz',
     'tfds build imagenet_a --manualdir=x', 'make nothing', 'source bin/activate']
   page = read_markdown('```\n' + '\n'.join(wrong) + '\n```')

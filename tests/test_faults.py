@@ -13,8 +13,9 @@ import pytest
 from benchmarks import faults_disk, faults_hosts
 from benchmarks.faults_runs import NotRun, Run, compare
 from configs import quickstart
-from luab_jax import input_pipeline, run_log, train
+from luab_jax.data import pipeline
 from luab_jax.errors import UserError
+from luab_jax.train import loop, metric_log
 
 _DEVICES = 8  # as conftest.py says for the tests' own process
 _SHORT = {
@@ -37,7 +38,7 @@ def _config(run):
 def undisturbed(synthetic_imagenet_ab, tmp_path_factory):
   """A run nobody disturbed."""
   run = _run(tmp_path_factory.mktemp('run'), 'undisturbed', synthetic_imagenet_ab)
-  train.train_and_evaluate(_config(run), run.workdir)
+  loop.train_and_evaluate(_config(run), run.workdir)
   return run
 
 
@@ -57,7 +58,7 @@ def test_a_run_that_is_killed_in_a_save_and_then_told_to_stop_ends_with_the_same
   start.process.send_signal(signal.SIGTERM)
   assert start.wait() == 75, start.said()
   start.check_manners(lines=1)
-  summary = train.train_and_evaluate(_config(run), run.workdir)  # here, as a start takes longer
+  summary = loop.train_and_evaluate(_config(run), run.workdir)  # here, as a start takes longer
   step = 16 - summary['steps_in_this_start']
   assert f'stopped and saved at step {step} of 16' in start.last_line()
   compare(run, undisturbed)
@@ -66,7 +67,7 @@ def test_a_run_that_is_killed_in_a_save_and_then_told_to_stop_ends_with_the_same
 @contextlib.contextmanager
 def _disturbed_at(monkeypatch, step, disturb):
   """`disturb()` is called in the middle of a run of this process, after a step."""
-  add = run_log.RunLog.add
+  add = metric_log.RunLog.add
 
   def disturbed_add(self, number, metrics):
     add(self, number, metrics)
@@ -74,7 +75,7 @@ def _disturbed_at(monkeypatch, step, disturb):
       disturb()
 
   with monkeypatch.context() as patch:
-    patch.setattr(run_log.RunLog, 'add', disturbed_add)
+    patch.setattr(metric_log.RunLog, 'add', disturbed_add)
     yield
 
 
@@ -100,16 +101,16 @@ def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
     with _disturbed_at(monkeypatch, 9, disturb):
       began = time.monotonic()
       with pytest.raises(UserError, match='checkpoint could not be saved.*start the same command'):
-        train.train_and_evaluate(_config(run), run.workdir)
+        loop.train_and_evaluate(_config(run), run.workdir)
       assert time.monotonic() - began < 60
     faults.close()
     assert run.saved_steps() == [4, 8]
-    train.train_and_evaluate(_config(run), run.workdir)
+    loop.train_and_evaluate(_config(run), run.workdir)
     compare(run, undisturbed)
 
 
 def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypatch):
-  from luab_jax import checkpoint
+  from luab_jax.runtime import checkpoint
 
   checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
   checkpoints.save(1, {'a': np.zeros(3)}, {})
@@ -123,7 +124,7 @@ def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypa
 
 
 def test_a_folder_that_was_made_anew_is_not_taken_for_the_one_of_the_run(tmp_path):
-  from luab_jax import checkpoint
+  from luab_jax.runtime import checkpoint
 
   checkpoints = checkpoint.Checkpoints(tmp_path / 'here', keep=2)
   checkpoints.save(1, {'a': np.zeros(3)}, {})
@@ -160,7 +161,7 @@ def test_a_run_that_goes_on_with_more_processes_sees_the_same_batches(synthetic_
   })
 
   def batches(count, **options):
-    stream = input_pipeline.train_batches(config.data, seed=3, batch_size=32, **options)
+    stream = pipeline.train_batches(config.data, seed=3, batch_size=32, **options)
     return [batch for batch, _ in zip(stream, range(count), strict=False)]
 
   undisturbed = batches(6)[4:]  # from the middle of the second epoch to its end

@@ -6,9 +6,10 @@ import time
 import pytest
 
 from benchmarks import fuzz, fuzz_inputs, fuzz_readers
-from luab_jax import archives, image_files
-from luab_jax.byproducts import coco, imagenet
-from luab_jax.byproducts.imagenet import parse_xml
+from luab_jax.byproducts import coco_ab, imagenet_ab
+from luab_jax.byproducts.archives import reader
+from luab_jax.byproducts.imagenet_ab import parse_xml
+from luab_jax.data import image_files
 
 INPUTS = {'ImageNet-AB XML': 800, 'COCO-AB records': 150, 'COCO instances': 150,
           'tar, tar.gz': 300, 'zip': 250, 'JPEG, PNG, BMP, GIF': 250, 'npy mask': 300,
@@ -48,7 +49,7 @@ def crash(data):
 
 def lose_a_click(data):
   record = parse_xml(data)
-  return record._replace(clicks=imagenet.EMPTY.clicks)
+  return record._replace(clicks=imagenet_ab.EMPTY.clicks)
 
 
 def lose_a_record(path, **options):
@@ -67,13 +68,13 @@ def hang(data):
   return parse_xml(data)
 
 
-READ_RECORDS, ITER_MEMBERS = coco.read_records, archives.iter_members
+READ_RECORDS, ITER_MEMBERS = coco_ab.read_records, reader.iter_members
 BROKEN = {
-  'crash': ('ImageNet-AB XML', imagenet, 'parse_xml', crash, 'KeyError'),
-  'lost click': ('ImageNet-AB XML', imagenet, 'parse_xml', lose_a_click, 'given, 0 read'),
-  'hang': ('ImageNet-AB XML', imagenet, 'parse_xml', hang, 'TooSlow'),
-  'lost record': ('COCO-AB records', coco, 'read_records', lose_a_record, 'records in|is lost'),
-  'lost member': ('tar, tar.gz', archives, 'iter_members', lose_a_member, 'good|records in'),
+  'crash': ('ImageNet-AB XML', imagenet_ab, 'parse_xml', crash, 'KeyError'),
+  'lost click': ('ImageNet-AB XML', imagenet_ab, 'parse_xml', lose_a_click, 'given, 0 read'),
+  'hang': ('ImageNet-AB XML', imagenet_ab, 'parse_xml', hang, 'TooSlow'),
+  'lost record': ('COCO-AB records', coco_ab, 'read_records', lose_a_record, 'records in|is lost'),
+  'lost member': ('tar, tar.gz', reader, 'iter_members', lose_a_member, 'good|records in'),
   'size': ('JPEG, PNG, BMP, GIF', image_files, 'image_size', lambda _: (1, 1), 'another size'),
 }
 

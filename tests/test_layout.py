@@ -54,10 +54,12 @@ def test_the_library_knows_neither_configs_nor_builders():
   ('package', 'rooms'),
   [
     # Raw records are plain Python and numpy; coordinates and pipeline know no model.
-    ('tensorflow', ['luab_jax.byproducts', 'luab_jax.archives', 'luab_jax.synthetic']),
-    ('jax', ['luab_jax.byproducts', 'luab_jax.archives', 'luab_jax.synthetic', 'luab_jax.geometry',
-             'luab_jax.input_pipeline', 'luab_jax.records', 'luab_jax.targets', 'tfds_builders']),
-    ('flax', ['luab_jax.checkpoint', 'luab_jax.parallel', 'luab_jax.run_log']),
+    ('tensorflow', ['luab_jax.byproducts', 'luab_jax.tools.synthetic']),
+    ('jax', ['luab_jax.byproducts', 'luab_jax.tools.synthetic', 'luab_jax.data.geometry',
+             'luab_jax.data.pipeline', 'luab_jax.data.tfrecords', 'luab_jax.data.targets',
+             'tfds_builders']),
+    ('flax', ['luab_jax.runtime.checkpoint', 'luab_jax.runtime.parallel',
+              'luab_jax.train.metric_log']),
   ],
 )
 def test_rooms_without_a_package(package, rooms):
@@ -140,7 +142,9 @@ def test_every_config_is_complete_and_says_what_it_is(path):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_its_model_and_schedules(path):
-  from luab_jax import losses, models, train_state
+  from luab_jax import models
+  from luab_jax.models import losses
+  from luab_jax.train import state
 
   config = _load(path).get_config()
   coco = config.data.name.startswith('coco_ab')
@@ -148,8 +152,8 @@ def test_every_config_builds_its_model_and_schedules(path):
   models.build_model(
     config.model, num_classes=classes, num_points=classes if coco else 1, multi_label=coco
   )
-  schedule = train_state.learning_rate_schedule(config.optimizer, 1000, 10)
-  train_state.make_optimizer(config.optimizer, schedule)
+  schedule = state.learning_rate_schedule(config.optimizer, 1000, 10)
+  state.make_optimizer(config.optimizer, schedule)
   assert float(schedule(1000)) == pytest.approx(0, abs=1e-6)
   losses.point_weight_schedule(
     config.loss.point_schedule, config.loss.point_weight, total_steps=1000,

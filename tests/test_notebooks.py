@@ -98,7 +98,7 @@ def test_byproducts_of_files_that_are_named(run_notebook, shared):
   text, pictures = run_notebook(
     'byproducts', IMAGENET_AB=os.fspath(archive),
     COCO_AB=os.fspath(shared / 'records/coco_ab_sample.json'), RECORDS=40, PICTURES=2)
-  assert pictures == 4 and 'luab_jax.synthetic' not in text
+  assert pictures == 4 and 'luab_jax.tools.synthetic' not in text
   assert not (run_notebook.folder / 'data').exists()  # nothing was generated
 
 

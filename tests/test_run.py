@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from luab_jax import parallel
 from luab_jax.errors import UserError
+from luab_jax.runtime import parallel
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -65,7 +65,8 @@ def _answers(message, *arguments, **environment):
     ([_QUICKSTART, 'train'], "unexpected argument 'train'"),
     ([_QUICKSTART, '--config.data.data_dir=/nowhere'],
      'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=FOLDER_OF_RAW_FILES '
-     '--data_dir=/nowhere`; images of your own go through `python -m luab_jax.own_data` first'),
+     '--data_dir=/nowhere`; images of your own go through `python -m luab_jax.tools.own_data` '
+     'first'),
   ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, message):

@@ -9,8 +9,8 @@ import os
 import pathlib
 import sys
 
-from luab_jax import lean_process
 from luab_jax.errors import UserError
+from luab_jax.runtime import lean_process
 from tfds_builders import build_summary
 
 CONFIGS = {

@@ -97,7 +97,7 @@ def build_model(model_config, *, num_classes, num_points, multi_label):
   normalisation = model_config.get('normalisation', 'imagenet')  # not in the config of early runs
   _known('model.normalisation', normalisation, NORMALISATIONS)
   dtype = DTYPES[model_config.dtype]
-  # The mapped axis of the training step (luab_jax/parallel.py).
+  # The mapped axis of the training step (luab_jax/runtime/parallel.py).
   axis_name = 'batch' if model_config.sync_batch_norm else None
   classifier_init = None
   if name in RESNETS:

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
-from luab_jax import image_files
+from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 from tfds_builders.backgrounds_challenge import release

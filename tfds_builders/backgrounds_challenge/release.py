@@ -1,6 +1,7 @@
 """Reads the released files of the Backgrounds Challenge: images, foreground masks, class mapping.
 
-Nothing in them is trusted: see `luab_jax/archives.py` for archives; masks are never unpickled.
+Nothing in them is trusted: archives are read by `luab_jax.byproducts.archives`, masks are never
+unpickled.
 """
 
 import json
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from luab_jax import archives, npy
+from luab_jax.byproducts.archives import npy, reader
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary, progress_bar
 
@@ -90,7 +91,7 @@ def find(manual_dir: pathlib.Path) -> pathlib.Path:
              if any((folder / name / 'val').is_dir() for name in _FOLDERS)]
   if len(folders) > 1:
     raise UserError(f'{folders[0]} and {folders[1]} are both an unpacked {ARCHIVE_NAME}: keep one')
-  return folders[0] if folders else archives.require(archive, ARCHIVE_URL)
+  return folders[0] if folders else reader.require(archive, ARCHIVE_URL)
 
 
 def iter_files(
@@ -121,12 +122,12 @@ def _iter_release(source, folders, summary):
       path = source / folder / 'val'
       if path.is_dir():
         with progress_bar(path, f'Reading {folder}') as progress:
-          for label, file_name, data in archives.iter_class_members(
+          for label, file_name, data in reader.iter_class_members(
               path, refused=refused, progress=progress):
             yield folder, label, file_name, data
     return
   with progress_bar(source, f'Reading {source.name}') as progress:
-    for name, data in archives.iter_members(
+    for name, data in reader.iter_members(
         source, source=ARCHIVE_URL, refused=refused, progress=progress):
       match = _MEMBER.fullmatch(name)
       if not match:
@@ -171,7 +172,7 @@ def read_mapping(path: pathlib.Path) -> list[list[int]]:
   """
   remedy = f'get {MAPPING_NAME} again from {MAPPING_URL}'
   try:
-    mapping = json.loads(archives.require(path, MAPPING_URL).read_bytes())
+    mapping = json.loads(reader.require(path, MAPPING_URL).read_bytes())
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{path} cannot be read ({error}): {remedy}') from error
   if not isinstance(mapping, dict):

@@ -12,11 +12,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import tensorflow_datasets as tfds  # noqa: E402
 from tensorflow_datasets.core.download.download_manager import (  # noqa: E402
-    NonMatchingChecksumError,
+  NonMatchingChecksumError,
 )
 
-from luab_jax import archives  # noqa: E402
-from luab_jax.byproducts import coco  # noqa: E402
+from luab_jax.byproducts import coco_ab  # noqa: E402
+from luab_jax.byproducts.archives import reader  # noqa: E402
 from luab_jax.errors import UserError  # noqa: E402
 from tfds_builders import build_summary, packing  # noqa: E402
 from tfds_builders.coco_ab import example, worker  # noqa: E402
@@ -27,7 +27,7 @@ URLS = {
     'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
     'val2014.zip': 'http://images.cocodataset.org/zips/val2014.zip',
     'annotations_trainval2014.zip': ANNOTATIONS_URL,
-    coco.FILE_NAME: coco.URL,
+    coco_ab.FILE_NAME: coco_ab.URL,
 }
 _SPLITS = {'train': 'train2014', 'validation': 'val2014'}
 _COUNTS = ('images', 'instances', 'records', 'with a record', 'icons', 'actions', 'trace points')
@@ -92,7 +92,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._workers = self._open.enter_context(Workers(
         worker.Encoder(self._join.class_index), worker.__name__, self._join.class_index,
         sum(build_summary.input_bytes(path) for path in images)))
-    self._read_records(files[coco.FILE_NAME])
+    self._read_records(files[coco_ab.FILE_NAME])
     return {
         split: self._generate_examples(
             files[f'{folder}.zip'], files['annotations_trainval2014.zip'], folder)
@@ -106,7 +106,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       except AssertionError as error:  # TFDS's word for a missing or empty folder
         raise UserError(f'{str(error).splitlines()[0]}: give --manual_dir a folder with '
                         f'{", ".join(URLS)}') from error
-      return {name: archives.require(folder / name, url) for name, url in URLS.items()}
+      return {name: reader.require(folder / name, url) for name, url in URLS.items()}
     try:
       # Takes a file of the registered name from manual_dir if it is there, and verifies it too.
       return dl_manager.download(URLS)
@@ -120,15 +120,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _read_records(self, path) -> None:
     with build_summary.progress_bar(path, 'Reading byproducts') as progress:
-      records = self._readable(coco.read_records(path, progress=progress))
+      records = self._readable(coco_ab.read_records(path, progress=progress))
       for twin in self._join.add_records(records):
         self._summary.skip('duplicate record', f'{path}: record {twin.number}',
                            f'image_id {twin.image_id} was there before')
 
-  def _readable(self, records) -> Iterator[coco.CocoRecord]:
+  def _readable(self, records) -> Iterator[coco_ab.CocoRecord]:
     for record in records:
       self._summary.add('records')
-      if isinstance(record, coco.CorruptRecord):
+      if isinstance(record, coco_ab.CorruptRecord):
         self._summary.skip('corrupt record', record.path, record)
       else:
         yield record
@@ -148,7 +148,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _joined(self, images, folder, progress) -> Iterator[worker.Item]:
     """Yields what belongs to one image, of every listed image that was not there before."""
-    for name, data in archives.iter_members(
+    for name, data in reader.iter_members(
         images, source=URLS[f'{folder}.zip'], progress=progress,
         refused=lambda name, why: self._summary.skip('refused member', f'{images}: {name}', why)):
       self._summary.add('images')

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.download import checksums
 
-from luab_jax.byproducts import coco
+from luab_jax.byproducts import coco_ab
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import MAX_BAD_SHARE_VARIABLE
 from tfds_builders.coco_ab import coco_ab_dataset_builder
@@ -85,7 +85,7 @@ RECORDS = [
 def write_release(folder, *, records=RECORDS, images=None, annotations=ANNOTATIONS):
   """Writes the four files; `images` replaces or adds {zip: {member: bytes}}."""
   folder = pathlib.Path(folder)
-  (folder / coco.FILE_NAME).write_text(
+  (folder / coco_ab.FILE_NAME).write_text(
       records if isinstance(records, str) else json.dumps(records))
   with zipfile.ZipFile(folder / 'annotations_trainval2014.zip', 'w') as archive:
     for name, sizes in SIZE.items():
@@ -151,7 +151,7 @@ def test_every_value_is_kept(release, tmp_path, capsys):
   assert {s: sorted(e) for s, e in examples.items()} == {
       'train': [9, 25, 30], 'validation': [42]}
   one = examples['train'][9]
-  label = coco.CLASS_INDEX
+  label = coco_ab.CLASS_INDEX
   assert one['image'] == jpeg(9, (64, 48))
   assert one['file_name'] == b'COCO_train2014_000000000009.jpg'
   assert one['image_size'] == {'height': 48, 'width': 64}
@@ -206,7 +206,7 @@ def test_mini_release(shared, tmp_path, monkeypatch):
   (tmp_path / 'raw').symlink_to(folder)
   monkeypatch.chdir(tmp_path / 'elsewhere')
   examples = build('../raw', tmp_path)
-  records = {r.image_id: r for r in coco.read_records(folder / coco.FILE_NAME)}
+  records = {r.image_id: r for r in coco_ab.read_records(folder / coco_ab.FILE_NAME)}
   assert (len(examples['train']), len(examples['validation'])) == (50, 50)
   with zipfile.ZipFile(folder / 'train2014.zip') as archive:
     for image_id, example in examples['train'].items():
@@ -262,10 +262,10 @@ def test_failures_are_one_line_with_a_remedy(release, tmp_path):
   (release / 'train2014.zip').write_bytes(whole[: len(whole) // 2])
   failing('train2014.zip is truncated or damaged .* get it again from http://images.coco')
   (release / 'train2014.zip').write_bytes(whole)
-  records = (release / coco.FILE_NAME).read_bytes()
-  (release / coco.FILE_NAME).write_bytes(records[:-50])
+  records = (release / coco_ab.FILE_NAME).read_bytes()
+  (release / coco_ab.FILE_NAME).write_bytes(records[:-50])
   failing('coco_ab_v1_0.json .*truncated.* get it again from https://huggingface.co')
-  (release / coco.FILE_NAME).unlink()
+  (release / coco_ab.FILE_NAME).unlink()
   failing('coco_ab_v1_0.json is missing: get coco_ab_v1_0.json from https://huggingface.co')
   shutil.rmtree(release)
   failing('does not exist or is empty.* give --manual_dir a folder with train2014.zip')
@@ -321,7 +321,7 @@ def test_2014_takes_verified_files_from_manual_dir(release, tmp_path, monkeypatc
   monkeypatch.setattr(coco_ab_dataset_builder.Builder, 'url_infos', registered(release))
   examples = build(release, tmp_path / 'data', '2014')
   assert sorted(examples['train']) == [9, 25, 30] and examples['train'][9]['has_record']
-  with open(release / coco.FILE_NAME, 'a') as file:
+  with open(release / coco_ab.FILE_NAME, 'a') as file:
     file.write(' ')
   with pytest.raises(UserError, match='coco_ab_v1_0.json.* has wrong checksum') as error:
     build(release, tmp_path / 'again', '2014')
@@ -343,7 +343,7 @@ def test_registered_checksums_are_the_published_ones():
   urls = coco_ab_dataset_builder.URLS
   for name in ('train2014.zip', 'val2014.zip', 'annotations_trainval2014.zip'):
     assert ours[urls[name]] == published[urls[name]]
-  record = ours[coco.URL]
+  record = ours[coco_ab.URL]
   assert (record.size, record.checksum, record.filename) == (
-      398_322_779, coco.SHA256, coco.FILE_NAME)
+      398_322_779, coco_ab.SHA256, coco_ab.FILE_NAME)
   assert set(ours) == set(urls.values())

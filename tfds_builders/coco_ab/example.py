@@ -3,22 +3,22 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from luab_jax.byproducts import coco
+from luab_jax.byproducts import coco_ab
 from tfds_builders.coco_ab.join import Instance, Listed
 
 _DOC = tfds.features.Documentation
-_NO_ACTIONS = coco.Actions(np.zeros(0, np.int64), (), np.zeros((0, 2)), np.zeros((0, 2)),
+_NO_ACTIONS = coco_ab.Actions(np.zeros(0, np.int64), (), np.zeros((0, 2)), np.zeros((0, 2)),
                            np.zeros(0, np.int64))
-_NO_CATEGORIES = coco.Categories(np.zeros(0, np.int32), (), np.zeros(0, np.int64),
+_NO_CATEGORIES = coco_ab.Categories(np.zeros(0, np.int32), (), np.zeros(0, np.int64),
                                  np.zeros(0, bool))
-_NO_RECORD = coco.CocoRecord(
+_NO_RECORD = coco_ab.CocoRecord(
     number=0, image_id=0, shown_width=0, shown_height=0, original_width=0, original_height=0,
     time_spent_ms=0, hit_id='', worker_id='', page_id=0, actions=_NO_ACTIONS,
     categories=_NO_CATEGORIES, trace_xy=np.zeros((0, 2)), trace_time_ms=np.zeros(0, np.int64))
 
 
 def features(
-    class_names: tuple[str, ...] | None = coco.CLASS_NAMES,
+    class_names: tuple[str, ...] | None = coco_ab.CLASS_NAMES,
 ) -> tfds.features.FeaturesDict:
   """Returns the features of one example. Points are x right, y down; boxes are TFDS's own order.
 
@@ -51,7 +51,7 @@ def features(
       'icons': tfds.features.Sequence({'label': label, 'x': x, 'y': y}, doc=_DOC(
           desc='What is left after replaying the actions: at most one icon a class, by class.')),
       'actions': tfds.features.Sequence({
-          'action': tfds.features.ClassLabel(names=coco.ACTION_NAMES),
+          'action': tfds.features.ClassLabel(names=coco_ab.ACTION_NAMES),
           'icon': tfds.features.Text(doc='Name as recorded; normally one of the 80 classes.'),
           'from_x': _point('Where it was taken, right', 'width'),
           'from_y': _point('Where it was taken, down', 'height'),
@@ -95,8 +95,8 @@ def build_example(
     size: tuple[int, int],
     listed: Listed,
     instances: list[Instance],
-    record: coco.CocoRecord | None,
-    class_index: dict[str, int] = coco.CLASS_INDEX,
+    record: coco_ab.CocoRecord | None,
+    class_index: dict[str, int] = coco_ab.CLASS_INDEX,
 ) -> dict:
   """Returns an example of `features()`.
 
@@ -110,7 +110,7 @@ def build_example(
     class_index: the classes, name -> index.
   """
   got = record or _NO_RECORD
-  icons, _ = coco.replay_icons(got.actions, class_index)
+  icons, _ = coco_ab.replay_icons(got.actions, class_index)
   return {
       'image': data,
       'file_name': file_name,

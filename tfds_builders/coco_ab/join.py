@@ -14,14 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from luab_jax import archives, member_names
-from luab_jax.byproducts.coco import (
-  CLASS_INDEX,
-  CLASS_NAMES,
-  Actions,
-  Categories,
-  CocoRecord,
-)
+from luab_jax.byproducts.archives import member_names, reader
+from luab_jax.byproducts.coco_ab import CLASS_INDEX, CLASS_NAMES, Actions, Categories, CocoRecord
 from luab_jax.byproducts.json_stream import JsonStream
 from luab_jax.errors import UserError
 
@@ -74,7 +68,7 @@ def class_names(archive: str | os.PathLike, members: Iterable[str]) -> tuple[str
   """
   names = {}
   for member in members:
-    with archives.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file:
+    with reader.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file:
       for key, item in JsonStream(file, f'{archive}: {member}', ANNOTATIONS_URL).member_items():
         if key == 'categories' and (problem := _add_category(names, item)):
           raise UserError(f'{archive}: {member} has a category that cannot be used ({problem}; '
@@ -140,7 +134,7 @@ class Join:
     Raises:
       UserError: the zip or the member is missing or damaged, or an entry is not what COCO's are.
     """
-    with archives.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file, self._db:
+    with reader.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file, self._db:
       stream = JsonStream(file, f'{archive}: {member}', ANNOTATIONS_URL)
       missing = {'images', 'annotations', 'categories'}
       for key, item in stream.member_items():

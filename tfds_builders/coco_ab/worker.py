@@ -2,14 +2,14 @@
 
 import posixpath
 
-from luab_jax import lean_process
+from luab_jax.runtime import lean_process
 
 lean_process.import_tensorflow()  # before what is imported here
 
 import msgspec  # noqa: E402
 
-from luab_jax.byproducts import coco  # noqa: E402
-from luab_jax.image_files import BadImage, image_size  # noqa: E402
+from luab_jax.byproducts import coco_ab  # noqa: E402
+from luab_jax.data.image_files import BadImage, image_size  # noqa: E402
 from tfds_builders import packing, workers  # noqa: E402
 from tfds_builders.build_summary import SummaryCalls  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
@@ -46,15 +46,15 @@ class Encoder:
         record=record, class_index=self._class_index)
     return file_name, self._packed(made)
 
-  def _count(self, record: coco.CocoRecord, summary: SummaryCalls) -> None:
-    icons, unknown = coco.replay_icons(record.actions, self._class_index)
+  def _count(self, record: coco_ab.CocoRecord, summary: SummaryCalls) -> None:
+    icons, unknown = coco_ab.replay_icons(record.actions, self._class_index)
     summary.add('with a record')
     summary.add('icons', len(icons))
     summary.add('actions', len(record.actions.action))
     summary.add('trace points', len(record.trace_xy))
     if unknown:
       summary.note('records with icons of no known class')
-      summary.warn(f'{coco.FILE_NAME}: record {record.number} (image_id {record.image_id}): '
+      summary.warn(f'{coco_ab.FILE_NAME}: record {record.number} (image_id {record.image_id}): '
                    f'unknown icons are not replayed: {unknown!r}')
 
 

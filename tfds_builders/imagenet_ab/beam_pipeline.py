@@ -22,7 +22,7 @@ from apache_beam.transforms import window
 from apache_beam.utils.windowed_value import WindowedValue
 from etils import epath
 
-from luab_jax import archives
+from luab_jax.byproducts.archives import reader
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary
 from tfds_builders.imagenet_ab import release as release_files
@@ -154,7 +154,7 @@ class _CountingDoFn(beam.DoFn):
 class _Read(_CountingDoFn):
   """Reads a part of the files to (stem, entry)."""
 
-  def process(self, part: tuple[int, str, archives.ClassPart | None]):
+  def process(self, part: tuple[int, str, reader.ClassPart | None]):
     number, source, class_part = part
     if source in (_XMLS, _BOXES):
       summary = self._summaries[_XMLS]
@@ -201,11 +201,11 @@ class _Join(_CountingDoFn):
     return xmls, images
 
 
-def _parts(release: Release) -> list[tuple[int, str, archives.ClassPart | None]]:
+def _parts(release: Release) -> list[tuple[int, str, reader.ClassPart | None]]:
   """Returns (number, source, part of it or None for the whole) of all that is to be read."""
   parts = [(_XMLS, None)] + ([(_BOXES, None)] if release.boxes else [])
   for split, path in release.images.items():
-    class_parts = (archives.class_parts(path, source=release.image_source)
+    class_parts = (reader.class_parts(path, source=release.image_source)
                    if release.has_class_parts(split) else [])
     parts += [(split, part) for part in class_parts or [None]]
   return [(number, *part) for number, part in enumerate(parts)]

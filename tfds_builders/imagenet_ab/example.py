@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from luab_jax.byproducts import imagenet as byproducts
+from luab_jax.byproducts import imagenet_ab as byproducts
 
 _X = np.float32, 'Right, as a fraction of the shown width; nominally in [0, 1], as recorded.'
 _Y = np.float32, 'Down, as a fraction of the shown height; nominally in [0, 1], as recorded.'

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as imagenet2012
 
-from luab_jax import image_files
+from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from tfds_builders import build, build_summary
 from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder, release

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as imagenet2012
 
-from luab_jax import archives
 from luab_jax.byproducts import BadRecord
-from luab_jax.byproducts import imagenet as byproducts
+from luab_jax.byproducts import imagenet_ab as byproducts
+from luab_jax.byproducts.archives import reader
+from luab_jax.data.image_files import BadImage, image_size
 from luab_jax.errors import UserError
-from luab_jax.image_files import BadImage, image_size
 from tfds_builders.build_summary import BuildSummary, SummaryCalls
 from tfds_builders.imagenet_ab import example
 
@@ -55,13 +55,13 @@ class Release:
 
   def iter_images(
       self, split: str, summary: BuildSummary, *,
-      progress: archives.Progress | None = None, part: archives.ClassPart | None = None,
+      progress: reader.Progress | None = None, part: reader.ClassPart | None = None,
   ) -> Iterator[tuple[str, str, bytes]]:
     """Yields (class name, file name, bytes) of every image of a split, or of one part of it."""
     path = self.images[split]
     refused = _refused(path, summary)
     if self.has_class_parts(split):
-      for label, file_name, data in archives.iter_class_members(
+      for label, file_name, data in reader.iter_class_members(
           path, source=self.image_source, refused=refused, progress=progress, part=part):
         if label in self.classes:
           yield label, file_name, data
@@ -69,7 +69,7 @@ class Release:
           refused(f'{label}/{file_name}', 'it belongs to none of the 1000 classes of ILSVRC2012')
       return
     labels = pathlib.Path(tfds_file('validation_labels.txt')).read_text().split()
-    for name, data in archives.iter_members(
+    for name, data in reader.iter_members(
         path, source=self.image_source, refused=refused, progress=progress):
       match = _VALIDATION_NAME.fullmatch(posixpath.basename(name))
       if match and 1 <= int(match[1]) <= len(labels):
@@ -78,13 +78,13 @@ class Release:
         refused(name, 'it is no validation image of ILSVRC2012')
 
   def iter_xmls(
-      self, summary: BuildSummary, *, progress: archives.Progress | None = None
+      self, summary: BuildSummary, *, progress: reader.Progress | None = None
   ) -> Iterator[tuple[str, str, bytes]]:
     """Yields (class name, stem, bytes) of the byproducts; the sha256 is checked at the end."""
     yield from _iter_xmls(self.xmls, XML_SOURCE, self.xml_sha256, summary, progress)
 
   def iter_boxes(
-      self, summary: BuildSummary, *, progress: archives.Progress | None = None
+      self, summary: BuildSummary, *, progress: reader.Progress | None = None
   ) -> Iterator[tuple[str, str, bytes]]:
     """Yields (folder, stem, bytes) of the XMLs of boxes."""
     if self.boxes:
@@ -149,18 +149,18 @@ def find(manual_dir: pathlib.Path, names: list[str] | None) -> Release:
     UserError: a file is missing or its headers are damaged.
   """
   images = _local_splits(manual_dir) if names is None else {
-      'train': archives.require(manual_dir / 'ILSVRC2012_img_train.tar', IMAGE_SOURCE),
-      'validation': archives.require(manual_dir / 'ILSVRC2012_img_val.tar', IMAGE_SOURCE),
+      'train': reader.require(manual_dir / 'ILSVRC2012_img_train.tar', IMAGE_SOURCE),
+      'validation': reader.require(manual_dir / 'ILSVRC2012_img_val.tar', IMAGE_SOURCE),
   }
   classes = names if names is not None else sorted(set().union(
-      *(archives.class_names(path) for path in images.values())))
+      *(reader.class_names(path) for path in images.values())))
   xmls = manual_dir / 'imagenet_ab_v1_0.tar.gz'
   if names is None and not xmls.exists() and (manual_dir / 'train_xml').is_dir():
     xmls = manual_dir / 'train_xml'
   boxes = manual_dir / 'ILSVRC2012_bbox_val_v3.tgz'
   return Release(
       images, {name: index for index, name in enumerate(classes)},
-      archives.require(xmls, XML_SOURCE), '' if names is None else XML_SHA256,
+      reader.require(xmls, XML_SOURCE), '' if names is None else XML_SHA256,
       boxes if boxes.exists() else None, is_local=names is None)
 
 
@@ -170,7 +170,7 @@ def tfds_file(name: str) -> str:
 
 
 def _iter_xmls(path, source, sha256, summary, progress):
-  for folder, name, data in archives.iter_class_members(
+  for folder, name, data in reader.iter_class_members(
       path, sha256=sha256, source=source, max_bytes=byproducts.MAX_XML_BYTES,
       refused=_refused(path, summary), progress=progress):
     stem, extension = posixpath.splitext(name)
@@ -180,7 +180,7 @@ def _iter_xmls(path, source, sha256, summary, progress):
       summary.note('other files among the XMLs, left out')
 
 
-def _refused(path: pathlib.Path, summary: BuildSummary) -> archives.Refused:
+def _refused(path: pathlib.Path, summary: BuildSummary) -> reader.Refused:
   return lambda name, reason: summary.skip('refused member', f'{path}: {name}', reason)
 
 

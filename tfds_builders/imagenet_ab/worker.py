@@ -1,6 +1,6 @@
 """Makes the records of images that are joined with their XMLs; run as a process, for a build."""
 
-from luab_jax import lean_process
+from luab_jax.runtime import lean_process
 
 lean_process.import_tensorflow()  # before what is imported here
 

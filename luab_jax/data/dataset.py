@@ -1,0 +1,174 @@
+"""One data set as a config's `data` part names it: its options, its metadata, its columns.
+
+What follows from a record's columns is said in targets.py, how records come in tfrecords.py.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from luab_jax.data import image_ops, targets, tfrecords
+from luab_jax.errors import UserError
+
+
+class DatasetSpec(NamedTuple):
+  """What a model needs to know of a data set."""
+
+  name: str
+  class_names: list[str]
+  num_classes: int
+  multi_label: bool
+  num_points: int  # K of the batch contract
+  num_examples: dict[str, int]  # of each whole split
+
+
+def dataset_spec(data):
+  """Reads the metadata of the data set that a config's `data` part names.
+
+  Args:
+    data: the `data` part of a config, an ml_collections.ConfigDict.
+
+  Returns:
+    DatasetSpec.
+
+  Raises:
+    UserError: the data set is not there (with the command that builds it), is not one of ours, or
+      an option has an unknown value.
+  """
+  _check_options(data)
+  builder = tfrecords.open_builder(data.name, data.data_dir)
+  features = builder.info.features
+  multi_label = 'icons' in features
+  if not multi_label and 'clicks' not in features:
+    raise UserError(f'{builder.data_path} has no byproduct columns (clicks or icons): build it '
+                    'with one of the builders in tfds_builders/')
+  if multi_label and data.byproduct == 'trace':
+    raise UserError(f"data.byproduct='trace' needs one object an image, and {data.name} has "
+                    "several: set data.byproduct='click'")
+  names = features['labels'].feature.names if multi_label else features['label'].names
+  num_points = data.trace_points if data.byproduct == 'trace' else 1
+  return DatasetSpec(
+      name=data.name,
+      class_names=list(names),
+      num_classes=len(names),
+      multi_label=multi_label,
+      num_points=len(names) if multi_label else num_points,
+      num_examples={name: split.num_examples for name, split in builder.info.splits.items()})
+
+
+class Source:
+  """One split of a data set, and how its records become fields, labels and points.
+
+  Attributes:
+    data: the `data` part of the config.
+    spec: DatasetSpec.
+    split: tfrecords.Split.
+  """
+
+  def __init__(self, data, split, *, boxes=False):
+    """`boxes`: whether to parse the column of true boxes, if the data set has it."""
+    self.data = data
+    self.spec = dataset_spec(data)
+    builder = tfrecords.open_builder(data.name, data.data_dir)
+    self.split = tfrecords.open_split(builder, split)
+    self._features = builder.info.features
+    self._boxes = boxes and 'objects' in self._features
+
+  def parse(self, record):
+    """A serialised record -> nested dict of the columns in use; `image` stays undecoded bytes."""
+    return self._parse(record, self._columns() | self._box_columns() | {'image': True})
+
+  def parse_byproducts(self, record):
+    """As `parse`, without the image."""
+    return self._parse(record, self._columns())
+
+  def parse_file(self, record):
+    """Only `file_name` and `image`, for an error message."""
+    return self._parse(record, {'file_name': True, 'image': True})
+
+  def _parse(self, record, columns):
+    features = tfds.decode.PartialDecoding(columns).extract_features(self._features)
+    decoders = {'image': tfds.decode.SkipDecoding()} if 'image' in columns else None
+    return features.deserialize_example(record, decoders=decoders)
+
+  def _columns(self):
+    """The columns that the chosen options need; nothing else of a record is parsed."""
+    named = {'file_name': True} if self.data.byproduct_share < 1 else {}
+    if self.spec.multi_label and self.data.icons == 'adds_only':
+      return named | {'labels': True, 'actions': {'action', 'icon', 'to_x', 'to_y'}}
+    if self.spec.multi_label:
+      return named | {'labels': True, 'icons': {'label', 'x', 'y'}}
+    rows = {'x', 'y', 'time_ms', 'block'}
+    columns = named | {'label': True, 'blocks': {'selected'}, 'clicks': rows}
+    return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
+
+  def _box_columns(self):
+    if not self._boxes:
+      return {}
+    if self.spec.multi_label:
+      return {'objects': {'bbox', 'label', 'is_crowd', 'area'}, 'has_record': True}
+    return {'objects': {'bbox'}}
+
+  def points(self, fields):
+    """(float32[K, 2], float32[K]) relative to the image, see targets.py."""
+    data = self.data
+    if self.spec.multi_label:
+      add = self._features['actions']['action'].str2int('add')
+      return targets.icon_points(fields, self.spec.class_names, add, data.icons)
+    selected = fields['blocks']['selected']
+    if data.byproduct == 'trace':
+      return targets.trace_points(fields['trace'], fields['clicks'], selected, data.trace_points)
+    return targets.click_point(fields['clicks'], selected, data.click)
+
+  def train_points(self, fields):
+    """As `points`, but only of the images that `data.byproduct_share` leaves their byproducts."""
+    points, has = self.points(fields)
+    if self.data.byproduct_share < 1:
+      points, has = targets.keep_share(
+          points, has, fields['file_name'], self.data.byproduct_share)
+    return points, has
+
+  def boxes(self, fields):
+    """(float32[n, 4] (x0, y0, x1, y1) relative to the image, int32[n] class), see targets.py."""
+    if not self._boxes:
+      return tf.zeros([0, 4]), tf.zeros([0], tf.int32)
+    return targets.true_boxes(fields['objects'], self.label(fields), self.spec.multi_label)
+
+  def groups(self, fields, has):
+    """Kinds of labels whose mAP is of interest by itself, from fields and `has` of `points`.
+
+    {} without boxes or with one label an image; else size_group int32[C], see targets.py, and
+    icon_group int32[C]: 0 for an image nobody annotated, 1 for a class without icon, 2 with one.
+    """
+    if not self._boxes or not self.spec.multi_label:
+      return {}
+    icon = tf.where(fields['has_record'], 1 + tf.cast(has, tf.int32), 0)
+    return {'size_group': targets.size_groups(fields['objects'], self.spec.num_classes),
+            'icon_group': icon}
+
+  def label(self, fields):
+    """int32 scalar, or float32[C] of 0 and 1."""
+    if self.spec.multi_label:
+      return targets.multi_hot(fields['labels'], self.spec.num_classes)
+    return tf.cast(fields['label'], tf.int32)
+
+
+def _check_options(data):
+  """Raises UserError for option values that would fail later or not mean anything."""
+  for key, allowed in (('byproduct', targets.BYPRODUCTS), ('click', targets.CLICKS),
+                       ('icons', targets.ICONS), ('icon_label', targets.ICON_LABELS),
+                       ('control', targets.CONTROLS), ('resize_method', image_ops.METHODS)):
+    if data[key] not in allowed:
+      raise UserError(f"data.{key}='{data[key]}' is unknown: choose one of {', '.join(allowed)}")
+  for key, low in (('image_size', 1), ('eval_resize', data.image_size), ('shuffle_buffer', 1),
+                   ('color_jitter', 0), ('trace_points', 2 if data.byproduct == 'trace' else 0)):
+    if data[key] < low:
+      raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
+  if not 0 <= data.byproduct_share <= 1:
+    raise UserError(f'data.byproduct_share={data.byproduct_share} is a share of the images: '
+                    'between 0 and 1')
+  for key, high in (('crop_scale', 1), ('crop_ratio', float('inf'))):
+    if len(data[key]) != 2 or not 0 < data[key][0] <= data[key][1] <= high:
+      raise UserError(f'data.{key}={tuple(data[key])} must be (smallest, largest), both above 0'
+                      + ('' if high > 1 else ' and at most 1'))

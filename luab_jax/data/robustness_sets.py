@@ -1,0 +1,123 @@
+"""Benchmark sets without byproducts: images, and for each the classes that count as right.
+
+The sets are those TFDS builds (imagenet_v2, imagenet2012_real …) and our backgrounds_challenge.
+One form holds them all: an ordinary label is one right class, a ReaL label is several or none, and
+a label of ImageNet-9 is all the ImageNet classes under it.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from luab_jax.data import tfrecords
+from luab_jax.errors import UserError
+
+
+class Part(NamedTuple):
+  """What of a built data set is evaluated, and how.
+
+  Attributes:
+    data: name in TFDS's folder layout, 'imagenet_v2/matched-frequency'.
+    split: its split.
+    right: its column with the right class or classes.
+    cut: the authors of the set have cut its images to the model's view: the whole image is resized
+      to the model's input, nothing is cropped away.
+    only_present: a prediction is one of the classes that occur in the set, not of all.
+  """
+
+  data: str
+  split: str
+  right: str = 'label'
+  cut: bool = False
+  only_present: bool = False
+
+
+class Source:
+  """The records of one Part and what they say; as `dataset.Source` for the sets with byproducts.
+
+  Attributes:
+    split: tfrecords.Split.
+    cut: of the Part.
+    num_classes: C.
+    has_mask: whether each image has a mask of its foreground.
+  """
+
+  def __init__(self, part, data_dir, class_names):
+    """Reads the metadata.
+
+    Args:
+      part: Part.
+      data_dir: where TFDS keeps data sets.
+      class_names: of the model, in the order of its logits.
+
+    Raises:
+      UserError: the set is not there, has other classes or lacks the column.
+    """
+    builder = tfrecords.open_builder(part.data, data_dir)
+    self.split = tfrecords.open_split(builder, part.split)
+    self.cut = part.cut
+    self.num_classes = len(class_names)
+    self._features = builder.info.features
+    self._column = part.right
+    if part.right not in self._features or 'image' not in self._features:
+      raise UserError(f"{builder.data_path} has no columns 'image' and '{part.right}': build it "
+                      'again with TFDS 4.9 or newer')
+    _check_classes(builder, part, class_names)
+    self.has_mask = 'mask' in self._features
+    self._only_present = part.only_present
+
+  @functools.cached_property
+  def allowed(self):
+    """bool[C]: the classes that a prediction may be.
+
+    With `only_present` those that occur, for which every record is read once, undecoded.
+    """
+    if not self._only_present:
+      return np.ones(self.num_classes, bool)
+    labels = tfrecords.in_order(self.split).map(
+        lambda _, record: self._right(self._parse(record, {self._column}))).batch(1024)
+    return np.any([rows.any(0) for rows in labels.as_numpy_iterator()], axis=0)
+
+  def parse(self, record):
+    """A serialised record -> {'image': its bytes, 'right': bool[C]}, and 'mask': its bytes."""
+    columns = {'image', self._column} | ({'mask'} if self.has_mask else set())
+    fields = self._parse(record, columns)
+    return {name: fields[name] for name in ('image', 'mask') if name in columns} | {
+        'right': self._right(fields)}
+
+  def parse_file(self, record):
+    """Only `file_name` and `image`, for an error message."""
+    name = next((n for n in ('file_name', 'image_id') if n in self._features), None)
+    fields = self._parse(record, {'image'} | ({name} if name else set()))
+    return {'image': fields['image'],
+            'file_name': tf.strings.as_string(fields[name]) if name else tf.constant('an image')}
+
+  def _parse(self, record, columns):
+    wanted = tfds.decode.PartialDecoding(dict.fromkeys(columns, True))
+    encoded = {name: tfds.decode.SkipDecoding() for name in columns & {'image', 'mask'}}
+    return wanted.extract_features(self._features).deserialize_example(record, decoders=encoded)
+
+  def _right(self, fields):
+    classes = tf.reshape(tf.cast(fields[self._column], tf.int32), [-1])
+    return tf.reduce_any(tf.one_hot(classes, self.num_classes, True, False, dtype=tf.bool), 0)
+
+
+def _check_classes(builder, part, class_names):
+  """Raises UserError unless the column's classes are the model's."""
+  feature = builder.info.features[part.right]
+  feature = getattr(feature, 'feature', feature)  # of a sequence
+  names = feature.names
+  nameless = names == [str(i) for i in range(feature.num_classes)]  # siscore: ImageNet's indices
+  if feature.num_classes == len(class_names) and (nameless or names == list(class_names)):
+    return
+  raise UserError(
+      f'{builder.data_path} has the classes {_some(names)}, the model {_some(class_names)}: '
+      f"remove {part.data.partition('/')[0]} from config.robustness.sets, or train on the same "
+      'classes')
+
+
+def _some(names):
+  return f'{names[0]} … {names[-1]} ({len(names)} of them)'

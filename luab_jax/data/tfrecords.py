@@ -1,0 +1,218 @@
+"""Raw records of a data set that TFDS has built: what is there, and in which order they come.
+
+Reads a built folder by its metadata alone: the builder's code is not needed. Records stay
+serialised here, so that skipping, shuffling and splitting between hosts cost no decoding.
+"""
+
+import json
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+from google.protobuf import json_format
+
+from luab_jax.errors import UserError
+
+# TFDS warns ten times of its own use of what it has deprecated.
+logging.get_absl_logger().addFilter(
+    lambda record: '.dtype` is deprecated' not in record.getMessage())
+
+
+class Split(NamedTuple):
+  """One split or TFDS subsplit: N records in `files`.
+
+  `first` numbers the records: file f holds the records first[f] ... first[f] + take[f] - 1.
+  """
+
+  name: str
+  folder: str  # of the data set
+  num_examples: int
+  paths: list[str]
+  skip: np.ndarray  # int64[files], records before the split's first in that file
+  take: np.ndarray  # int64[files]
+  first: np.ndarray  # int64[files]
+
+
+def open_builder(name, data_dir):
+  """Finds the newest version of a built data set.
+
+  Args:
+    name: 'imagenet_ab/local', or with a version 'imagenet_ab/local:1.0.0'.
+    data_dir: the --data_dir that `tfds build` wrote to.
+
+  Returns:
+    A read-only tfds builder.
+
+  Raises:
+    UserError: no such data set, one that is not made of TFRecord files, or one whose metadata are
+      damaged or name Python of their own.
+  """
+  folder = find_version(name, data_dir)
+  if not folder:
+    dataset, _, config = name.partition(':')[0].partition('/')
+    own = ('; images of your own go through `python -m luab_jax.tools.own_data` first '
+           '(docs/own_data.md)'
+           if config == 'local' else '')
+    raise UserError(
+        f"no data set '{name}' in {data_dir}: build it with "
+        f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
+        f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`{own}')
+  builder = _read_only_builder(folder)
+  if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+    raise UserError(f'{folder} holds {builder.info.file_format.value} files: build the '
+                    'data set again with `--file_format=tfrecord`')
+  return builder
+
+
+def _read_only_builder(folder):
+  remedy = 'build the data set again with `tfds build --overwrite`'
+  try:
+    _check_features((folder / 'features.json').read_bytes(), folder)
+    return tfds.builder_from_directory(folder)
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+          json_format.Error) as error:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise UserError(f'the metadata in {folder} cannot be read ({reason:.200}): {remedy}') from error
+
+
+def _check_features(text, folder):
+  """Raises UserError where TFDS would import a module because features.json names it."""
+  def check(pairs):
+    for key, value in pairs:
+      classes = key in ('pythonClassName', 'python_class_name') and str(value)
+      if key in ('jsonFeature', 'json_feature') or key == 'type' and isinstance(value, str) or (
+          classes and not classes.startswith('tensorflow_datasets.core.features.')):
+        raise UserError(f'{folder}/features.json names a class that is none of TFDS 4.9 '
+                        f'({key}: {value!r:.100}): build the data set again with TFDS 4.9 or newer')
+    return dict(pairs)
+
+  json.loads(text, object_pairs_hook=check)
+
+
+def find_version(name, data_dir):
+  """The folder of the newest version of a built data set, None if there is none; as above."""
+  name, _, version = name.partition(':')
+  folder = pathlib.Path(data_dir).expanduser() / name
+  versions = [path.parent.name for path in folder.glob('*/dataset_info.json')
+              if re.fullmatch(r'\d+\.\d+\.\d+', path.parent.name)]
+  if version:
+    versions = [v for v in versions if v == version]
+  if not versions:
+    return None
+  return folder / max(versions, key=lambda v: [int(part) for part in v.split('.')])
+
+
+def open_split(builder, name):
+  """Looks up a split.
+
+  Args:
+    builder: from `open_builder`.
+    name: 'train', or any TFDS subsplit as 'train[:90%]'.
+
+  Returns:
+    A Split of at least one record.
+
+  Raises:
+    UserError: unknown, malformed or empty split, or a file of it is missing.
+  """
+  try:
+    files = builder.info.splits[name].file_instructions
+  except (ValueError, KeyError, AssertionError) as error:
+    raise UserError(f"no split '{name}' in {builder.data_path}: it has "
+                    f"{', '.join(sorted(builder.info.splits))} and parts such as 'train[:90%]'"
+                    ) from error
+  files = [f for f in files if f.take > 0]
+  if not files:
+    raise UserError(f"split '{name}' of {builder.data_path} is empty: choose a larger part of it")
+  for f in files:
+    if not os.path.exists(f.filename):
+      raise UserError(f'{f.filename} is missing: build the data set again with `tfds build '
+                      '--overwrite`')
+  take = np.array([f.take for f in files], np.int64)
+  return Split(
+      name=name,
+      folder=os.fspath(builder.data_path),
+      num_examples=int(take.sum()),
+      paths=[os.fspath(f.filename) for f in files],
+      skip=np.array([f.skip for f in files], np.int64),
+      take=take,
+      first=np.cumsum(take) - take)
+
+
+def first_part(builder, name, fraction):
+  """The TFDS subsplit that holds the first `fraction` of a split's records.
+
+  TFDS shuffles records when it writes them, so this is a random part; a smaller one is a subset of
+  a larger one. Of a sum of splits, it is the first part of each.
+
+  Args:
+    builder: from `open_builder`.
+    name: a split that `open_split` takes.
+    fraction: float in (0, 1].
+
+  Returns:
+    For example 'train[0:360]' for 'train[:90%]' of 4,000 records and 0.1.
+  """
+  splits = builder.info.splits
+  parts = []
+  for part in tfds.core.ReadInstruction.from_spec(name).to_absolute(splits):
+    start = part.from_ or 0
+    stop = splits[part.splitname].num_examples if part.to is None else part.to
+    parts.append(f'{part.splitname}[{start}:{start + max(round(fraction * (stop - start)), 1)}]')
+  return '+'.join(parts)
+
+
+def fold(seed, *numbers):
+  """A stateless seed int64[2] for an int seed and further ints or int scalars."""
+  folded = tf.constant([seed, 0], tf.int64)
+  for number in numbers:
+    folded = tf.random.fold_in(folded, number)
+  return folded
+
+
+def in_order(split):
+  """The records of a Split in file order: dataset of (index int64, record string)."""
+  records = _files(split).flat_map(read)
+  # A file with fewer records than its metadata says must not go unnoticed.
+  return records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
+
+
+def host_rows(num_examples, batch_size, num_hosts, host):
+  """How many of the rows 0 ... N - 1 fall to a host: an int; see `rows_of_host`."""
+  rows = batch_size // num_hosts
+  whole, rest = divmod(num_examples, batch_size)
+  return whole * rows + min(max(rest - host * rows, 0), rows)
+
+
+def rows_of_host(records, batch_size, num_hosts, host, row_of):
+  """Keeps the contiguous rows of each global batch that belong to one host.
+
+  Args:
+    records: a dataset.
+    batch_size: int, global; a multiple of num_hosts.
+    num_hosts, host: ints.
+    row_of: function of an element's components -> its number in the global stream, int64.
+
+  Returns:
+    The dataset without the other hosts' rows.
+  """
+  if num_hosts == 1:
+    return records
+  rows = batch_size // num_hosts
+  return records.filter(lambda *record: row_of(*record) % batch_size // rows == host)
+
+
+def _files(split):
+  """Dataset of (path, skip, take, first index) per file."""
+  return tf.data.Dataset.from_tensor_slices(
+      tuple(map(tf.constant, (split.paths, split.skip, split.take, split.first))))
+
+
+def read(path, skip, take, first):
+  """Dataset of (index int64 from `first` on, record string) of one file; scalars."""
+  return tf.data.TFRecordDataset(path).skip(skip).take(take).enumerate(first)

@@ -1,0 +1,127 @@
+"""Exact metrics over every example.
+
+`batch_sums` runs on the device and returns (sum, count) pairs of float32 scalars of one batch, to
+be summed over devices, hosts and batches (there in float64) and divided once at the end.
+`average_precision` needs all scores at once and runs in numpy on the host.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def batch_sums(outputs, batch, *, multi_label):
+  """Sums of one device's share of a batch.
+
+  Args:
+    outputs: of the model; logits f32[B,C] and points f32[B,K,2].
+    batch: label, point, point_mask, example_mask as documented in pipeline.py.
+    multi_label: leaves out top1 and top5, which make no sense there.
+
+  Returns:
+    Dict of name -> (sum, count):
+      top1, top5: examples whose label is among the k highest logits; examples.
+      click_error: Euclidean distances between predicted and recorded points in fractions of the
+        crop (x of its width, y of its height); points with mask 1.
+      points_used: points with mask 1; all K slots of all examples.
+  """
+  example_mask = batch['example_mask']
+  sums = {}
+  if not multi_label:
+    logits = outputs['logits']
+    # top_k breaks ties by index: comparing with the label's logit would call equal logits right.
+    _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
+    hits = (top == batch['label'][:, None]) * example_mask[:, None]
+    sums['top1'] = (hits[:, 0].sum(), example_mask.sum())
+    sums['top5'] = (hits.sum(), example_mask.sum())
+  mask = batch['point_mask'] * example_mask[:, None]
+  distance = jnp.linalg.norm(outputs['points'] - batch['point'], axis=-1)
+  sums['click_error'] = (jnp.sum(distance * mask), mask.sum())
+  sums['points_used'] = (mask.sum(), example_mask.sum() * mask.shape[1])
+  return sums
+
+
+def answer_sums(logits, batch):
+  """Top-1 and top-5 where several classes may be right and not all may be predicted.
+
+  Args:
+    logits: f32[B,C].
+    batch: right, allowed, example_mask of `pipeline.answer_batches`. An image without a
+      right class does not count.
+
+  Returns:
+    Dict of name -> (sum, count) of one device's share: top1, top5.
+  """
+  logits = jnp.where(batch['allowed'], logits, -jnp.inf)
+  _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
+  hits = jnp.take_along_axis(batch['right'] & batch['allowed'], top, axis=-1)
+  counted = batch['example_mask'] * batch['right'].any(-1)
+  return {'top1': ((hits[:, 0] * counted).sum(), counted.sum()),
+          'top5': ((hits.any(-1) * counted).sum(), counted.sum())}
+
+
+def average_precision(scores, labels):
+  """Average precision per class, equal to sklearn.metrics.average_precision_score.
+
+  AP = sum over the distinct score thresholds, from high to low, of the gained recall times the
+  precision there; examples of equal score enter together. No interpolation.
+
+  Args:
+    scores: float [N,C], higher = more likely; finite.
+    labels: [N,C] of 0 and 1.
+
+  Returns:
+    f64[C]; NaN for a class without a positive example.
+
+  Raises:
+    ValueError: shapes that do not match, scores that are not finite, labels other than 0 and 1.
+  """
+  scores, labels = np.asarray(scores), np.asarray(labels)
+  if scores.ndim != 2 or scores.shape != labels.shape:
+    raise ValueError(f'scores {scores.shape} and labels {labels.shape} are not both one [N,C]')
+  if not np.isfinite(scores).all():
+    raise ValueError('a score is NaN or infinite')
+  if not np.isin(labels, (0, 1)).all():
+    raise ValueError('a label is neither 0 nor 1')
+  result = np.full(scores.shape[1], np.nan)
+  for c in np.flatnonzero(labels.any(axis=0)):
+    order = np.argsort(-scores[:, c], kind='stable')
+    ranked = scores[order, c]
+    last_of_tie = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    true_positives = np.cumsum(labels[order, c], dtype=np.float64)[last_of_tie]
+    precision = true_positives / (last_of_tie + 1)
+    recall = true_positives / true_positives[-1]
+    result[c] = np.sum(np.diff(recall, prepend=0.0) * precision)
+  return result
+
+
+def average_precision_within(scores, labels, group):
+  """`average_precision` of some of the positives of each class, as if there were no others.
+
+  Args:
+    scores, labels: as in `average_precision`.
+    group: bool[N,C], the positives that count; the class's other positives are left out
+      altogether, as they are neither found nor false.
+
+  Returns:
+    f64[C]; NaN for a class without a positive in the group.
+  """
+  result = np.full(scores.shape[1], np.nan)
+  for c in range(scores.shape[1]):
+    kept = (labels[:, c] == 0) | group[:, c]
+    result[c] = average_precision(scores[kept, c:c + 1], labels[kept, c:c + 1])[0]
+  return result
+
+
+def mean_average_precision(per_class):
+  """Mean over the classes that have a positive example, and the number of classes left out.
+
+  Args:
+    per_class: f64[C] of `average_precision`.
+
+  Returns:
+    (mAP, number of classes without positives); mAP is NaN if no class has one.
+  """
+  missing = np.isnan(per_class)
+  mean = per_class[~missing].mean() if not missing.all() else np.nan
+  return float(mean), int(missing.sum())

@@ -1,0 +1,198 @@
+"""What a trained model says of images: labels, scores, points, and where it looked.
+
+    from luab_jax.evaluate.predictor import Predictor
+
+    predictor = Predictor.from_run('runs/quickstart')
+    for found in predictor([image]):  # uint8 [height, width, 3], RGB, of any size
+      print(found['labels'][0], found['scores'][0], found['points'][0])
+
+All of it runs on one device of the calling host, without any collective operation.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from luab_jax.data import geometry, pipeline
+from luab_jax.errors import UserError
+from luab_jax.models import build_model
+from luab_jax.runtime.checkpoint import Checkpoints
+from luab_jax.train.step import place_maps
+
+BEST = 5  # labels of an image
+# Few: that many whole photographs are in memory, and a single one is padded to as many.
+_BATCH = 8
+# A resized panorama longer than this would take gigabytes for a centre crop that shows nothing.
+MAX_RATIO = 50
+
+
+class Predictor:
+  """A model on one device, with its parameters there; compiled once, for a fixed batch.
+
+  Attributes:
+    data: the `data` part of its config.
+    class_names: in the order of the logits.
+    multi_label: whether an image may have several classes.
+    batch_size: images at a time.
+    map_kind: what its maps are, 'attention' (spatial head) or 'cam', see `step.place_maps`.
+  """
+
+  def __init__(self, model, variables, *, data, class_names, multi_label, batch_size=_BATCH):
+    """Takes a Flax model and its unreplicated variables (numpy); the rest: see the class."""
+    self.data, self.class_names, self.multi_label = data, list(class_names), multi_label
+    self.batch_size = batch_size
+    self.map_kind = 'attention' if 'attention' in variables['params']['head'] else 'cam'
+    self._variables = jax.device_put(variables, jax.local_devices()[0])
+
+    @jax.jit
+    def predict(variables, image, has):
+      output = model.apply(variables, image, train=False)
+      logits = output['logits']
+      shown = jnp.argmax(logits, -1)
+      if multi_label:
+        # A class with an icon, the likeliest one, so that its map can be compared with the icon.
+        has = has > 0
+        shown = jnp.where(has.any(-1), jnp.argmax(jnp.where(has, logits, -jnp.inf), -1), shown)
+      score = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
+      weights = _map(output, variables, shown, multi_label)
+      return {'score': score, 'predicted': output['points'], 'weights': weights,
+              'map_class': shown}
+
+    self._predict = predict
+
+  @classmethod
+  def from_run(cls, workdir, *, batch_size=_BATCH):
+    """The model of a run's newest intact checkpoint, its averaged parameters where there are any.
+
+    Needs neither the config nor the data, and changes nothing: the run may be under way.
+
+    Args:
+      workdir: folder of the run.
+      batch_size: images at a time; a smaller number of images costs as much.
+    Raises:
+      UserError: no run or no intact checkpoint there, or one of an older version.
+    """
+    folder = pathlib.Path(workdir) / 'checkpoints'
+    if not folder.is_dir():
+      raise UserError(f'{workdir} holds no run to predict with: train first, with --mode=train')
+    checkpoints = Checkpoints(folder, keep=1, read_only=True)
+    try:
+      restored = checkpoints.restore()
+    finally:
+      checkpoints.close()
+    if restored is None:
+      raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
+    state, note = restored
+    variables = {'params': state['ema_params'] or state['params'],
+                 'batch_stats': state['batch_stats'] or {}}
+    try:
+      config = ml_collections.ConfigDict(note['config'])
+      head = variables['params']['head']
+      num_points = (head['attention']['kernel'].shape[-1] if 'attention' in head
+                    else head['points']['kernel'].shape[-1] // 2)
+      classes = note['classes']
+      # Several classes an image: a point for each. A trace may have as many, and says what it is.
+      multi_label = num_points == len(classes) and config.data.byproduct != 'trace'
+      model = build_model(config.model, num_classes=len(classes), num_points=num_points,
+                          multi_label=multi_label)
+      data = config.data
+      _ = data.image_size, data.eval_resize, data.resize_method, data.antialias
+    except (KeyError, AttributeError) as error:
+      raise UserError(f'the newest checkpoint in {folder} was written by an older version '
+                      f'({error}): use that one, or train again') from error
+    return cls(model, variables, data=data, class_names=classes, multi_label=multi_label,
+               batch_size=batch_size)
+
+  def outputs(self, image, has=None):
+    """What the model says of images as it gets them.
+
+    Args:
+      image: u8[N,S,S,3], N at most `batch_size`.
+      has: f32[N,K], which points are known; with several classes an image, the map is then of such
+        a class. None: of the likeliest class.
+    Returns:
+      Dict of numpy arrays: score f32[N,C]; predicted f32[N,K,2], (x, y) of the crop; weights
+      f32[N,h,w], at least 0, the spatial head's map or the CAM; map_class i32[N], of which class.
+    """
+    count = len(image)
+    if has is None:
+      has = np.zeros((count, len(self.class_names) if self.multi_label else 1), np.float32)
+    image, has = (_padded(array, self.batch_size) for array in (image, has))
+    output = jax.device_get(self._predict(self._variables, image, has))
+    return {name: value[:count] for name, value in output.items()}
+
+  def __call__(self, images):
+    """Labels and points of images.
+
+    Args:
+      images: sequence of uint8[height, width, 3], RGB, upright; each of any size.
+    Returns:
+      For each a dict:
+        labels: the five likeliest classes (all of fewer), the likeliest first;
+        scores: their softmax, or sigmoid where an image may have several;
+        points: [[x, y]], x to the right and y down, in pixels of the image: the click; of a model
+          of traces the whole path, which ends with the click; where an image may have several
+          classes, one for each of `labels`;
+        points_fraction: the same in fractions of the image;
+        map: f32[h,w], at least 0, how strongly each place of the view was weighted;
+        map_kind: 'attention' or 'cam'; map_label: the class it belongs to;
+        view: [x0, y0, x1, y1] in fractions of the image: the centre crop that the model saw.
+      The linear head's points may lie outside the view.
+    Raises:
+      UserError: something is no such array, or 50 times as long as wide.
+    """
+    results = []
+    for start in range(0, len(images), self.batch_size):
+      part = images[start:start + self.batch_size]
+      for number, image in enumerate(part, start):
+        _check(image, number)
+      views = [pipeline.centre_view(self.data, image) for image in part]
+      output = self.outputs(np.stack([view[0] for view in views]))
+      results += [
+        self._result(image.shape, resized, window, {k: v[i] for k, v in output.items()})
+        for i, (image, (_, resized, window)) in enumerate(zip(part, views, strict=True))
+      ]
+    return results
+
+  def _result(self, shape, resized, window, output):
+    best = np.argsort(-output['score'], kind='stable')[:BEST]
+    points = output['predicted'][best] if self.multi_label else output['predicted']
+    points = geometry.points_in_image(points, resized, window).numpy()
+    corners = geometry.points_in_image([[0.0, 0.0], [1.0, 1.0]], resized, window).numpy()
+    return {
+      'labels': [self.class_names[c] for c in best],
+      'scores': output['score'][best].tolist(),
+      'points': (points * [shape[1], shape[0]]).tolist(),
+      'points_fraction': points.tolist(),
+      'map': output['weights'],
+      'map_kind': self.map_kind,
+      'map_label': self.class_names[output['map_class']],
+      'view': corners.ravel().tolist(),
+    }
+
+
+def _check(image, number):
+  shape, dtype = getattr(image, 'shape', None), getattr(image, 'dtype', None)
+  if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not min(shape):
+    raise UserError(f'image {number} is {dtype} {shape}: give uint8 [height, width, 3], RGB')
+  if max(shape[:2]) > MAX_RATIO * min(shape[:2]):
+    raise UserError(f'image {number} has {shape[1]} x {shape[0]} px: one side is more than '
+                    f'{MAX_RATIO} times as long as the other')
+
+
+def _padded(array, rows):
+  return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
+
+
+def _map(output, variables, shown, multi_label):
+  """f32[B,h,w], at least 0: where the model looked, for class `shown` i32[B]."""
+  maps = place_maps(variables, output, shown, multi_label=multi_label)
+  chosen = maps.get('attention', maps['cam'])
+  if multi_label:
+    chosen = jnp.take_along_axis(chosen, shown[:, None, None, None], axis=-1)
+  # An attention map is a share of the whole; a CAM has no zero of its own.
+  low = 0 if 'attention' in maps else chosen.min((1, 2, 3), keepdims=True)
+  return (chosen - low)[..., 0]

@@ -1,5 +1,0 @@
-"""Images of one's own in the files that the builders' `local` configs read.
-
-`python -m luab_jax.own_data --images=FOLDER --clicks=clicks.csv --out=RAW`; docs/own_data.md shows
-the whole way.
-"""

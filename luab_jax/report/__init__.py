@@ -1,0 +1,1 @@
+"""data.html and report.html."""

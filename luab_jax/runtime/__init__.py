@@ -1,0 +1,1 @@
+"""Where a run executes and what it leaves on disk."""

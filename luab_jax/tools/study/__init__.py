@@ -1,0 +1,1 @@
+"""The study: baseline, LUAB and controls over several seeds."""

@@ -1,0 +1,109 @@
+"""Writes the embedded release: `python -m luab_jax.tools.synthetic --help`."""
+
+import argparse
+import pathlib
+import sys
+
+from luab_jax.errors import UserError
+
+RELEASES = ('imagenet_ab', 'coco_ab')
+
+
+class _Parser(argparse.ArgumentParser):
+  """Reports a mistake as one line, without the usage before it."""
+
+  def error(self, message):
+    raise UserError(f'{message}; see python -m luab_jax.tools.synthetic --help')
+
+
+def parse_arguments(argv):
+  """Parses the command line; raises UserError on anything that cannot be generated."""
+  parser = _Parser(
+    prog='python -m luab_jax.tools.synthetic', allow_abbrev=False,
+    description='Write a small synthetic data set in the exact files of a real release. The same '
+    'arguments write the same bytes.',
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+  parser.add_argument('--release', required=True, choices=RELEASES, help='whose files to write')
+  parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the files')
+  parser.add_argument('--seed', type=int, default=0, help='another seed draws another data set')
+  parser.add_argument('--train', type=int, default=4000, help='number of training images')
+  parser.add_argument(
+    '--validation', type=int, default=1000, help='number of images in each other split')
+  parser.add_argument(
+    '--correlation', type=float, default=0.7,
+    help='probability that the background is the one of the class; 1/6 is none at all')
+  parser.add_argument('--size', type=int, default=48, help='short side of the images in pixels')
+  args = parser.parse_args(argv)
+  for name, least, most in (
+    ('seed', 0, 2**63 - 1), ('train', 1, 999_999), ('validation', 1, 999_999),
+    ('correlation', 0, 1), ('size', 32, 2048)):
+    value = getattr(args, name)
+    if not least <= value <= most:
+      raise UserError(f'--{name}={value} is out of range: choose from {least} to {most}')
+  if args.out.exists() and not args.out.is_dir():
+    raise UserError(f'--out={args.out} is a file: name a folder')
+  return args
+
+
+def main(argv=None):
+  """Writes the release the arguments ask for; raises UserError where it cannot be written."""
+  args = parse_arguments(argv)
+  # Drawing code is imported here, after the arguments are known to be right: --help is immediate.
+  from luab_jax.tools.synthetic import coco_release, imagenet_release, scene
+
+  try:
+    args.out.mkdir(parents=True, exist_ok=True)
+    readme = args.out / 'README.txt'
+    # Until all files are complete the folder has no README.txt, only this mark that it is ours.
+    unfinished = args.out / 'README.txt.partial'
+    title = f'{scene.LABEL}: {args.release}'
+    _check_folder_is_ours(args.out, (readme, unfinished), title)
+    unfinished.write_text(_readme(args, title, {}))
+    readme.unlink(missing_ok=True)
+    release = {'imagenet_ab': imagenet_release, 'coco_ab': coco_release}[args.release]
+    counts = release.write(
+      args.out, seed=args.seed, train=args.train, validation=args.validation,
+      correlation=args.correlation, size=args.size)
+    unfinished.write_text(_readme(args, title, counts))
+    unfinished.replace(readme)
+  except OSError as error:
+    raise UserError(f'cannot write into --out={args.out}: {error}') from error
+  print(f'{args.release} (synthetic) in {args.out}: '
+        + ', '.join(f'{number} {what}' for what, number in counts.items()))
+
+
+def _check_folder_is_ours(out, marks, title):
+  """Refuses to write over anything else, be it the real ILSVRC2012_img_train.tar."""
+  for mark in marks:
+    if mark.is_file() and mark.read_text(errors='replace').startswith(title + '\n'):
+      return
+  if any(out.iterdir()):
+    raise UserError(
+      f'--out={out} holds files that are no "{title}": name a new or an empty folder')
+
+
+def _readme(args, title, counts):
+  """Says what is in the folder, first of all that it is synthetic."""
+  flags = ' '.join(
+    f'--{name}={getattr(args, name)}'
+    for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size'))
+  lines = [
+    title,
+    '',
+    'Pictures, clicks, mouse tracks, times and boxes in this folder were made by a program.',
+    'They are in the files of the real release, but nothing in them comes from people,',
+    'ImageNet or COCO.',
+    '',
+    f'Made by: python -m luab_jax.tools.synthetic {flags} --out=...',
+    '',
+    *(f'{what}: {number}' for what, number in counts.items()),
+  ]
+  return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+  try:
+    main()
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)

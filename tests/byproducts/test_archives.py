@@ -1,0 +1,309 @@
+"""Archives: what is read, what is refused, and that no damage goes unnoticed."""
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+import zipfile
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from luab_jax.byproducts.archives import reader
+from luab_jax.byproducts.archives.tar_headers import iter_headers
+from luab_jax.errors import UserError
+
+
+def _tar(members, mode='w'):
+  """Returns the bytes of a tar of (name or TarInfo, bytes)."""
+  file = io.BytesIO()
+  with tarfile.open(fileobj=file, mode=mode) as tar:
+    for member, data in members:
+      info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+      info.size = len(data)
+      tar.addfile(info, io.BytesIO(data))
+  return file.getvalue()
+
+
+def _special(name, kind, target=''):
+  info = tarfile.TarInfo(name)
+  info.type, info.linkname = kind, target
+  return info
+
+
+def _zip(members):
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+    for member, data in members:
+      archive.writestr(member, data)
+  return file.getvalue()
+
+
+def _write(path, data):
+  path.write_bytes(data)
+  return path
+
+
+MEMBERS = [('a/1.xml', b'one'), ('a/._1.xml', b'companion'), ('b/2.xml', b''), ('c', b'x' * 70_000)]
+KEPT = [(name, data) for name, data in MEMBERS if '._' not in name]
+
+
+@pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
+def test_members_come_whole_in_order_and_without_companions(tmp_path, pack):
+  path = _write(tmp_path / 'archive', pack(MEMBERS))
+  read = []
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  assert list(reader.iter_members(path, sha256=digest, progress=read.append)) == KEPT
+  assert 0 < sum(read) <= path.stat().st_size
+  if pack is not _zip:
+    assert sum(read) == path.stat().st_size
+
+
+@pytest.mark.parametrize('tar_format', [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_longer_than_a_header_field_and_not_ascii(tmp_path, tar_format):
+  names = ['n' * 300 + '/é.xml', 'second']
+  file = io.BytesIO()
+  with tarfile.open(fileobj=file, mode='w', format=tar_format) as tar:
+    for name in names:
+      tar.addfile(tarfile.TarInfo(name))
+  path = _write(tmp_path / 'long.tar', file.getvalue())
+  assert [name for name, _ in reader.iter_members(path)] == names
+
+
+HOSTILE = {
+    'absolute': ('/etc/passwd', 'absolute'),
+    'up': ('a/../../b', 'outside'),
+    'up with backslashes': ('a\\..\\b', 'outside'),
+    'drive': ('C:\\b', 'absolute'),
+    'symlink': (_special('a/link', tarfile.SYMTYPE, '/etc/passwd'), 'link'),
+    'hard link': (_special('a/hard', tarfile.LNKTYPE, 'a/1.xml'), 'link'),
+    'device': (_special('a/null', tarfile.CHRTYPE), 'device'),
+    'pipe': (_special('a/pipe', tarfile.FIFOTYPE), 'pipe'),
+    'large': ('a/large', 'more than 100'),
+}
+
+
+@pytest.mark.parametrize('case', HOSTILE)
+def test_hostile_tar_members_are_refused_and_the_rest_is_read(tmp_path, case):
+  member, reason = HOSTILE[case]
+  size = 101 if case == 'large' else 0
+  path = _write(tmp_path / 'hostile.tar', _tar([(member, b'x' * size), ('good', b'good')]))
+  refused = []
+  members = reader.iter_members(
+      path, max_bytes=100, refused=lambda name, why: refused.append((name, why)))
+  assert list(members) == [('good', b'good')]
+  assert len(refused) == 1 and reason in refused[0][1]
+  with pytest.raises(UserError, match=f'hostile.tar: member .* is refused: .*{reason}'):
+    list(reader.iter_members(path, max_bytes=100))
+
+
+@pytest.mark.parametrize('name, mode', [('../b', 0), ('/b', 0), ('link', 0o120777)])
+def test_hostile_zip_members_are_refused(tmp_path, name, mode):
+  info = zipfile.ZipInfo(name)
+  info.external_attr = mode << 16
+  path = _write(tmp_path / 'hostile.zip', _zip([(info, b'/etc/passwd'), ('good', b'good')]))
+  refused = []
+  members = reader.iter_members(path, refused=lambda name, why: refused.append(name))
+  assert list(members) == [('good', b'good')]
+  assert refused == [name]
+
+
+def test_class_tars_and_class_folders_give_the_same(tmp_path):
+  images = {'cat': [('1.jpg', b'c1'), ('2.jpg', b'c2')], 'dog': [('1.jpg', b'd1')]}
+  nested = [(f'{name}.tar', _tar(members)) for name, members in images.items()]
+  flat = [(f'./{name}/{file}', data) for name, files in images.items() for file, data in files]
+  for name, files in images.items():
+    (tmp_path / 'folder' / name).mkdir(parents=True)
+    for file, data in files:
+      (tmp_path / 'folder' / name / file).write_bytes(data)
+  (tmp_path / 'folder' / '.hidden').mkdir()
+  expected = [('cat', '1.jpg', b'c1'), ('cat', '2.jpg', b'c2'), ('dog', '1.jpg', b'd1')]
+  for path in (_write(tmp_path / 'nested.tar', _tar(nested)),
+               _write(tmp_path / 'flat.tar', _tar(flat)),
+               tmp_path / 'folder'):
+    assert list(reader.iter_class_members(path)) == expected
+    assert reader.class_names(path) == {'cat', 'dog'}
+
+
+def test_parts_hold_together_what_is_read_in_one_go(tmp_path):
+  cat = _tar([('1.jpg', b'1' * 700), ('../2.jpg', b''), ('owl/3.jpg', b'3')])
+  path = tmp_path / 'a.tar'
+  path.write_bytes(_tar([
+    ('cat.tar', cat), ('._cat.tar', b'x'), ('sub/dog.tar', _tar([('1', b'd')])),
+    ('cat.tar', _tar([('4.jpg', b'4')]))]))
+  for name in ('cat/1.jpg', 'dog/2.jpg', '.git/3.jpg'):
+    (tmp_path / 'folder' / name).parent.mkdir(parents=True)
+    (tmp_path / 'folder' / name).write_bytes(name.encode())
+  for source, count, refusals in ((path, 3, 1), (tmp_path / 'folder', 2, 0)):
+    whole, parted = ([], []), ([], [])
+    parts = reader.class_parts(source)
+    assert len(parts) == count
+    for into, chosen in ((whole, [None]), (parted, parts)):
+      for part in chosen:
+        into[0].extend(reader.iter_class_members(
+          source, part=part, refused=lambda *what, log=into[1]: log.append(what)))
+    assert whole == parted and len(whole[1]) == refusals and len(whole[0]) > 1
+
+
+@pytest.mark.parametrize('odd', ['cat/1.jpg', '1.jpg', '../cat.tar', 'link'])
+def test_a_tar_of_anything_but_class_tars_has_no_parts(tmp_path, odd):
+  member = _special('owl.tar', tarfile.SYMTYPE, 'cat.tar') if odd == 'link' else odd
+  path = tmp_path / 'a.tar'
+  path.write_bytes(_tar([('cat.tar', _tar([('1.jpg', b'1')])), (member, b'')]))
+  assert reader.class_parts(path) == []
+  path.write_bytes(gzip.compress(_tar([('cat.tar', _tar([('1.jpg', b'1')]))])))
+  assert reader.class_parts(path) == []
+  path.write_bytes(_tar([('cat.tar', _tar([('1.jpg', b'1' * 700)]))])[:1200])
+  with pytest.raises(UserError, match='a.tar is truncated'):
+    reader.class_parts(path)
+
+
+def test_hostile_members_within_a_class_tar_are_refused_too(tmp_path):
+  inner = _tar([(_special('link', tarfile.SYMTYPE, '/etc/passwd'), b''), ('1.jpg', b'1')])
+  path = _write(tmp_path / 'train.tar', _tar([('cat.tar', inner), ('loose.jpg', b'')]))
+  refused = []
+  members = reader.iter_class_members(path, refused=lambda name, why: refused.append(name))
+  assert list(members) == [('cat', '1.jpg', b'1')]
+  assert refused == ['cat/link', 'loose.jpg']
+
+
+def test_folders_refuse_what_is_no_file_and_never_block(tmp_path):
+  (tmp_path / 'cat' / 'deeper').mkdir(parents=True)
+  os.mkfifo(tmp_path / 'cat' / 'pipe')
+  (tmp_path / 'readme.txt').write_text('loose')
+  (tmp_path / 'cat' / '1.jpg').write_bytes(b'1')
+  refused = []
+  members = reader.iter_class_members(tmp_path, refused=lambda name, why: refused.append(name))
+  assert list(members) == [('cat', '1.jpg', b'1')]
+  assert refused == ['cat/deeper', 'cat/pipe', 'readme.txt']
+
+
+def test_missing_file_says_where_to_get_it(tmp_path):
+  with pytest.raises(UserError, match=r'absent.tar is missing: get absent.tar from example.org '
+                                      rf'and put it into {tmp_path}'):
+    list(reader.iter_members(tmp_path / 'absent.tar', source='example.org'))
+
+
+@pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
+def test_wrong_sha256_names_both_and_the_remedy(tmp_path, pack):
+  path = _write(tmp_path / 'archive', pack(MEMBERS))
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  with pytest.raises(UserError, match=f'archive has sha256 {digest}, expected {"0" * 64}: .* '
+                                      'again from example.org'):
+    list(reader.iter_members(path, sha256='0' * 64, source='example.org'))
+
+
+def test_bytes_after_the_last_member_count_for_the_sha256(tmp_path):
+  data = _tar(MEMBERS)
+  path = _write(tmp_path / 'a.tar', data + b'appended')
+  with pytest.raises(UserError, match='has sha256'):
+    list(reader.iter_members(path, sha256=hashlib.sha256(data).hexdigest()))
+
+
+def _outcome(path):
+  """Reads everything and says what came out."""
+  try:
+    return 'whole' if list(reader.iter_members(path)) == KEPT else 'silently wrong'
+  except UserError as error:
+    assert '\n' not in str(error) and path.name in str(error)
+    return 'reported'
+
+
+@pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
+def test_truncation_anywhere_is_reported(tmp_path, pack):
+  data = pack(MEMBERS)
+  # A tar is whole with the first zero block after its 4 headers and 2 + 137 blocks of data; what
+  # follows is padding.
+  end = 512 * (4 + 2 + 137 + 1) if pack is _tar else len(data)
+  lengths = {*range(0, end, 512), *range(1, end, 977), end - 1}
+  for length in sorted(lengths)[:80] + [end - 513, end - 512, end - 1]:
+    path = _write(tmp_path / 'cut', data[:length])
+    assert _outcome(path) == 'reported', length
+
+
+@given(offset=st.integers(0, 5 * 512 - 1), value=st.integers(1, 255))
+@settings(max_examples=150, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_header_never_ends_a_tar_silently(tmp_path, offset, value):
+  """Members after a damaged header must not be lost, which is what tarfile alone does."""
+  data = bytearray(_tar([('a', b'1' * 10), ('b', b'2' * 10), ('c', b'3' * 10)]))
+  data[offset] ^= value
+  path = _write(tmp_path / 'flip.tar', bytes(data))
+  try:
+    members = list(reader.iter_members(path, refused=lambda *_: None))
+  except UserError:
+    return
+  assert len(members) == 3
+
+
+@given(offset=st.integers(0, 10_000), value=st.integers(1, 255))
+@settings(max_examples=150, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_flipped_byte_of_compressed_data_never_passes(tmp_path, offset, value):
+  data = bytearray(gzip.compress(_tar(MEMBERS), mtime=0))
+  offset = 10 + offset % (len(data) - 10)  # after the gzip header, whose fields may differ
+  data[offset] ^= value
+  # Some flips change the encoding of the same bytes; nothing else may pass.
+  assert _outcome(_write(tmp_path / 'flip.tgz', bytes(data))) != 'silently wrong'
+
+
+@given(st.binary(max_size=2000))
+@settings(max_examples=100, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_give_members_or_a_user_error(tmp_path, data):
+  path = _write(tmp_path / 'noise', data)
+  for read in (reader.iter_members, reader.iter_class_members, reader.class_names):
+    try:
+      list(read(path))
+    except UserError as error:
+      assert 'noise' in str(error)
+
+
+def test_zip_members_stream_and_missing_ones_are_named(tmp_path):
+  path = _write(tmp_path / 'a.zip', _zip([('x.json', b'[1, 2]')]))
+  with reader.open_zip_member(path, 'x.json') as file:
+    assert file.read(3) + file.read() == b'[1, 2]'
+  with pytest.raises(UserError, match='a.zip has no member y.json'):
+    with reader.open_zip_member(path, 'y.json'):
+      pass
+
+
+def test_open_verified_hashes_what_the_reader_left(tmp_path):
+  path = _write(tmp_path / 'file', b'abc' * 1000)
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  with reader.open_verified(path, sha256=digest) as file:
+    assert file.read(4) == b'abca'
+  with pytest.raises(UserError, match='has sha256'):
+    with reader.open_verified(path, sha256='ab') as file:
+      file.read(4)
+
+
+@given(st.text(st.characters(codec='ascii', exclude_characters='\0'), min_size=1, max_size=100),
+       st.integers(0, 8**12), st.sampled_from(
+           [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+@settings(max_examples=200, deadline=None)
+def test_fast_headers_say_what_tarfile_says(name, size, tar_format):
+  info = tarfile.TarInfo(name)
+  info.size = size
+  try:
+    buf = info.tobuf(tar_format, 'utf-8', 'surrogateescape')[-512:]
+  except ValueError:  # too large for this format
+    return
+  fast = next(iter_headers(io.BytesIO(buf)))
+  slow = tarfile.TarInfo.frombuf(buf, 'utf-8', 'surrogateescape')
+  assert fast == (slow.name, slow.size, slow.isreg(), slow.isdir())
+
+
+def test_a_million_members_are_not_remembered(tmp_path):
+  """tarfile keeps every header it has read; here memory must not grow with their number."""
+  import tracemalloc
+
+  path = _write(tmp_path / 'many.tar', _tar([(f'{i}', b'') for i in range(6000)]))
+  tracemalloc.start()
+  count = sum(1 for _ in reader.iter_members(path))
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert count == 6000
+  assert peak < 1_500_000  # of it 1 MiB to read what follows the end; all headers would add 1 MB

@@ -1,0 +1,325 @@
+"""Points move with the pixels: windows, flips, resizing, against references written out here."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from luab_jax.data import geometry, image_ops
+from tests import painted_data
+
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+
+
+def torchvision_window(draw, height, width, scale=SCALE, ratio=RATIO):
+  """`RandomResizedCrop.get_params` of torchvision, step by step.
+
+  Args:
+    draw: function name -> next uniform number in [0, 1) for 'area', 'ratio', 'top' or 'left'.
+
+  Returns:
+    (top, left, height, width), and how many tries it took (None: the fallback).
+  """
+  area = height * width
+  for tries in range(1, 11):
+    target_area = area * (scale[0] + draw('area') * (scale[1] - scale[0]))
+    log_ratio = math.log(ratio[0]), math.log(ratio[1])
+    aspect = math.exp(log_ratio[0] + draw('ratio') * (log_ratio[1] - log_ratio[0]))
+    w = int(round(math.sqrt(target_area * aspect)))
+    h = int(round(math.sqrt(target_area / aspect)))
+    top, left = draw('top'), draw('left')
+    if 0 < w <= width and 0 < h <= height:
+      return (int(top * (height - h + 1)), int(left * (width - w + 1)), h, w), tries
+  in_ratio = width / height
+  if in_ratio < min(ratio):
+    w, h = width, int(round(width / min(ratio)))
+  elif in_ratio > max(ratio):
+    h, w = height, int(round(height * max(ratio)))
+  else:
+    w, h = width, height
+  return ((height - h) // 2, (width - w) // 2, h, w), None
+
+
+def sample(seed, height, width, **options):
+  return tuple(int(v) for v in geometry.sample_window(seed, height, width, **options))
+
+
+def in_tf_data(function, *columns):
+  """Maps over the rows of columns inside tf.data; returns stacked numpy columns."""
+  dataset = tf.data.Dataset.from_tensor_slices(columns).map(function).batch(len(columns[0]))
+  return next(dataset.as_numpy_iterator())
+
+
+sizes = st.integers(1, 700)
+fractions = st.integers(10, 990).map(lambda v: v / 1000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, sizes, st.integers(0, 2**31), st.sampled_from([SCALE, (0.9, 1.0), (0.01, 0.02)]),
+       st.sampled_from([RATIO, (1.0, 1.0), (0.2, 5.0)]))
+def test_same_draws_give_torchvisions_window(height, width, seed, scale, ratio):
+  numbers = np.array(tf.random.stateless_uniform([4, 10], [seed, 7], dtype=tf.float64))
+  queues = {name: iter(numbers[i]) for i, name in enumerate(('area', 'ratio', 'top', 'left'))}
+  expected, _ = torchvision_window(
+      lambda name: float(next(queues[name])), height, width, scale, ratio)
+  window = sample([seed, 7], height, width, scale=scale, ratio=ratio)
+  if min(expected[2:]) == 0:  # torchvision's fallback rounds a 1 px side to 0 and crashes later
+    assert min(window[2:]) == 1
+    return
+  assert window == expected
+  top, left, h, w = window
+  assert 0 <= top <= height - h and 0 <= left <= width - w and h >= 1 and w >= 1
+
+
+@pytest.mark.parametrize('height,width', [(375, 500), (40, 37), (60, 400), (500, 30)])
+def test_windows_are_distributed_as_torchvisions(height, width):
+  count = 3000
+  rng = random.Random(0)
+  theirs = np.array([torchvision_window(lambda _: rng.random(), height, width)[0]
+                     for _ in range(count)])
+  ours = np.stack(in_tf_data(
+      lambda i: tuple(geometry.sample_window(tf.stack([i, 3]), height, width)),
+      np.arange(count, dtype=np.int64)), axis=1)
+
+  def figures(windows):
+    top, left, h, w = windows.T.astype(float)
+    # Ties between integers are broken by a little noise, which the KS test wants.
+    noise = np.random.default_rng(0).uniform(0, 1, (5, count))
+    return np.stack([h * w, w / h, top, left, h]) + noise * np.array([[1], [1e-3], [1], [1], [1]])
+
+  fallback = tuple(torchvision_window(lambda _: 0.999999, height, width)[0])
+  share = [np.mean((w == fallback).all(axis=1)) for w in (ours, theirs)]
+  assert abs(share[0] - share[1]) < 0.04
+  for a, b in zip(figures(ours), figures(theirs), strict=True):
+    assert stats.ks_2samp(a, b, method='asymp').pvalue > 1e-3
+
+
+def test_long_images_fall_back_to_the_centre():
+  # No area share of at least 0.08 of 10 x 1000 fits 10 px of height at a ratio of at most 4/3.
+  assert sample([0, 0], 10, 1000) == (0, 493, 10, 13)
+  assert sample([0, 0], 1000, 10) == (493, 0, 13, 10)
+  # Nor does a whole 100 x 200 at ratio 1: the ratio is clamped to the nearer limit.
+  assert sample([0, 0], 100, 200, scale=(1.0, 1.0), ratio=(1.0, 1.0)) == (0, 50, 100, 100)
+
+
+def test_window_depends_on_the_seed_alone():
+  windows = [sample([s, 0], 300, 200) for s in range(50)]
+  assert windows == [sample([s, 0], 300, 200) for s in range(50)]
+  assert len(set(windows)) > 45
+  top, left, h, w = in_tf_data(lambda s: tuple(geometry.sample_window(tf.stack([s, 0]), 300, 200)),
+                               np.arange(50, dtype=np.int32))
+  assert windows == list(zip(top, left, h, w, strict=True))
+
+
+def test_flip_is_a_fair_coin():
+  flips, _ = in_tf_data(lambda s: (geometry.sample_flip(tf.stack([s, 0])), s), np.arange(2000))
+  assert 900 < flips.sum() < 1100
+  assert [bool(geometry.sample_flip([s, 0])) for s in range(20)] == flips[:20].tolist()
+
+
+@st.composite
+def views(draw):
+  """A point, an image size, a window in it, a flip."""
+  height, width = draw(sizes), draw(sizes)
+  h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
+  window = geometry.Window(draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w)
+  coordinate = st.integers(-2000, 12000).map(lambda v: v / 10000)
+  return (draw(coordinate), draw(coordinate)), (height, width), window, draw(st.booleans())
+
+
+def authors_imagenet(point, size, window, flip):
+  """release_formats.md, section 1: the point moves with the crop and the flip; outside: weight 0
+  and (-1, -1); else relative to the crop, (x, y), and weight 1. Written out in pixels."""
+  px, py = point[0] * size[1], point[1] * size[0]
+  x, y = (px - window.left) / window.width, (py - window.top) / window.height
+  if flip:
+    x = 1 - x
+  return ((x, y), 1) if 0 <= x <= 1 and 0 <= y <= 1 else ((-1, -1), 0)
+
+
+def authors_coco(point, size, window, flip):
+  """release_formats.md, section 2: integer pixels of the original image, (y, x) pairs relative to
+  the crop, -1 where absent or cropped away."""
+  px, py = int(point[0] * size[1]), int(point[1] * size[0])
+  y, x = (py - window.top) / window.height, (px - window.left) / window.width
+  if flip:
+    x = 1 - x
+  return (y, x) if 0 <= x <= 1 and 0 <= y <= 1 else (-1, -1)
+
+
+def near_border(point, size, window, pixels):
+  """Whether a point lies within `pixels` of the window's border, where rounding decides."""
+  x = point[0] * size[1] - window.left
+  y = point[1] * size[0] - window.top
+  return min(abs(x), abs(x - window.width), abs(y), abs(y - window.height)) <= pixels
+
+
+@settings(max_examples=150, deadline=None)
+@given(views())
+def test_agrees_with_the_authors_arithmetic(view):
+  point, size, window, flip = view
+  moved, mask = geometry.move_points([point], [1.0], size, window, flip)
+  moved, mask = moved.numpy()[0], float(mask[0])
+  theirs, weight = authors_imagenet(point, size, window, flip)
+  if not near_border(point, size, window, 1e-3):
+    assert mask == weight
+  if mask and weight:
+    np.testing.assert_allclose(moved, theirs, atol=1e-4)
+  if not mask:
+    assert moved.tolist() == [0, 0]
+
+  yx = authors_coco(point, size, window, flip)
+  if not near_border(point, size, window, 1.001):
+    assert (yx != (-1, -1)) == bool(mask)
+    if mask:  # theirs lost up to a pixel to int()
+      error = np.abs((moved - (yx[1], yx[0])) * (window.width, window.height))
+      assert error.max() <= 1.001
+
+
+@settings(max_examples=60, deadline=None)
+@given(views())
+def test_a_flip_mirrors_and_keeps_who_is_inside(view):
+  point, size, window, _ = view
+  plain, mask = geometry.move_points([point], [1.0], size, window, False)
+  mirrored, mask_too = geometry.move_points([point], [1.0], size, window, True)
+  assert mask[0] == mask_too[0]
+  if mask[0]:
+    np.testing.assert_allclose(mirrored[0], [1 - plain[0][0], plain[0][1]], atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(views(), fractions, fractions)
+def test_a_position_in_the_view_comes_back(view, x, y):
+  _, (height, width), window, flip = view
+  in_window = 1 - x if flip else x
+  point = ((window.left + in_window * window.width) / width,
+           (window.top + y * window.height) / height)
+  moved, mask = geometry.move_points([point], [1.0], (height, width), window, flip)
+  assert mask.numpy().tolist() == [1]
+  np.testing.assert_allclose(moved[0], (x, y), atol=1e-3)
+
+
+def test_masks_values_and_borders():
+  window = geometry.Window(10, 20, 40, 60)  # of an image of 100 x 200
+  points = [(20 / 200, 10 / 100), (80 / 200, 50 / 100),  # both corners: inside
+            (19.9 / 200, 0.3), (80.1 / 200, 0.3), (0.2, 9.9 / 100), (0.2, 50.1 / 100),
+            (0.2, 0.3), (math.nan, 0.3), (math.inf, 0.3), (-5.0, 0.3)]
+  mask = [1, 1, 1, 1, 1, 1, 0, 1, 1, 1]
+  for flip in (False, True):
+    moved, kept = geometry.move_points(points, mask, (100, 200), window, flip)
+    assert kept.numpy().tolist() == [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    expected = [[1, 0], [0, 1]] if flip else [[0, 0], [1, 1]]
+    np.testing.assert_allclose(moved.numpy(), expected + [[0, 0]] * 8, atol=1e-6)
+
+
+def test_eighty_points_move_in_one_go_eager_and_in_tf_data():
+  rng = np.random.default_rng(0)
+  points = rng.uniform(-0.1, 1.1, (50, 80, 2)).astype(np.float32)
+  mask = (rng.uniform(size=(50, 80)) < 0.7).astype(np.float32)
+  flips = rng.uniform(size=50) < 0.5
+  size, window = (375, 500), geometry.Window(30, 40, 200, 310)
+
+  def move(points, mask, flip):
+    return geometry.move_points(points, mask, size, window, flip)
+
+  moved, kept = in_tf_data(move, points, mask, flips)
+  assert 0.1 < kept.mean() < 0.5
+  for i in range(50):
+    eager, eager_mask = move(points[i], mask[i], flips[i])
+    np.testing.assert_array_equal(eager, moved[i])
+    np.testing.assert_array_equal(eager_mask, kept[i])
+    for k in range(0, 80, 7):
+      (x, y), weight = authors_imagenet(points[i, k], size, window, flips[i])
+      assert kept[i, k] == weight * mask[i, k]
+      np.testing.assert_allclose(moved[i, k], (x, y) if kept[i, k] else (0, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize('height,width,resize,size,resized,corner', [
+    (375, 500, 256, 224, (256, 341), (16, 58)),  # torchvision: int(256 * 500 / 375), round(58.5)
+    (500, 375, 256, 224, (341, 256), (58, 16)),
+    (333, 333, 256, 224, (256, 256), (16, 16)),
+    (100, 1000, 256, 256, (256, 2560), (0, 1152)),
+    (20, 10, 64, 48, (128, 64), (40, 8)),
+])
+def test_centre_window_rounds_as_torchvision(height, width, resize, size, resized, corner):
+  shape, window = geometry.centre_window(height, width, resize=resize, size=size)
+  assert tuple(shape.numpy()) == resized
+  assert tuple(int(v) for v in window) == (*corner, size, size)
+
+
+def test_centre_window_larger_than_the_image_is_refused():
+  with pytest.raises(ValueError, match='256'):
+    geometry.centre_window(300, 300, resize=224, size=256)
+
+
+# Painted dots: what the pixels do, the points do.
+
+
+def cut(image, window, flip, size, method):
+  image = image_ops.crop(tf.convert_to_tensor(image), window)
+  return image_ops.flip(image_ops.resize(image, size, method), flip)
+
+
+def check_dot(view, point, mask, found):
+  """Compares a grey view float[h, w] in 0 ... 1 with the point that was emitted for it.
+
+  Counts in `found` how many dots were wholly visible and how many were cropped away.
+  """
+  height, width = view.shape
+  border = np.concatenate([view[0], view[-1], view[:, 0], view[:, -1]])
+  dot = painted_data.find_dot(view)
+  if dot is None or border.max() > 0.3:  # nothing, or part of a dot: its centre may be out
+    if dot is None:
+      assert mask == 0
+      found['away'] += 1
+    return
+  assert mask == 1
+  assert abs(dot[0] - point[0]) * width < 1 and abs(dot[1] - point[1]) * height < 1
+  found['seen'] += 1
+
+
+@pytest.mark.parametrize('where', ['eager', 'tf.data'])
+def test_painted_dots_are_where_the_points_say(where):
+  rng = np.random.default_rng(7)
+  found = {'seen': 0, 'away': 0}
+  for image_number in range(8):
+    height, width = (int(v) for v in rng.integers(60, 260, 2))
+    point = rng.uniform(0, 1, 2).astype(np.float32)
+    image = painted_data.paint(height, width, [point], radius=3.0)
+    size = [int(v) for v in rng.integers(32, 96, 2)]
+    method = image_ops.METHODS[image_number % 2]
+
+    def view(number, image=image, point=point, size=size, method=method, shape=(height, width)):
+      seeds = tf.random.split(tf.stack([number, 1]), 2)
+      window = geometry.sample_window(seeds[0], *shape)
+      flip = geometry.sample_flip(seeds[1])
+      points, mask = geometry.move_points(point[None], [1.0], shape, window, flip)
+      return cut(image, window, flip, size, method), points, mask
+
+    numbers = np.arange(15 if where == 'eager' else 50) + 1000 * image_number
+    rows = (zip(*in_tf_data(view, numbers), strict=True) if where == 'tf.data'
+            else ([v.numpy() for v in view(n)] for n in numbers))
+    for picture, points, mask in rows:
+      grey = (picture.mean(axis=-1) - painted_data.BACKGROUND) / (255 - painted_data.BACKGROUND)
+      check_dot(grey, points[0], mask[0], found)
+  assert found['seen'] > 50 and found['away'] > 25
+
+
+@pytest.mark.parametrize('shape', [(97, 211), (211, 97), (50, 50), (128, 131)])
+def test_painted_dots_in_the_evaluation_view(shape):
+  rng = np.random.default_rng(3)
+  found = {'seen': 0, 'away': 0}
+  for _ in range(25):
+    point = rng.uniform(0, 1, 2).astype(np.float32)
+    image = painted_data.paint(*shape, [point], radius=3.0)
+    resized, window = geometry.centre_window(*shape, resize=80, size=64)
+    picture = image_ops.crop(image_ops.resize(image, resized, 'bicubic'), window).numpy()
+    points, mask = geometry.move_points(point[None], [1.0], resized, window)
+    grey = (picture.mean(axis=-1) - painted_data.BACKGROUND) / (255 - painted_data.BACKGROUND)
+    check_dot(grey, points.numpy()[0], mask.numpy()[0], found)
+  assert found['seen'] > 4 and found['away'] > 2

@@ -1,0 +1,104 @@
+"""What the pipeline says when options, data sets, files or images are not as they should be."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from luab_jax.data import pipeline
+from luab_jax.errors import UserError
+from tests import painted_data
+from tests.painted_data import config, encode, imagenet_example, paint, store
+
+
+def steps(batches, count):
+  return list(itertools.islice(iter(batches), count))
+
+
+def small_set(folder, broken=None):
+  """Twelve good images in one file; number 7 is replaced by the bytes `broken`."""
+  examples = [imagenet_example(i, paint(10, 12, []), label=0) for i in range(12)]
+  if broken:
+    examples[7] = imagenet_example(7, broken)
+  store(folder, 'small', painted_data.imagenet_features(2), {'train': examples}, num_shards=1)
+  return config(folder, 'small', image_size=8, eval_resize=8), next(folder.rglob('*.tfrecord*'))
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+  """Folder of a data set 'small'."""
+  folder = tmp_path_factory.mktemp('small')
+  small_set(folder)
+  return folder
+
+
+@pytest.mark.parametrize('changes,message', [
+    ({'name': 'imagenet_ab/local'},
+     'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=.* --data_dir='),
+    ({'name': 'small:2.0.0'}, "no data set 'small:2.0.0'"),
+    ({'train_split': 'test'}, "no split 'test' .* train and parts"),
+    ({'train_split': 'train[:oops]'}, 'no split'),
+    ({'train_split': 'train[:0]'}, 'is empty'),
+    ({'click': 'median'}, "data.click='median' is unknown: choose one of mean, first, last"),
+    ({'byproduct_share': 1.5}, 'data.byproduct_share=1.5 .* between 0 and 1'),
+    ({'control': 'off'}, 'none, shuffled, uniform'),
+    ({'resize_method': 'area'}, 'bicubic, bilinear'),
+    ({'byproduct': 'trace', 'trace_points': 1}, 'at least 2'),
+    ({'eval_resize': 40}, 'at least 48'),
+    ({'shuffle_buffer': 0}, 'at least 1'),
+    ({'crop_scale': (0.5, 1.5)}, 'at most 1'),
+    ({'crop_ratio': (4 / 3, 3 / 4)}, 'smallest, largest'),
+])
+def test_mistakes_are_told_in_one_line(small, changes, message):
+  with pytest.raises(UserError, match=message) as error:
+    pipeline.train_batches(config(small, 'small', **changes), seed=0, batch_size=4)
+  assert '\n' not in str(error.value)
+
+
+def test_further_mistakes(small, tmp_path):
+  with pytest.raises(UserError, match='multiple of 3'):
+    pipeline.train_batches(config(small, 'small'), seed=0, batch_size=8, num_hosts=3)
+  store(tmp_path, 'icons', painted_data.coco_features(),
+        {'train': [painted_data.coco_example(0, paint(10, 12, []))]}, num_shards=1)
+  with pytest.raises(UserError, match='one object an image'):
+    pipeline.dataset_spec(config(tmp_path, 'icons', byproduct='trace'))
+  features = tfds.features
+  store(tmp_path, 'plain', features.FeaturesDict({'label': features.ClassLabel(num_classes=2)}),
+        {'train': [{'label': 0}]}, num_shards=1)
+  with pytest.raises(UserError, match='no byproduct columns'):
+    pipeline.dataset_spec(config(tmp_path, 'plain'))
+
+
+@pytest.mark.parametrize('broken', [
+    encode(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8))[:900],
+    encode(paint(10, 12, []), 'TIFF')])
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path, broken):
+  data, _ = small_set(tmp_path, broken)
+  with pytest.raises(UserError, match=r'^00007.JPEG in split train of .* cannot be decoded') as e:
+    list(pipeline.eval_batches(data, 'train', batch_size=5)[0])
+  assert '\n' not in str(e.value)
+  with pytest.raises(UserError, match='^00007.JPEG'):
+    steps(pipeline.train_batches(data, seed=0, batch_size=5), 12)
+
+
+@pytest.mark.parametrize('damage,message', [
+    ('flip', 'cannot be read'), ('cut', 'cannot be read'), ('fewer', 'cannot be read'),
+    ('gone', 'is missing')])
+def test_damaged_files_are_told(tmp_path, damage, message):
+  data, path = small_set(tmp_path)
+  content = bytearray(path.read_bytes())
+  if damage == 'flip':
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+  elif damage == 'cut':
+    path.write_bytes(content[:-10])
+  elif damage == 'fewer':  # cut between two records: only the metadata knows
+    length = int.from_bytes(content[:8], 'little') + 16
+    path.write_bytes(content[length:])
+  else:
+    path.unlink()
+  with pytest.raises(UserError, match=message):
+    steps(pipeline.train_batches(data, seed=0, batch_size=4), 9)
+  with pytest.raises(UserError, match=message):
+    list(pipeline.eval_batches(data, 'train', batch_size=4)[0])

@@ -1,0 +1,201 @@
+"""True boxes on their way from the records to the figures of an evaluation."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from configs import quickstart
+from luab_jax.data import pipeline
+from luab_jax.evaluate import evaluate, localization
+from luab_jax.runtime import parallel
+from luab_jax.train import step
+from luab_jax.train.experiment import Experiment
+from tests import painted_data
+from tests.painted_data import config, encode, store
+
+BOXES = ('box', 'box_mask', 'box_label', 'box_overflow')
+
+
+def rectangle(height, width, box):
+  """uint8[height, width, 3], bright in (y0, x0, y1, x1) of whole pixels."""
+  image = np.full((height, width, 3), painted_data.BACKGROUND, np.uint8)
+  image[box[0]:box[2], box[1]:box[3]] = 255
+  return image
+
+
+def with_objects(features, columns):
+  objects = tfds.features.Sequence({'bbox': tfds.features.BBoxFeature(), **columns})
+  return tfds.features.FeaturesDict({**dict(features.items()), 'objects': objects})
+
+
+def relative(box, height, width):
+  return tfds.features.BBox(
+    ymin=box[0] / height, xmin=box[1] / width, ymax=box[2] / height, xmax=box[3] / width
+  )
+
+
+@pytest.fixture(scope='module')
+def painted(tmp_path_factory):
+  """(folder of the sets 'one', 'plain' and 'several', shapes and boxes of 'one' in pixels)."""
+  folder, rng = tmp_path_factory.mktemp('boxes'), np.random.default_rng(3)
+  examples, truth = [], []
+  for i in range(40):
+    height, width = (int(n) for n in rng.integers(60, 200, 2))
+    y, x = int(rng.integers(0, height - 12)), int(rng.integers(0, width - 12))
+    box = (y, x, int(rng.integers(y + 10, height + 1)), int(rng.integers(x + 10, width + 1)))
+    example = painted_data.imagenet_example(
+      i, encode(rectangle(height, width, box), 'PNG'), label=i
+    )
+    # The first has no box, the second more than there is room for.
+    count = {0: 0, 1: pipeline.MAX_BOXES + 3}.get(i, 1)
+    objects = {'bbox': [relative(box, height, width)] * count, 'label': ['n0'] * count}
+    examples.append(example | {'objects': objects})
+    truth.append((height, width, box))
+  features = painted_data.imagenet_features(40)
+  store(folder, 'one', with_objects(features, {'label': tfds.features.Text()}),
+        {'train': examples})
+  store(folder, 'plain', features, {
+    'train': [{k: v for k, v in e.items() if k != 'objects'} for e in examples[:8]]
+  })
+  instances = [
+    (7, False, (0, 0, 50, 100)), (9, True, (0, 0, 100, 200)), (9, False, (0, 80, 50, 99)),
+    (3, False, (0, 0, 100, 50)),
+  ]
+  coco = painted_data.coco_example(0, rectangle(100, 200, (0, 0, 1, 1)), labels=[7, 9],
+                                   icons=[(3, 0.1, 0.5), (7, 0.5, 0.5)])
+  coco['objects'] = {
+    'bbox': [relative(box, 100, 200) for *_, box in instances],
+    'label': [c for c, *_ in instances], 'is_crowd': [crowd for _, crowd, _ in instances],
+    'area': [1024.0, 99999.0, 1023.0, 9216.0],
+  }
+  columns = {'label': tfds.features.ClassLabel(names=painted_data.NAMES), 'is_crowd': np.bool_,
+             'area': np.float32}
+  store(folder, 'several', with_objects(painted_data.coco_features(), columns), {'train': [coco]},
+        num_shards=1)
+  return folder, truth
+
+
+def _examples(folder, name, **options):
+  """All examples of a set, one array a column, with boxes."""
+  data = config(folder, name, image_size=64, eval_resize=72, **options)
+  batches, _ = pipeline.eval_batches(data, 'train', batch_size=16, boxes=True)
+  columns = list(batches)
+  batch = {key: np.concatenate([b[key] for b in columns]) for key in columns[0]}
+  real = batch['example_mask'] > 0
+  assert not batch['box_mask'][~real].any()
+  return data, {key: value[real] for key, value in batch.items()}
+
+
+def test_painted_rectangles_are_in_the_emitted_boxes(painted):
+  folder, _ = painted
+  _, batch = _examples(folder, 'one')
+  level = (batch['image'].mean(-1) - painted_data.BACKGROUND) / 225
+  away = 0
+  for i in range(len(level)):
+    label, row = batch['label'][i], batch['box_mask'][i] > 0
+    assert not batch['box'][i][~row].any() and (batch['box_label'][i][row] == label).all()
+    assert batch['box_overflow'][i] == (3 if label == 1 else 0)
+    if label == 0:
+      assert not row.any()
+      continue
+    ys, xs = np.nonzero(level[i] > 0.5)
+    if not len(ys):
+      away += 1
+      continue
+    assert row.sum() == (pipeline.MAX_BOXES if label == 1 else 1)
+    seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 64
+    assert np.abs(batch['box'][i][row] - seen).max() <= 1 / 64
+  assert away < 10
+
+
+def test_boxes_beside_the_view_are_masked(painted):
+  folder, truth = painted
+  _, batch = _examples(folder, 'one')
+  outside = 0
+  for label, row in zip(batch['label'], batch['box_mask'], strict=True):
+    height, width, (y0, x0, y1, x1) = truth[label]
+    # The view shows the central 64/72 of the shorter side, and as many pixels of the other.
+    half = min(height, width) * 64 / 72 / 2
+    gaps = [height / 2 - half - y1, y0 - height / 2 - half, width / 2 - half - x1,
+            x0 - width / 2 - half]
+    if label and abs(max(gaps)) > 2:  # nearer than that, rounding decides
+      assert row.any() == (max(gaps) < 0)
+      outside += max(gaps) > 0
+  assert outside
+
+
+def test_boxes_leave_the_other_columns_alone(painted):
+  folder, _ = painted
+  data, batch = _examples(folder, 'one')
+  (plain,) = pipeline.eval_batches(data, 'train', batch_size=40)[0]
+  assert batch.keys() - plain.keys() == set(BOXES)
+  for key, value in plain.items():
+    np.testing.assert_array_equal(value, batch[key])
+
+
+def test_a_set_without_the_column_has_no_boxes(painted):
+  folder, _ = painted
+  _, batch = _examples(folder, 'plain')
+  assert not any(batch[key].any() for key in BOXES)
+
+
+def test_instances_have_their_class_and_crowds_are_no_boxes(painted):
+  folder, _ = painted
+  _, batch = _examples(folder, 'several')
+  # 100 x 200 becomes 72 x 144 and loses 4 and 40 pixels on each side, and class 3 with them.
+  mask = batch['box_mask'][0] > 0
+  assert batch['box_label'][0][mask].tolist() == [7, 9]
+  expected = np.array([[0, 0, 72 - 40, 36 - 4], [57.6 - 40, 0, 71.28 - 40, 36 - 4]]) / 64
+  np.testing.assert_allclose(batch['box'][0][mask], expected, atol=1e-5)
+
+
+def test_groups_of_labels_are_those_of_the_whole_image(painted):
+  folder, _ = painted
+  _, batch = _examples(folder, 'several')
+  assert {c: n for c, n in enumerate(batch['size_group'][0]) if n} == {3: 3, 7: 2, 9: 1}
+  # One of the icons is beside the view, which does not take it from the image.
+  assert {c: n for c, n in enumerate(batch['icon_group'][0]) if n != 1} == {3: 2, 7: 2}
+  assert batch['point_mask'][0].nonzero()[0].tolist() == [7]
+
+
+def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synthetic_imagenet_ab):
+  config = quickstart.get_config()
+  config.data.data_dir, config.data.train_split = synthetic_imagenet_ab, 'train'
+  config.data.eval_splits = {'boxes': 'validation', 'some': 'train[:40]'}
+  config.data.image_size = config.data.eval_resize = 32
+  config.batch_size = 24
+  run = Experiment(config)
+
+  class Nothing:
+    def restore(self, state):
+      return None
+
+  state, _ = run.init_or_restore(Nothing())
+  rng = np.random.default_rng(0)
+  kernel = state.params['head']['attention']['kernel']  # 0 at first: the same everywhere
+  state.params['head']['attention']['kernel'] = rng.normal(size=kernel.shape).astype(np.float32)
+  replicated = parallel.replicate(state).eval_variables()
+  eval_step = parallel.pmap_step(run.eval_step)
+  model = jax.jit(functools.partial(run.model.apply, train=False))
+  for split in config.data.eval_splits.values():
+    found = evaluate.evaluate_split(
+      eval_step, replicated, config.data, split, spec=run.spec, batch_size=24
+    )
+    (batch,) = pipeline.eval_batches(
+      config.data, split, batch_size=found['examples'], boxes=True
+    )[0]
+    variables = state.eval_variables()
+    output = model(variables, batch['image'])
+    maps = step.place_maps(variables, output, batch['label'], multi_label=False)
+    places = localization.Localization(32, multi_label=False)
+    right = output['logits'].argmax(-1) == batch['label']
+    places.add(jax.device_get({'maps': maps, 'right': right}), batch)
+    expected = localization.figures(places.counts, multi_label=False)
+    assert expected.keys() <= found.keys()
+    assert {name: found[name] for name in expected} == expected
+    assert expected['images_with_boxes'] + expected['images_without_boxes'] == found['examples']
+    assert (expected['images_without_boxes'] == 0) == (split == 'validation')
+    assert 0 < expected['maxboxacc_v2_attention'] < 1 and 0 < expected['pointing_cam'] < 1

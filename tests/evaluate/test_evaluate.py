@@ -1,0 +1,84 @@
+"""Evaluation over eight devices with a padded last batch, against plain numpy and scikit-learn."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from configs import quickstart_coco
+from luab_jax.data import pipeline
+from luab_jax.runtime.checkpoint import Checkpoints
+from luab_jax.train import loop
+from luab_jax.train.experiment import Experiment
+
+
+@pytest.fixture(scope='module')
+def run(synthetic_coco_ab, tmp_path_factory):
+  """(config, summary, state) of three training steps on the embedded COCO-AB."""
+  config = quickstart_coco.get_config()
+  config.batch_size, config.total_steps, config.log_every = 16, 3, 1
+  config.report_images = 0
+  config.data.data_dir, config.data.train_split = synthetic_coco_ab, 'train'
+  config.data.eval_splits = {'validation': 'validation', 'icons': 'train[:45%]'}
+  config.data.image_size = config.data.eval_resize = 32
+  workdir = tmp_path_factory.mktemp('coco')
+  summary = loop.train_and_evaluate(config, workdir)
+  checkpoints = Checkpoints(workdir / 'checkpoints', keep=1)
+  state, _ = Experiment(config).init_or_restore(checkpoints)
+  checkpoints.close()
+  return config, summary, state
+
+
+def _predictions(config, state, split):
+  """Outputs and batches of all real examples, one model call for all of them."""
+  batches, _ = pipeline.eval_batches(config.data, split, batch_size=1, boxes=True)
+  examples = list(batches)
+  batch = {name: np.concatenate([b[name] for b in examples]) for name in examples[0]}
+  model = Experiment(config).model
+  return jax.device_get(model.apply(state.eval_variables(), batch['image'], train=False)), batch
+
+
+@pytest.mark.parametrize(('name', 'examples'), [('validation', 40), ('icons', 43)])
+def test_figures_equal_scikit_learn_on_all_examples_at_once(run, name, examples):
+  config, summary, state = run
+  figures = summary['results'][name]
+  output, batch = _predictions(config, state, config.data.eval_splits[name])
+  assert figures['examples'] == len(batch['image']) == examples
+  assert examples % config.batch_size  # or nothing would be padded
+  occurring = batch['label'].any(0)
+  expected = average_precision_score(
+    batch['label'][:, occurring], output['logits'][:, occurring], average=None
+  )
+  assert list(figures['ap_per_class'].values()) == pytest.approx(list(expected), abs=1e-6)
+  assert figures['mAP'] == pytest.approx(expected.mean(), abs=1e-6)
+  assert figures['classes_without_positives'] == 80 - occurring.sum()
+  for group, column, value in (('small', 'size_group', 1), ('medium', 'size_group', 2),
+                               ('with_icon', 'icon_group', 2), ('without_icon', 'icon_group', 1)):
+    positive = (batch['label'] > 0) & (batch[column] == value)
+    if not positive.any():
+      assert f'mAP_{group}' not in figures
+      continue
+    among = [(batch['label'][:, c] == 0) | positive[:, c] for c in range(80)]
+    expected = [
+      average_precision_score(batch['label'][kept, c], output['logits'][kept, c])
+      for c, kept in enumerate(among) if positive[:, c].any()
+    ]
+    assert figures[f'mAP_{group}'] == pytest.approx(np.mean(expected), abs=1e-6)
+    assert figures[f'positives_{group}'] == positive.sum()
+  assert figures['positives_small'] and 'positives_large' not in figures  # images of 32 px
+  assert ('positives_with_icon' in figures) == (name == 'icons')
+  present = (batch['box_mask'] > 0).any(1)
+  assert figures['images_with_boxes'] == present.sum() > 30
+  assert figures['box_targets'] == sum(
+    len(np.unique(label[mask > 0]))
+    for label, mask in zip(batch['box_label'], batch['box_mask'], strict=True)
+  )
+  assert 0 < figures['maxboxacc_v2_cam'] < 1 and 'top1_loc_cam' not in figures
+  if name == 'icons':
+    mask = batch['point_mask'] > 0
+    distance = np.linalg.norm(output['points'] - batch['point'], axis=-1)[mask]
+    assert len(distance) > 20
+    assert figures['click_error'] == pytest.approx(distance.mean(), rel=1e-4)
+    assert figures['points_used'] == pytest.approx(mask.mean(), rel=1e-5)
+  else:
+    assert 'click_error' not in figures

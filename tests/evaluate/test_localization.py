@@ -1,0 +1,263 @@
+"""MaxBoxAccV2, top-1 localisation and pointing game: by hand, and against the plain definition."""
+
+import hypothesis.extra.numpy as arrays
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from luab_jax.evaluate import localization
+
+EIGHT = np.ones((3, 3))
+
+
+def boxes_of(rows, label=None, overflow=0):
+  """The box columns of a batch from a list of lists of (x0, y0, x1, y1)."""
+  size = max(max(map(len, rows)), 1)
+  box, mask = np.zeros((len(rows), size, 4), np.float32), np.zeros((len(rows), size), np.float32)
+  labels = np.zeros((len(rows), size), np.int32)
+  for i, row in enumerate(rows):
+    mask[i, :len(row)] = 1
+    if row:
+      box[i, :len(row)] = row
+      labels[i, :len(row)] = 0 if label is None else label[i]
+  return {
+    'box': box, 'box_mask': mask, 'box_label': labels,
+    'box_overflow': np.full(len(rows), overflow), 'example_mask': np.ones(len(rows), np.float32),
+  }
+
+
+def figures_of(maps, rows, right=None):
+  """Figures of single-label maps f32[B,n,n] in views as large as their grids: no interpolation."""
+  maps = np.asarray(maps, np.float32)
+  right = np.ones(len(maps), bool) if right is None else np.array(right)
+  places = localization.Localization(maps.shape[-1], multi_label=False)
+  places.add({'maps': {'cam': maps[..., None]}, 'right': right}, boxes_of(rows))
+  return localization.figures(places.counts, multi_label=False)
+
+
+def block(*corners, size=8, value=1.0, on=None):
+  """A map that is `value` in (x0, y0, x1, y1) and 0 (or `on`) elsewhere."""
+  result = np.zeros((size, size)) if on is None else on.copy()
+  x0, y0, x1, y1 = corners
+  result[y0:y1, x0:x1] = value
+  return result
+
+
+def test_a_map_that_is_the_box_and_one_that_is_half_of_it():
+  box = (0.25, 0.25, 0.75, 0.75)
+  whole = figures_of([block(2, 2, 6, 6)], [[box]])
+  assert whole == {
+    'images_with_boxes': 1, 'images_without_boxes': 0, 'boxes_left_out': 0,
+    'maxboxacc_v2_cam': 1, 'top1_loc_cam': 1, 'pointing_cam': 1,
+  }
+  half = figures_of([block(2, 2, 4, 6)], [[box]])  # IoU 8 / 16: enough for 0.3 and 0.5
+  assert half['maxboxacc_v2_cam'] == pytest.approx(2 / 3) and half['top1_loc_cam'] == 1
+  # IoU 9 / 27: for 0.3 alone; its highest cells reach out of the box.
+  wide = figures_of([block(3, 3, 8, 7)], [[box]])
+  assert wide['maxboxacc_v2_cam'] == pytest.approx(1 / 3)
+  assert wide['top1_loc_cam'] == 0 == wide['pointing_cam']
+
+
+def test_the_best_of_all_components_against_the_best_of_all_boxes():
+  two = block(0, 0, 1, 8, on=block(4, 4, 8, 8, value=0.5))  # the strong one hits nothing
+  rows = [(0.25, 0, 0.5, 0.25), (0.5, 0.5, 1, 1)]
+  assert figures_of([two], [rows])['maxboxacc_v2_cam'] == 1
+  assert figures_of([two], [rows[:1]])['maxboxacc_v2_cam'] == 0
+  # Touching at a corner makes one component, whose box is the whole view.
+  corner = block(0, 0, 4, 4, on=block(4, 4, 8, 8))
+  assert figures_of([corner], [[(0, 0, 1, 1)]])['maxboxacc_v2_cam'] == 1
+  assert figures_of([corner], [[(0, 0, 0.5, 0.5)]])['maxboxacc_v2_cam'] == 0
+
+
+def test_one_threshold_for_all_pictures():
+  low = block(0, 0, 2, 2, on=block(0, 0, 8, 4, value=0.4))  # right up to 0.4 = level 102
+  high = block(0, 0, 2, 2, on=block(0, 0, 8, 8, value=0.6))  # right above 0.6 = level 153
+  high[7, 7] = 0
+  rows = [[(0, 0, 1, 0.5)], [(0, 0, 0.25, 0.25)]]
+  for i in range(2):
+    assert figures_of([[low, high][i]], [rows[i]])['maxboxacc_v2_cam'] == 1
+  both = figures_of([low, high], rows)
+  assert both['maxboxacc_v2_cam'] == 0.5
+  # The lowest of the best thresholds is the one of `low`: that picture's class decides.
+  assert figures_of([low, high], rows, [True, False])['top1_loc_cam'] == 0.5
+  assert figures_of([low, high], rows, [False, True])['top1_loc_cam'] == 0
+
+
+def test_maps_that_tie():
+  everywhere = [(0, 0, 1, 1)]
+  flat = figures_of([np.full((8, 8), 3.0)], [everywhere])
+  assert flat['maxboxacc_v2_cam'] == 0 and flat['pointing_cam'] == 1  # all cells are inside
+  assert figures_of([np.full((8, 8), 3.0)], [[(0, 0, 1, 0.9)]])['pointing_cam'] == 0
+  nan = block(0, 0, 8, 8, value=np.nan)
+  assert figures_of([nan], [everywhere])['pointing_cam'] == 0
+  two = block(0, 0, 1, 1, on=block(7, 7, 8, 8))
+  assert figures_of([two], [[(0, 0, 0.5, 0.5)]])['pointing_cam'] == 0  # one of two inside
+  assert figures_of([two], [[(0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1)]])['pointing_cam'] == 1
+  # A cell's centre on the border of a box is inside.
+  assert figures_of([block(0, 0, 1, 1)], [[(1 / 16, 1 / 16, 1, 1)]])['pointing_cam'] == 1
+  assert figures_of([block(0, 0, 1, 1)], [[(1 / 15, 0, 1, 1)]])['pointing_cam'] == 0
+
+
+def test_pictures_without_boxes_and_padding_count_nowhere():
+  maps, box = [block(0, 0, 4, 4)] * 3, (0, 0, 0.5, 0.5)
+  assert figures_of(maps, [[], [], []]) == {}
+  found = figures_of(maps, [[], [box], []])
+  assert found['images_with_boxes'] == 1 and found['images_without_boxes'] == 2
+  assert found['maxboxacc_v2_cam'] == found['top1_loc_cam'] == found['pointing_cam'] == 1
+  places = localization.Localization(8, multi_label=False)
+  batch = boxes_of([[box], [box], []], overflow=2)
+  batch['example_mask'][1:] = 0
+  places.add({'maps': {'cam': np.stack(maps)[..., None]}, 'right': np.ones(3, bool)}, batch)
+  counted = localization.figures(places.counts, multi_label=False)
+  assert counted['images_with_boxes'] == 1 and counted['images_without_boxes'] == 0
+  assert counted['boxes_left_out'] == 2
+
+
+def test_several_classes_each_with_its_own_map_and_boxes():
+  left, right = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
+  maps = np.stack([block(0, 0, 4, 8), block(0, 0, 4, 8), block(4, 0, 8, 8)], -1)[None]
+  places = localization.Localization(8, multi_label=True)
+  places.add({'maps': {'cam': maps}}, boxes_of([[left, right, right]], label=[[0, 1, 2]]))
+  assert localization.figures(places.counts, multi_label=True) == {
+    'images_with_boxes': 1, 'images_without_boxes': 0, 'boxes_left_out': 0, 'box_targets': 3,
+    'maxboxacc_v2_cam': pytest.approx(2 / 3), 'pointing_cam': pytest.approx(2 / 3),
+  }
+
+
+def test_enlarging_is_linear_between_centres_and_constant_beyond():
+  large = localization.enlarge(np.array([[0.0, 0.0], [0.0, 1.0]]), 4)
+  line = np.array([0, 0.25, 0.75, 1])
+  np.testing.assert_allclose(large, 255 * line[:, None] * line, atol=1e-4)
+  assert not localization.enlarge(np.ones((2, 2)), 4).any()
+
+
+values = st.integers(1, 9).flatmap(
+  lambda n: arrays.arrays(np.float32, (n, n), elements=st.one_of(
+    st.sampled_from([0.0, 60.0, 60.5, 61.0, 200.0, 255.0]), st.floats(0, 255, width=32)
+  ))
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(values)
+def test_component_boxes_are_those_of_labelling_at_every_threshold(levels):
+  found = localization.component_boxes(levels)
+  for k in range(1, 256):
+    labelled, _ = ndimage.label(levels >= k, EIGHT)
+    expected = sorted(
+      (x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labelled)
+    )
+    assert sorted(tuple(box.tolist()) for box in found[:, k - 1] if box[2] > box[0]) == expected
+
+
+def naive_figures(grids, rows, right, size):
+  """The definition, word for word: {figure: value} of single-label maps."""
+  best = np.zeros((len(grids), 255))
+  pointing = []
+  for i, (grid, boxes) in enumerate(zip(grids, rows, strict=True)):
+    large = localization.enlarge(grid, size)
+    for k in range(1, 256):
+      for y, x in ndimage.find_objects(ndimage.label(large >= k, EIGHT)[0]):
+        a = np.array([x.start, y.start, x.stop, y.stop]) / size
+        for b in boxes:
+          sides = [min(a[j + 2], b[j + 2]) - max(a[j], b[j]) for j in (0, 1)]
+          common = max(sides[0], 0) * max(sides[1], 0)
+          areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+          best[i, k - 1] = max(best[i, k - 1], common / (sum(areas) - common))
+    highest = [((x + 0.5) / grid.shape[1], (y + 0.5) / grid.shape[0])
+               for y, x in np.argwhere(grid == grid.max())]
+    pointing.append(all(
+      any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes) for x, y in highest
+    ))
+  accuracy = {d: (best >= d).mean(0) for d in (0.3, 0.5, 0.7)}
+  chosen = accuracy[0.5].argmax()
+  return {
+    'maxboxacc_v2_cam': np.mean([a.max() for a in accuracy.values()]),
+    'top1_loc_cam': np.mean((best[:, chosen] >= 0.5) & right),
+    'pointing_cam': np.mean(pointing),
+  }
+
+
+# Corners in steps of 1/16 are exact in float32, so that both sides decide ties alike.
+corners = st.tuples(*[st.integers(0, 7)] * 2, *[st.integers(1, 8)] * 2).map(
+  lambda c: (c[0] / 16, c[1] / 16, (c[0] + c[2]) / 16, (c[1] + c[3]) / 16)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(1, 4), st.integers(2, 4))
+def test_figures_are_those_of_the_definition(data, count, cells):
+  element = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0])
+  grids = data.draw(arrays.arrays(np.float32, (count, cells, cells), elements=element))
+  rows = [data.draw(st.lists(corners, min_size=1, max_size=3)) for _ in range(count)]
+  right = data.draw(arrays.arrays(bool, count))
+  places = localization.Localization(8, multi_label=False)
+  for i in range(count):  # a batch each: sums must not depend on how pictures are batched
+    places.add({'maps': {'cam': grids[i:i + 1, ..., None]}, 'right': right[i:i + 1]},
+               boxes_of(rows[i:i + 1]))
+  found = localization.figures(places.counts, multi_label=False)
+  for name, value in naive_figures(grids, rows, right, 8).items():
+    assert found[name] == pytest.approx(value), name
+
+
+@pytest.mark.parametrize('multi_label', [False, True])
+@pytest.mark.parametrize(
+  ('name', 'head', 'side', 'cells'),
+  [('tiny_conv', 'linear', 16, 16), ('tiny_conv', 'spatial', 16, 16),
+   ('tiny_vit', 'spatial', 48, 144)],
+)
+def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
+  import ml_collections
+
+  from luab_jax import models
+  from luab_jax.train import step
+
+  config = ml_collections.ConfigDict(
+    dict(name=name, head=head, dtype='float32', normalisation='imagenet',
+         sync_batch_norm=False)
+  )
+  points = 5 if multi_label else 3
+  model = models.build_model(config, num_classes=5, num_points=points, multi_label=multi_label)
+  image = jax.random.normal(jax.random.key(0), (4, side, side, 3))
+  variables = model.init(jax.random.key(1), image, train=False)
+  if head == 'spatial':  # as it starts, the attention is the same everywhere
+    kernel = variables['params']['head']['attention']['kernel']
+    variables['params']['head']['attention']['kernel'] = jax.random.normal(
+      jax.random.key(2), kernel.shape
+    )
+  output = model.apply(variables, image, train=False)
+  label = np.array([0, 1, 4, 1])
+  maps = step.place_maps(variables, output, label, multi_label=multi_label)
+  weight = maps.get('attention', 1 / cells)
+  logits = (maps['cam'] * weight).sum((1, 2)) + variables['params']['head']['classifier'][
+    'bias'][slice(None) if multi_label else label[:, None]]
+  expected = output['logits'] if multi_label else output['logits'][np.arange(4), label][:, None]
+  np.testing.assert_allclose(logits, expected, atol=1e-5)
+  if head == 'spatial':
+    np.testing.assert_allclose(maps['attention'].sum((1, 2)), 1, atol=1e-5)
+
+
+def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_kernel():
+  import ml_collections
+
+  from luab_jax import models
+  from luab_jax.train import step
+
+  config = ml_collections.ConfigDict(
+    dict(name='tiny_vit', head='linear', dtype='float32', normalisation='imagenet',
+         sync_batch_norm=False)
+  )
+  model = models.build_model(config, num_classes=5, num_points=1, multi_label=False)
+  image = jax.random.normal(jax.random.key(0), (2, 48, 48, 3))
+  variables = model.init(jax.random.key(1), image, train=False)
+  output = jax.device_get(model.apply(variables, image, train=False))
+  maps = step.place_maps(variables, output, np.array([3, 1]), multi_label=False)
+  assert maps.keys() == {'cam'} and maps['cam'].shape == (2, 12, 12, 1)
+  kernel = np.asarray(variables['params']['head']['classifier']['kernel'])
+  for row, label in ((0, 3), (1, 1)):
+    np.testing.assert_allclose(
+      maps['cam'][row, ..., 0], output['features'][row] @ kernel[:, label], atol=1e-5)
+  assert np.ptp(maps['cam'], axis=(1, 2)).min() > 0.01  # it tells places apart

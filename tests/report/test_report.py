@@ -1,0 +1,352 @@
+"""report.html and data.html: self-contained, escaped, and nothing in them blank or unnamed."""
+
+import base64
+import html.parser
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from configs import quickstart, quickstart_coco
+from luab_jax.data import pipeline
+from luab_jax.evaluate import robustness
+from luab_jax.evaluate.predictor import Predictor
+from luab_jax.report import captions, data_page, plots, report, robustness_page, samples
+from luab_jax.train import loop
+from luab_jax.train.experiment import Experiment
+from luab_jax.train.state import init_state
+
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $\\frac{'
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+
+
+_TRACES = pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {})
+
+
+class Page(html.parser.HTMLParser):
+  """What a page consists of; unclosed tags and addresses outside the page show up."""
+
+  VOID = {'meta', 'link', 'img'}
+
+  def __init__(self, path):
+    super().__init__()
+    self.pictures, self.tags, self.text, self.open, self.addresses = [], set(), '', [], []
+    self.code = []
+    self.feed(path.read_text(encoding='utf-8'))
+    self.close()
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    attrs = dict(attrs)
+    self.tags.add(tag)
+    assert not [name for name in attrs if name.startswith('on')]
+    self.addresses += [attrs[name] for name in ('src', 'href') if name in attrs]
+    if tag == 'img':
+      self.pictures.append(attrs)
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.text += data
+    if self.open and self.open[-1] == 'code':
+      self.code.append(data)
+
+  def check(self):
+    """Pictures decode, show something and have alt texts; nothing comes from elsewhere."""
+    assert 'script' not in self.tags and self.pictures
+    assert all(address.startswith(('data:', '#')) for address in self.addresses)
+    assert 'url(' not in self.text and '@import' not in self.text
+    for picture in self.pictures:
+      assert len(picture['alt']) > 10
+      _, content = picture['src'].split('base64,')
+      pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(content))).convert('RGB'))
+      assert min(pixels.shape[:2]) >= 100 and pixels.std() > 10, picture['alt']
+    return self
+
+
+def _config(module, data_dir, **splits):
+  config = module.get_config()
+  config.batch_size, config.total_steps, config.log_every, config.report_images = 16, 2, 1, 4
+  config.data.data_dir, config.data.train_split = data_dir, 'train'
+  config.data.eval_splits = splits
+  config.data.image_size = config.data.eval_resize = 32
+  return config
+
+
+@pytest.fixture(scope='module')
+def finished(synthetic_imagenet_ab, tmp_path_factory):
+  """(config, workdir, summary) of two steps on the embedded ImageNet-AB."""
+  config = _config(quickstart, synthetic_imagenet_ab, clicks='train[:50%]', moved='uncorrelated')
+  workdir = tmp_path_factory.mktemp('runs') / 'tiny & small'
+  return config, workdir, loop.train_and_evaluate(config, workdir)
+
+
+def _initial(config):
+  """(Run, Flax variables) before the first step."""
+  run = Experiment(config)
+  state = init_state(
+    run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False
+  )
+  return run, jax.device_get(state.eval_variables())
+
+
+def _write(config, workdir, results, class_names, not_prepared=()):
+  run, variables = _initial(config)
+  summary = {'step': 0, 'total_steps': 2, 'parameters': 1, 'results': results, 'machine': 'none',
+             'versions': {}, 'not_prepared': dict(not_prepared)}
+  return report.write_report(
+    workdir, config=config, spec=run.spec._replace(class_names=class_names), model=run.model,
+    variables=variables, summary=summary,
+  )
+
+
+def test_a_run_leaves_its_report(finished):
+  config, workdir, summary = finished
+  page = Page(workdir / 'report.html').check()
+  assert 'Report: tiny & small' in page.text
+  for title in ('Results', 'Curves', 'Predictions', 'mistakes', 'Largest click errors',
+                'Training images after augmentation', 'Where the clicks lie', 'Configuration'):
+    assert title in page.text
+  assert f'{summary["results"]["moved"]["top1"]:.4f}' in page.text
+  assert f'{summary["results"]["clicks"]["click_error"]:.4f}' in page.text
+  assert 'optimizer.learning_rate' in page.text
+  alts = ' '.join(picture['alt'] for picture in page.pictures)
+  for words in ('with its mouse trace', 'recorded point at (', 'predicted point at (',
+                'Top-1 accuracy over steps: train from', 'Heat map'):
+    assert words in alts
+  # 5 charts of curves, 4 predictions, 2 mistakes, 2 click errors, 4 training images, 1 heat map.
+  assert len(page.pictures) == 18
+
+
+def test_a_report_that_fails_does_not_lose_the_run(finished, monkeypatch, capsys):
+  config, workdir, summary = finished
+
+  def broken(*_):
+    raise ValueError('no\nink')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(plots, 'photograph', broken)
+    assert loop.train_and_evaluate(config, workdir)['results'] == summary['results']
+  captured = capsys.readouterr()
+  line = next(line for line in captured.err.splitlines() if 'No report' in line)
+  assert 'ValueError: no ink' in line and 'test_report.py' in line
+  assert 'report.html' not in captured.out
+
+
+def test_names_from_the_data_are_text(finished, tmp_path):
+  config = finished[0].copy_and_resolve_references()
+  config.report_images = 1
+  workdir = tmp_path / HOSTILE.replace('/', '').replace('"', '')
+  workdir.mkdir()
+  names = [f'{HOSTILE}{c}' for c in range(6)]
+  page = Page(_write(config, workdir, {HOSTILE: {'top1': 0.5}}, names)).check()
+  assert HOSTILE in page.text
+  assert any(HOSTILE in picture['alt'] for picture in page.pictures)
+
+
+def _corruptions(names):
+  return robustness.corrupted({
+    f'{name}_{s}': {'examples': 10, 'top1': 0.1 * s} for name in names for s in range(1, 6)
+  })
+
+
+def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
+  config = finished[0].copy_and_resolve_references()
+  config.report_images = 1
+  results = {
+    'moved': {'examples': 40, 'top1': 0.25}, 'imagenet_a': {'examples': 7500, 'top1': 0.0123},
+    'imagenet_v2/topimages': {'examples': 1, 'top1': 1.0, 'top5': 1.0},
+    'imagenet2012_corrupted': _corruptions(
+      [*robustness.ALEXNET_ERROR, *robustness.EXTRA_CORRUPTIONS]),
+    'backgrounds_challenge': {
+      'examples': 36, 'top1_mixed_same': 0.75, 'top1_mixed_rand': 0.5, 'bg_gap': 0.25,
+      'challenge': 0.125},
+  }
+  # A set that comes with nothing prepared says so, and its folder's name is text.
+  missing = {'imagenet_r': f'imagenet_r: `tfds build imagenet_r --data_dir=`{HOSTILE}`'}
+  config.robustness.sets = ('imagenet_a', 'imagenet_v2', 'imagenet_r', 'imagenet2012_corrupted',
+                            'backgrounds_challenge')
+  page = Page(_write(config, tmp_path, results, ['a'] * 6, missing)).check()
+  text = ' '.join(page.text.split())
+  for said in ('imagenet_a7,500' '1.2 %', 'imagenet_v2/topimages1100.0 %100.0 %', '30.0 %', 'mCE',
+               f'{100 * results["imagenet2012_corrupted"]["mCE"]:.1f} %', 'BG-Gap25.0 points',
+               'challenge score12.5 %', 'imagenet_r is not prepared; missing: imagenet_r'):
+    assert said.replace(' ', '') in text.replace(' ', ''), said
+  assert page.code == [f'tfds build imagenet_r --data_dir=`{HOSTILE}']
+  chart = next(p['alt'] for p in page.pictures if 'Top-1 by corruption' in p['alt'])
+  assert 'glass blur 30.0 %' in chart and 'saturate (extra) 30.0 %' in chart
+  assert 'top-1, moved' in page.text and 'top-1, imagenet_a' not in page.text
+
+  config.robustness.sets = ()
+  page = Page(_write(config, tmp_path, {'moved': {'top1': 0.25}}, ['a'] * 6)).check()
+  assert 'shifted' not in page.text and not page.code
+
+
+def test_sets_that_are_there_in_part():
+  """Four of fifteen corruptions have no mean; without any set there is no section."""
+  few = {'imagenet2012_corrupted': _corruptions(['fog', 'snow', 'frost', 'contrast'])}
+  section, = robustness_page.robustness_sections(few, {}, ['imagenet2012_corrupted'])
+  _, corruptions = section.tables
+  assert [row[1] for row in corruptions.rows] == ['–', '–']
+  assert 'fog 30.0 %' in section.pictures[0].alt and 'extra' not in section.pictures[0].alt
+  section, = robustness_page.robustness_sections(
+    {}, {'imagenet_a': 'imagenet_a: `do it`'}, ['imagenet_a'])
+  assert section.commands == [('imagenet_a is not prepared; missing: imagenet_a', 'do it')]
+  assert not section.tables and 'None of the sets' in section.text[0]
+  assert robustness_page.robustness_sections({'imagenet_a': {}}, {}, []) == []
+
+
+def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path):
+  config = _config(quickstart_coco, synthetic_coco_ab, icons='train[:50%]')
+  results = {'icons': {'mAP': 0.25, 'points_used': 0.1, 'ap_per_class': {'dog': 0.5, 'cat': 0.1}}}
+  page = Page(_write(config, tmp_path, results, [f'${c}_' for c in range(80)])).check()
+  has = np.isfinite(samples.training_examples(config, 96, 1).point).all(-1)
+  for c, count in enumerate(has.sum(0)):
+    assert (f'${c}_: {count} icons' in page.text) == bool(count)
+  alts = [picture['alt'] for picture in page.pictures]
+  assert any('Average precision per class on icons: dog 0.500, cat 0.100' in alt for alt in alts)
+  assert any('predicted point of $' in alt for alt in alts)
+
+
+def test_the_data_are_drawn_before_any_training(finished, tmp_path, capsys):
+  config = finished[0].copy_and_resolve_references()
+  config.data.byproduct, config.model.head = 'trace', 'linear'
+  data_page.draw(config, tmp_path / 'new')
+  assert [path.name for path in (tmp_path / 'new').iterdir()] == ['data.html']
+  assert capsys.readouterr().out == f'Pictures: open {tmp_path}/new/data.html\n'
+  page = Page(tmp_path / 'new/data.html').check()
+  assert 'Evaluation images: moved' in page.text and '0 of these 4 have a point' in page.text
+  assert len(page.pictures) == 4 + 1 + 2 * 4
+
+
+def test_predictions_are_those_of_the_model(finished):
+  config = finished[0].copy_and_resolve_references()
+  config.model.head = 'linear'
+  run, variables = _initial(config)
+  predictor = Predictor(run.model, variables, data=config.data, batch_size=32,
+                        class_names=run.spec.class_names, multi_label=False)
+  found = samples.predictions(predictor, 'train[:50%]', 99)
+  assert found.image.shape == (48, 32, 32, 3) and found.image.dtype == np.uint8  # not a padded 64
+  batch = samples.evaluation_images(config.data, 'train[:50%]', 48)
+  np.testing.assert_array_equal(found.image, batch.image)
+  np.testing.assert_array_equal(found.point, batch.point)
+  output = run.model.apply(variables, found.image[:4], train=False)
+  np.testing.assert_allclose(found.score[:4], jax.nn.softmax(output['logits']), atol=0.01)
+  np.testing.assert_allclose(found.predicted[:4], output['points'], atol=0.01)
+  # The CAM of the likeliest class: its mean over the grid, plus the bias, is that class's logit.
+  head = variables['params']['head']['classifier']
+  best = found.map_class[:4]
+  np.testing.assert_array_equal(best, output['logits'].argmax(-1))
+  cam = np.einsum('bhwd,db->bhw', output['features'], head['kernel'][:, best])
+  np.testing.assert_allclose(
+    cam.mean((1, 2)) + head['bias'][best], output['logits'].max(-1), rtol=1e-4
+  )
+  np.testing.assert_allclose(found.weights[:4], cam - cam.min((1, 2), keepdims=True), atol=0.05)
+
+
+def _near(pixels, colour):
+  """bool[H,W]: pixels of (nearly) a colour '#rrggbb'."""
+  wanted = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)])
+  return np.abs(pixels.astype(int) - wanted).max(-1) < 40
+
+
+def _pixels(figure):
+  return np.asarray(PIL.Image.open(io.BytesIO(plots.png(figure))).convert('RGB'))
+
+
+def test_boxes_and_paths_lie_where_they_should():
+  grey = np.full((32, 32, 3), 120, np.uint8)
+  shown = _pixels(plots.photograph_and_map(grey, np.zeros((4, 4)), boxes=[(0.25, 0.5, 0.75, 1)]))
+  size = shown.shape[0]
+  for panel in (shown[:, :size], shown[:, -size:]):
+    rows, columns = np.nonzero(_near(panel, plots.BOX))
+    edges = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / size
+    np.testing.assert_allclose(edges, (0.25, 0.5, 0.75, 1), atol=0.02)
+  true = np.array([[0.1, 0.2], [0.5, 0.2], [np.nan, np.nan]])  # it ends outside the view
+  paths = captions.paths_of(true, true + (0, 0.5), _TRACES)
+  shown = _pixels(plots.photograph_and_map(grey, np.zeros((4, 4)), paths=paths))[:, :size]
+  for colour, y in ((plots.TRUE, 0.2), (plots.PREDICTED, 0.7)):
+    drawn = _near(shown, colour)
+    rows, columns = np.nonzero(drawn)
+    assert abs(rows.mean() / size - y) < 0.02
+    # The start is a square, larger than the points and the line that follow.
+    at = [drawn[:, int(x * size)].sum() for x in (0.1, 0.3)]
+    assert at[0] > 1.5 * at[1]
+  assert captions.told_boxes_and_paths([(0, 0, 0.5, 1)], paths[:1]) == (
+    '; true box from (0.00, 0.00) to (0.50, 1.00); '
+    'recorded path of 2 points from (0.10, 0.20) to (0.50, 0.20)')
+  one_point = _TRACES._replace(num_points=1)
+  assert captions.paths_of(true, true, one_point) == []
+
+
+def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_coco_ab):
+  coco = _config(quickstart_coco, synthetic_coco_ab)
+  for config, split in ((finished[0], 'uncorrelated'), (coco, 'train[:50%]')):
+    experiment, variables = _initial(config)
+    several = experiment.spec.multi_label
+    predictor = Predictor(experiment.model, variables, data=config.data, batch_size=32,
+                          class_names=experiment.spec.class_names, multi_label=several)
+    found = samples.predictions(predictor, split, 40)
+    batches, _ = pipeline.eval_batches(config.data, split, batch_size=40, boxes=True)
+    batch = next(iter(batches))
+    wanted = batch['box_mask'] > 0
+    if several:
+      wanted &= batch['box_label'] == found.map_class[:, None]
+    assert wanted.any()
+    np.testing.assert_array_equal(np.isfinite(found.box).all(-1), wanted)
+    np.testing.assert_array_equal(found.box[wanted], batch['box'][wanted])
+
+
+def test_errors_and_mistakes_by_hand():
+  none = np.zeros((3, 1, 1, 3), np.uint8)
+  point = np.array([[[0.5, 0.5]], [[0.1, 0.2]], [[np.nan, np.nan]]], np.float32)
+  predicted = np.array([[[0.5, 0.5]], [[0.4, 0.6]], [[0.3, 0.3]]], np.float32)
+  score = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
+  single = samples.Predictions(
+    none, np.array([0, 0, 1]), point, predicted, score, none, none, none
+  )
+  np.testing.assert_allclose(single.click_errors(), [0, 0.5, np.nan], atol=1e-6)
+  np.testing.assert_allclose(single.mistakes(), [-1, 0.8, -1])
+  several = single._replace(label=np.array([[1, 0], [0, 0], [1, 1]], np.float32))
+  np.testing.assert_allclose(several.mistakes(), [0.1, 0.8, -1])
+
+
+def _render(page, folder, *options):
+  return subprocess.run(
+    [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+     '--disable-background-networking', '--disable-component-update', '--disable-sync',
+     f'--user-data-dir={folder / "profile"}', '--window-size=1200,1600', *options, page.as_uri()],
+    capture_output=True, text=True, timeout=120, check=True,
+  ).stdout
+
+
+@pytest.mark.skipif(not CHROMIUM, reason='no chromium here: apt-get install chromium')
+def test_chromium_shows_every_picture(finished, tmp_path):
+  source = finished[1] / 'report.html'
+  # Only the copy has a script: it notes how wide every picture came out.
+  note = (
+    "<script>addEventListener('load', () => document.body.dataset.widths = JSON.stringify("
+    '[...document.images].map(image => image.naturalWidth)))</script></body>'
+  )
+  probed = tmp_path / 'probed.html'
+  probed.write_text(source.read_text(encoding='utf-8').replace('</body>', note), encoding='utf-8')
+  widths = json.loads(re.search('data-widths="(.*?)"', _render(probed, tmp_path, '--dump-dom'))[1])
+  assert len(widths) == 18 and min(widths) >= 100
+  shots = {}
+  for name, scheme in (('dark', 0), ('light', 1)):
+    path = tmp_path / f'{name}.png'
+    scheme = f'--blink-settings=preferredColorScheme={scheme}'
+    _render(source, tmp_path, f'--screenshot={path}', scheme)
+    shots[name] = np.asarray(PIL.Image.open(path).convert('L'), np.float32)
+    assert shots[name].std() > 20
+  # The page follows the reader's scheme; its corner shows the ground.
+  assert shots['dark'][0, 0] < 60 and shots['light'][0, 0] > 200

@@ -1,0 +1,150 @@
+"""Signals: the run saves and ends, and the same command goes on to the same bits."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from luab_jax.evaluate import evaluate
+from luab_jax.runtime import preemption
+from luab_jax.train import loop, metric_log
+from tests.short_run import assert_same_bits, restore, short_config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def finished(synthetic_imagenet_ab, tmp_path_factory):
+  """(config, workdir) of an undisturbed run."""
+  config = short_config(synthetic_imagenet_ab)
+  workdir = tmp_path_factory.mktemp('run')
+  loop.train_and_evaluate(config, workdir)
+  return config, workdir
+
+
+def _assert_same_run(config, left, right):
+  assert_same_bits(restore(config, left)[0], restore(config, right)[0])
+  assert (left / 'metrics.jsonl').read_text() == (right / 'metrics.jsonl').read_text()
+
+
+def _raise(number):
+  signal.raise_signal(number)
+  time.sleep(0.2)  # the thread that listens has heard it
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
+  finished, tmp_path, monkeypatch, capfd, number
+):
+  config, undisturbed = finished
+  add, handler = metric_log.RunLog.add, signal.getsignal(number)
+
+  def signalled_add(self, step, metrics):
+    add(self, step, metrics)
+    if step == 4:
+      _raise(number)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metric_log.RunLog, 'add', signalled_add)
+    with pytest.raises(preemption.Stopped, match='stopped and saved at step 4 of 9'):
+      loop.train_and_evaluate(config, tmp_path)
+  assert f'{number.name}: finishing the step and saving, at most 30 s' in capfd.readouterr().err
+  assert restore(config, tmp_path)[1]['step'] == 4  # of which no checkpoint was due
+  assert signal.getsignal(number) == handler  # as it was before
+  loop.train_and_evaluate(config, tmp_path)
+  _assert_same_run(config, undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize(('call', 'step'), [(2, 6), (3, 9)])  # two splits; evaluated at 6 and 9
+def test_a_signal_in_an_evaluation_gives_it_up_and_it_is_done_later(
+  finished, tmp_path, monkeypatch, call, step
+):
+  config, undisturbed = finished
+  calls, evaluate_split = [], evaluate.evaluate_split
+
+  def signalled(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == call:
+      _raise(signal.SIGTERM)
+    return evaluate_split(*args, **kwargs)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(evaluate, 'evaluate_split', signalled)
+    with pytest.raises(preemption.Stopped, match=f'at step {step} of 9'):
+      loop.train_and_evaluate(config, tmp_path)
+  assert {line['split'] for line in metric_log.read_lines(tmp_path) if line['step'] == step} <= {
+    'train'}
+  summary = loop.train_and_evaluate(config, tmp_path)
+  _assert_same_run(config, undisturbed, tmp_path)
+  assert set(summary['results']) == set(config.data.eval_splits)
+
+
+def test_a_run_killed_between_two_lines_of_its_last_evaluation_repeats_it(finished, tmp_path):
+  import shutil
+
+  config, undisturbed = finished
+  shutil.copytree(undisturbed, tmp_path / 'run')
+  whole = (undisturbed / 'metrics.jsonl').read_text()
+  (tmp_path / 'run' / 'metrics.jsonl').write_text(whole[:-20])  # the last line is cut off
+  (tmp_path / 'run' / 'summary.json').unlink()
+  loop.train_and_evaluate(config, tmp_path / 'run')
+  _assert_same_run(config, undisturbed, tmp_path / 'run')
+
+
+_SLOW = '''
+import hashlib, sys, time
+from luab_jax import preemption
+with preemption.StopRequest(float(sys.argv[1])) as stop:
+  print('ready', flush=True)
+  if sys.argv[2] == 'busy':
+    # One instruction that lets other threads run, as a compilation does: no handler of Python's
+    # own runs before its end.
+    hashlib.pbkdf2_hmac('sha512', b'a', b'b', 10**8)
+  time.sleep(60)
+'''
+
+
+@pytest.mark.parametrize(('grace', 'signals', 'busy', 'status', 'words'), [
+  (20, 2, 'idle', 143, 'a second signal'),
+  (0.5, 1, 'busy', 143, 'not saved within 0.5 s'),
+])
+def test_a_second_signal_or_the_end_of_the_grace_period_ends_at_once(
+  grace, signals, busy, status, words
+):
+  process = subprocess.Popen(
+    [sys.executable, '-c', _SLOW, str(grace), busy], cwd=ROOT, stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)},
+  )
+  assert process.stdout.readline() == 'ready\n'
+  started = time.time()
+  for _ in range(signals):
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+  _, errors = process.communicate(timeout=20)
+  assert process.returncode == status and words in errors
+  assert time.time() - started < 10
+
+
+_COLLECTING = """
+import gc, os, runpy, signal, sys
+def collected(*_):  # as JAX's, in which an exception is printed and forgotten
+  if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+gc.callbacks.append(collected)
+gc.set_threshold(1)
+sys.argv = ['run.py', '--help']
+runpy.run_path('run.py', run_name='__main__')
+"""
+
+
+def test_sigint_is_not_lost_in_a_callback():
+  """A signal at start-up once fell into JAX's callback of the garbage collector: it went on."""
+  done = subprocess.run([sys.executable, '-c', _COLLECTING], cwd=ROOT, capture_output=True,
+                        text=True, timeout=100, check=False)
+  assert done.returncode == 130, done.stdout + done.stderr
+  assert done.stderr == 'run.py: interrupted; what was saved before stays\n'

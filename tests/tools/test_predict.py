@@ -1,0 +1,293 @@
+"""Prediction: points in the image as it came, the pipeline's own view, every file accounted for."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_datasets as tfds
+
+from configs import quickstart, quickstart_coco
+from luab_jax.data import geometry, image_files, tfrecords
+from luab_jax.errors import UserError
+from luab_jax.evaluate.predictor import Predictor
+from luab_jax.report import plots, samples
+from luab_jax.tools import predict
+from luab_jax.train import loop as train
+from luab_jax.train.experiment import Experiment
+from tests.painted_data import config as data_config
+from tests.painted_data import encode, paint
+
+EXIF_OF_PHONES = 6  # "turn it clockwise to see it upright"
+
+
+class DotFinder:
+  """In place of a model: its point is the centre of what is bright, in every picture."""
+
+  traced = 0
+
+  def apply(self, variables, image, train):
+    assert not train and image.dtype == jnp.uint8
+    DotFinder.traced += 1
+    weight = jnp.maximum(image.astype(jnp.float32).mean(-1) - 76, 0)
+    weight = weight / weight.sum((1, 2), keepdims=True)
+    height, width = image.shape[1:3]
+    x = (weight.sum(1) * (jnp.arange(width) + 0.5) / width).sum(-1)
+    y = (weight.sum(2) * (jnp.arange(height) + 0.5) / height).sum(-1)
+    return {'logits': jnp.stack([x, y], -1), 'points': jnp.stack([x, y], -1)[:, None],
+            'features': image[:, :2, :2], 'attention': weight[..., None]}
+
+
+@pytest.fixture(scope='module')
+def finder():
+  head = {'classifier': {'kernel': np.zeros((3, 2), np.float32)}, 'attention': 0.0}
+  data = data_config('', 'none/none', image_size=64, eval_resize=80)
+  return Predictor(DotFinder(), {'params': {'head': head}}, data=data, class_names=['a', 'b'],
+                   multi_label=False, batch_size=4)
+
+
+def test_points_come_back_to_the_pixels_of_the_image(finder):
+  """Of every shape, portrait and landscape, smaller and larger than what the model sees."""
+  rng = np.random.default_rng(0)
+  images, dots = [], []
+  for height, width in [(90, 240), (240, 90), (64, 64), (301, 200), (40, 55), (480, 640)] * 2:
+    # Well inside the centre crop: 0.8 of the shorter side.
+    reach = 0.5 * 0.8 * min(height, width) - 6 * max(1, min(height, width) / 80)
+    dot = np.array([width, height]) / 2 + rng.uniform(-reach, reach, 2)
+    dots.append(dot)
+    images.append(paint(height, width, [dot / [width, height]],
+                        radius=4.0 * max(1, min(height, width) / 80)))
+  DotFinder.traced = 0
+  found = finder(images)
+  assert DotFinder.traced == 1 and len(found) == 12  # three batches, one compilation
+  for image, dot, result in zip(images, dots, found, strict=True):
+    height, width = image.shape[:2]
+    np.testing.assert_allclose(result['points'], [dot], atol=1)
+    np.testing.assert_allclose(result['points_fraction'], [dot / [width, height]],
+                               atol=1 / min(width, height))
+    x0, y0, x1, y1 = result['view'] * np.array([width, height] * 2)
+    # The view is a square of 64 / 80 of the shorter side, in the middle.
+    np.testing.assert_allclose([x1 - x0, y1 - y0], 0.8 * min(height, width), rtol=0.02)
+    np.testing.assert_allclose([x0 + x1, y0 + y1], [width, height], atol=1 + max(image.shape) / 80)
+
+
+def test_it_undoes_what_the_pipeline_does_to_points():
+  points = np.random.default_rng(1).uniform(0.3, 0.7, (5, 2)).astype(np.float32)
+  window = geometry.Window(7, 3, 60, 50)
+  moved, mask = geometry.move_points(points, np.ones(5), (90, 70), window)
+  assert mask.numpy().all()
+  np.testing.assert_allclose(geometry.points_in_image(moved, (90, 70), window), points, atol=1e-6)
+
+
+@pytest.mark.parametrize('bad', [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), 'a.jpg',
+                                 np.zeros((2, 400, 3), np.uint8)])
+def test_other_arrays_are_refused(finder, bad):
+  with pytest.raises(UserError, match='image 1 '):
+    finder([np.zeros((8, 8, 3), np.uint8), bad])
+
+
+def _run(config, workdir):
+  """A run of no step: an untrained state as a checkpoint, its averages without the noise."""
+  run = Experiment(config)
+  checkpoints = train.open_checkpoints(workdir, config)
+  state, _ = run.init_or_restore(checkpoints)
+  rng = np.random.default_rng(0)  # the attention starts as zeros, which would show nothing
+  state = state.replace(params=jax.tree.map(
+    lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32), state.params))
+  log = types.SimpleNamespace(partial_sums=dict, unwritten_lines=list)
+  checkpoints.save(1, state, run.note(1, log))
+  checkpoints.close()
+  return run, state
+
+
+def _small(config, data_dir):
+  config.data.data_dir, config.data.image_size, config.data.eval_resize = data_dir, 32, 36
+  config.data.train_split = 'train'
+  config.data.eval_splits = {}
+  return config
+
+
+@pytest.fixture(scope='module')
+def run(synthetic_imagenet_ab, tmp_path_factory):
+  """(config, workdir, Experiment, state) of a model whose averaged parameters differ."""
+  config = _small(quickstart.get_config(), synthetic_imagenet_ab)
+  config.optimizer.ema_decay = 0.9
+  workdir = tmp_path_factory.mktemp('run')
+  return config, workdir, *_run(config, workdir)
+
+
+def _image_files(data_dir, name, count, folder):
+  """The first images of the training split as files, in the order of the split."""
+  builder = tfrecords.open_builder(name, data_dir)
+  paths = []
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  rows = builder.as_dataset(split='train', decoders=decoders, shuffle_files=False)
+  for number, row in enumerate(rows.take(count).as_numpy_iterator()):
+    paths.append(folder / f'{number}.jpg')
+    paths[-1].write_bytes(row['image'])
+  return paths
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_files_are_seen_as_evaluation_sees_them(
+    several, synthetic_imagenet_ab, synthetic_coco_ab, tmp_path):
+  data_dir = synthetic_coco_ab if several else synthetic_imagenet_ab
+  config = _small((quickstart_coco if several else quickstart).get_config(), data_dir)
+  if not several:
+    config.model.head, config.model.dtype = 'linear', 'float32'
+  run, state = _run(config, tmp_path / 'run')
+  paths = _image_files(data_dir, config.data.name, 5, tmp_path)
+  predictor = Predictor.from_run(tmp_path / 'run', batch_size=2)
+  assert predictor.class_names == run.spec.class_names and predictor.multi_label is several
+  assert predictor.map_kind == ('attention' if several else 'cam')
+  found = predictor([image_files.read_upright(path.read_bytes()) for path in paths])
+  whole = Predictor(run.model, state.eval_variables(), data=config.data, batch_size=2,
+                    class_names=run.spec.class_names, multi_label=several)
+  wanted = samples.predictions(whole, 'train', 5)
+  for i, result in enumerate(found):
+    best = np.argsort(-wanted.score[i], kind='stable')[:5]
+    np.testing.assert_allclose(result['scores'], wanted.score[i][best], rtol=1e-5)
+    assert result['labels'] == [run.spec.class_names[c] for c in best]
+    points = wanted.predicted[i][best] if several else wanted.predicted[i]
+    x0, y0, x1, y1 = result['view']
+    np.testing.assert_allclose(
+      result['points_fraction'], [x0, y0] + points * [x1 - x0, y1 - y0], atol=1e-5)
+  assert len(result['points']) == (5 if several else 1)
+
+
+def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_path, capsys):
+  config, workdir, _, _ = run
+  folder = tmp_path / 'pictures'
+  (folder / 'deep').mkdir(parents=True)
+  dog, = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
+  shutil.copy(dog, folder / 'deep/dog.JPG')
+  (folder / 'broken.jpg').write_bytes(dog.read_bytes()[:200])
+  (folder / 'notes.txt').write_text('no image')
+  (folder / '.hidden.jpg').write_bytes(b'')
+  PIL.Image.fromarray(paint(30, 80, [(0.5, 0.5)])).save(folder / 'wide.webp')
+  (folder / 'long.png').write_bytes(encode(paint(2, 400, [(0.5, 0.5)]), 'PNG'))
+  status = predict.predict_files(workdir, [str(folder), str(dog)])
+  said = capsys.readouterr().out.splitlines()
+  assert status == predict.EXIT_SKIPPED == 65
+  assert said[-1] == ('3 predicted, 2 skipped, 1 files without the extension of an image left out: '
+                      f'{workdir}/predictions/predictions.jsonl')
+  lines = [json.loads(line) for line in
+           (workdir / 'predictions/predictions.jsonl').read_text().splitlines()]
+  names = ['broken.jpg', 'deep/dog.JPG', 'long.png', 'wide.webp']
+  assert [line['file'] for line in lines] == [*(str(folder / name) for name in names), str(dog)]
+  assert [set(line) == {'file', 'skipped'} for line in lines] == [True, False, True, False, False]
+  assert 'more than 50 times' in lines[2]['skipped'] and len(said) == 6
+  same = {k: v for k, v in lines[1].items() if k not in ('file', 'picture')}
+  assert same == {k: v for k, v in lines[4].items() if k not in ('file', 'picture')}
+  for line in (lines[1], lines[3], lines[4]):
+    picture = PIL.Image.open(workdir / 'predictions' / line['picture'])
+    assert picture.size[0] == pytest.approx(640 * min(1, line['width'] / line['height']), abs=1)
+    assert len(line['labels']) == 5 and 0 <= min(line['scores']) and sum(line['scores']) < 1.001
+    np.testing.assert_allclose(
+      line['points'], np.array(line['points_fraction']) * [line['width'], line['height']])
+  assert (lines[3]['width'], lines[3]['height']) == (80, 30)
+  # Again, with less: what was there before is gone, and nothing was skipped.
+  assert predict.predict_files(workdir, [str(dog)]) == 0
+  assert len(list((workdir / 'predictions').iterdir())) == 2
+
+
+def test_output_that_nobody_reads_any_more(run, synthetic_imagenet_ab, tmp_path):
+  """As with `| head`: the status that a shell gives for it, and not a word."""
+  config, workdir, _, _ = run
+  image, = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
+  shutil.copytree(workdir, tmp_path / 'run')
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run([sys.executable, 'run.py', '--mode=predict', f'--workdir={tmp_path}/run',
+                         image], stdout=writer, stderr=subprocess.PIPE, text=True)
+  os.close(writer)
+  assert (done.returncode, done.stderr) == (141, '')
+
+
+def test_photographs_are_turned_upright():
+  upright = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+  stored = PIL.Image.fromarray(np.rot90(upright))  # turned clockwise it is upright again
+  for kind in ('PNG', 'TIFF', 'WEBP'):
+    file = io.BytesIO()
+    exif = PIL.Image.Exif()
+    exif[0x0112] = EXIF_OF_PHONES
+    stored.save(file, kind, exif=exif, **({'lossless': True} if kind == 'WEBP' else {}))
+    np.testing.assert_array_equal(image_files.read_upright(file.getvalue()), upright)
+    data, anew = image_files.as_pipeline_reads(file.getvalue())
+    assert anew and image_files.image_size(data) == (20, 30)
+    assert not image_files.as_pipeline_reads(data)[1]
+
+
+def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, capsys):
+  config, _, experiment, state = run
+  workdir = tmp_path / 'run'
+  checkpoints = train.open_checkpoints(workdir, config)
+  log = types.SimpleNamespace(partial_sums=dict, unwritten_lines=list)
+  scaled = [state.replace(ema_params=_times(state.ema_params, f)) for f in (1.0, 1.5)]
+  for step, one in enumerate(scaled, 1):
+    checkpoints.save(step, one, experiment.note(step, log))
+  checkpoints.close()
+  image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), np.uint8)
+
+  def expected(one):
+    variables = {'params': one.ema_params, 'batch_stats': one.batch_stats}
+    return jax.nn.softmax(experiment.model.apply(variables, image, train=False)['logits'])
+
+  def predicted():
+    return Predictor.from_run(workdir, batch_size=1).outputs(image)['score']
+
+  np.testing.assert_allclose(predicted(), expected(scaled[1]), atol=1e-3)
+  for path in (workdir / 'checkpoints/2/note').rglob('*'):
+    path.unlink()
+  before = sorted(workdir.rglob('*'))
+  np.testing.assert_allclose(predicted(), expected(scaled[0]), atol=1e-3)
+  assert 'checkpoint 2 is skipped' in capsys.readouterr().err
+  assert sorted(workdir.rglob('*')) == before  # looked at, not touched
+  assert np.abs(expected(scaled[0]) - expected(scaled[1])).max() > 1e-2
+
+
+def _times(tree, factor):
+  return jax.tree.map(lambda leaf: leaf * factor, tree)
+
+
+def test_the_overlay_lies_on_the_view():
+  weights = np.zeros((4, 4), np.float32)
+  weights[0, 0] = 1
+  drawn = plots.png(plots.overlay(np.zeros((50, 100, 3), np.uint8), weights, (0.25, 0, 0.75, 1)))
+  pixels = np.asarray(PIL.Image.open(io.BytesIO(drawn)).convert('RGB')).astype(int).sum(-1)
+  assert pixels.shape == (320, 640)
+  assert pixels[5:35, 165:195].min() > 300  # the first cell, but for its blurred edge
+  assert pixels[:, :155].max() < 30 and pixels[200:310, 330:470].max() < 30
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+  (['a.jpg'], 'Add --workdir'),
+  (['--workdir=x'], 'which images?'),
+  (['--workdir=x', 'a.jpg', '--config=configs/quickstart.py'], 'leave --config out'),
+  (['--workdir=x', '/absent/a.jpg'], 'there is no file or folder /absent/a.jpg'),
+])
+def test_mistakes_are_one_line(arguments, message):
+  if arguments[-1] == '/absent/a.jpg':
+    with pytest.raises(UserError, match=message):
+      predict.predict_files('x', arguments[1:])
+    return
+  result = subprocess.run([sys.executable, 'run.py', '--mode=predict', *arguments],
+                          capture_output=True, text=True, timeout=120)
+  assert result.returncode == 2 and message in result.stderr
+  assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_no_run_is_one_line(tmp_path):
+  with pytest.raises(UserError, match='holds no run to predict with: train first'):
+    Predictor.from_run(tmp_path)
+  (tmp_path / 'checkpoints').mkdir()
+  with pytest.raises(UserError, match='holds no checkpoint yet'):
+    Predictor.from_run(tmp_path)

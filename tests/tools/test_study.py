@@ -1,0 +1,305 @@
+"""The study: which runs it has, that none is trained twice, its statistics, table and plots."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+
+from configs import quickstart, quickstart_coco
+from luab_jax.data import tfrecords
+from luab_jax.errors import UserError
+from luab_jax.runtime import workdir as run_folder
+from luab_jax.tools.study import statistics, study
+from luab_jax.train import loop
+from luab_jax.train.experiment import Experiment
+
+
+def _config(data_dir, **changes):
+  """Two seeds of two steps of 32 images of 32 px."""
+  config = quickstart.get_config()
+  config.batch_size, config.total_steps, config.log_every = 32, 2, 1
+  config.eval_every_epochs, config.checkpoint_every_steps = 0.0, 1
+  config.data.data_dir, config.data.train_split = data_dir, 'train[:90%]'
+  config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'heldout': 'train[90%:]'}
+  config.data.image_size = config.data.eval_resize = 32
+  config.study.seeds = 2
+  config.study.update(changes)
+  return config
+
+
+def _pretend(monkeypatch, *, really=(), dies_at=None):
+  """Training, except of folders in `really`, becomes figures that are a function of the config.
+
+  Returns the list of the folders that were trained. Ctrl-C comes after `dies_at` of them.
+  """
+  trained, train_really = [], loop.train_and_evaluate
+
+  def run(config, workdir, *, quiet):
+    assert quiet
+    if len(trained) == dies_at:
+      raise KeyboardInterrupt
+    trained.append(f'{workdir.parent.name}/{workdir.name}')
+    if trained[-1] in really:
+      return train_really(config, workdir, quiet=quiet)
+    run_folder.claim(workdir, config)
+    share = config.data.byproduct_share * (config.loss.point_weight > 0)
+    rng = np.random.default_rng([config.seed, len(trained)])
+    accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'
+    results = {
+      split: {
+        'examples': 40, accuracy: 0.5 + 0.2 * share + rng.normal(0, 0.01), 'top5': 1.0,
+        'click_error': 0.1 + rng.normal(0, 0.01), 'pointing_cam': 0.25, 'ap_per_class': {'a': 0.5},
+      }
+      for split in config.data.eval_splits
+    }
+    summary = {'step': config.total_steps, 'results': results, 'machine': '1 x test',
+               'ms_per_step': None if trained[-1] == 'uniform/seed1' else rng.normal(100, 5)}
+    (workdir / 'summary.json').write_text(json.dumps(summary))
+    return summary
+
+  monkeypatch.setattr(loop, 'train_and_evaluate', run)
+  return trained
+
+
+@pytest.fixture(scope='module')
+def finished(synthetic_imagenet_ab, tmp_path_factory):
+  """(config, workdir, result) of a study; one of its runs was really trained."""
+  config, workdir = _config(synthetic_imagenet_ab), tmp_path_factory.mktemp('study')
+  with pytest.MonkeyPatch.context() as patch:
+    trained = _pretend(patch, really=('luab_spatial/seed0',))
+    result = study.run_study(config, workdir)
+  assert trained == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in study.ARMS]
+  return config, workdir, result
+
+
+def test_a_study_writes_its_files(finished):
+  _, workdir, result = finished
+  for arm in study.ARMS:
+    run = json.loads((workdir / arm / 'seed1' / 'config.json').read_text())
+    assert run['seed'] == 1 and run['data']['control'] == study.ARMS[arm].control
+    assert run['loss']['point_weight'] == result['arms'][arm]['point_weight']
+  assert {arm: content['point_weight'] for arm, content in result['arms'].items()} == {
+    'baseline': 0, 'luab_linear': 0.3, 'luab_spatial': 30, 'spatial_no_click': 0, 'shuffled': 30,
+    'uniform': 30,
+  }
+  summary = json.loads((workdir / 'luab_spatial' / 'seed0' / 'summary.json').read_text())
+  assert summary['step'] == 2
+  written = json.loads((workdir / 'study.json').read_text())
+  arms = written['arms']
+  assert arms['luab_spatial']['runs']['0']['heldout/click_error'] == (
+    summary['results']['heldout']['click_error'])
+  assert arms['luab_spatial']['figures']['heldout/click_error']['n'] == 2
+  # Its outputs for the point were never trained.
+  assert 'heldout/click_error' not in arms['baseline']['figures']
+  assert 'heldout/click_error' in arms['spatial_no_click']['figures']
+
+
+def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatch):
+  config, workdir, result = finished
+  trained = _pretend(monkeypatch)
+  again = study.run_study(config, workdir)
+  assert not trained and again == result
+  more = config.copy_and_resolve_references()
+  more.study.seeds = 3
+  more = study.run_study(more, workdir)
+  assert trained == [f'{arm}/seed2' for arm in study.ARMS]
+  assert more['arms']['shuffled']['figures']['uncorrelated/top1'].n == 3
+
+
+def test_a_run_that_was_cut_continues_from_its_checkpoint(finished, monkeypatch):
+  config, workdir, result = finished
+  run = workdir / 'luab_spatial' / 'seed0'
+  (run / 'summary.json').unlink()
+  shutil.rmtree(run / 'checkpoints' / '2')
+  trained, starts = _pretend(monkeypatch, really=('luab_spatial/seed0',)), []
+  describe = Experiment.describe
+  monkeypatch.setattr(
+    Experiment, 'describe', lambda *args: starts.append(args[2]) or describe(*args)
+  )
+  again = study.run_study(config, workdir)
+  assert trained == ['luab_spatial/seed0'] and starts == [1]
+  assert again['arms'] == result['arms']
+
+
+def test_a_new_evaluation_split_is_evaluated_without_training(finished, monkeypatch, tmp_path):
+  config, workdir, _ = finished
+  config = config.copy_and_resolve_references()
+  config.data.eval_splits = {'uncorrelated': 'uncorrelated'}
+  evaluated = []
+
+  def evaluate(config, workdir, *, quiet):
+    evaluated.append(workdir)
+    return json.loads((workdir / 'summary.json').read_text())
+
+  trained = _pretend(monkeypatch)
+  study.run_study(config, tmp_path)
+  assert len(trained) == 12
+  monkeypatch.setattr(loop, 'evaluate_only', evaluate)
+  config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'new': 'validation'}
+  study.run_study(config, tmp_path)
+  assert len(trained) == len(evaluated) == 12
+
+
+def test_a_stopped_study_trains_only_the_rest(synthetic_imagenet_ab, monkeypatch, tmp_path):
+  config = _config(synthetic_imagenet_ab)
+  first = _pretend(monkeypatch, dies_at=5)
+  with pytest.raises(KeyboardInterrupt):
+    study.run_study(config, tmp_path)
+  monkeypatch.undo()
+  rest = _pretend(monkeypatch)
+  study.run_study(config, tmp_path)
+  assert len(first) == 5 and len(rest) == 7 and not set(first) & set(rest)
+
+
+def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch, tmp_path):
+  config = _config(
+    synthetic_imagenet_ab, data_fractions=(0.25, 0.5, 1.0), byproduct_shares=(0.0, 0.1, 1.0)
+  )
+  runs = study.planned(config, Experiment(config))
+  names = list(runs)
+  assert len(runs) == 12 + 2 * (2 * 4) + 2 * 2
+  few = runs['data_fraction_0.25/luab_spatial/seed1']
+  assert few.data.train_split == 'train[0:22]' and few.total_steps == 2  # of 86
+  steps = few.optimizer.warmup_epochs * 22 / 32, config.optimizer.warmup_epochs * 86 / 32
+  assert steps[0] == pytest.approx(steps[1])
+  assert runs['byproduct_share_0.1/luab_linear/seed0'].data.byproduct_share == 0.1
+  assert names[:12] == list(study.planned(_config(synthetic_imagenet_ab), Experiment(config)))
+  trained = _pretend(monkeypatch)
+  result = study.run_study(config, tmp_path)
+  assert len(trained) == len(names)
+  sweep = result['sweeps']['byproduct_shares']
+  figure = 'uncorrelated/top1'
+  assert sweep['arms']['luab_linear'][0] == result['arms']['baseline']['figures']
+  assert sweep['arms']['luab_spatial'][2] == result['arms']['luab_spatial']['figures']
+  gain = [values[figure].mean for values in sweep['gain']['luab_spatial']]
+  assert gain[0] == 0 and gain[1] == pytest.approx(0.02, abs=0.03) and gain[2] > 0.15
+  page = (tmp_path / 'study.md').read_text()
+  assert '## Share of the training images' in page and '| | 0 % | 10 % | 100 % |' in page
+  for name in ('study', 'data_fractions', 'byproduct_shares'):
+    _assert_drawn(tmp_path / f'{name}.png')
+
+
+def _assert_drawn(path):
+  """A picture of some size in several colours, with something in each of its quarters."""
+  pixels = np.asarray(Image.open(path).convert('RGB'))
+  height, width = pixels.shape[:2]
+  assert height > 200 and width > 400
+  assert len(np.unique(pixels.astype(int) @ [1, 256, 65536])) > 50
+  for rows in (slice(height // 2), slice(height // 2, None)):
+    for columns in (slice(width // 2), slice(width // 2, None)):
+      assert pixels[rows, columns].std() > 2
+
+
+def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
+  config = quickstart_coco.get_config()
+  config.total_steps, config.study.seeds, config.data.data_dir = 2, 1, synthetic_coco_ab
+  _pretend(monkeypatch)
+  result = study.run_study(config, tmp_path)
+  assert result['icon_label'] == 'drop_when_icon_cropped'
+  page = (tmp_path / 'study.md').read_text()
+  assert 'the baseline is not free of byproducts' in page and 'a single seed has none' in page
+  assert result['arms']['luab_spatial']['figures']['validation/mAP'].half_width is None
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+  ({'seeds': 0}, 'study.seeds=0'),
+  ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
+  ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is no share'),
+  ({'byproduct_shares': (10.0,)}, '10.0 is no share between 0 and 1'),
+])
+def test_mistakes(synthetic_imagenet_ab, tmp_path, changes, message):
+  with pytest.raises(UserError, match=message):
+    study.run_study(_config(synthetic_imagenet_ab, **changes), tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_of_another_study_is_refused(finished):
+  config, workdir, _ = finished
+  for key, value in (('total_steps', 3), ('study.linear_point_weight', 1.0)):
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=f'another config: {key}'):
+      study.run_study(other, workdir)
+
+
+def test_a_run_that_fails_is_named(synthetic_imagenet_ab, monkeypatch, tmp_path):
+  def fail(config, workdir, *, quiet):
+    raise UserError('step 2: the loss is nan')
+
+  monkeypatch.setattr(loop, 'train_and_evaluate', fail)
+  with pytest.raises(UserError, match='^baseline/seed0: step 2: the loss is nan'):
+    study.run_study(_config(synthetic_imagenet_ab), tmp_path)
+
+
+@pytest.mark.filterwarnings('ignore:Precision loss')
+@given(st.lists(st.tuples(*[st.floats(-1, 1)] * 2), min_size=2, max_size=8))
+def test_intervals_are_those_of_scipy(pairs):
+  left, right = np.array(pairs).T
+  runs, reference = (
+    {seed: {'a/top1': value} for seed, value in enumerate(values)} for values in (left, right)
+  )
+  difference = statistics.subtract(runs, reference)['a/top1']
+  mean = statistics.summarise(runs)['a/top1']
+  assert difference.n == mean.n == len(pairs)
+  for found, expected in (
+    (difference, stats.ttest_rel(left, right)), (mean, stats.ttest_1samp(left, 0))
+  ):
+    low, high = expected.confidence_interval(0.95)
+    if np.isfinite([low, high]).all():  # scipy has none where all differences are the same
+      np.testing.assert_allclose(
+        [found.mean - found.half_width, found.mean + found.half_width], [low, high], atol=1e-9
+      )
+
+
+def test_seeds_are_paired_and_gaps_are_said():
+  runs = {0: {'a/top1': 0.5}, 1: {'a/top1': 0.8}, 2: {'a/top1': 0.7}}
+  reference = {2: {'a/top1': 0.6}, 1: {'a/top1': 0.6}, 3: {'a/top1': 0.0}}
+  value = statistics.subtract(runs, reference)['a/top1']
+  assert value.n == 2 and value.mean == pytest.approx(0.15) and value.includes_zero()
+  text = statistics.cell('a/top1', value, n=3, signed=True)
+  assert text == '+15.0 ± 63.5 (n = 2) (includes 0)'
+  sure = statistics.Interval(3, -0.02, 0.01)
+  assert statistics.cell('a/top1', sure, n=3, signed=True) == '-2.0 ± 1.0'
+  assert statistics.cell(statistics.COST, statistics.Interval(1, 93.21, None), n=1) == '93.2'
+  assert statistics.cell('a/top1', statistics.Interval(1, -1e-9, None), n=1, signed=True) == '+0.0'
+  assert statistics.cell('a/top1', None, n=3) == '–'
+
+
+def test_figures_of_a_summary():
+  summary = {
+    'results': {
+      'b': {'examples': 40, 'class_loss': 1.5, 'mAP': float('nan'), 'click_error': 0.2,
+            'maxboxacc_v2_cam': 0.4, 'images_with_boxes': 3, 'ap_per_class': {'x': 0.1}},
+      'a': {'top1': 0.5, 'click_error': 0.1},
+    },
+    'ms_per_step': 12.5,
+  }
+  assert list(statistics.figures_of(summary).items()) == [
+    ('a/top1', 0.5), ('a/click_error', 0.1), ('b/click_error', 0.2), ('b/maxboxacc_v2_cam', 0.4),
+    (statistics.COST, 12.5),
+  ]
+
+
+@pytest.mark.parametrize(('figure', 'text'), [
+  ('a_b/top1', 'top-1, a_b'), ('v/top1_loc_cam', 'top-1 localisation CAM, v'),
+  ('v/maxboxacc_v2_attention', 'MaxBoxAccV2 attention, v'), ('v/mAP', 'mAP, v'),
+  ('v/click_error', 'click error, v'), (statistics.COST, 'ms a step'),
+])
+def test_labels(figure, text):
+  assert statistics.label(figure) == text
+
+
+def test_part_of_a_split(synthetic_imagenet_ab):
+  builder = tfrecords.open_builder('imagenet_ab/local', synthetic_imagenet_ab)
+  for name, fraction, expected in (
+    ('train', 1, 'train[0:96]'), ('train[50%:]', 0.25, 'train[48:60]'),
+    ('train[:90%]+validation', 0.5, 'train[0:43]+validation[0:20]'),
+    ('train', 0.001, 'train[0:1]'),
+  ):
+    assert tfrecords.first_part(builder, name, fraction) == expected
+    tfrecords.open_split(builder, expected)

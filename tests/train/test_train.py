@@ -1,0 +1,316 @@
+"""Whole runs: files, resume, refusal of foreign workdirs, NaN, evaluation, two processes."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from luab_jax.errors import UserError
+from luab_jax.evaluate import evaluate
+from luab_jax.runtime import parallel
+from luab_jax.train import loop, metric_log
+from luab_jax.train.experiment import Experiment
+from tests.short_run import assert_same_bits, restore, short_config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def finished(synthetic_imagenet_ab, tmp_path_factory):
+  """(config, workdir, summary) of an undisturbed run."""
+  config = short_config(synthetic_imagenet_ab)
+  workdir = tmp_path_factory.mktemp('run')
+  return config, workdir, loop.train_and_evaluate(config, workdir)
+
+
+def test_a_run_writes_its_files(finished):
+  config, workdir, summary = finished
+  assert json.loads((workdir / 'summary.json').read_text()) == json.loads(json.dumps(summary))
+  assert json.loads((workdir / 'config.json').read_text())['batch_size'] == 32
+  assert any((workdir / 'tensorboard').iterdir())
+  lines = metric_log.read_lines(workdir)
+  assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6, 8]
+  assert {(line['step'], line['split']) for line in lines if line['split'] != 'train'} == {
+    (step, split) for step in (6, 9) for split in ('uncorrelated', 'clicks')
+  }
+  results = summary['results']
+  assert results['uncorrelated']['examples'] == 40 and 'click_error' not in results['uncorrelated']
+  clicks = results['clicks']
+  assert 0 < clicks['click_error'] < 1
+  assert clicks['click_error_px'] == pytest.approx(32 * clicks['click_error'])
+  assert clicks['top5'] >= clicks['top1'] >= 0
+  state, note = restore(config, workdir)
+  assert int(state.step) == note['step'] == 9
+  assert note['data'] == {'epoch': 3, 'position': 0} and note['config']['seed'] == 0
+
+
+def test_the_loss_falls(finished):
+  losses = [line['loss'] for line in metric_log.read_lines(finished[1]) if line['split'] == 'train']
+  assert losses[-1] < losses[0]
+
+
+def test_evaluation_alone_finds_the_same_figures(finished):
+  config, workdir, summary = finished
+  assert loop.evaluate_only(config, workdir)['results'] == summary['results']
+
+
+def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
+  config, workdir, summary = finished
+  before = (workdir / 'metrics.jsonl').read_bytes()
+  (workdir / 'summary.json').write_text('{"half of')
+  assert loop.train_and_evaluate(config, workdir)['results'] == summary['results']
+  assert (workdir / 'metrics.jsonl').read_bytes() == before
+
+
+@pytest.mark.parametrize('dies_at', [3, 8])
+def test_a_run_that_died_continues_to_the_same_bits(finished, tmp_path, monkeypatch, dies_at):
+  config, workdir, _ = finished
+
+  class Killed(Exception):
+    pass
+
+  add = metric_log.RunLog.add
+
+  def dying_add(self, step, metrics):
+    if step == dies_at:
+      self.flush()  # the worst case: lines beyond the last checkpoint are on disk already
+      raise Killed
+    add(self, step, metrics)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metric_log.RunLog, 'add', dying_add)
+    with pytest.raises(Killed):
+      loop.train_and_evaluate(config, tmp_path)
+  loop.train_and_evaluate(config, tmp_path)
+  assert_same_bits(restore(config, workdir)[0], restore(config, tmp_path)[0])
+  assert (tmp_path / 'metrics.jsonl').read_text() == (workdir / 'metrics.jsonl').read_text()
+
+
+def test_a_run_compiles_nothing_after_the_first_step_and_fetches_once_an_interval(
+  synthetic_imagenet_ab, tmp_path, monkeypatch
+):
+  config = short_config(synthetic_imagenet_ab)  # nine steps, a line every second one
+  compilations, fetches = [], []
+  compiled, fetched, evaluated = [], [], []
+  add, device_get, split = metric_log.RunLog.add, jax.device_get, evaluate.evaluate_split
+
+  def listen(name, seconds, **_):
+    if name == '/jax/core/compile/backend_compile_duration':
+      compilations.append(seconds)
+
+  def counting_add(self, step, metrics):
+    add(self, step, metrics)
+    compiled.append(len(compilations))
+    fetched.append(len(fetches))
+
+  def counting_split(*args, **kwargs):
+    before = len(compilations)
+    figures = split(*args, **kwargs)
+    evaluated.append(len(compilations) - before)
+    return figures
+
+  monkeypatch.setattr(metric_log.RunLog, 'add', counting_add)
+  monkeypatch.setattr(jax, 'device_get', lambda tree: (fetches.append(1), device_get(tree))[1])
+  monkeypatch.setattr(evaluate, 'evaluate_split', counting_split)
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    loop.train_and_evaluate(config, tmp_path)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert compiled[0] > 0 and len(set(compiled[:6])) == 1
+  # Two splits after step 6, two after step 9: the step is compiled for the first of them.
+  assert evaluated[0] > 0 and evaluated[2:] == [0, 0]
+  # Between step 6's evaluation and the end, and before it, only finished intervals are fetched.
+  assert np.diff(fetched[:5]).tolist() == [0, 1, 0, 1]
+
+
+def test_a_hidden_copy_in_the_loop_stops_the_run(synthetic_imagenet_ab, tmp_path, monkeypatch):
+  add = metric_log.RunLog.add
+
+  def careless_add(self, step, metrics):
+    total, count = metrics['loss']
+    add(self, step, {**metrics, 'loss': (total * np.ones(8, np.float32), count)})
+
+  monkeypatch.setattr(metric_log.RunLog, 'add', careless_add)
+  with pytest.raises(jax.errors.JaxRuntimeError, match='Disallowed host-to-device transfer'):
+    loop.train_and_evaluate(short_config(synthetic_imagenet_ab), tmp_path)
+
+
+def test_workdir_of_another_config_is_refused(finished):
+  config, workdir, _ = finished
+  other = config.copy_and_resolve_references()
+  other.optimizer.learning_rate = 0.2
+  with pytest.raises(UserError, match='optimizer.learning_rate .there 0.1, here 0.2.*--workdir'):
+    loop.train_and_evaluate(other, workdir)
+  harmless = config.copy_and_resolve_references()
+  harmless.log_every = 3
+  loop.train_and_evaluate(harmless, workdir)
+
+
+def test_a_damaged_config_is_not_overwritten(tmp_path, synthetic_imagenet_ab):
+  (tmp_path / 'config.json').write_text('{"half of')
+  with pytest.raises(UserError, match='config.json is damaged .*delete it if you are sure'):
+    loop.train_and_evaluate(short_config(synthetic_imagenet_ab), tmp_path)
+  assert (tmp_path / 'config.json').read_text() == '{"half of'
+
+
+def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
+  synthetic_imagenet_ab, tmp_path
+):
+  config = short_config(synthetic_imagenet_ab)
+  config.checkpoint_every_steps = 1
+  config.optimizer.warmup_epochs = 1.0  # the first step still has a learning rate of 0
+  config.optimizer.learning_rate = 1e30
+  config.optimizer.grad_clip_norm = 0.0
+  with pytest.raises(UserError, match=r'step \d: the loss is .* losses were \d.*learning_rate'):
+    loop.train_and_evaluate(config, tmp_path)
+  state, _ = restore(config, tmp_path)
+  assert int(state.step) >= 1
+  assert all(np.isfinite(leaf).all() for leaf in state.params['head']['classifier'].values())
+
+
+@pytest.mark.parametrize('on_nan', ['stop', 'skip'])
+def test_parameters_that_are_not_finite_are_never_saved(synthetic_imagenet_ab, tmp_path, on_nan):
+  """The update of the last step overflows: its loss and gradient, from before it, are finite."""
+  config = short_config(synthetic_imagenet_ab)
+  config.total_steps, config.on_nan = 1, on_nan
+  config.optimizer.warmup_epochs = 0.0
+  config.optimizer.learning_rate = 1e38
+  config.optimizer.grad_clip_norm = 0.0
+  config.loss.point_weight = 1e6
+  if on_nan == 'skip':
+    loop.train_and_evaluate(config, tmp_path)
+    assert restore(config, tmp_path)[0].step == 1
+    return
+  for _ in range(2):
+    with pytest.raises(UserError, match='after step 1 a parameter is not finite.*learning_rate'):
+      loop.train_and_evaluate(config, tmp_path)
+  assert not [path for path in (tmp_path / 'checkpoints').iterdir() if path.name.isdigit()]
+
+
+def test_scores_that_are_not_finite_are_no_result(finished):
+  config, workdir, _ = finished
+  run = Experiment(config)
+  state, _ = restore(config, workdir)
+  params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+  state = parallel.replicate(state.replace(ema_params={}, params=params))
+  with pytest.raises(UserError, match='the loss on .* is nan'):
+    run.evaluate(parallel.pmap_step(run.eval_step), state, bar=False, whole=False)
+
+
+def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_imagenet_ab):
+  config, workdir, _ = finished
+  run, (_, note) = Experiment(config), restore(config, workdir)
+  run.check_records(note)
+  for changed in ({'num_examples': 95}, {'files': 'others'}):
+    with pytest.raises(UserError, match='of imagenet_ab/local, train; in .* there are 96 now'):
+      run.check_records({**note, 'records': {**note['records'], **changed}})
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+  ('batch_size', 0), ('batch_size', -32), ('log_every', 0), ('checkpoint_every_steps', 0),
+  ('total_steps', -3), ('eval_every_epochs', -1.0), ('optimizer.grad_accum_steps', 0),
+  ('optimizer.learning_rate', -0.1), ('optimizer.learning_rate', float('nan')),
+  ('keep_checkpoints', 0), ('num_epochs', float('nan')), ('num_epochs', 0.0),
+  ('num_epochs', -1.0), ('seed', 1 << 63)])
+def test_numbers_that_mean_nothing_are_a_line(synthetic_imagenet_ab, key, value):
+  config = short_config(synthetic_imagenet_ab)
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=f'^{key}={value} '):
+    Experiment(config)
+
+
+def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_imagenet_ab):
+  import shutil
+
+  config, workdir, _ = finished
+  data_dir = tmp_path / 'data'
+  shutil.copytree(synthetic_imagenet_ab, data_dir)
+  names, = data_dir.rglob('label.labels.txt')
+  names.write_text(names.read_text().replace('disc', 'disk'))
+  other = config.copy_and_resolve_references()
+  other.data.data_dir = str(data_dir)  # as if the run's data had been moved
+  for start in (loop.train_and_evaluate, loop.evaluate_only):
+    with pytest.raises(UserError, match='was trained on other classes than imagenet_ab/local'):
+      start(other, workdir)
+
+
+def test_unknown_treatment_of_nan(synthetic_imagenet_ab, tmp_path):
+  config = short_config(synthetic_imagenet_ab)
+  config.on_nan = 'ignore'
+  with pytest.raises(UserError, match="on_nan='ignore' is unknown: choose stop or skip"):
+    loop.train_and_evaluate(config, tmp_path)
+
+
+def test_eval_without_a_run(synthetic_imagenet_ab, tmp_path):
+  with pytest.raises(UserError, match='train first'):
+    loop.evaluate_only(short_config(synthetic_imagenet_ab), tmp_path / 'none')
+
+
+def test_an_empty_evaluation_split_is_reported_before_training(synthetic_imagenet_ab, tmp_path):
+  config = short_config(synthetic_imagenet_ab)
+  config.data.eval_splits.clicks = 'validation[:1%]'
+  with pytest.raises(UserError, match='validation.:1%.*is empty'):
+    loop.train_and_evaluate(config, tmp_path)
+  assert not (tmp_path / 'config.json').exists()
+
+
+def test_batch_that_does_not_divide(synthetic_imagenet_ab, tmp_path):
+  config = short_config(synthetic_imagenet_ab)
+  config.batch_size = 30
+  with pytest.raises(UserError, match='batch_size=32'):
+    loop.train_and_evaluate(config, tmp_path)
+
+
+def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
+  config = short_config(synthetic_imagenet_ab)
+  config.num_epochs, config.model.sync_batch_norm = 1.0, True
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  loop.train_and_evaluate(config, one)
+  arguments = [
+    '--config.batch_size=32', '--config.num_epochs=1', '--config.log_every=2',
+    '--config.checkpoint_every_steps=5', '--config.eval_every_epochs=2',
+    f'--config.data.data_dir={synthetic_imagenet_ab}', '--config.data.train_split=train',
+    '--config.data.image_size=32', '--config.data.eval_resize=32',
+    '--config.model.sync_batch_norm=True', '--config.optimizer.warmup_epochs=0.5',
+    '--config.report_images=1',
+  ]
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    address = f'localhost:{probe.getsockname()[1]}'
+  processes = [
+    subprocess.Popen(
+      [sys.executable, 'run.py', '--config=configs/quickstart.py', f'--workdir={two}', *arguments],
+      cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env={
+        **os.environ, 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2',
+        'JAX_PROCESS_ID': str(index), 'JAX_NUM_CPU_DEVICES': '1',
+      },
+    )
+    for index in range(2)
+  ]
+  outputs = [process.communicate(timeout=240) for process in processes]
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert '2 process(es)' in outputs[0][1]
+  assert 'summary.json' in outputs[0][0]
+  assert f'Open {two}/report.html' in outputs[0][0] and (two / 'report.html').exists()
+  for name in ('summary.json', 'report.html'):
+    assert name not in outputs[1][0]  # only the first process reports
+  left, right = (
+    {(line['step'], line['split']): line for line in metric_log.read_lines(folder)}
+    for folder in (one, two)
+  )
+  common = left.keys() & right.keys()
+  assert {(2, 'train'), (3, 'uncorrelated')} <= common
+  for key in common:
+    for name, value in left[key].items():
+      expected = right[key][name]
+      if isinstance(value, float):
+        expected = pytest.approx(expected, rel=1e-3, abs=1e-5)
+      assert value == expected, (key, name)
