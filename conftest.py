@@ -46,13 +46,11 @@ def _build(builder_class, release, tmp_path_factory):
   from luab_jax.tools.synthetic import __main__ as synthetic
 
   files, data_dir = tmp_path_factory.mktemp('release'), tmp_path_factory.mktemp('built')
-  synthetic.main([
-    f'--release={release}', f'--out={files}', '--train=96', '--validation=40', '--size=32'
-  ])
-  builder = builder_class(config='local', data_dir=str(data_dir))
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(manual_dir=str(files))
+  synthetic.main(
+    [f'--release={release}', f'--out={files}', '--train=96', '--validation=40', '--size=32']
   )
+  builder = builder_class(config='local', data_dir=str(data_dir))
+  builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(files)))
   return str(data_dir)
 
 

@@ -22,11 +22,15 @@ from luab_jax.runtime.lean_process import bound_malloc
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run: checkpoints, logs, results. Default: runs/<config name>;'
-  ' for a study runs/<config name>_study.'
+  'workdir',
+  None,
+  'Folder of the run: checkpoints, logs, results. Default: runs/<config name>;'
+  ' for a study runs/<config name>_study.',
 )
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'eval', 'plot', 'study', 'export', 'predict', 'doctor'],
+  'mode',
+  'train',
+  ['train', 'eval', 'plot', 'study', 'export', 'predict', 'doctor'],
   'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint. '
   'plot: draw the data into data.html, before any training. '
   'study: train baseline, LUAB and controls over config.study.seeds seeds and compare them. '
@@ -46,10 +50,13 @@ class _ConfigParser(flags.ArgumentParser):
     config = _read_config(argument)
     if missing := _missing_keys(config):
       raise UserError(
-        f'{argument} lacks {_listed(missing)}: copy it from configs/{_REFERENCE.name}')
+        f'{argument} lacks {_listed(missing)}: copy it from configs/{_REFERENCE.name}'
+      )
     if unknown := _missing_keys(_reference(), config):
-      raise UserError(f'{argument} has {_listed(unknown)}, which nothing reads: configs/'
-                      f'{_REFERENCE.name} has all keys there are')
+      raise UserError(
+        f'{argument} has {_listed(unknown)}, which nothing reads: configs/'
+        f'{_REFERENCE.name} has all keys there are'
+      )
     return config.lock()
 
 
@@ -84,6 +91,7 @@ def main(argv):
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
   from luab_jax.runtime import checkpoint, compile_cache, parallel, preemption
   from luab_jax.train import loop
+
   checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
   parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
@@ -142,13 +150,16 @@ def _load_config(needed=True):
   if config is None:
     if needed:
       raise UserError(
-        'which experiment? Add --config=configs/quickstart.py (or another file there)')
+        'which experiment? Add --config=configs/quickstart.py (or another file there)'
+      )
     return None
   missing = _missing_keys(config)
   if missing:  # the file had them all, so a section was replaced
     section = missing[0].rpartition('.')[0]
-    raise UserError(f'--config.{section}=… leaves the config without {_listed(missing)}: set '
-                    f'single keys, such as --config.{missing[0]}=…')
+    raise UserError(
+      f'--config.{section}=… leaves the config without {_listed(missing)}: set '
+      f'single keys, such as --config.{missing[0]}=…'
+    )
   return config
 
 
@@ -168,11 +179,14 @@ def _read_config(argument, name='config'):
     own = (error.__cause__ or error.__context__ or error) if wrapped else error
     if getattr(own, 'name', '') == 'get_config' and isinstance(own, AttributeError):
       raise UserError(
-        f'{path} has no function get_config(): see configs/{_REFERENCE.name}') from error
+        f'{path} has no function get_config(): see configs/{_REFERENCE.name}'
+      ) from error
     raise UserError(f'{_place(path, own)}: {type(own).__name__}: {_one_line(own)}') from error
   if not isinstance(config, ConfigDict):
-    raise UserError(f'get_config() of {path} returns {type(config).__name__}, not an '
-                    f'ml_collections.ConfigDict: see configs/{_REFERENCE.name}')
+    raise UserError(
+      f'get_config() of {path} returns {type(config).__name__}, not an '
+      f'ml_collections.ConfigDict: see configs/{_REFERENCE.name}'
+    )
   return config
 
 
@@ -180,13 +194,17 @@ def _place(path, error):
   """FILE:LINE of an error in a config file, or in what it imports where that cannot be parsed."""
   if isinstance(error, SyntaxError):
     return f'{error.filename or path}:{error.lineno}' if error.lineno else path
-  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-           if os.path.abspath(frame.filename) == os.path.abspath(path)]
+  lines = [
+    frame.lineno
+    for frame in traceback.extract_tb(error.__traceback__)
+    if os.path.abspath(frame.filename) == os.path.abspath(path)
+  ]
   return f'{path}:{lines[-1]}' if lines else path
 
 
 def _missing_keys(config, reference=None):
   """The keys of the reference that a config lacks, 'optimizer.momentum'; sections as a whole."""
+
   def missing(config, reference, prefix):
     keys = []
     for key, value in reference.items():
@@ -220,10 +238,11 @@ def _parse(argv):
   except flags.IllegalFlagValueError as error:
     raise UserError(_illegal_value(error)) from error
   except (flags.Error, ValueError, OSError) as error:
-    if (getattr(error, 'flagname', '').startswith('config.')
-        and flags.FLAGS['config'].value is None):
-      raise UserError(f'--{error.flagname} changes a config, but --config is missing: add '
-                      '--config=configs/quickstart.py (or another file there)') from error
+    if getattr(error, 'flagname', '').startswith('config.') and flags.FLAGS['config'].value is None:
+      raise UserError(
+        f'--{error.flagname} changes a config, but --config is missing: add '
+        '--config=configs/quickstart.py (or another file there)'
+      ) from error
     raise UserError(f'{_one_line(error)} (see `python run.py --help`)') from error
 
 
@@ -237,13 +256,17 @@ def _illegal_value(error):
     return f'{option}: {_one_line(why or error)} (see `python run.py --help`)'
   value = config_flags.config_flags.GetValue(key, config)
   if key.endswith('eval_splits'):
-    return (f"{option}: name each split that is evaluated, such as "
-            f"--config.{key}=\"{{'validation': 'validation'}}\"")
+    return (
+      f'{option}: name each split that is evaluated, such as '
+      f"--config.{key}=\"{{'validation': 'validation'}}\""
+    )
   if isinstance(value, ConfigDict):
     name = 'name' if 'name' in value else next(iter(value))
     given = option.partition('=')[2] if name == 'name' else '…'
-    return (f'{option}: {key} is a section of the config, which cannot be replaced: set its keys, '
-            f'such as --config.{key}.{name}={given}')
+    return (
+      f'{option}: {key} is a section of the config, which cannot be replaced: set its keys, '
+      f'such as --config.{key}.{name}={given}'
+    )
   return f'{option}: must be of type {type(value).__name__}, such as {value!r} in the config'
 
 

@@ -37,13 +37,20 @@ BUILDER = 'tfds_builders.backgrounds_challenge'
 SIZE = (224, 224)
 DISTINCT = 100  # images; more than gzip's window of 32 KB remembers
 WORK = {
-    'start': f'import {BUILDER}.backgrounds_challenge_dataset_builder',
-    'read': ('from luab_jax.byproducts.archives import reader as archives\n'
-             f'from {BUILDER}.release import ARCHIVE_NAME\n'
-             'for _ in archives.iter_members(folder + "/" + ARCHIVE_NAME):\n  pass'),
-} | {config: ('from tfds_builders import build\n'
-              f'build.build("backgrounds_challenge/{config}", manual_dir=folder, '
-              'data_dir=folder + "/data")') for config in ('variations', 'foregrounds')}
+  'start': f'import {BUILDER}.backgrounds_challenge_dataset_builder',
+  'read': (
+    'from luab_jax.byproducts.archives import reader as archives\n'
+    f'from {BUILDER}.release import ARCHIVE_NAME\n'
+    'for _ in archives.iter_members(folder + "/" + ARCHIVE_NAME):\n  pass'
+  ),
+} | {
+  config: (
+    'from tfds_builders import build\n'
+    f'build.build("backgrounds_challenge/{config}", manual_dir=folder, '
+    'data_dir=folder + "/data")'
+  )
+  for config in ('variations', 'foregrounds')
+}
 
 
 def generate(folder, count):
@@ -56,17 +63,24 @@ def generate(folder, count):
     noise.resize(SIZE, Image.Resampling.BICUBIC).save(file, 'JPEG', quality=75)
     images.append(file.getvalue())
   number = itertools.count()
-  small_release.write_archive(folder, small_release.files(
-      count, lambda *_: images[next(number) % DISTINCT],
-      lambda label, index: small_release.foreground(label, index % 200, size=SIZE)))
+  small_release.write_archive(
+    folder,
+    small_release.files(
+      count,
+      lambda *_: images[next(number) % DISTINCT],
+      lambda label, index: small_release.foreground(label, index % 200, size=SIZE),
+    ),
+  )
 
 
 def measure(work, folder):
   """Returns seconds, CPU seconds and peak memory in MiB of one piece of work."""
   start = time.perf_counter()
   process = subprocess.Popen(
-      [sys.executable, '-c', f'folder = {str(folder)!r}\n{work}'], cwd=ROOT,
-      env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'})
+    [sys.executable, '-c', f'folder = {str(folder)!r}\n{work}'],
+    cwd=ROOT,
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
+  )
   _, status, usage = os.wait4(process.pid, 0)
   if status:
     sys.exit(f'failed with status {os.waitstatus_to_exitcode(status)}')

@@ -37,21 +37,41 @@ def make_record(rng, image_id):
   actions, where = [], None
   for _ in range(rng.integers(1, 8)):
     to = _point(rng)
-    actions.append({
-        'actionType': 'move' if where else 'add', 'iconType': coco_ab.CLASS_NAMES[rng.integers(80)],
-        'pointFrom': where, 'pointTo': to, 'timeAt': int(rng.integers(1000, 100_000))})
+    actions.append(
+      {
+        'actionType': 'move' if where else 'add',
+        'iconType': coco_ab.CLASS_NAMES[rng.integers(80)],
+        'pointFrom': where,
+        'pointTo': to,
+        'timeAt': int(rng.integers(1000, 100_000)),
+      }
+    )
     where = to if rng.random() < 0.2 else None
   return {
-      'imageHeight': 450, 'worker_id': '2F1221006B', 'imageWidth': 450,
-      'hit_id': rng.bytes(16).hex(), 'image_id': image_id, 'originalImageHeight': 500,
-      'actionHistories': actions,
-      'categoryHistories': [
-          {'categoryIndex': i, 'categoryName': 'PersonAccessory', 'timeAt': 1000 + 300 * i,
-           'usingKeyboard': False} for i in range(11)],
-      'page_id': int(rng.integers(20)),
-      'mouseTracking': [{'timeAt': 1000 + 40 * i, 'x': x, 'y': y} for i, (x, y) in enumerate(
-          rng.random((rng.integers(2 * MEAN_TRACE), 2)).tolist())],
-      'originalImageWidth': 640, 'timeSpent': 100_000}
+    'imageHeight': 450,
+    'worker_id': '2F1221006B',
+    'imageWidth': 450,
+    'hit_id': rng.bytes(16).hex(),
+    'image_id': image_id,
+    'originalImageHeight': 500,
+    'actionHistories': actions,
+    'categoryHistories': [
+      {
+        'categoryIndex': i,
+        'categoryName': 'PersonAccessory',
+        'timeAt': 1000 + 300 * i,
+        'usingKeyboard': False,
+      }
+      for i in range(11)
+    ],
+    'page_id': int(rng.integers(20)),
+    'mouseTracking': [
+      {'timeAt': 1000 + 40 * i, 'x': x, 'y': y}
+      for i, (x, y) in enumerate(rng.random((rng.integers(2 * MEAN_TRACE), 2)).tolist())
+    ],
+    'originalImageWidth': 640,
+    'timeSpent': 100_000,
+  }
 
 
 def make_files(folder, share):
@@ -63,18 +83,39 @@ def make_files(folder, share):
       file.write('[' if number == 0 else ', ')
       json.dump(make_record(rng, image_id), file)
     file.write(']')
-  with zipfile.ZipFile(folder / ZIP, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive, \
-      archive.open(MEMBER, 'w', force_zip64=True) as file:
-    images = [{'license': 3, 'file_name': f'COCO_train2014_{i:012d}.jpg', 'height': 480,
-               'coco_url': f'http://images.cocodataset.org/train2014/{i:012d}.jpg', 'width': 640,
-               'date_captured': '2013-11-14 11:18:45', 'id': i} for i in ids]
+  with (
+    zipfile.ZipFile(folder / ZIP, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    archive.open(MEMBER, 'w', force_zip64=True) as file,
+  ):
+    images = [
+      {
+        'license': 3,
+        'file_name': f'COCO_train2014_{i:012d}.jpg',
+        'height': 480,
+        'coco_url': f'http://images.cocodataset.org/train2014/{i:012d}.jpg',
+        'width': 640,
+        'date_captured': '2013-11-14 11:18:45',
+        'id': i,
+      }
+      for i in ids
+    ]
     file.write(b'{"images": ' + json.dumps(images).encode() + b', "annotations": [')
     for number in range(round(INSTANCES * share)):
       polygon = (rng.random(rng.integers(8, 95)) * 480).round(2).tolist()
-      file.write(b', ' * (number > 0) + json.dumps({
-          'segmentation': [polygon], 'area': 2765.1486, 'iscrowd': 0, 'id': number,
-          'image_id': ids[rng.integers(len(ids))], 'category_id': int(rng.integers(1, 81)),
-          'bbox': (rng.random(4) * 200).round(2).tolist()}).encode())
+      file.write(
+        b', ' * (number > 0)
+        + json.dumps(
+          {
+            'segmentation': [polygon],
+            'area': 2765.1486,
+            'iscrowd': 0,
+            'id': number,
+            'image_id': ids[rng.integers(len(ids))],
+            'category_id': int(rng.integers(1, 81)),
+            'bbox': (rng.random(4) * 200).round(2).tolist(),
+          }
+        ).encode()
+      )
     categories = [{'id': i + 1, 'name': name} for i, name in enumerate(coco_ab.CLASS_NAMES)]
     file.write(b'], "categories": ' + json.dumps(categories).encode() + b'}')
 
@@ -114,20 +155,35 @@ def main():
     make_files(folder, share)
     size = (folder / coco_ab.FILE_NAME).stat().st_size
     begin = f'folder = {name!r}\n{_BEGIN}'
-    result = harness.compare(f'a pass over {round(RECORDS * share):,} records of COCO-AB', {
+    result = harness.compare(
+      f'a pass over {round(RECORDS * share):,} records of COCO-AB',
+      {
         'standard library': harness.fresh_process(
-            f'{begin}\ncoco_schema.decode = lambda text: None\n{_READ}{_END}'),
+          f'{begin}\ncoco_schema.decode = lambda text: None\n{_READ}{_END}'
+        ),
         'luab_jax': harness.fresh_process(f'{begin}{_READ}{_END}'),
         'luab_jax, joined with the instances': harness.fresh_process(f'{begin}{_JOIN}{_END}'),
-    }, rounds=options.rounds, warmup=0, show=['cpu_seconds', 'seconds', 'peak_mib'])
-  found = {name: figures.get('trace_points', {}).get('median')
-           for name, figures in result['alternatives'].items()}
+      },
+      rounds=options.rounds,
+      warmup=0,
+      show=['cpu_seconds', 'seconds', 'peak_mib'],
+    )
+  found = {
+    name: figures.get('trace_points', {}).get('median')
+    for name, figures in result['alternatives'].items()
+  }
   assert found['luab_jax'] == found['standard library'] > 0, found
-  goals = [harness.goal(what, result, 'luab_jax', figure, at_most=limit, ratio=False)
-           for what, figure, limit in (
-               ('CPU-seconds', 'cpu_seconds', 6), ('peak MiB', 'peak_mib', 190))]
-  harness.record('coco_ab_read', result, goals, results=options.results, notes=[
-      f'{size / 1e6:.0f} MB, {found["luab_jax"]:,.0f} trace points.'])
+  goals = [
+    harness.goal(what, result, 'luab_jax', figure, at_most=limit, ratio=False)
+    for what, figure, limit in (('CPU-seconds', 'cpu_seconds', 6), ('peak MiB', 'peak_mib', 190))
+  ]
+  harness.record(
+    'coco_ab_read',
+    result,
+    goals,
+    results=options.results,
+    notes=[f'{size / 1e6:.0f} MB, {found["luab_jax"]:,.0f} trace points.'],
+  )
 
 
 if __name__ == '__main__':

@@ -23,18 +23,21 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import faults_disk, faults_hosts, faults_resume  # noqa: E402
-from benchmarks.faults_runs import (  # noqa: E402
-  NotRun,
-  Run,
-  Violation,
-  build_data,
-  compare,
-  scratch_folder,
-)
+from benchmarks.faults_runs import NotRun, Run, Violation, build_data, compare, scratch_folder  # noqa: E402
 
 # Where the kills of a run go, in this order: one that is killed at its end has no more to come.
-_TARGETS = ('start-up', 'first steps', 'save', 'evaluation', 'anywhere', 'save', 'start-up',
-            'first steps', 'evaluation', 'save')
+_TARGETS = (
+  'start-up',
+  'first steps',
+  'save',
+  'evaluation',
+  'anywhere',
+  'save',
+  'start-up',
+  'first steps',
+  'evaluation',
+  'save',
+)
 _LAST_TARGETS = ('last save', 'end')
 
 
@@ -69,7 +72,8 @@ def wait_for(start, target, bench, life):
   if target == 'start-up':
     pause = chance * 8  # what the first start takes
     return start.wait_until(
-      lambda: time.monotonic() - start.began > pause or start.first_step() is not None)
+      lambda: time.monotonic() - start.began > pause or start.first_step() is not None
+    )
   if not start.wait_until(lambda: start.first_step() is not None):
     return False
   if target == 'first steps':
@@ -81,7 +85,8 @@ def wait_for(start, target, bench, life):
     if chance < 0.5 and start.wait_until(run.saving):  # not always the first one
       passed |= run.saving()
     return start.wait_until(
-      lambda: any(n.startswith(last) and not n.startswith(tuple(passed)) for n in run.saving()))
+      lambda: any(n.startswith(last) and not n.startswith(tuple(passed)) for n in run.saving())
+    )
   if not start.wait_until(lambda: start.phase() == target):
     return False
   time.sleep(chance * 0.5)
@@ -159,15 +164,22 @@ def other_devices(bench, _):
   pairs = list(zip(run.lines(), undisturbed.lines(), strict=True))
   if [(a['step'], a['split']) for a, _ in pairs] != [(b['step'], b['split']) for _, b in pairs]:
     raise Violation(f'{run.workdir}: other lines in metrics.jsonl')
-  losses = np.array([[a['loss'], b['loss']] for a, b in pairs
-                     if a['split'] == 'train' and a['step'] > again.first_step()])
+  losses = np.array(
+    [
+      [a['loss'], b['loss']]
+      for a, b in pairs
+      if a['split'] == 'train' and a['step'] > again.first_step()
+    ]
+  )
   apart = np.abs(losses[:, 0] / losses[:, 1] - 1)
   # The order of the sums differs, and steps amplify it: a weight decay of 1.001 times as much, on
   # one device, is 2e-8, 3e-4 and 2e-3 apart after 4, 8 and 12 steps. Another batch is 10 % or more.
   if not (apart[0] < 1e-5 and np.all(apart[:3] < 0.05)):
     raise Violation(f'losses differ by {apart[:3]} right after the change of devices')
-  return (f'continued at step {again.first_step()} on 4 devices: losses differ by at most '
-          f'{apart[:3].max():.1e} in the next 12 steps, {apart.max():.1e} to the end')
+  return (
+    f'continued at step {again.first_step()} on 4 devices: losses differ by at most '
+    f'{apart[:3].max():.1e} in the next 12 steps, {apart.max():.1e} to the end'
+  )
 
 
 CASES = {
@@ -187,7 +199,8 @@ def main():
   parser.add_argument('--runs', type=int, default=5, help='spread over at least so many runs')
   parser.add_argument('--signals', type=int, default=6, help='SIGTERMs and SIGINTs')
   parser.add_argument(
-    '--only', action='append', help='cases whose name holds this word; may be given several times')
+    '--only', action='append', help='cases whose name holds this word; may be given several times'
+  )
   parser.add_argument('--seed', type=int, default=0, help='of the moments')
   parser.add_argument('--data_dir', help='a built imagenet_ab/local of 256 training images')
   options = parser.parse_args()

@@ -91,8 +91,9 @@ def _saving(start):
 
 def _last_evaluation(start):
   run, lines = start.run, start.run.lines()
-  return (run.steps in run.saved_steps() and not run.saving() and lines
-          and lines[-1]['step'] == run.steps)
+  return (
+    run.steps in run.saved_steps() and not run.saving() and lines and lines[-1]['step'] == run.steps
+  )
 
 
 def ends(bench, fault, when):
@@ -189,7 +190,8 @@ CASES = {
   'disk full for the log alone, then killed': lambda bench, o: log_alone(bench, o, killed=True),
   'disk read-only': lambda bench, _: ends(bench, read_only, _trained),
   'disk read-only in the last evaluation': (
-    lambda bench, _: ends(bench, read_only, _last_evaluation)),
+    lambda bench, _: ends(bench, read_only, _last_evaluation)
+  ),
   'disk read-only at the first start': lambda bench, _: refuses(bench, read_only, begun=False),
   'disk read-only at a later start': lambda bench, _: refuses(bench, read_only, begun=True),
   'folder moved away': lambda bench, _: ends(bench, moved, _trained),

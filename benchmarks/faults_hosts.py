@@ -59,8 +59,10 @@ def one_is_killed(bench, victim):
     other.check_manners()
   again = finish_both(run)
   compare(run, expected)
-  return (f'the other ended after {seconds:.0f} s, status {status}, "{named}"; both again went on '
-          f'at step {again[0].first_step()}: same bits')
+  return (
+    f'the other ended after {seconds:.0f} s, status {status}, "{named}"; both again went on '
+    f'at step {again[0].first_step()}: same bits'
+  )
 
 
 def one_is_told(bench, _):

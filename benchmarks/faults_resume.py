@@ -32,12 +32,19 @@ def reading(*_):
           writer.write(os.urandom(_BYTES))
     take = np.full(_FILES * _PASSES, _RECORDS, np.int64)
     split = tfrecords.Split(
-      name='train', folder=folder, num_examples=int(take.sum()), paths=paths * _PASSES,
-      skip=0 * take, take=take, first=np.cumsum(take) - take)
+      name='train',
+      folder=folder,
+      num_examples=int(take.sum()),
+      paths=paths * _PASSES,
+      skip=0 * take,
+      take=take,
+      first=np.cumsum(take) - take,
+    )
 
     def first(step):
-      stream = shuffling.shuffled(split, tfrecords.fold(0, 0), shuffling.Rows(_BATCH),
-                                    start_step=step, buffer_size=_BATCH)
+      stream = shuffling.shuffled(
+        split, tfrecords.fold(0, 0), shuffling.Rows(_BATCH), start_step=step, buffer_size=_BATCH
+      )
       began = time.perf_counter()
       next(iter(stream))
       return time.perf_counter() - began
@@ -46,8 +53,10 @@ def reading(*_):
     first(last)  # the files are in memory after it
     seconds = min(first(last) for _ in range(3)) - min(first(0) for _ in range(3))
   rate = last * _BATCH / seconds
-  return (f'{rate:,.0f} records/s of {_BYTES / 1000:.0f} KB, {rate * _BYTES / 1e6:,.0f} MB/s: half '
-          f'an epoch of ImageNet in {_IMAGENET / 2 / rate / 60:.1f} minutes')
+  return (
+    f'{rate:,.0f} records/s of {_BYTES / 1000:.0f} KB, {rate * _BYTES / 1e6:,.0f} MB/s: half '
+    f'an epoch of ImageNet in {_IMAGENET / 2 / rate / 60:.1f} minutes'
+  )
 
 
 CASES = {'resume within an epoch': reading}

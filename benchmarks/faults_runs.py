@@ -18,10 +18,19 @@ HANGS = 600  # seconds after which a process counts as hanging, on a machine tha
 
 # Neither lines nor evaluations fall together with checkpoints, which therefore hold half intervals.
 _SHORT = {
-  'batch_size': 32, 'total_steps': 120, 'log_every': 4, 'checkpoint_every_steps': 7,
-  'eval_every_epochs': 2.5, 'report_images': 1, 'keep_best': 'uncorrelated/top1',
-  'keep_every_steps': 49, 'data.train_split': 'train', 'data.image_size': 32,
-  'data.eval_resize': 32, 'data.shuffle_buffer': 64, 'optimizer.ema_decay': 0.99,
+  'batch_size': 32,
+  'total_steps': 120,
+  'log_every': 4,
+  'checkpoint_every_steps': 7,
+  'eval_every_epochs': 2.5,
+  'report_images': 1,
+  'keep_best': 'uncorrelated/top1',
+  'keep_every_steps': 49,
+  'data.train_split': 'train',
+  'data.image_size': 32,
+  'data.eval_resize': 32,
+  'data.shuffle_buffer': 64,
+  'optimizer.ema_decay': 0.99,
 }
 
 
@@ -37,11 +46,19 @@ def build_data(folder, train=256, validation=40):
 
   tfds.disable_progress_bar()
   release = folder / 'release'
-  synthetic.main(['--release=imagenet_ab', f'--out={release}', f'--train={train}',
-                  f'--validation={validation}', '--size=32'])
+  synthetic.main(
+    [
+      '--release=imagenet_ab',
+      f'--out={release}',
+      f'--train={train}',
+      f'--validation={validation}',
+      '--size=32',
+    ]
+  )
   builder = imagenet_ab_dataset_builder.Builder(config='local', data_dir=str(folder / 'built'))
   builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(manual_dir=str(release)))
+    download_config=tfds.download.DownloadConfig(manual_dir=str(release))
+  )
   return folder / 'built'
 
 
@@ -64,7 +81,10 @@ class Run:
     every = round(keys['eval_every_epochs'] * images / keys['batch_size'])
     self.eval_steps = [*range(every, self.steps, every), self.steps]
     self.command = [
-      sys.executable, 'run.py', '--config=configs/quickstart.py', f'--workdir={self.workdir}',
+      sys.executable,
+      'run.py',
+      '--config=configs/quickstart.py',
+      f'--workdir={self.workdir}',
       *(f'--config.{key}={value}' for key, value in keys.items()),
     ]
 
@@ -73,9 +93,12 @@ class Run:
     self._starts += 1
     said = self._folder / f'{self._name}.start{self._starts}.txt'
     env = {
-      **os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices or self._devices),
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': str(devices or self._devices),
       'JAX_COMPILATION_CACHE_DIR': str(self._folder / 'compiled'),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1', 'TF_CPP_MIN_LOG_LEVEL': '2',
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+      'TF_CPP_MIN_LOG_LEVEL': '2',
       **environment,
     }
     with said.open('wb') as file:
@@ -215,8 +238,10 @@ def read_arrays(run, step):
   with ocp.StandardCheckpointer() as checkpointer:
     tree = checkpointer.restore(folder)
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf)
-          for path, leaf in leaves}
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf)
+    for path, leaf in leaves
+  }
 
 
 def compare(run, undisturbed):
@@ -229,22 +254,35 @@ def compare(run, undisturbed):
     at = next((n for n, (a, b) in pairs if a != b), 'the end')
     raise Violation(f'{run.workdir}/metrics.jsonl differs from the undisturbed one in line {at}')
   if run.saved_steps() != undisturbed.saved_steps():
-    raise Violation(f'{run.workdir} keeps the checkpoints {run.saved_steps()} instead of '
-                    f'{undisturbed.saved_steps()}')
+    raise Violation(
+      f'{run.workdir} keeps the checkpoints {run.saved_steps()} instead of '
+      f'{undisturbed.saved_steps()}'
+    )
   for step in run.saved_steps():
     arrays, expected = read_arrays(run, step), read_arrays(undisturbed, step)
-    differing = [name for name in arrays.keys() | expected.keys() if not (
-      name in arrays and name in expected and arrays[name].dtype == expected[name].dtype
-      and np.array_equal(arrays[name], expected[name]))]
+    differing = [
+      name
+      for name in arrays.keys() | expected.keys()
+      if not (
+        name in arrays
+        and name in expected
+        and arrays[name].dtype == expected[name].dtype
+        and np.array_equal(arrays[name], expected[name])
+      )
+    ]
     if differing:
-      raise Violation(f'step {step} of {run.workdir}: {len(differing)} of {len(expected)} arrays '
-                      f'differ, the first is {min(differing)}')
-  results = [json.loads((r.workdir / 'summary.json').read_text())['results']
-             for r in (run, undisturbed)]
+      raise Violation(
+        f'step {step} of {run.workdir}: {len(differing)} of {len(expected)} arrays '
+        f'differ, the first is {min(differing)}'
+      )
+  results = [
+    json.loads((r.workdir / 'summary.json').read_text())['results'] for r in (run, undisturbed)
+  ]
   if results[0] != results[1]:
     raise Violation(f'{run.workdir}/summary.json has other results')
-  left = {path.name for path in run.workdir.rglob('*')
-          if path.suffix == '.tmp' or path.name == 'damaged'}
+  left = {
+    path.name for path in run.workdir.rglob('*') if path.suffix == '.tmp' or path.name == 'damaged'
+  }
   if left | run.saving():
     raise Violation(f'{run.workdir} was left with {left | run.saving()}')
 

@@ -36,24 +36,28 @@ from benchmarks import fuzz_archives, fuzz_inputs, fuzz_readers  # noqa: E402
 
 # name: (share of the inputs, make, check)
 KINDS = {
-    'ImageNet-AB XML': (0.28, fuzz_readers.make_xml, fuzz_readers.check_xml),
-    'COCO-AB records': (0.16, fuzz_readers.make_coco_records, fuzz_readers.check_coco_records),
-    'COCO instances': (
-        0.08, fuzz_readers.make_coco_instances, fuzz_readers.check_coco_instances),
-    'tar, tar.gz': (0.18, fuzz_archives.make_tar, fuzz_archives.check_tar),
-    'zip': (0.08, fuzz_archives.make_zip, fuzz_archives.check_zip),
-    'JPEG, PNG, BMP, GIF': (0.14, fuzz_readers.make_image, fuzz_readers.check_image),
-    'npy mask': (0.04, fuzz_readers.make_mask, fuzz_readers.check_mask),
-    'in_to_in9.json': (0.01, fuzz_readers.make_mapping, fuzz_readers.check_mapping),
-    'imagenet_ab build': (
-        0.03, fuzz_archives.make_imagenet_build, fuzz_archives.check_imagenet_build),
+  'ImageNet-AB XML': (0.28, fuzz_readers.make_xml, fuzz_readers.check_xml),
+  'COCO-AB records': (0.16, fuzz_readers.make_coco_records, fuzz_readers.check_coco_records),
+  'COCO instances': (0.08, fuzz_readers.make_coco_instances, fuzz_readers.check_coco_instances),
+  'tar, tar.gz': (0.18, fuzz_archives.make_tar, fuzz_archives.check_tar),
+  'zip': (0.08, fuzz_archives.make_zip, fuzz_archives.check_zip),
+  'JPEG, PNG, BMP, GIF': (0.14, fuzz_readers.make_image, fuzz_readers.check_image),
+  'npy mask': (0.04, fuzz_readers.make_mask, fuzz_readers.check_mask),
+  'in_to_in9.json': (0.01, fuzz_readers.make_mapping, fuzz_readers.check_mapping),
+  'imagenet_ab build': (
+    0.03,
+    fuzz_archives.make_imagenet_build,
+    fuzz_archives.check_imagenet_build,
+  ),
 }
 CPU_LIMIT = 10  # seconds an input
 WALL_LIMIT = 120  # seconds without progress, on a machine that may do other work
 ENVIRONMENT = {
-    'LUAB_MAX_BAD_SHARE': '1',  # so that builds count all that is bad
-    'PYTHONWARNINGS': 'ignore',  # numpy and Pillow warn of some damage
-    'CUDA_VISIBLE_DEVICES': '-1', 'TF_CPP_MIN_LOG_LEVEL': '3'}
+  'LUAB_MAX_BAD_SHARE': '1',  # so that builds count all that is bad
+  'PYTHONWARNINGS': 'ignore',  # numpy and Pillow warn of some damage
+  'CUDA_VISIBLE_DEVICES': '-1',
+  'TF_CPP_MIN_LOG_LEVEL': '3',
+}
 MEMORY_LIMIT = 2 << 30  # bytes of address space beyond what the packages take
 
 
@@ -76,7 +80,8 @@ class Result:
     """Counts an input whose reader kept its promises, or raises AssertionError."""
     skipped = outcome.skipped.total()
     assert outcome.records_in == outcome.records_out + skipped or outcome.refused, (
-        f'{outcome.records_in} records in, {outcome.records_out} out, {skipped} skipped')
+      f'{outcome.records_in} records in, {outcome.records_out} out, {skipped} skipped'
+    )
     self.refused += bool(outcome.refused)
     self.records_in += outcome.records_in
     self.records_out += outcome.records_out
@@ -155,8 +160,14 @@ def work(kind, inputs, seed, folder):
   size = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * mmap.PAGESIZE
   resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_LIMIT,) * 2)
   with open(folder / 'progress', 'r+b') as file, mmap.mmap(file.fileno(), 8) as shared:
-    result = run_kind(kind, inputs, seed, corpus, folder / 'files',
-                      lambda number: struct.pack_into('<q', shared, 0, number))
+    result = run_kind(
+      kind,
+      inputs,
+      seed,
+      corpus,
+      folder / 'files',
+      lambda number: struct.pack_into('<q', shared, 0, number),
+    )
   (folder / 'result.json').write_text(json.dumps(vars(result)))
 
 
@@ -166,9 +177,18 @@ def supervise(kind, inputs, seed, folder):
   progress.write_bytes(bytes(8))
   (folder / 'result.json').unlink(missing_ok=True)
   with open(folder / 'stderr', 'wb') as stderr:  # libjpeg comments on each damaged image
-    process = subprocess.Popen([
-        sys.executable, __file__, f'--inputs={inputs}', f'--seed={seed}', f'--only={kind}',
-        f'--worker={folder}'], stderr=stderr, env={**os.environ, **ENVIRONMENT})
+    process = subprocess.Popen(
+      [
+        sys.executable,
+        __file__,
+        f'--inputs={inputs}',
+        f'--seed={seed}',
+        f'--only={kind}',
+        f'--worker={folder}',
+      ],
+      stderr=stderr,
+      env={**os.environ, **ENVIRONMENT},
+    )
   last, since = b'', time.monotonic()
   while process.poll() is None:
     time.sleep(0.2)
@@ -181,7 +201,7 @@ def supervise(kind, inputs, seed, folder):
     vars(result).update(json.loads((folder / 'result.json').read_text()))
     result.skipped = collections.Counter(result.skipped)
     return result
-  number, = struct.unpack('<q', progress.read_bytes())
+  (number,) = struct.unpack('<q', progress.read_bytes())
   result.inputs = number + 1
   what = 'killed as it hung' if process.returncode == -signal.SIGKILL else 'died'
   said = (folder / 'stderr').read_text(errors='replace')[-2000:]
@@ -191,13 +211,40 @@ def supervise(kind, inputs, seed, folder):
 
 def table(results):
   """Returns the lines of a table, and the reasons of skips below it."""
-  head = ['kind', 'inputs', 'refused', 'records in', 'out', 'skipped', 'CPU s', 'slowest s',
-          'MiB more', 'violations']
-  rows = [[kind, r.inputs, r.refused, r.records_in, r.records_out, r.skipped.total(),
-           round(r.cpu_seconds, 1), round(r.slowest[0], 2), r.peak_mib, len(r.violations)]
-          for kind, r in results.items()]
-  total = ['all', *(sum(row[i] for row in rows) for i in range(1, 7)),
-           max(row[7] for row in rows), max(row[8] for row in rows), sum(row[9] for row in rows)]
+  head = [
+    'kind',
+    'inputs',
+    'refused',
+    'records in',
+    'out',
+    'skipped',
+    'CPU s',
+    'slowest s',
+    'MiB more',
+    'violations',
+  ]
+  rows = [
+    [
+      kind,
+      r.inputs,
+      r.refused,
+      r.records_in,
+      r.records_out,
+      r.skipped.total(),
+      round(r.cpu_seconds, 1),
+      round(r.slowest[0], 2),
+      r.peak_mib,
+      len(r.violations),
+    ]
+    for kind, r in results.items()
+  ]
+  total = [
+    'all',
+    *(sum(row[i] for row in rows) for i in range(1, 7)),
+    max(row[7] for row in rows),
+    max(row[8] for row in rows),
+    sum(row[9] for row in rows),
+  ]
   lines = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
   for row in [*rows, [round(cell, 1) if isinstance(cell, float) else cell for cell in total]]:
     cells = [f'{cell:,}' if isinstance(cell, (int, float)) else cell for cell in row]

@@ -21,26 +21,51 @@ from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 _LIMIT = 5000  # bytes of a member
 _GOOD, _REFUSED, _PASSED, _DAMAGE = 'good', 'refused', 'passed over', 'damage'
 _NAMES = [
-    ('a/1.jpg', _GOOD), ('a/1.jpg', _GOOD), ('b/é.xml', _GOOD), ('./c/d.xml', _GOOD),
-    ('n' * 90 + '/' + 'm' * 90, _GOOD), ('x' * 300 + '/y', _GOOD), ('a//b', _GOOD),
-    ('/etc/passwd', _REFUSED), ('../up', _REFUSED), ('a/../../up', _REFUSED),
-    ('a\\..\\b', _REFUSED), ('C:/b', _REFUSED), ('a/\nb', _REFUSED), ('.', _REFUSED),
-    ('a/\udcff', _REFUSED),
-    ('a/._1.jpg', _PASSED), ('a/.DS_Store', _PASSED)]
+  ('a/1.jpg', _GOOD),
+  ('a/1.jpg', _GOOD),
+  ('b/é.xml', _GOOD),
+  ('./c/d.xml', _GOOD),
+  ('n' * 90 + '/' + 'm' * 90, _GOOD),
+  ('x' * 300 + '/y', _GOOD),
+  ('a//b', _GOOD),
+  ('/etc/passwd', _REFUSED),
+  ('../up', _REFUSED),
+  ('a/../../up', _REFUSED),
+  ('a\\..\\b', _REFUSED),
+  ('C:/b', _REFUSED),
+  ('a/\nb', _REFUSED),
+  ('.', _REFUSED),
+  ('a/\udcff', _REFUSED),
+  ('a/._1.jpg', _PASSED),
+  ('a/.DS_Store', _PASSED),
+]
 _TYPES = [
-    (tarfile.REGTYPE, ''), (tarfile.REGTYPE, ''), (tarfile.REGTYPE, ''), (tarfile.AREGTYPE, ''),
-    (tarfile.SYMTYPE, _REFUSED), (tarfile.LNKTYPE, _REFUSED), (tarfile.CHRTYPE, _REFUSED),
-    (tarfile.BLKTYPE, _REFUSED), (tarfile.FIFOTYPE, _REFUSED), (tarfile.GNUTYPE_SPARSE, _REFUSED),
-    (b'Z', _REFUSED), (tarfile.DIRTYPE, _PASSED)]
+  (tarfile.REGTYPE, ''),
+  (tarfile.REGTYPE, ''),
+  (tarfile.REGTYPE, ''),
+  (tarfile.AREGTYPE, ''),
+  (tarfile.SYMTYPE, _REFUSED),
+  (tarfile.LNKTYPE, _REFUSED),
+  (tarfile.CHRTYPE, _REFUSED),
+  (tarfile.BLKTYPE, _REFUSED),
+  (tarfile.FIFOTYPE, _REFUSED),
+  (tarfile.GNUTYPE_SPARSE, _REFUSED),
+  (b'Z', _REFUSED),
+  (tarfile.DIRTYPE, _PASSED),
+]
 _CLAIMS = [-1, -512, 1 << 24, 10 << 30, 1 << 40, 1 << 62, (1 << 88) - 1]
 _EXTENSIONS = [
-    (tarfile.XHDTYPE, b'12 path=a/b\n', _GOOD), (tarfile.XHDTYPE, b'11 path=../', _DAMAGE),
-    (tarfile.XHDTYPE, b'30 GNU.sparse.map=0,1,2,3,4,5\n', _REFUSED),
-    (tarfile.XHDTYPE, b'22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n', _REFUSED),
-    (tarfile.XHDTYPE, b'12 size=1e9\n', _DAMAGE), (tarfile.XHDTYPE, b'1' * 9000, _DAMAGE),
-    (tarfile.XGLTYPE, b'16 comment=none\n', _GOOD), (tarfile.GNUTYPE_LONGNAME, b'a/long\0', _GOOD),
-    (tarfile.GNUTYPE_LONGLINK, b'/etc/passwd\0', _GOOD),
-    (tarfile.GNUTYPE_LONGNAME, b'../up\0', _REFUSED)]
+  (tarfile.XHDTYPE, b'12 path=a/b\n', _GOOD),
+  (tarfile.XHDTYPE, b'11 path=../', _DAMAGE),
+  (tarfile.XHDTYPE, b'30 GNU.sparse.map=0,1,2,3,4,5\n', _REFUSED),
+  (tarfile.XHDTYPE, b'22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n', _REFUSED),
+  (tarfile.XHDTYPE, b'12 size=1e9\n', _DAMAGE),
+  (tarfile.XHDTYPE, b'1' * 9000, _DAMAGE),
+  (tarfile.XGLTYPE, b'16 comment=none\n', _GOOD),
+  (tarfile.GNUTYPE_LONGNAME, b'a/long\0', _GOOD),
+  (tarfile.GNUTYPE_LONGLINK, b'/etc/passwd\0', _GOOD),
+  (tarfile.GNUTYPE_LONGNAME, b'../up\0', _REFUSED),
+]
 
 
 def _header(name, kind, size):
@@ -55,8 +80,9 @@ def _tar_part(rng):
   data = bytes(rng.integers(0, 256, rng.choice([0, 1, 511, 512, 513, 2000]), dtype='u1'))
   padded = data + bytes(-len(data) % 512)
   if draw < 0.1:
-    return _header('claim', pick(rng, [b'0', b'x', b'L', b'K', b'g', b'Z']),
-                   pick(rng, _CLAIMS)), _DAMAGE
+    return _header(
+      'claim', pick(rng, [b'0', b'x', b'L', b'K', b'g', b'Z']), pick(rng, _CLAIMS)
+    ), _DAMAGE
   if draw < 0.25:
     kind, extension, verdict = pick(rng, _EXTENSIONS)
     count = int(rng.choice([1, 1, 1, 400]))
@@ -146,8 +172,9 @@ def make_zip(rng, corpus):
     name, verdict = pick(rng, [entry for entry in _NAMES if '\udcff' not in entry[0]])
     info = zipfile.ZipInfo(name)
     if rng.random() < 0.2:
-      mode, kept = pick(rng, [(0o120777, False), (0o020666, False), (0o010666, False),
-                              (0o100644, True)])
+      mode, kept = pick(
+        rng, [(0o120777, False), (0o020666, False), (0o010666, False), (0o100644, True)]
+      )
       info.external_attr = mode << 16
       verdict = verdict if kept or verdict is _PASSED else _REFUSED
     if rng.random() < 0.1:
@@ -184,8 +211,13 @@ def check_zip(files, folder):
   elif not outcome.refused and path.read_bytes()[:2] == b'PK':
     with zipfile.ZipFile(path) as archive:
       outcome.records_in = sum(
-          not (member.filename.endswith('/') or member_names.is_companion(member.filename)
-               or member.filename.startswith('__MACOSX/')) for member in archive.infolist())
+        not (
+          member.filename.endswith('/')
+          or member_names.is_companion(member.filename)
+          or member.filename.startswith('__MACOSX/')
+        )
+        for member in archive.infolist()
+      )
   return outcome
 
 
@@ -202,7 +234,8 @@ def make_imagenet_build(rng, corpus):
       xml = mutate(rng, xml, corpus.xmls)
     pictures += [(f'{stem}.jpg', picture)] * int(rng.choice([1, 1, 1, 2]))
     xmls += [(f'train_xml/{stem}{pick(rng, [".xml", ".xml", ".txt"])}', xml)] * int(
-        rng.choice([0, 1, 1, 1, 2]))
+      rng.choice([0, 1, 1, 1, 2])
+    )
   packed, byproducts = tar_of(pictures), tar_of(xmls, compressed=True)
   if rng.random() < 0.15:
     packed = mutate(rng, packed, [packed])
@@ -242,8 +275,9 @@ def check_imagenet_build(files, folder):
   corrupt = len(stored) - unused - with_xml
   expected.skipped['corrupt XML'] += corrupt
   expected.records_out += with_xml + unused
-  assert (summary._counts['images written'], summary._counts['with XML']) == (
-      written, with_xml), f'{summary}'
+  assert (summary._counts['images written'], summary._counts['with XML']) == (written, with_xml), (
+    f'{summary}'
+  )
   assert summary._skipped == +expected.skipped, f'{summary}\nexpected {expected.skipped}'
   return expected
 
@@ -256,7 +290,8 @@ def _by_name(path, extension):
     outcome.skipped['refused member'] += 1
 
   for label, name, data in reader.iter_class_members(
-      path, refused=refuse, max_bytes=imagenet_ab.MAX_XML_BYTES):
+    path, refused=refuse, max_bytes=imagenet_ab.MAX_XML_BYTES
+  ):
     stem, end = posixpath.splitext(name)
     if extension and end != extension:
       continue

@@ -24,17 +24,79 @@ MASK_SIZE = 12, 16  # height, width
 
 _NUMBER = re.compile(rb'-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
 _VALUES = [
-    b'NaN', b'nan', b'Infinity', b'-inf', b'1e308', b'-1e308', b'1e999', b'-1', b'0', b'-0.0', b'',
-    b'1' + b'0' * 30, b'1' + b'0' * 400, b'9' * 5000, b'0x1F', b'abc', b'1_0', b'0.5.5', b'2.5',
-    b'2147483648', b'9223372036854775807', b'9223372036854775808', b'null', b'true', b'"0.5"',
-    b'[1]', b'{}', b'1001', b'-1000.5', b'1e-320', '٣'.encode(), b'\\ud800', b' ']
+  b'NaN',
+  b'nan',
+  b'Infinity',
+  b'-inf',
+  b'1e308',
+  b'-1e308',
+  b'1e999',
+  b'-1',
+  b'0',
+  b'-0.0',
+  b'',
+  b'1' + b'0' * 30,
+  b'1' + b'0' * 400,
+  b'9' * 5000,
+  b'0x1F',
+  b'abc',
+  b'1_0',
+  b'0.5.5',
+  b'2.5',
+  b'2147483648',
+  b'9223372036854775807',
+  b'9223372036854775808',
+  b'null',
+  b'true',
+  b'"0.5"',
+  b'[1]',
+  b'{}',
+  b'1001',
+  b'-1000.5',
+  b'1e-320',
+  '٣'.encode(),
+  b'\\ud800',
+  b' ',
+]
 _PIECES = [
-    b'\0', b'\xff\xfe', b'\xef\xbb\xbf', b'\xc3\xa9', b'\xe9', b'"', b'\\', b'{', b'}', b'[', b']',
-    b',', b':', b'<', b'>', b'&', b'</', b'/>', b']]>', b'<![CDATA[', b'<!--', b'<?xml?>', b'&a;',
-    b'&#0;', b'&#xD800;', b'<!DOCTYPE a [<!ENTITY a "aaaa">]>', b'{"image_id": ', b'\n', b'\x1b[2J',
-    b'<metadata><x>1</x></metadata>', b'<selectedRecord><x>2</x></selectedRecord>', b'PK\1\2',
-    b'<selected>maybe</selected>', b'"mouseTracking": [{}],', b'"image_id": true,', b'\x1f\x8b']
-_WORDS = [0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff]
+  b'\0',
+  b'\xff\xfe',
+  b'\xef\xbb\xbf',
+  b'\xc3\xa9',
+  b'\xe9',
+  b'"',
+  b'\\',
+  b'{',
+  b'}',
+  b'[',
+  b']',
+  b',',
+  b':',
+  b'<',
+  b'>',
+  b'&',
+  b'</',
+  b'/>',
+  b']]>',
+  b'<![CDATA[',
+  b'<!--',
+  b'<?xml?>',
+  b'&a;',
+  b'&#0;',
+  b'&#xD800;',
+  b'<!DOCTYPE a [<!ENTITY a "aaaa">]>',
+  b'{"image_id": ',
+  b'\n',
+  b'\x1b[2J',
+  b'<metadata><x>1</x></metadata>',
+  b'<selectedRecord><x>2</x></selectedRecord>',
+  b'PK\1\2',
+  b'<selected>maybe</selected>',
+  b'"mouseTracking": [{}],',
+  b'"image_id": true,',
+  b'\x1f\x8b',
+]
+_WORDS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 
 class Corpus:
@@ -44,11 +106,21 @@ class Corpus:
     for release in ('imagenet_ab', 'coco_ab'):
       if not (folder / release).exists():
         with contextlib.redirect_stdout(None):
-          synthetic.main([f'--release={release}', f'--out={folder / release}', '--train=12',
-                          '--validation=2', '--size=32'])
+          synthetic.main(
+            [
+              f'--release={release}',
+              f'--out={folder / release}',
+              '--train=12',
+              '--validation=2',
+              '--size=32',
+            ]
+          )
     with tarfile.open(folder / 'imagenet_ab' / 'imagenet_ab_v1_0.tar.gz') as tar:
-      self.xmls = [tar.extractfile(member).read() for member in tar
-                   if member.isreg() and '/._' not in member.name]
+      self.xmls = [
+        tar.extractfile(member).read()
+        for member in tar
+        if member.isreg() and '/._' not in member.name
+      ]
     self.records = json.loads((folder / 'coco_ab' / coco_ab.FILE_NAME).read_bytes())[:8]
     for record in self.records:
       record['mouseTracking'] = record['mouseTracking'][:5]
@@ -61,8 +133,11 @@ class Corpus:
       self.instances[key] = self.instances[key][:6]
     self.images = list(_images(np.random.default_rng(0)))
     mask = np.arange(MASK_SIZE[0] * MASK_SIZE[1]).reshape(MASK_SIZE) % 3 == 0
-    self.masks = [small_release.npy(np.array(mask, kind, order=order))
-                  for kind in ('?', 'u1', '<i8', '<f8', '>f4') for order in 'CF']
+    self.masks = [
+      small_release.npy(np.array(mask, kind, order=order))
+      for kind in ('?', 'u1', '<i8', '<f8', '>f4')
+      for order in 'CF'
+    ]
     self.mapping = json.dumps(small_release.MAPPING).encode()
 
 
@@ -71,10 +146,21 @@ def _images(rng):
   pixels = rng.integers(0, 256, (12, 16, 3), np.uint8)
   picture = Image.fromarray(np.repeat(np.repeat(pixels, 2, 0), 2, 1))
   for mode, form, options in [
-      ('RGB', 'JPEG', {}), ('RGB', 'JPEG', {'progressive': True}), ('L', 'JPEG', {}),
-      ('CMYK', 'JPEG', {}), ('RGB', 'JPEG', {'restart_marker_rows': 1}), ('RGB', 'PNG', {}),
-      ('P', 'PNG', {}), ('RGBA', 'PNG', {}), ('1', 'PNG', {}), ('RGB', 'BMP', {}),
-      ('L', 'BMP', {}), ('P', 'GIF', {}), ('RGB', 'TIFF', {}), ('RGB', 'WEBP', {})]:
+    ('RGB', 'JPEG', {}),
+    ('RGB', 'JPEG', {'progressive': True}),
+    ('L', 'JPEG', {}),
+    ('CMYK', 'JPEG', {}),
+    ('RGB', 'JPEG', {'restart_marker_rows': 1}),
+    ('RGB', 'PNG', {}),
+    ('P', 'PNG', {}),
+    ('RGBA', 'PNG', {}),
+    ('1', 'PNG', {}),
+    ('RGB', 'BMP', {}),
+    ('L', 'BMP', {}),
+    ('P', 'GIF', {}),
+    ('RGB', 'TIFF', {}),
+    ('RGB', 'WEBP', {}),
+  ]:
     file = io.BytesIO()
     picture.convert(mode).save(file, form, **options)
     yield file.getvalue()
@@ -104,13 +190,14 @@ def _flip(rng, data, _):
   data = bytearray(data)
   near = len(data) if rng.random() < 0.5 else min(len(data), 64)  # where the headers are
   for _ in range(rng.integers(1, 6) if data else 0):
-    data[rng.integers(near)] ^= int(1 << rng.integers(8)) if rng.random() < 0.5 else int(
-        rng.integers(1, 256))
+    data[rng.integers(near)] ^= (
+      int(1 << rng.integers(8)) if rng.random() < 0.5 else int(rng.integers(1, 256))
+    )
   return bytes(data)
 
 
 def _truncate(rng, data, _):
-  return data[:rng.integers(len(data) + 1)]
+  return data[: rng.integers(len(data) + 1)]
 
 
 def _delete(rng, data, _):
@@ -125,7 +212,7 @@ def _duplicate(rng, data, _):
 
 def _splice(rng, data, others):
   other = pick(rng, others)
-  return data[:rng.integers(len(data) + 1)] + other[rng.integers(len(other) + 1):]
+  return data[: rng.integers(len(data) + 1)] + other[rng.integers(len(other) + 1) :]
 
 
 def _insert(rng, data, _):
@@ -134,11 +221,11 @@ def _insert(rng, data, _):
 
 
 def _number(rng, data, _):
-  found = list(_NUMBER.finditer(data[:1 << 16]))
+  found = list(_NUMBER.finditer(data[: 1 << 16]))
   if not found:
     return data
   match = pick(rng, found)
-  return data[:match.start()] + pick(rng, _VALUES) + data[match.end():]
+  return data[: match.start()] + pick(rng, _VALUES) + data[match.end() :]
 
 
 def _word(rng, data, _):
@@ -146,34 +233,62 @@ def _word(rng, data, _):
   length, order = int(rng.choice([2, 4, 8])), pick(rng, ['little', 'big'])
   at = int(rng.integers(max(1, min(len(data), 64 if rng.random() < 0.5 else len(data)))))
   value = pick(rng, _WORDS) % (1 << 8 * length)
-  return data[:at] + value.to_bytes(length, order) + data[at + length:]
+  return data[:at] + value.to_bytes(length, order) + data[at + length :]
 
 
 def _encode(rng, data, _):
   text = data.decode('utf-8', errors='replace')
-  encoding = pick(rng, ['utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'latin-1', 'utf-7', 'cp037',
-                        'utf-8-sig'])
+  encoding = pick(
+    rng, ['utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'latin-1', 'utf-7', 'cp037', 'utf-8-sig']
+  )
   return text.encode(encoding, errors='replace')
 
 
 def _declare(rng, data, _):
-  head = pick(rng, [
-      '<?xml version="1.0" encoding="{}"?>', '<?xml version="1.1" encoding="{}"?>',
+  head = pick(
+    rng,
+    [
+      '<?xml version="1.0" encoding="{}"?>',
+      '<?xml version="1.1" encoding="{}"?>',
       '<!DOCTYPE annotation [<!ENTITY a "{}">]>',
-      '<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///etc/passwd">]><!--{}-->'])
+      '<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///etc/passwd">]><!--{}-->',
+    ],
+  )
   return head.format(pick(rng, ['utf-8', 'latin-1', 'utf-16', 'utf-7', 'x'])).encode() + data
 
 
 def _nest(rng, data, _):
   at, depth = rng.integers(len(data) + 1), int(rng.choice([10, 500, 900, 995, 1010, 3000, 9000]))
-  opening, closing = pick(rng, [
-      (b'[', b']'), (b'{"a":', b'}'), (b'<a>', b'</a>'), (b'<metadata>', b'</metadata>'),
-      (b'{"image_id":', b'}')])
+  opening, closing = pick(
+    rng,
+    [
+      (b'[', b']'),
+      (b'{"a":', b'}'),
+      (b'<a>', b'</a>'),
+      (b'<metadata>', b'</metadata>'),
+      (b'{"image_id":', b'}'),
+    ],
+  )
   return data[:at] + opening * depth + closing * pick(rng, [0, depth]) + data[at:]
 
 
-MUTATIONS = [_flip, _flip, _truncate, _delete, _duplicate, _splice, _insert, _insert, _number,
-             _number, _number, _word, _encode, _declare, _nest]
+MUTATIONS = [
+  _flip,
+  _flip,
+  _truncate,
+  _delete,
+  _duplicate,
+  _splice,
+  _insert,
+  _insert,
+  _number,
+  _number,
+  _number,
+  _word,
+  _encode,
+  _declare,
+  _nest,
+]
 VALUE_MUTATIONS = [_number, _number, _number, _insert]  # many of them leave a file well-formed
 
 
@@ -184,14 +299,15 @@ def resize_header(rng, data: bytes) -> bytes:
   if data[:4] == b'\x89PNG':
     if rng.random() < 0.2:
       width = pick(rng, [-1, -(1 << 31), (1 << 31) - 1])
-    head = b'IHDR' + (width % (1 << 32)).to_bytes(4, 'big') + height.to_bytes(4, 'big') + \
-        data[24:29]
+    head = (
+      b'IHDR' + (width % (1 << 32)).to_bytes(4, 'big') + height.to_bytes(4, 'big') + data[24:29]
+    )
     return data[:12] + head + zlib.crc32(head).to_bytes(4, 'big') + data[33:]
   frame = re.search(rb'\xff[\xc0\xc2]\0.\x08', data, re.DOTALL)
   if not frame:
     return data
   size = height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
-  return data[:frame.end()] + size + data[frame.end() + 4:]
+  return data[: frame.end()] + size + data[frame.end() + 4 :]
 
 
 def change_value(rng, value):
@@ -205,13 +321,51 @@ def change_value(rng, value):
   if isinstance(value, list) and value and rng.random() < 0.9:
     at = rng.integers(len(value))
     if rng.random() < 0.1:
-      return value[:at] + value[at + 1:] if rng.random() < 0.5 else value + [value[at]]
-    return [*value[:at], change_value(rng, value[at]), *value[at + 1:]]
-  return pick(rng, [
-      None, True, False, 0, 1, -1, 2.5, 0.5, -0.001, 1.0001, 1000, 1001, 1e308, -1e308, 10**30,
-      10**400, 2**31, 2**63, -2**63 - 1, float('nan'), float('inf'), '', '0.5', 'add', 'cup',
-      'unicorn', '\ud800', '\ufffd', '\0', 'é' * 1000, '<script>', [], {}, [[[[]]]], {'x': 1},
-      [1, 2, 3, 4], [0, 0, 0, 0], [-1, -1, 1e300, 1e300]])
+      return value[:at] + value[at + 1 :] if rng.random() < 0.5 else value + [value[at]]
+    return [*value[:at], change_value(rng, value[at]), *value[at + 1 :]]
+  return pick(
+    rng,
+    [
+      None,
+      True,
+      False,
+      0,
+      1,
+      -1,
+      2.5,
+      0.5,
+      -0.001,
+      1.0001,
+      1000,
+      1001,
+      1e308,
+      -1e308,
+      10**30,
+      10**400,
+      2**31,
+      2**63,
+      -(2**63) - 1,
+      float('nan'),
+      float('inf'),
+      '',
+      '0.5',
+      'add',
+      'cup',
+      'unicorn',
+      '\ud800',
+      '\ufffd',
+      '\0',
+      'é' * 1000,
+      '<script>',
+      [],
+      {},
+      [[[[]]]],
+      {'x': 1},
+      [1, 2, 3, 4],
+      [0, 0, 0, 0],
+      [-1, -1, 1e300, 1e300],
+    ],
+  )
 
 
 def tar_of(members, *, compressed=False) -> bytes:

@@ -86,8 +86,11 @@ def check_xml(files, folder):
   data = re.sub(rb'(?s)^(\xef\xbb\xbf)?<\?xml\s.*?\?>', b'', data)
   root = defusedxml.ElementTree.fromstring(data, forbid_dtd=True)
   blocks = [block for block in root.findall('metadata') if len(block)]
-  for tag, rows in (('selectedRecord', record.clicks.x), ('mouseTracking', record.trace.y),
-                    ('hoveredRecord', record.hovers.action)):
+  for tag, rows in (
+    ('selectedRecord', record.clicks.x),
+    ('mouseTracking', record.trace.y),
+    ('hoveredRecord', record.hovers.action),
+  ):
     given = sum(1 for block in blocks for row in block.findall(tag) if len(row))
     assert given == len(rows), f'{given} <{tag}> given, {len(rows)} read'
   outcome.records_out = 1
@@ -119,14 +122,18 @@ def make_coco_records(rng, corpus):
   texts = [json.dumps(record).encode() for record in records]
   if rng.random() < 0.5:
     at = rng.integers(len(records))
-    texts[at] = json.dumps(change_value(rng, records[at]),
-                           ensure_ascii=bool(rng.random() < 0.5)).encode(errors='surrogatepass')
+    texts[at] = json.dumps(
+      change_value(rng, records[at]), ensure_ascii=bool(rng.random() < 0.5)
+    ).encode(errors='surrogatepass')
     whole = b'[' + b', '.join(texts) + b']'
   else:
     changes = MUTATIONS if rng.random() < 0.6 else VALUE_MUTATIONS
     whole = mutate(rng, b'[' + b', '.join(texts) + b']', texts, changes)
-  return {coco_ab.FILE_NAME: whole, 'sound': b'\n'.join(texts),
-          'chunk_bytes': str(rng.choice([7, 100, 5000, 1 << 20])).encode()}
+  return {
+    coco_ab.FILE_NAME: whole,
+    'sound': b'\n'.join(texts),
+    'chunk_bytes': str(rng.choice([7, 100, 5000, 1 << 20])).encode(),
+  }
 
 
 def check_coco_records(files, folder):
@@ -172,8 +179,13 @@ def _count_items(files, results, ids):
 def _check_coco_example(record, instances):
   """Encodes an example as the builder does."""
   item = coco_example.build_example(
-      data=b'', file_name='a.jpg', size=(8, 12), instances=instances, record=record,
-      listed=coco_example.Listed(image_id=1, width=12, height=8))
+    data=b'',
+    file_name='a.jpg',
+    size=(8, 12),
+    instances=instances,
+    record=record,
+    listed=coco_example.Listed(image_id=1, width=12, height=8),
+  )
   for points in (item['trace'], item['icons']):
     xy = np.array([points['x'], points['y']], np.float64)
     assert np.isfinite(xy).all() and (np.abs(xy) <= 1000).all(), 'an absurd coordinate'
@@ -223,8 +235,11 @@ def _count_entries(text):
 
   with contextlib.suppress(ValueError, RecursionError):
     json.loads(text, object_pairs_hook=remember)
-    return sum(len(value) for key, value in last
-               if key in ('images', 'annotations') and isinstance(value, list))
+    return sum(
+      len(value)
+      for key, value in last
+      if key in ('images', 'annotations') and isinstance(value, list)
+    )
   return None
 
 
@@ -254,8 +269,12 @@ def check_image(files, folder):
   def choose(height, width):
     height, width = int(height), int(width)
     top, left = int(draw[0] * height), int(draw[1] * width)
-    return geometry.Window(*map(tf.constant, (
-        top, left, 1 + int(draw[2] * (height - top - 1)), 1 + int(draw[3] * (width - left - 1)))))
+    return geometry.Window(
+      *map(
+        tf.constant,
+        (top, left, 1 + int(draw[2] * (height - top - 1)), 1 + int(draw[3] * (width - left - 1))),
+      )
+    )
 
   pixels, whole, window = image_ops.decode_window(tf.constant(data), choose)
   assert tuple(whole.numpy()) == size, 'another size in the header'
@@ -270,17 +289,47 @@ def make_mask(rng, corpus):
   if draw < 0.5:
     data = mutate(rng, data, corpus.masks)
   elif draw < 0.7:  # only the values
-    data = data[:128] + mutate(rng, data[128:], corpus.masks)[:len(data) - 128]
+    data = data[:128] + mutate(rng, data[128:], corpus.masks)[: len(data) - 128]
   elif draw < 0.95:
-    shape = pick(rng, ['(12, 16)', '(16, 12)', '(10**9, 10**9)', '(12, 1000000000)', '(-12, -16)',
-                       '()', '(192,)', '(12, 16, 1)', '((12), 16)', 'None', '(' * 300, '"a"'])
+    shape = pick(
+      rng,
+      [
+        '(12, 16)',
+        '(16, 12)',
+        '(10**9, 10**9)',
+        '(12, 1000000000)',
+        '(-12, -16)',
+        '()',
+        '(192,)',
+        '(12, 16, 1)',
+        '((12), 16)',
+        'None',
+        '(' * 300,
+        '"a"',
+      ],
+    )
     header = f"{{'descr': {pick(rng, MASK_TYPES)!r}, 'fortran_order': False, 'shape': {shape}, }}"
     data = b'\x93NUMPY\1\0' + struct.pack('<H', len(header)) + header.encode() + data[128:]
   return {'mask.npy': data}
 
 
-MASK_TYPES = ['|b1', '|u1', '<i8', '<f8', '<f2', '<f16', '|O', '<U1', '|S9', '<c8', '<M8[s]', '|V8',
-              [('a', '<i4'), ('b', '|O')], '|u1,' * 50, '<i999999999']
+MASK_TYPES = [
+  '|b1',
+  '|u1',
+  '<i8',
+  '<f8',
+  '<f2',
+  '<f16',
+  '|O',
+  '<U1',
+  '|S9',
+  '<c8',
+  '<M8[s]',
+  '|V8',
+  [('a', '<i4'), ('b', '|O')],
+  '|u1,' * 50,
+  '<i999999999',
+]
 
 
 def check_mask(files, folder):

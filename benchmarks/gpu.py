@@ -32,8 +32,12 @@ from benchmarks import harness
 
 # Part of JAX's device_kind: (bf16 FLOP/s of dense matrices, bytes/s of memory). Data sheets, SXM.
 PEAKS = {
-  'H200': (989.4e12, 4.8e12), 'H100': (989.4e12, 3.35e12), 'A100': (312e12, 2.04e12),
-  'B200': (2250e12, 8e12), 'L40S': (362e12, 0.864e12)}
+  'H200': (989.4e12, 4.8e12),
+  'H100': (989.4e12, 3.35e12),
+  'A100': (312e12, 2.04e12),
+  'B200': (2250e12, 8e12),
+  'L40S': (362e12, 0.864e12),
+}
 MODELS = {'resnet50': 'resnet50', 'vit_s16': 'vit_small_patch16_224'}  # ours: timm's
 TINY = {'tiny_vit': 'test_resnet'}  # of --tiny: they compile in seconds
 PEER = 'timm'
@@ -43,13 +47,22 @@ class Peer:
   """timm in its process; `missing` says why it is not there."""
 
   def __init__(self, name, options, folder=None):
-    command = [options.torch_python, str(harness.ROOT / 'benchmarks/gpu_timm.py'),
-               (MODELS | TINY)[name],
-               str(options.batch), str(options.size), 'cpu' if options.tiny else 'cuda',
-               str(0 if options.tiny else options.workers), '0' if options.tiny else '1']
+    command = [
+      options.torch_python,
+      str(harness.ROOT / 'benchmarks/gpu_timm.py'),
+      (MODELS | TINY)[name],
+      str(options.batch),
+      str(options.size),
+      'cpu' if options.tiny else 'cuda',
+      str(0 if options.tiny else options.workers),
+      '0' if options.tiny else '1',
+    ]
     self._process = subprocess.Popen(
-      command + ([str(folder)] if folder else []), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-      text=True)
+      command + ([str(folder)] if folder else []),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
     first = self._answer()
     self.missing, self.versions = first.get('missing'), first.get('versions', {})
 
@@ -59,6 +72,7 @@ class Peer:
 
   def alternative(self, work, steps):
     """For `harness.compare`."""
+
     def run():
       self._process.stdin.write(json.dumps({'work': work, 'steps': steps}) + '\n')
       self._process.stdin.flush()
@@ -127,14 +141,24 @@ def on_device(name, options, peer, trainings):
   alternatives = {} if peer.missing else {PEER: peer.alternative('synthetic', options.steps)}
   alternatives |= {kind: alternative(training) for kind, training in trainings.items()}
   result = harness.compare(
-    f'{name}, {options.size} px, {options.batch} images on the device, bfloat16', alternatives,
-    rounds=options.rounds, unit='images', show=['images/s', 'of the roofline, %'])
+    f'{name}, {options.size} px, {options.batch} images on the device, bfloat16',
+    alternatives,
+    rounds=options.rounds,
+    unit='images',
+    show=['images/s', 'of the roofline, %'],
+  )
   found = {kind: figures['images/s']['median'] for kind, figures in result['alternatives'].items()}
-  goals = [harness.plain_goal('time of LUAB / cross entropy',
-                              found['cross entropy'] / found['LUAB, linear head'], at_most=1.02)]
+  goals = [
+    harness.plain_goal(
+      'time of LUAB / cross entropy',
+      found['cross entropy'] / found['LUAB, linear head'],
+      at_most=1.02,
+    )
+  ]
   if not peer.missing:
-    goals.append(harness.goal('images/s, LUAB / timm', result, 'LUAB, linear head', 'images/s',
-                              at_least=1.1))
+    goals.append(
+      harness.goal('images/s, LUAB / timm', result, 'LUAB, linear head', 'images/s', at_least=1.1)
+    )
   save(result, goals, peer, options)
   return found['LUAB, linear head']
 
@@ -146,8 +170,10 @@ def end_to_end(name, options, peer, training, fastest):
   def alternative(**changes):
     data = recipe(name, options).data
     data.update(changes)
-    batches = map(training.put, pipeline.train_batches(
-      data, seed=0, batch_size=options.batch).as_numpy_iterator())
+    batches = map(
+      training.put,
+      pipeline.train_batches(data, seed=0, batch_size=options.batch).as_numpy_iterator(),
+    )
     ahead = [next(batches), next(batches)]  # as parallel.prefetch
 
     def stream():
@@ -161,18 +187,26 @@ def end_to_end(name, options, peer, training, fastest):
   alternatives |= {
     'LUAB, linear head, bicubic': alternative(),
     'LUAB, linear head, bilinear without antialiasing': alternative(
-      resize_method='bilinear', antialias=False)}
+      resize_method='bilinear', antialias=False
+    ),
+  }
   result = harness.compare(
     f'{name}, {options.size} px, {options.batch} images, bfloat16, from JPEG to step',
-    alternatives, rounds=options.rounds, unit='images', show=['images/s', 'images/CPU-s'])
+    alternatives,
+    rounds=options.rounds,
+    unit='images',
+    show=['images/s', 'images/CPU-s'],
+  )
   goals, notes = [], []
   for kind, figures in result['alternatives'].items():
     if kind == PEER:
       continue
     share = 1 - figures['images/s']['median'] / fastest
     cores = fastest / figures['images/CPU-s']['median']
-    notes.append(f'{kind}: {share:.0%} of the time is spent waiting for data; {cores:.1f} cores '
-                 f'would keep the card busy, there are {harness.machine()["cores"]}.')
+    notes.append(
+      f'{kind}: {share:.0%} of the time is spent waiting for data; {cores:.1f} cores '
+      f'would keep the card busy, there are {harness.machine()["cores"]}.'
+    )
     if 'without' in kind:
       goals.append(harness.plain_goal('share of time waiting', share, at_most=0.05))
   save(result, goals, peer, options, notes)
@@ -209,8 +243,9 @@ def longest(folder, count=10):
       for event in line.events:
         times[event.name] = times.get(event.name, 0) + event.duration_ns
   total = sum(times.values())
-  return [(name, time / total) for name, time in sorted(
-    times.items(), key=lambda item: -item[1])[:count]]
+  return [
+    (name, time / total) for name, time in sorted(times.items(), key=lambda item: -item[1])[:count]
+  ]
 
 
 def write_photographs(data_dir, folder, copies):
@@ -218,8 +253,9 @@ def write_photographs(data_dir, folder, copies):
   import tensorflow_datasets as tfds
 
   decoders = {'image': tfds.decode.SkipDecoding()}
-  examples = tfds.load('imagenet_ab/local', split='train', data_dir=str(data_dir),
-                       decoders=decoders).as_numpy_iterator()
+  examples = tfds.load(
+    'imagenet_ab/local', split='train', data_dir=str(data_dir), decoders=decoders
+  ).as_numpy_iterator()
   for number, example in enumerate(examples):
     place = pathlib.Path(folder, str(example['label']))
     place.mkdir(exist_ok=True)
@@ -233,11 +269,20 @@ def save(result, goals, peer, options, notes=()):
   """Records a result with what is to be said of the peer and the card."""
   import jax
 
-  said = [f'{PEER}: not run, {peer.missing}.'] if peer.missing else [
-    f'{PEER}: torch.compile, channels last, autocast to bfloat16, fused optimizer.']
+  said = (
+    [f'{PEER}: not run, {peer.missing}.']
+    if peer.missing
+    else [f'{PEER}: torch.compile, channels last, autocast to bfloat16, fused optimizer.']
+  )
   kind = f'{jax.devices()[0].device_kind}.'
-  harness.record('gpu', result, goals, notes=[kind, *said, *notes], versions=peer.versions,
-                 results=options.results)
+  harness.record(
+    'gpu',
+    result,
+    goals,
+    notes=[kind, *said, *notes],
+    versions=peer.versions,
+    results=options.results,
+  )
 
 
 def parse():
@@ -247,8 +292,9 @@ def parse():
   parser.add_argument('--batch', type=int, default=256)
   parser.add_argument('--size', type=int, default=224, help='of the pictures, in pixels')
   parser.add_argument('--steps', type=int, default=20, help='of a turn')
-  parser.add_argument('--workers', type=int, default=harness.machine()['cores'],
-                      help="processes of timm's loader")
+  parser.add_argument(
+    '--workers', type=int, default=harness.machine()['cores'], help="processes of timm's loader"
+  )
   parser.add_argument('--data_dir', type=pathlib.Path, default=harness.ROOT / 'data/mini')
   parser.add_argument('--torch_python', default=sys.executable, help='a Python with torch and timm')
   parser.add_argument('--trace', type=pathlib.Path, default=harness.ROOT / 'runs/gpu_profile')
@@ -280,9 +326,13 @@ def main():
       config = recipe(name, options)
       peer = Peer(name, options, folder if there else None)
       trainings = {
-        title: steps.Training(*steps.build(config, kind)) for title, kind in (
-          ('cross entropy', 'plain'), ('LUAB, linear head', 'linear'),
-          ('LUAB, spatial head', 'spatial'))[:2 if options.tiny else 3]}
+        title: steps.Training(*steps.build(config, kind))
+        for title, kind in (
+          ('cross entropy', 'plain'),
+          ('LUAB, linear head', 'linear'),
+          ('LUAB, spatial head', 'spatial'),
+        )[: 2 if options.tiny else 3]
+      }
       fastest = on_device(name, options, peer, trainings)
       if there:
         end_to_end(name, options, peer, trainings['LUAB, linear head'], fastest)

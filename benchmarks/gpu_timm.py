@@ -43,7 +43,8 @@ def make_training(name, device, compiled):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, **fused)
   else:
     optimizer = torch.optim.SGD(
-      model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4, **fused)
+      model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4, **fused
+    )
   forward = torch.compile(model) if compiled else model
   loss_of = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
 
@@ -74,10 +75,20 @@ def loaded(folder, batch, size, device, workers):
   import torch
 
   loader = timm.data.create_loader(
-    timm.data.ImageDataset(folder), input_size=(3, size, size), batch_size=batch, is_training=True,
-    use_prefetcher=device == 'cuda', hflip=0.5, color_jitter=None, auto_augment=None,
-    interpolation='bicubic', num_workers=workers, pin_memory=device == 'cuda',
-    persistent_workers=workers > 0, device=torch.device(device))
+    timm.data.ImageDataset(folder),
+    input_size=(3, size, size),
+    batch_size=batch,
+    is_training=True,
+    use_prefetcher=device == 'cuda',
+    hflip=0.5,
+    color_jitter=None,
+    auto_augment=None,
+    interpolation='bicubic',
+    num_workers=workers,
+    pin_memory=device == 'cuda',
+    persistent_workers=workers > 0,
+    device=torch.device(device),
+  )
   while True:
     for images, labels in loader:
       yield images.contiguous(memory_format=torch.channels_last), labels
@@ -100,8 +111,9 @@ def main():
   for _ in range(3):
     step(*next(streams['synthetic']))
   wait()
-  print(json.dumps({'versions': {'torch': torch.__version__, 'timm': timm.__version__}}),
-        flush=True)
+  print(
+    json.dumps({'versions': {'torch': torch.__version__, 'timm': timm.__version__}}), flush=True
+  )
   for line in sys.stdin:
     order = json.loads(line)
     cpu, began = cpu_seconds(), time.perf_counter()
@@ -109,8 +121,12 @@ def main():
       step(images, labels)
     wait()
     seconds = time.perf_counter() - began
-    print(json.dumps({'images': order['steps'] * batch, 'seconds': seconds,
-                      'cpu_seconds': cpu_seconds() - cpu}), flush=True)
+    print(
+      json.dumps(
+        {'images': order['steps'] * batch, 'seconds': seconds, 'cpu_seconds': cpu_seconds() - cpu}
+      ),
+      flush=True,
+    )
 
 
 if __name__ == '__main__':

@@ -40,9 +40,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results.jsonl'
 _LOAD_AT_START = os.getloadavg()
 _PACKAGES = (
-  'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow', 'tensorflow-cpu',
-  'tensorflow-datasets', 'pillow', 'simplejpeg', 'opencv-python-headless', 'torch', 'torchvision',
-  'timm', 'apache-beam')
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'numpy',
+  'tensorflow',
+  'tensorflow-cpu',
+  'tensorflow-datasets',
+  'pillow',
+  'simplejpeg',
+  'opencv-python-headless',
+  'torch',
+  'torchvision',
+  'timm',
+  'apache-beam',
+)
 
 
 def parser(doc, *, rounds=5):
@@ -70,19 +84,25 @@ def compare(case, alternatives, *, rounds, unit='', warmup=1, show=('seconds',))
   measured = {name: [] for name in alternatives}
   for number in range(-warmup, rounds):
     # To and fro, so that none always comes first after a change of the machine's speed.
-    names = list(alternatives)[::-1 if number % 2 else 1]
+    names = list(alternatives)[:: -1 if number % 2 else 1]
     for name in names:
       figures = measure(alternatives[name], unit)
       if number >= 0:
         measured[name].append(figures)
   first = next(iter(measured.values()))
   result = {
-    'case': case, 'unit': unit, 'rounds': rounds, 'show': list(show),
-    'alternatives': {name: summarise(turns, first) for name, turns in measured.items()}}
+    'case': case,
+    'unit': unit,
+    'rounds': rounds,
+    'show': list(show),
+    'alternatives': {name: summarise(turns, first) for name, turns in measured.items()},
+  }
   print(case)
   for name, figures in result['alternatives'].items():
-    print(f'  {name}: ' + ', '.join(f'{key} {say(figures[key])}' for key in show if key in figures),
-          flush=True)
+    print(
+      f'  {name}: ' + ', '.join(f'{key} {say(figures[key])}' for key in show if key in figures),
+      flush=True,
+    )
   return result
 
 
@@ -96,8 +116,11 @@ def measure(work, unit=''):
   units = 1 if units is None else units
   figures = {'seconds': seconds / units, 'cpu_seconds': cpu / units, **more}
   if unit:
-    figures = {f'{unit}/s': 1 / figures['seconds'], f'{unit}/CPU-s': 1 / figures['cpu_seconds'],
-               **figures}
+    figures = {
+      f'{unit}/s': 1 / figures['seconds'],
+      f'{unit}/CPU-s': 1 / figures['cpu_seconds'],
+      **figures,
+    }
   return figures
 
 
@@ -143,12 +166,17 @@ def fresh_process(code, *, units=None, python=sys.executable, **environment):
   Returns:
     A function for `compare`; raises CalledProcessError if the code fails.
   """
-  code = (f'figures = {{}}\n{code}\n'
-          'from benchmarks import harness\nharness.leave_figures(figures)\n')
+  code = f'figures = {{}}\n{code}\nfrom benchmarks import harness\nharness.leave_figures(figures)\n'
 
   def work():
-    said = subprocess.run([python, '-c', code], cwd=ROOT, env={**os.environ, **environment},
-                          stdout=subprocess.PIPE, text=True, check=True).stdout
+    said = subprocess.run(
+      [python, '-c', code],
+      cwd=ROOT,
+      env={**os.environ, **environment},
+      stdout=subprocess.PIPE,
+      text=True,
+      check=True,
+    ).stdout
     figures = json.loads(said.splitlines()[-1])
     return figures.pop('units', units), figures
 
@@ -173,8 +201,9 @@ def goal(what, result, alternative, figure, *, at_most=None, at_least=None, rati
     ratio: the ratio to the first alternative instead of the figure itself.
   """
   spread = result['alternatives'][alternative][figure]
-  return plain_goal(what, (spread['ratio'] if ratio else spread)['median'], at_most=at_most,
-                    at_least=at_least)
+  return plain_goal(
+    what, (spread['ratio'] if ratio else spread)['median'], at_most=at_most, at_least=at_least
+  )
 
 
 def plain_goal(what, found, *, at_most=None, at_least=None):
@@ -196,13 +225,21 @@ def record(benchmark, result, goals=(), *, notes=(), versions=None, results=RESU
     results: path of the file.
   """
   for each in goals:
-    print(f'  {each["what"]}: {say({"median": each["found"]})}, goal {each["goal"]}: '
-          + ('met' if each['met'] else 'NOT met'))
+    print(
+      f'  {each["what"]}: {say({"median": each["found"]})}, goal {each["goal"]}: '
+      + ('met' if each['met'] else 'NOT met')
+    )
   line = {
-    'benchmark': benchmark, **result, 'goals': list(goals), 'notes': list(notes),
+    'benchmark': benchmark,
+    **result,
+    'goals': list(goals),
+    'notes': list(notes),
     'time': datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%d %H:%M UTC'),
     'command': ' '.join(['python -m benchmarks', benchmark, *sys.argv[1:]]),
-    'commit': _commit(), 'machine': machine(), 'versions': {**_versions(), **(versions or {})}}
+    'commit': _commit(),
+    'machine': machine(),
+    'versions': {**_versions(), **(versions or {})},
+  }
   with open(results, 'a', encoding='utf-8') as file:
     file.write(json.dumps(line, ensure_ascii=False) + '\n')
 
@@ -214,9 +251,11 @@ def machine():
   names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   return {
-    'cpu': names[0] if names else platform.processor() or platform.machine(), 'cores': cores,
+    'cpu': names[0] if names else platform.processor() or platform.machine(),
+    'cores': cores,
     'ram_gib': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30),
-    'load': round(_LOAD_AT_START[0], 1)}
+    'load': round(_LOAD_AT_START[0], 1),
+  }
 
 
 def _versions():
@@ -231,6 +270,7 @@ def _versions():
 
 def _commit():
   """The commit, with + behind it where files that are in git were changed; '' outside of git."""
+
   def git(*arguments):
     return subprocess.run(['git', *arguments], cwd=ROOT, capture_output=True, text=True).stdout
 

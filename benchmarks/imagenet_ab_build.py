@@ -46,7 +46,9 @@ def timed(work, units):
   figures.update(units=units, cpu_seconds=(harness.cpu_seconds() - cpu) / units,
                  seconds=(time.perf_counter() - began) / units)
 """
-READ = _TIMED + f"""
+READ = (
+  _TIMED
+  + f"""
 from luab_jax import archives
 from luab_jax.byproducts import imagenet, traces
 from xml.etree import ElementTree
@@ -57,7 +59,10 @@ def read():
   for _, data in archives.iter_members(folder + '/{XML_NAME}', sha256=digest):
     imagenet.parse_xml(data)
 """
-BUILD = _TIMED + """
+)
+BUILD = (
+  _TIMED
+  + """
 import contextlib, os, shutil
 from luab_jax import WITHOUT_KERAS
 os.environ.setdefault(*WITHOUT_KERAS)
@@ -78,6 +83,7 @@ def peer():
   imagenet_ab_peer.ImagesAlone(data_dir=data).download_and_prepare(
       download_dir=data, download_config=tfds.download.DownloadConfig(manual_dir=folder))
 """
+)
 HEADERS = """
 import io
 from PIL import Image
@@ -96,9 +102,11 @@ def make_xml(rng, name):
   xs, ys = rng.integers(width, size=count) / width, rng.integers(height, size=count) / height
   times = start + np.cumsum(rng.integers(15, 60, size=count))
   trace = ''.join(
-      f'<mouseTracking>\n      <time>{t}</time>\n      <x>{x}</x>\n      <y>{y}</y>\n    '
-      '</mouseTracking>\n    ' for t, x, y in zip(times, xs, ys, strict=True))
-  return f'''<annotation>
+    f'<mouseTracking>\n      <time>{t}</time>\n      <x>{x}</x>\n      <y>{y}</y>\n    '
+    '</mouseTracking>\n    '
+    for t, x, y in zip(times, xs, ys, strict=True)
+  )
+  return f"""<annotation>
   <filename>{name}</filename>
   <folder>{name.partition('_')[0]}</folder>
   <metadata>
@@ -127,7 +135,7 @@ def make_xml(rng, name):
     <worker_id>47DBDD543E</worker_id>
   </metadata>
 </annotation>
-'''.encode()
+""".encode()
 
 
 def add(tar, name, data):
@@ -142,7 +150,8 @@ def make_image(rng, width):
   """Returns a JPEG of 4:3: soft shapes under noise, so that 500 × 375 pixels take about 90 KB."""
   size = width, width * 3 // 4
   shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
-      size, Image.Resampling.BICUBIC)
+    size, Image.Resampling.BICUBIC
+  )
   pixels = np.asarray(shapes, np.int16) + rng.normal(0, 11, (*size[::-1], 1)).astype(np.int16)
   file = io.BytesIO()
   Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, 'JPEG', quality=87)
@@ -178,29 +187,47 @@ def reading(folder, xmls, rounds):
   """Measures the reader of XMLs; returns (result, goals, notes)."""
   rng = np.random.default_rng(0)
   archive = folder / XML_NAME
-  write_xmls(archive, rng, [(f'n{i % CLASSES:08d}', f'n{i % CLASSES:08d}_{i}')
-                            for i in range(xmls)])
+  write_xmls(
+    archive, rng, [(f'n{i % CLASSES:08d}', f'n{i % CLASSES:08d}_{i}') for i in range(xmls)]
+  )
   digest = hashlib.sha256(archive.read_bytes()).hexdigest()
   code = f'folder, digest = {str(folder)!r}, {digest!r}\n{READ}'
   in_memory = f"files = [data for _, data in archives.iter_members(folder + '/{XML_NAME}')]"
-  result = harness.compare(f'{xmls:,} XMLs out of the tar.gz', {
+  result = harness.compare(
+    f'{xmls:,} XMLs out of the tar.gz',
+    {
       'ElementTree alone, in memory': harness.fresh_process(
-          f'{code}\n{in_memory}\ntimed(lambda: trees(files), {xmls})'),
+        f'{code}\n{in_memory}\ntimed(lambda: trees(files), {xmls})'
+      ),
       'parsed whole': harness.fresh_process(
-          f'{code}\ntraces.lift = lambda data: (data, [])\ntimed(read, {xmls})'),
+        f'{code}\ntraces.lift = lambda data: (data, [])\ntimed(read, {xmls})'
+      ),
       'luab_jax': harness.fresh_process(f'{code}\ntimed(read, {xmls})'),
-  }, rounds=rounds, unit='XMLs', warmup=0, show=['XMLs/CPU-s', 'peak_mib'])
-  goals = [harness.goal('XMLs per CPU-second', result, 'luab_jax', 'XMLs/CPU-s', at_least=6000,
-                        ratio=False)]
-  return result, goals, [f'{archive.stat().st_size / xmls:.0f} bytes of the tar.gz an XML (real: '
-                         f'{REAL_XML_BYTES:.0f}).']
+    },
+    rounds=rounds,
+    unit='XMLs',
+    warmup=0,
+    show=['XMLs/CPU-s', 'peak_mib'],
+  )
+  goals = [
+    harness.goal(
+      'XMLs per CPU-second', result, 'luab_jax', 'XMLs/CPU-s', at_least=6000, ratio=False
+    )
+  ]
+  return (
+    result,
+    goals,
+    [
+      f'{archive.stat().st_size / xmls:.0f} bytes of the tar.gz an XML (real: '
+      f'{REAL_XML_BYTES:.0f}).'
+    ],
+  )
 
 
 def write_release(folder, seed, train, validation, width):
   """Writes so many images, those of training with XMLs."""
   rng = np.random.default_rng(seed)
-  write_xmls(folder / XML_NAME, rng,
-             write_images(folder / 'my_img_train.tar', rng, train, width))
+  write_xmls(folder / XML_NAME, rng, write_images(folder / 'my_img_train.tar', rng, train, width))
   write_images(folder / 'my_img_val.tar', rng, validation, width)
 
 
@@ -210,17 +237,28 @@ def building(folder, train, width, rounds):
   images = train + max(train // 20, 1)
   code = f'folder = {str(folder)!r}\n{BUILD}'
   ours = f'timed(ours, {images})'
-  result = harness.compare(f'building imagenet_ab of {images:,} images', {
+  result = harness.compare(
+    f'building imagenet_ab of {images:,} images',
+    {
       'TFDS, images alone': harness.fresh_process(f'{code}\ntimed(peer, {images})'),
       'luab_jax, images not decoded': harness.fresh_process(f'{code}\n{HEADERS}\n{ours}'),
       'luab_jax, one core': harness.fresh_process(f'{code}\n{ONE_CORE}\n{ours}'),
       'luab_jax': harness.fresh_process(f'{code}\n{ours}'),
-  }, rounds=rounds, unit='images', warmup=0, show=['images/CPU-s', 'cpu_seconds', 'images/s',
-                                                   'peak_mib'])
-  goals = [harness.goal(f'CPU time, {what}, over TFDS without byproducts', result, name,
-                        'cpu_seconds', at_most=1.15)
-           for what, name in (('every image decoded', 'luab_jax'),
-                              ('none decoded', 'luab_jax, images not decoded'))]
+    },
+    rounds=rounds,
+    unit='images',
+    warmup=0,
+    show=['images/CPU-s', 'cpu_seconds', 'images/s', 'peak_mib'],
+  )
+  goals = [
+    harness.goal(
+      f'CPU time, {what}, over TFDS without byproducts', result, name, 'cpu_seconds', at_most=1.15
+    )
+    for what, name in (
+      ('every image decoded', 'luab_jax'),
+      ('none decoded', 'luab_jax, images not decoded'),
+    )
+  ]
   size = (folder / 'my_img_train.tar').stat().st_size / train
   return result, goals, [f'{size / 1e3:.0f} KB an image.']
 
@@ -231,11 +269,18 @@ def sharing(folder, train, width, rounds):
   images = train + 1
   code = f'folder = {str(folder)!r}\n{BUILD}'
   ours = f'timed(ours, {images})'
-  result = harness.compare(f'sharing out the build of {images:,} images', {
+  result = harness.compare(
+    f'sharing out the build of {images:,} images',
+    {
       'one core': harness.fresh_process(f'{code}\n{ONE_CORE}\n{ours}'),
       'threads': harness.fresh_process(f'{code}\nworkers.MIN_BYTES = 1 << 60\n{ours}'),
       'processes': harness.fresh_process(f'{code}\nworkers.MIN_BYTES = 0\n{ours}'),
-  }, rounds=rounds, unit='images', warmup=0, show=['images/s', 'images/CPU-s', 'peak_mib'])
+    },
+    rounds=rounds,
+    unit='images',
+    warmup=0,
+    show=['images/s', 'images/CPU-s', 'peak_mib'],
+  )
   return result, [], ['peak_mib is that of the largest process.']
 
 
@@ -252,9 +297,10 @@ def main():
   if options.tiny:
     options.xmls, options.images, options.many, options.width = 20, 20, 20, 32
   works = {
-      'reading': lambda folder: reading(folder, options.xmls, options.rounds),
-      'building': lambda folder: building(folder, options.images, options.width, options.rounds),
-      'sharing': lambda folder: sharing(folder, options.many, options.width, options.rounds)}
+    'reading': lambda folder: reading(folder, options.xmls, options.rounds),
+    'building': lambda folder: building(folder, options.images, options.width, options.rounds),
+    'sharing': lambda folder: sharing(folder, options.many, options.width, options.rounds),
+  }
   for work in [works[options.only]] if options.only else works.values():
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
       result, goals, notes = work(pathlib.Path(name))

@@ -39,8 +39,15 @@ def data_config(data_dir, **changes):
   from configs import imagenet_ab_resnet50
 
   data = imagenet_ab_resnet50.get_config().data
-  data.update({'name': 'imagenet_ab/local', 'data_dir': str(data_dir), 'train_split': 'train',
-               'shuffle_buffer': 256, **changes})
+  data.update(
+    {
+      'name': 'imagenet_ab/local',
+      'data_dir': str(data_dir),
+      'train_split': 'train',
+      'shuffle_buffer': 256,
+      **changes,
+    }
+  )
   return data
 
 
@@ -68,15 +75,24 @@ def ours_without_byproducts(data_dir, **changes):
     fields = source._parse(record, {'image': True, 'label': True})
     crop, flip, _ = tf.unstack(tf.random.split(tfrecords.fold(0, 1, epoch, position), 3))
     image, _, _ = image_ops.decode_window(
-      fields['image'], lambda height, width: geometry.sample_window(crop, height, width))
+      fields['image'], lambda height, width: geometry.sample_window(crop, height, width)
+    )
     image = image_ops.resize(image, [SIZE, SIZE], data.resize_method, data.antialias)
     image = image_ops.flip(image_ops.to_uint8(image), geometry.sample_flip(flip))
     return {'image': image, 'label': source.label(fields), 'example_mask': tf.constant(1.0)}
 
-  stream = shuffling.shuffled(source.split, tfrecords.fold(0, 0), shuffling.Rows(BATCH),
-                                start_step=0, buffer_size=data.shuffle_buffer)
-  examples = stream.map(tf.autograph.experimental.do_not_convert(example),
-                        num_parallel_calls=cores(), deterministic=True)
+  stream = shuffling.shuffled(
+    source.split,
+    tfrecords.fold(0, 0),
+    shuffling.Rows(BATCH),
+    start_step=0,
+    buffer_size=data.shuffle_buffer,
+  )
+  examples = stream.map(
+    tf.autograph.experimental.do_not_convert(example),
+    num_parallel_calls=cores(),
+    deterministic=True,
+  )
   return iter(pipeline._batches(examples, stream, BATCH, source))
 
 
@@ -148,7 +164,8 @@ def data_loader(folder, workers):
 
   torch.set_num_threads(1)
   loader = torch.utils.data.DataLoader(
-    PilDataset(folder), batch_size=BATCH, num_workers=workers, drop_last=True)
+    PilDataset(folder), batch_size=BATCH, num_workers=workers, drop_last=True
+  )
   yield from loader
 
 
@@ -162,6 +179,7 @@ def decode_alone(folder):
 
     def decode(file):
       return Image.open(io.BytesIO(file)).convert('RGB')
+
   for start in itertools.count(0, BATCH):
     yield [decode(files[i % len(files)]) for i in range(start, start + BATCH)]
 
@@ -174,8 +192,11 @@ def time_batches(batches, count):
   for _ in range(count):
     next(batches)
   images = count * BATCH
-  return {'units': images, 'seconds': (time.perf_counter() - began) / images,
-          'cpu_seconds': (harness.cpu_seconds() + _workers_cpu() - cpu) / images}
+  return {
+    'units': images,
+    'seconds': (time.perf_counter() - began) / images,
+    'cpu_seconds': (harness.cpu_seconds() + _workers_cpu() - cpu) / images,
+  }
 
 
 def _workers_cpu():
@@ -228,8 +249,10 @@ def _alternatives(data_dir, folder, count):
   """{name: function for harness.compare}."""
   calls = {}  # the first one is what the others are compared with
   if importlib.util.find_spec('torch'):
-    calls |= {f'PIL, DataLoader with {workers} workers': f'data_loader({str(folder)!r}, {workers})'
-              for workers in (2, 0)}
+    calls |= {
+      f'PIL, DataLoader with {workers} workers': f'data_loader({str(folder)!r}, {workers})'
+      for workers in (2, 0)
+    }
   calls['PIL'] = f'pil({str(folder)!r})'
   decoder = 'simplejpeg' if importlib.util.find_spec('simplejpeg') else 'PIL'
   calls[f'decoding alone ({decoder})'] = f'decode_alone({str(folder)!r})'
@@ -239,8 +262,11 @@ def _alternatives(data_dir, folder, count):
   return {
     name: harness.fresh_process(
       f'from benchmarks import input_pipeline as b\nfigures |= b.time_batches(b.{call}, {count})',
-      TF_CPP_MIN_LOG_LEVEL='3', CUDA_VISIBLE_DEVICES='')
-    for name, call in calls.items()}
+      TF_CPP_MIN_LOG_LEVEL='3',
+      CUDA_VISIBLE_DEVICES='',
+    )
+    for name, call in calls.items()
+  }
 
 
 def _compare_byproducts(options):
@@ -249,14 +275,19 @@ def _compare_byproducts(options):
   result = harness.compare(
     'photographs to batches of 128, 224 px, with and without byproducts, in one process',
     {name: _until_idle(call(options.data_dir), options.batches) for name, call in calls.items()},
-    rounds=4 * options.rounds, unit='images', show=['cpu_seconds', 'images/CPU-s'])
-  goal = harness.goal('CPU time with byproducts / without', result, 'with byproducts',
-                      'cpu_seconds', at_most=1.03)
+    rounds=4 * options.rounds,
+    unit='images',
+    show=['cpu_seconds', 'images/CPU-s'],
+  )
+  goal = harness.goal(
+    'CPU time with byproducts / without', result, 'with byproducts', 'cpu_seconds', at_most=1.03
+  )
   harness.record('input_pipeline', result, [goal], results=options.results)
 
 
 def _until_idle(batches, count):
   """A function that takes `count` batches and waits until as many have been prefetched anew."""
+
   def work():
     for _ in range(count):
       next(batches)
@@ -267,6 +298,7 @@ def _until_idle(batches, count):
       if now - before < 0.005:
         return count * BATCH
       before = now
+
   return work
 
 
@@ -287,10 +319,13 @@ def main():
       return 2
     apart = {mode: pixel_difference(folder, mode) for mode in MODES}
     result = harness.compare(
-      'photographs to batches of 128, 224 px', _alternatives(options.data_dir, folder,
-                                                            options.batches),
-      rounds=options.rounds, warmup=0, unit='images',
-      show=['images/CPU-s', 'images/s', 'peak_mib'])
+      'photographs to batches of 128, 224 px',
+      _alternatives(options.data_dir, folder, options.batches),
+      rounds=options.rounds,
+      warmup=0,
+      unit='images',
+      show=['images/CPU-s', 'images/s', 'peak_mib'],
+    )
   _record(result, apart, options)
   _compare_byproducts(options)
   return 0
@@ -298,17 +333,22 @@ def main():
 
 def _record(result, apart, options):
   fast, peer = 'bilinear, antialias=False', next(iter(result['alternatives']))
-  median = {name: figures['images/CPU-s']['median']
-            for name, figures in result['alternatives'].items()}
+  median = {
+    name: figures['images/CPU-s']['median'] for name, figures in result['alternatives'].items()
+  }
   limit = next(value for name, value in median.items() if name.startswith('decoding alone'))
   goals = [
     harness.goal(f'bicubic / {peer}', result, 'bicubic', 'images/CPU-s', at_least=1.3),
-    harness.plain_goal("bicubic: mean difference to PIL's pixels, grey levels", apart['bicubic'],
-                       at_most=1.5),
+    harness.plain_goal(
+      "bicubic: mean difference to PIL's pixels, grey levels", apart['bicubic'], at_most=1.5
+    ),
     harness.goal(f'without antialias / {peer}', result, fast, 'images/CPU-s', at_least=3),
     harness.plain_goal('without antialias / decoding alone', median[fast] / limit, at_least=0.7),
     # 700 MB
-    harness.goal('peak memory in MiB', result, 'bicubic', 'peak_mib', at_most=667, ratio=False)]
-  notes = [f'mean difference to PIL bicubic in grey levels: {mode} {value:.2f}'
-           for mode, value in apart.items()]
+    harness.goal('peak memory in MiB', result, 'bicubic', 'peak_mib', at_most=667, ratio=False),
+  ]
+  notes = [
+    f'mean difference to PIL bicubic in grey levels: {mode} {value:.2f}'
+    for mode, value in apart.items()
+  ]
   harness.record('input_pipeline', result, goals, notes=notes, results=options.results)

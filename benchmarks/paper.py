@@ -45,7 +45,7 @@ def step_seconds(machine, flops, utilisation):
 def all_reduce_seconds(machine, parameters):
   """Seconds to add up float32 gradients over all chips: 2 (n-1)/n bytes / bandwidth + hops."""
   n = machine.chips
-  return (2 * (n - 1) / n * 4 * parameters / machine.link + machine.hops * machine.hop_seconds)
+  return 2 * (n - 1) / n * 4 * parameters / machine.link + machine.hops * machine.hop_seconds
 
 
 def rows():
@@ -60,13 +60,18 @@ def rows():
         host = rate / hosts
         read = rate * min(LANES // hosts + 1, LANES) / LANES
         yield {
-          'machine': machine.name, 'model': model, 'of the peak': f'{utilisation:.0%}',
-          'compute, ms': f'{1e3 * compute:.1f}', 'all-reduce, ms': f'{1e3 * reduce:.2f}',
+          'machine': machine.name,
+          'model': model,
+          'of the peak': f'{utilisation:.0%}',
+          'compute, ms': f'{1e3 * compute:.1f}',
+          'all-reduce, ms': f'{1e3 * reduce:.2f}',
           'communication, not overlapped': f'{reduce / (compute + reduce):.1%}',
-          'images/s': f'{rate:,.0f}', 'images/s a host': f'{host:,.0f}',
+          'images/s': f'{rate:,.0f}',
+          'images/s a host': f'{host:,.0f}',
           'cores a host': f'{host / PIPELINE:,.0f}',
           'JPEGs a host decodes, GB/s': f'{host * JPEG_BYTES / 1e9:.1f}',
-          'JPEGs a host reads, GB/s': f'{read * JPEG_BYTES / 1e9:.1f}'}
+          'JPEGs a host reads, GB/s': f'{read * JPEG_BYTES / 1e9:.1f}',
+        }
 
 
 def tables():

@@ -22,6 +22,7 @@ COUNTS = (1, 2, 4, 8)
 
 def alternative(training, silent, batch, compile_seconds):
   """One turn: a step with collectives and one without; figures of the first."""
+
   def turn(which):
     cpu, began = harness.cpu_seconds(), time.perf_counter()
     images = which.run([batch])
@@ -31,8 +32,11 @@ def alternative(training, silent, batch, compile_seconds):
     images, seconds, cpu = turn(training)
     _, _, cpu_without = turn(silent)
     return images, {
-      'seconds': seconds, 'cpu_seconds': cpu, 'communication, %': 100 * (1 - cpu_without / cpu),
-      'compile, CPU-s': compile_seconds}
+      'seconds': seconds,
+      'cpu_seconds': cpu,
+      'communication, %': 100 * (1 - cpu_without / cpu),
+      'compile, CPU-s': compile_seconds,
+    }
 
   return work
 
@@ -52,8 +56,10 @@ def prepare(count, name, size, rows):
   training.lower(batch).compile()
   compile_seconds = harness.cpu_seconds() - began
   silent = steps.Training(state, functools.partial(step), devices=count)  # not traced yet
-  with mock.patch.object(jax.lax, 'psum', lambda tree, axis: tree), \
-      mock.patch.object(jax.lax, 'pmean', lambda tree, axis: tree):
+  with (
+    mock.patch.object(jax.lax, 'psum', lambda tree, axis: tree),
+    mock.patch.object(jax.lax, 'pmean', lambda tree, axis: tree),
+  ):
     silent.run([batch])  # traced here
   return alternative(training, silent, batch, compile_seconds)
 
@@ -77,8 +83,9 @@ def main():
   name, size, rows = ('tiny_vit', 16, 2) if options.tiny else ('vit_ti16', 64, 16)
   result = harness.compare(
     f'weak scaling, {name}, {size} px, {rows} images a device, float32, virtual CPU devices',
-    {f'{count} device' + 's' * (count > 1): prepare(count, name, size, rows)
-     for count in counts},
-    rounds=options.rounds, unit='images',
-    show=['cpu_seconds', 'seconds', 'communication, %', 'compile, CPU-s'])
+    {f'{count} device' + 's' * (count > 1): prepare(count, name, size, rows) for count in counts},
+    rounds=options.rounds,
+    unit='images',
+    show=['cpu_seconds', 'seconds', 'communication, %', 'compile, CPU-s'],
+  )
   harness.record('scaling', result, results=options.results)

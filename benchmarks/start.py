@@ -24,13 +24,18 @@ _EVERY_STEP = {'log_every': 1, 'eval_every_epochs': 1e6, 'report_images': 0, 'ke
 CASES = {
   'quickstart (tiny_conv, 32 px)': {},
   'ResNet-50, 64 px, 16 images': {
-    'model.name': 'resnet50', 'data.image_size': 64, 'data.eval_resize': 64, 'batch_size': 16,
-    'data.train_split': 'train[:200]'},
+    'model.name': 'resnet50',
+    'data.image_size': 64,
+    'data.eval_resize': 64,
+    'batch_size': 16,
+    'data.train_split': 'train[:200]',
+  },
 }
 
 
 def first_step(start):
   """Seconds to the first step that a start of a run has done, which is then killed."""
+
   def done():
     first = start.first_step()  # said once metrics.jsonl holds nothing beyond it
     return first is not None and any(line['step'] > first for line in start.run.lines())
@@ -47,13 +52,18 @@ def measure(options, folder, data_dir, case, keys, numbers):
   from benchmarks.faults_runs import Run
 
   def run(name):
-    return Run(folder, f'{name}{next(numbers)}', data_dir, total_steps=10_000,
-               checkpoint_every_steps=3, **(_EVERY_STEP | keys))
+    return Run(
+      folder,
+      f'{name}{next(numbers)}',
+      data_dir,
+      total_steps=10_000,
+      checkpoint_every_steps=3,
+      **(_EVERY_STEP | keys),
+    )
 
   def cold():
     cache = folder / f'cache{next(numbers)}'
-    return 1, {'seconds': first_step(
-      run('cold').start(JAX_COMPILATION_CACHE_DIR=str(cache)))}
+    return 1, {'seconds': first_step(run('cold').start(JAX_COMPILATION_CACHE_DIR=str(cache)))}
 
   def warm():
     return 1, {'seconds': first_step(run('warm').start())}
@@ -74,9 +84,16 @@ def measure(options, folder, data_dir, case, keys, numbers):
   result = harness.compare(
     f'first step, {case}',
     {'cold cache': cold, 'warm cache': warm, 'killed, started again, warm cache': killed},
-    rounds=options.rounds, warmup=0, show=['seconds', 'cpu_seconds'])
-  harness.record('start', result, notes=[
-    'Of the process, imports of JAX, TensorFlow and TFDS included.'], results=options.results)
+    rounds=options.rounds,
+    warmup=0,
+    show=['seconds', 'cpu_seconds'],
+  )
+  harness.record(
+    'start',
+    result,
+    notes=['Of the process, imports of JAX, TensorFlow and TFDS included.'],
+    results=options.results,
+  )
 
 
 def main():

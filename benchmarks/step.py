@@ -17,7 +17,10 @@ import pathlib
 from benchmarks import harness
 
 KINDS = {
-  'plain cross entropy': 'plain', 'LUAB, linear head': 'linear', 'LUAB, spatial head': 'spatial'}
+  'plain cross entropy': 'plain',
+  'LUAB, linear head': 'linear',
+  'LUAB, spatial head': 'spatial',
+}
 
 
 def overhead(options, name, size, rows, steps):
@@ -29,17 +32,22 @@ def overhead(options, name, size, rows, steps):
   batch = training_steps.make_batch(rows, size)
 
   def alternative(kind):
-    training = training_steps.Training(*training_steps.build(
-      recipe.get_config(), kind, name=name, dtype='float32', size=size))
+    training = training_steps.Training(
+      *training_steps.build(recipe.get_config(), kind, name=name, dtype='float32', size=size)
+    )
     put = training.put(batch)
     return lambda: training.run([put] * steps)
 
   result = harness.compare(
     f'LUAB over plain cross entropy, {name}, {size} px, {rows} images, float32, 1 CPU device',
-    {title: alternative(kind) for title, kind in list(KINDS.items())[:2 if options.tiny else 3]},
-    rounds=options.rounds, unit='images', show=['cpu_seconds', 'seconds'])
-  goals = [harness.goal('CPU time, linear head', result, 'LUAB, linear head', 'cpu_seconds',
-                        at_most=1.02)]
+    {title: alternative(kind) for title, kind in list(KINDS.items())[: 2 if options.tiny else 3]},
+    rounds=options.rounds,
+    unit='images',
+    show=['cpu_seconds', 'seconds'],
+  )
+  goals = [
+    harness.goal('CPU time, linear head', result, 'LUAB, linear head', 'cpu_seconds', at_most=1.02)
+  ]
   harness.record('step', result, goals, results=options.results)
 
 
@@ -49,6 +57,7 @@ def operations(options):
   from configs import imagenet_ab_resnet50, imagenet_ab_vit_s16
 
   for name, recipe in (('resnet50', imagenet_ab_resnet50), ('vit_s16', imagenet_ab_vit_s16)):
+
     def alternative(kind, recipe=recipe):
       state, step = training_steps.build(recipe.get_config(), kind)
       count, _ = training_steps.flops(state, step, 8, 224)
@@ -57,11 +66,22 @@ def operations(options):
     result = harness.compare(
       f'operations of a training step, {name}, 224 px',
       {title: alternative(kind) for title, kind in KINDS.items()},
-      rounds=1, warmup=0, show=['GFLOP an image'])
-    goals = [harness.goal('operations, linear head', result, 'LUAB, linear head',
-                          'GFLOP an image', at_most=1.02)]
-    harness.record('step', result, goals, notes=['Counted by XLA\'s cost analysis of the program '
-                   'before optimisation, not measured.'], results=options.results)
+      rounds=1,
+      warmup=0,
+      show=['GFLOP an image'],
+    )
+    goals = [
+      harness.goal(
+        'operations, linear head', result, 'LUAB, linear head', 'GFLOP an image', at_most=1.02
+      )
+    ]
+    harness.record(
+      'step',
+      result,
+      goals,
+      notes=["Counted by XLA's cost analysis of the program before optimisation, not measured."],
+      results=options.results,
+    )
 
 
 def waiting(options, steps):
@@ -80,13 +100,15 @@ def waiting(options, steps):
   config = quickstart.get_config()
   config.data.data_dir = str(options.data_dir)
   run = Experiment(config)
-  state = jax.device_get(init_state(
-    run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False))
+  state = jax.device_get(
+    init_state(run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False)
+  )
   train_step = parallel.pmap_step(run.train_step, donate_state=True)
 
   def host_batches():
     return pipeline.train_batches(
-      config.data, seed=0, batch_size=config.batch_size).as_numpy_iterator()
+      config.data, seed=0, batch_size=config.batch_size
+    ).as_numpy_iterator()
 
   def alternative(batches):
     states = [parallel.replicate(state)]
@@ -103,23 +125,39 @@ def waiting(options, steps):
   result = harness.compare(
     f'quickstart, {config.batch_size} images of {config.data.image_size} px, '
     f'{jax.local_device_count()} CPU device(s)',
-    {'batch on the device': alternative(itertools.repeat(there)),
-     'input pipeline, prefetched (as training does)': alternative(
-       parallel.prefetch(host_batches())),
-     'input pipeline, not prefetched': alternative(map(parallel.shard, host_batches()))},
-    rounds=options.rounds, unit='images', show=['seconds', 'cpu_seconds'])
+    {
+      'batch on the device': alternative(itertools.repeat(there)),
+      'input pipeline, prefetched (as training does)': alternative(
+        parallel.prefetch(host_batches())
+      ),
+      'input pipeline, not prefetched': alternative(map(parallel.shard, host_batches())),
+    },
+    rounds=options.rounds,
+    unit='images',
+    show=['seconds', 'cpu_seconds'],
+  )
   turns = result['alternatives']['input pipeline, prefetched (as training does)']
   share = 1 - 1 / turns['seconds']['ratio']['median']
-  harness.record('step', result, notes=[
-    f'{share:.0%} of the time goes beyond the step itself: here the pipeline shares the cores with '
-    'the step. On an accelerator: benchmark gpu.'], results=options.results)
+  harness.record(
+    'step',
+    result,
+    notes=[
+      f'{share:.0%} of the time goes beyond the step itself: here the pipeline shares the cores '
+      'with the step. On an accelerator: benchmark gpu.'
+    ],
+    results=options.results,
+  )
 
 
 def main():
   """Runs all cases, one, or a tiny form."""
   parser = harness.parser(__doc__, rounds=7)
-  parser.add_argument('--data_dir', type=pathlib.Path, default=harness.ROOT / 'data/quickstart',
-                      help='of a built imagenet_ab/local, for the share of time waiting')
+  parser.add_argument(
+    '--data_dir',
+    type=pathlib.Path,
+    default=harness.ROOT / 'data/quickstart',
+    help='of a built imagenet_ab/local, for the share of time waiting',
+  )
   parser.add_argument('--tiny', action='store_true', help='to see that it works')
   parser.add_argument('--only', choices=('vit_ti16', 'resnet18', 'operations', 'waiting'))
   options = parser.parse_args()
@@ -132,7 +170,9 @@ def main():
   cases = {
     'vit_ti16': lambda: overhead(options, 'vit_ti16', 96, 32, 1),
     'resnet18': lambda: overhead(options, 'resnet18', 64, 32, 1),
-    'operations': lambda: operations(options), 'waiting': lambda: waiting(options, 20)}
+    'operations': lambda: operations(options),
+    'waiting': lambda: waiting(options, 20),
+  }
   for name, case in cases.items():
     if options.only in (None, name):
       case()

@@ -39,11 +39,18 @@ def make_plain_step(model, optimizer, *, label_smoothing):
 
     def share_of_loss(params):
       output, updated = model.apply(
-        {'params': params, 'batch_stats': state.batch_stats}, batch['image'], train=True,
-        mutable=['batch_stats'])
+        {'params': params, 'batch_stats': state.batch_stats},
+        batch['image'],
+        train=True,
+        mutable=['batch_stats'],
+      )
       total, _ = losses.classification_sum(
-        output['logits'], batch['label'], batch['example_mask'], multi_label=False,
-        label_smoothing=label_smoothing)
+        output['logits'],
+        batch['label'],
+        batch['example_mask'],
+        multi_label=False,
+        label_smoothing=label_smoothing,
+      )
       right = (output['logits'].argmax(-1) == batch['label']) * batch['example_mask']
       return total / examples, (updated.get('batch_stats', {}), total, right.sum())
 
@@ -51,8 +58,11 @@ def make_plain_step(model, optimizer, *, label_smoothing):
     gradient, total, right = jax.lax.psum((gradient, total, right), parallel.AXIS)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     state = state.replace(
-      step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state,
-      batch_stats=jax.lax.pmean(batch_stats, parallel.AXIS))
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      opt_state=opt_state,
+      batch_stats=jax.lax.pmean(batch_stats, parallel.AXIS),
+    )
     return state, {'loss': (total, examples), 'top1': (right, examples)}
 
   return step
@@ -65,7 +75,9 @@ def make_batch(rows, size, *, seed=0):
     'image': rng.integers(0, 256, (rows, size, size, 3), np.uint8),
     'label': rng.integers(0, CLASSES, rows).astype(np.int32),
     'point': rng.random((rows, 1, 2)).astype(np.float32),
-    'point_mask': np.ones((rows, 1), np.float32), 'example_mask': np.ones(rows, np.float32)}
+    'point_mask': np.ones((rows, 1), np.float32),
+    'example_mask': np.ones(rows, np.float32),
+  }
 
 
 def build(config, kind, *, name=None, dtype=None, size=None):
@@ -88,12 +100,16 @@ def build(config, kind, *, name=None, dtype=None, size=None):
     step = make_plain_step(model, optimizer, label_smoothing=config.loss.label_smoothing)
   else:
     step = make_train_step(
-      model, optimizer, spec=types.SimpleNamespace(multi_label=False), loss=config.loss,
-      schedule=schedule, point_weight=point_weight_schedule(
-        'constant', config.loss.point_weight, total_steps=10_000),
-      ema_decay=0.0, accum=1)
-  state = init_state(
-    model, optimizer, seed=0, image_size=size or config.data.image_size, ema=False)
+      model,
+      optimizer,
+      spec=types.SimpleNamespace(multi_label=False),
+      loss=config.loss,
+      schedule=schedule,
+      point_weight=point_weight_schedule('constant', config.loss.point_weight, total_steps=10_000),
+      ema_decay=0.0,
+      accum=1,
+    )
+  state = init_state(model, optimizer, seed=0, image_size=size or config.data.image_size, ema=False)
   return jax.device_get(state), step
 
 
@@ -102,17 +118,18 @@ class Training:
 
   def __init__(self, state, step, *, devices=1):
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:devices]), (parallel.AXIS,))
-    self._sharding = jax.sharding.NamedSharding(
-      mesh, jax.sharding.PartitionSpec(parallel.AXIS))
+    self._sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(parallel.AXIS))
     self._devices = devices
     self._state = jax.device_put(
-      jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state), self._sharding)
+      jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state), self._sharding
+    )
     self.step = parallel.pmap_step(step, donate_state=True)
 
   def put(self, batch):
     """A host batch, spread over the devices."""
     return jax.device_put(
-      jax.tree.map(lambda x: x.reshape(self._devices, -1, *x.shape[1:]), batch), self._sharding)
+      jax.tree.map(lambda x: x.reshape(self._devices, -1, *x.shape[1:]), batch), self._sharding
+    )
 
   def lower(self, batch):
     """The step lowered for a batch from `put`."""
@@ -137,6 +154,7 @@ def flops(state, step, rows, size):
   mapped = jax.vmap(step, axis_name=parallel.AXIS)
   shapes = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((1, *np.shape(x)), np.asarray(x).dtype),
-    (state, make_batch(rows, size)))
+    (state, make_batch(rows, size)),
+  )
   cost = jax.jit(mapped).lower(*shapes).cost_analysis()
   return cost['flops'], cost.get('bytes accessed', float('nan'))

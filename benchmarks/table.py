@@ -28,8 +28,10 @@ def newest(path):
     except (ValueError, KeyError) as error:
       raise SystemExit(f'{path}, line {number} is no result ({error!r}): delete it') from error
   order = list(BENCHMARKS)
-  return sorted(lines.values(), key=lambda line: (
-    order.index(line['benchmark']) if line['benchmark'] in order else len(order)))
+  return sorted(
+    lines.values(),
+    key=lambda line: order.index(line['benchmark']) if line['benchmark'] in order else len(order),
+  )
 
 
 def goals(lines):
@@ -37,13 +39,20 @@ def goals(lines):
   rows = [['what', 'goal', 'found', '', 'command']]
   for line in lines:
     for goal in line['goals']:
-      rows.append([f'{line["case"]}: {goal["what"]}', goal['goal'],
-                   harness.digits(goal['found']) if 'found' in goal else 'not run',
-                   {True: 'met', False: '**not met**'}.get(goal.get('met'), ''),
-                   f'`python -m benchmarks {line["benchmark"]}`'])
-  rows += [[text, '', 'not run', '', f'`python -m benchmarks {name}`']
-           for name, text in BENCHMARKS.items()
-           if name not in _SILENT and name not in {line['benchmark'] for line in lines}]
+      rows.append(
+        [
+          f'{line["case"]}: {goal["what"]}',
+          goal['goal'],
+          harness.digits(goal['found']) if 'found' in goal else 'not run',
+          {True: 'met', False: '**not met**'}.get(goal.get('met'), ''),
+          f'`python -m benchmarks {line["benchmark"]}`',
+        ]
+      )
+  rows += [
+    [text, '', 'not run', '', f'`python -m benchmarks {name}`']
+    for name, text in BENCHMARKS.items()
+    if name not in _SILENT and name not in {line['benchmark'] for line in lines}
+  ]
   return _markdown(rows)
 
 
@@ -53,8 +62,9 @@ def everything(lines):
 
 
 def _section(line):
-  shown = [key for key in line['show']
-           if any(key in figures for figures in line['alternatives'].values())]
+  shown = [
+    key for key in line['show'] if any(key in figures for figures in line['alternatives'].values())
+  ]
   rows = [[line.get('unit', ''), *(text for key in shown for text in (key, 'ratio'))]]
   for name, figures in line['alternatives'].items():
     cells = [name]
@@ -63,14 +73,22 @@ def _section(line):
       cells += [_cell(summary), _cell(summary.get('ratio'))]
     rows.append(cells)
   machine = line['machine']
-  where = (f'{machine["cpu"]}, {machine["cores"]} cores, {machine["ram_gib"]} GiB, load '
-           f'{machine["load"]} at the start' + (f', {machine["gpu"]}' if 'gpu' in machine else ''))
+  where = (
+    f'{machine["cpu"]}, {machine["cores"]} cores, {machine["ram_gib"]} GiB, load '
+    f'{machine["load"]} at the start' + (f', {machine["gpu"]}' if 'gpu' in machine else '')
+  )
   versions = ', '.join(f'{name} {version}' for name, version in line['versions'].items())
-  return '\n'.join([
-    f'### {line["benchmark"]}: {line["case"]}', '', _markdown(rows), '',
-    *(f'{note}\n' for note in line['notes']),
-    f'`{line["command"]}`, {line["time"]}, commit {line["commit"]}, median (min…max) of '
-    f'{line["rounds"]} rounds; {where}; {versions}.'])
+  return '\n'.join(
+    [
+      f'### {line["benchmark"]}: {line["case"]}',
+      '',
+      _markdown(rows),
+      '',
+      *(f'{note}\n' for note in line['notes']),
+      f'`{line["command"]}`, {line["time"]}, commit {line["commit"]}, median (min…max) of '
+      f'{line["rounds"]} rounds; {where}; {versions}.',
+    ]
+  )
 
 
 def _cell(summary):
@@ -92,7 +110,10 @@ def fill(path, parts):
   for name, part in parts.items():
     filled = re.sub(
       rf'(<!-- benchmarks:{name} -->).*?(<!-- benchmarks:end -->)',
-      lambda found, part=part: f'{found[1]}\n{part}\n{found[2]}', filled, flags=re.DOTALL)
+      lambda found, part=part: f'{found[1]}\n{part}\n{found[2]}',
+      filled,
+      flags=re.DOTALL,
+    )
   if filled != text:
     path.write_text(filled, encoding='utf-8')
   return filled != text

@@ -85,8 +85,15 @@ def randomised(model, size=224):
 @functools.cache
 def ours(name, size, head='linear'):
   """(model config, variables from `init`, compiled apply)"""
-  config = ConfigDict({'name': name, 'head': head, 'dtype': 'float32', 'normalisation': 'half',
-                       'sync_batch_norm': False})
+  config = ConfigDict(
+    {
+      'name': name,
+      'head': head,
+      'dtype': 'float32',
+      'normalisation': 'half',
+      'sync_batch_norm': False,
+    }
+  )
   model = build_model(config, num_classes=CLASSES, num_points=1, multi_label=False)
   variables = jax.jit(model.init, static_argnums=2)(jax.random.key(0), noise(size), False)
   return config, jax.device_get(variables), jax.jit(functools.partial(model.apply, train=False))
@@ -110,8 +117,11 @@ def load_and_compare(what, path, name, size, logits, grid=None):
 def report(name, what, largest, differences):
   good = all(value <= LIMIT for value in differences.values())
   text = ', '.join(f'{key} {value:.1e}' for key, value in differences.items())
-  print(f'{name:9} {what:38} largest |logit| {largest:6.3f}   max difference: {text}   '
-        f'{"ok" if good else "TOO LARGE"}', flush=True)
+  print(
+    f'{name:9} {what:38} largest |logit| {largest:6.3f}   max difference: {text}   '
+    f'{"ok" if good else "TOO LARGE"}',
+    flush=True,
+  )
   return good
 
 
@@ -135,27 +145,40 @@ def check_files(name, folder):
   state = theirs.state_dict()
   safetensors.torch.save_file(state, folder / 'model.safetensors')
   torch.save(state, folder / 'zip.pth')
-  torch.save({'epoch': 3, 'state_dict_ema': state}, folder / 'old.pth',
-             _use_new_zipfile_serialization=False)
+  torch.save(
+    {'epoch': 3, 'state_dict_ema': state}, folder / 'old.pth', _use_new_zipfile_serialization=False
+  )
   files = ['model.safetensors', 'zip.pth', 'old.pth']
   expected = {file: answers(theirs, name, 224) for file in files}
   if name.startswith('vit'):
     arrays, heads = {key: value.numpy() for key, value in state.items()}, theirs.blocks[0].attn
     for file, big_vision in (('augreg.npz', False), ('big_vision.npz', True)):
-      np.savez(folder / file, **flax_names(
-        arrays, heads.num_heads, big_vision=big_vision, prefix='params/' if big_vision else ''))
+      np.savez(
+        folder / file,
+        **flax_names(
+          arrays, heads.num_heads, big_vision=big_vision, prefix='params/' if big_vision else ''
+        ),
+      )
       again = timm.create_model(timm_name, num_classes=CLASSES)
       again.load_pretrained(str(folder / file))  # timm's own reader of such files
       expected[file] = answers(again.eval(), name, 224)
-  good = [load_and_compare(file, folder / file, name, 224, *both)
-          for file, both in expected.items()]
+  good = [
+    load_and_compare(file, folder / file, name, 224, *both) for file, both in expected.items()
+  ]
   if name.startswith('vit'):
     from timm.models.vision_transformer import checkpoint_filter_fn
 
     large = timm.create_model(timm_name, num_classes=CLASSES, img_size=288).eval()
     large.load_state_dict(checkpoint_filter_fn(dict(state), large))
-    good.append(load_and_compare('model.safetensors, 224 -> 288 px', folder / 'model.safetensors',
-                                 name, 288, *answers(large, name, 288)))
+    good.append(
+      load_and_compare(
+        'model.safetensors, 224 -> 288 px',
+        folder / 'model.safetensors',
+        name,
+        288,
+        *answers(large, name, 288),
+      )
+    )
   return all(good)
 
 
@@ -166,8 +189,9 @@ def check_torchvision(name, torchvision_name, folder):
   torch.save(theirs.state_dict(), folder / 'torchvision.pth')
   with torch.no_grad():
     logits = theirs(to_torch(noise(224))).numpy()
-  return load_and_compare(f"torchvision's {torchvision_name}.pth", folder / 'torchvision.pth',
-                          name, 224, logits)
+  return load_and_compare(
+    f"torchvision's {torchvision_name}.pth", folder / 'torchvision.pth', name, 224, logits
+  )
 
 
 def check_export(name, head, folder):
@@ -183,20 +207,32 @@ def check_export(name, head, folder):
   pooling = {}
   if name.startswith('vit') and head == 'spatial':
     pooling = {'global_pool': 'avg', 'fc_norm': False}
-  theirs = timm.create_model(timm_names.TIMM_MODELS[name], num_classes=CLASSES, **pooling,
-                             checkpoint_path=str(folder / 'export.safetensors')).eval()
+  theirs = timm.create_model(
+    timm_names.TIMM_MODELS[name],
+    num_classes=CLASSES,
+    **pooling,
+    checkpoint_path=str(folder / 'export.safetensors'),
+  ).eval()
   logits, grid = answers(theirs, name, 224)
   if head == 'spatial':  # as the model card tells
-    f, a = torch.from_numpy(grid.transpose(0, 3, 1, 2).copy()), torch.from_numpy(
-      points['attention.weight'])
+    f, a = (
+      torch.from_numpy(grid.transpose(0, 3, 1, 2).copy()),
+      torch.from_numpy(points['attention.weight']),
+    )
     maps = torch.einsum('kd,bdhw->bkhw', a, f).flatten(2).softmax(2).mean(1)
     with torch.no_grad():
       logits = theirs.get_classifier()(torch.einsum('bn,bdn->bd', maps, f.flatten(2))).numpy()
   state = theirs.state_dict()
   same = all(np.array_equal(state[key].numpy(), value) for key, value in model.items())
-  good = report(name, f'export, {head} head', np.abs(logits).max(), {
-    'logits': difference(outputs['logits'], logits),
-    'features': difference(outputs['features'], grid)})
+  good = report(
+    name,
+    f'export, {head} head',
+    np.abs(logits).max(),
+    {
+      'logits': difference(outputs['logits'], logits),
+      'features': difference(outputs['features'], grid),
+    },
+  )
   print(f'{name:9} exported weights in timm are {"the same bits" if same else "OTHERS"}')
   return good and same
 
@@ -211,10 +247,15 @@ def main():
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     good = [check_files(name, folder) for name in ('resnet18', 'resnet50', 'vit_ti16', 'vit_s16')]
-    good += [check_torchvision('resnet18', 'resnet18', folder),
-             check_torchvision('vit_b16', 'vit_b_16', folder)]
-    good += [check_export(name, head, folder)
-             for name in ('resnet18', 'vit_ti16') for head in ('linear', 'spatial')]
+    good += [
+      check_torchvision('resnet18', 'resnet18', folder),
+      check_torchvision('vit_b16', 'vit_b_16', folder),
+    ]
+    good += [
+      check_export(name, head, folder)
+      for name in ('resnet18', 'vit_ti16')
+      for head in ('linear', 'spatial')
+    ]
   sys.exit(int(not all(good)))
 
 

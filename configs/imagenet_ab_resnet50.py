@@ -83,8 +83,16 @@ def get_config():
   # Evaluated at the end and by --mode=eval, where TFDS has prepared them: evaluate/robustness.py.
   c.robustness = ml_collections.ConfigDict()
   c.robustness.sets = (
-    'imagenet2012', 'imagenet2012_real', 'imagenet_v2', 'imagenet_r', 'imagenet_a',
-    'imagenet_sketch', 'imagenet2012_corrupted', 'siscore', 'backgrounds_challenge')
+    'imagenet2012',
+    'imagenet2012_real',
+    'imagenet_v2',
+    'imagenet_r',
+    'imagenet_a',
+    'imagenet_sketch',
+    'imagenet2012_corrupted',
+    'siscore',
+    'backgrounds_challenge',
+  )
   c.robustness.data_dir = '~/tensorflow_datasets'
 
   # --mode=study: λ tuned for each head, and the shares of its sweeps, such as (0.1, 0.25, 0.5, 1).

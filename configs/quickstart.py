@@ -35,7 +35,9 @@ def get_config():
   c.data.train_split = 'train[:90%]'
   # The release has clicks on training images alone, so a tenth of those shows the click error.
   c.data.eval_splits = {
-    'correlated': 'validation', 'uncorrelated': 'uncorrelated', 'heldout_clicks': 'train[90%:]'
+    'correlated': 'validation',
+    'uncorrelated': 'uncorrelated',
+    'heldout_clicks': 'train[90%:]',
   }
   c.data.image_size = 48
   c.data.eval_resize = 48

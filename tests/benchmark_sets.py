@@ -48,5 +48,7 @@ def write_as(builder, splits):
 
 def labelled(levels_and_labels):
   """Examples of image, label and file_name."""
-  return [{'image': grey(level), 'label': label, 'file_name': f'{i}.JPEG'}
-          for i, (level, label) in enumerate(levels_and_labels)]
+  return [
+    {'image': grey(level), 'label': label, 'file_name': f'{i}.JPEG'}
+    for i, (level, label) in enumerate(levels_and_labels)
+  ]

@@ -9,14 +9,16 @@ from typing import NamedTuple
 import nbformat
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = sorted([
-  *ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('tfds_builders/*/README.md')])
+PAGES = sorted(
+  [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('tfds_builders/*/README.md')]
+)
 CONFIGS = sorted(ROOT.glob('configs/*.py'))
 NOTEBOOKS = sorted(ROOT.glob('notebooks/*.ipynb'))
 
 _MARK = 'needs data'
 _COMMAND = re.compile(
-  r'(?:\$ |!)?(?:srun (?:-\S+ )*)?(?:[A-Z_]+=\S+ )*(?:\S*/)?(python[\d.]*|tfds|make|source) (\S.*)')
+  r'(?:\$ |!)?(?:srun (?:-\S+ )*)?(?:[A-Z_]+=\S+ )*(?:\S*/)?(python[\d.]*|tfds|make|source) (\S.*)'
+)
 
 
 class Command(NamedTuple):

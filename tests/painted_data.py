@@ -45,7 +45,7 @@ def find_dot(image, threshold=0.3):
   weight = np.where(image > threshold, image, 0.0)
   if weight.sum() == 0:
     return None
-  y, x = np.mgrid[:image.shape[0], :image.shape[1]] + 0.5
+  y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
   total = weight.sum()
   return (x * weight).sum() / total / image.shape[1], (y * weight).sum() / total / image.shape[0]
 
@@ -53,33 +53,55 @@ def find_dot(image, threshold=0.3):
 def imagenet_features(num_classes):
   f, scalar = tfds.features, tfds.features.Scalar
   rows = {'x': np.float32, 'y': np.float32, 'time_ms': np.int64, 'block': np.int32}
-  return f.FeaturesDict({
-      'image': f.Image(), 'file_name': f.Text(), 'label': f.ClassLabel(names=NAMES[:num_classes]),
-      'image_size': {'height': np.int32, 'width': np.int32}, 'has_xml': np.bool_,
-      'blocks': f.Sequence({'worker_id': f.Text(), 'selected': scalar(np.bool_),
-                            'selected_count': scalar(np.float32)}),
-      'clicks': f.Sequence(rows), 'trace': f.Sequence(rows),
-  })
+  return f.FeaturesDict(
+    {
+      'image': f.Image(),
+      'file_name': f.Text(),
+      'label': f.ClassLabel(names=NAMES[:num_classes]),
+      'image_size': {'height': np.int32, 'width': np.int32},
+      'has_xml': np.bool_,
+      'blocks': f.Sequence(
+        {'worker_id': f.Text(), 'selected': scalar(np.bool_), 'selected_count': scalar(np.float32)}
+      ),
+      'clicks': f.Sequence(rows),
+      'trace': f.Sequence(rows),
+    }
+  )
 
 
 def coco_features():
   f = tfds.features
   numbers = {key: np.float32 for key in ('from_x', 'from_y', 'to_x', 'to_y')}
-  return f.FeaturesDict({
-      'image': f.Image(), 'file_name': f.Text(), 'image_id': np.int64,
-      'labels': f.Sequence(f.ClassLabel(names=NAMES)), 'has_record': np.bool_,
+  return f.FeaturesDict(
+    {
+      'image': f.Image(),
+      'file_name': f.Text(),
+      'image_id': np.int64,
+      'labels': f.Sequence(f.ClassLabel(names=NAMES)),
+      'has_record': np.bool_,
       'icons': f.Sequence({'label': f.ClassLabel(names=NAMES), 'x': np.float32, 'y': np.float32}),
-      'actions': f.Sequence({'action': f.ClassLabel(names=['add', 'move', 'remove']),
-                             'icon': f.Text(), 'time_ms': np.int64, **numbers}),
-  })
+      'actions': f.Sequence(
+        {
+          'action': f.ClassLabel(names=['add', 'move', 'remove']),
+          'icon': f.Text(),
+          'time_ms': np.int64,
+          **numbers,
+        }
+      ),
+    }
+  )
 
 
 def rows(points, times=None, blocks=None):
   """Columns of clicks or trace samples from a list of (x, y)."""
-  return {'x': [p[0] for p in points], 'y': [p[1] for p in points],
-          'time_ms': list(times) if times is not None else [1_640_000_000_000 + i
-                                                            for i in range(len(points))],
-          'block': list(blocks) if blocks is not None else [0] * len(points)}
+  return {
+    'x': [p[0] for p in points],
+    'y': [p[1] for p in points],
+    'time_ms': list(times)
+    if times is not None
+    else [1_640_000_000_000 + i for i in range(len(points))],
+    'block': list(blocks) if blocks is not None else [0] * len(points),
+  }
 
 
 def imagenet_example(index, image, *, clicks=None, trace=None, selected=(True,), label=0):
@@ -87,11 +109,18 @@ def imagenet_example(index, image, *, clicks=None, trace=None, selected=(True,),
   data = image if isinstance(image, bytes) else encode(image, 'PNG')
   empty = rows([])
   return {
-      'image': data, 'file_name': f'{index:05d}.JPEG', 'label': label,
-      'image_size': {'height': 0, 'width': 0}, 'has_xml': bool(selected),
-      'blocks': {'worker_id': ['w'] * len(selected), 'selected': list(selected),
-                 'selected_count': [np.nan] * len(selected)},
-      'clicks': clicks or empty, 'trace': trace or empty,
+    'image': data,
+    'file_name': f'{index:05d}.JPEG',
+    'label': label,
+    'image_size': {'height': 0, 'width': 0},
+    'has_xml': bool(selected),
+    'blocks': {
+      'worker_id': ['w'] * len(selected),
+      'selected': list(selected),
+      'selected_count': [np.nan] * len(selected),
+    },
+    'clicks': clicks or empty,
+    'trace': trace or empty,
   }
 
 
@@ -99,35 +128,66 @@ def coco_example(index, image, *, labels=(), icons=(), actions=()):
   """`icons`: (label, x, y); `actions`: (kind, class name, to_x, to_y)."""
   data = image if isinstance(image, bytes) else encode(image, 'PNG')
   return {
-      'image': data, 'file_name': f'{index:012d}.jpg', 'image_id': index, 'labels': list(labels),
-      'has_record': True,
-      'icons': {'label': [i[0] for i in icons], 'x': [i[1] for i in icons],
-                'y': [i[2] for i in icons]},
-      'actions': {'action': [a[0] for a in actions], 'icon': [a[1] for a in actions],
-                  'time_ms': list(range(len(actions))), 'from_x': [np.nan] * len(actions),
-                  'from_y': [np.nan] * len(actions), 'to_x': [a[2] for a in actions],
-                  'to_y': [a[3] for a in actions]},
+    'image': data,
+    'file_name': f'{index:012d}.jpg',
+    'image_id': index,
+    'labels': list(labels),
+    'has_record': True,
+    'icons': {
+      'label': [i[0] for i in icons],
+      'x': [i[1] for i in icons],
+      'y': [i[2] for i in icons],
+    },
+    'actions': {
+      'action': [a[0] for a in actions],
+      'icon': [a[1] for a in actions],
+      'time_ms': list(range(len(actions))),
+      'from_x': [np.nan] * len(actions),
+      'from_y': [np.nan] * len(actions),
+      'to_x': [a[2] for a in actions],
+      'to_y': [a[3] for a in actions],
+    },
   }
 
 
 def store(folder, name, features, splits, num_shards=3):
   """Writes {split: [example]} as TFRecords, as `tfds build` would; returns `folder` as a string."""
   tfds.dataset_builders.store_as_tfds_dataset(
-      name=name, version='1.0.0', features=features, data_dir=folder,
-      split_datasets={s: list(enumerate(examples)) for s, examples in splits.items()},
-      download_config=tfds.download.DownloadConfig(num_shards=num_shards))
+    name=name,
+    version='1.0.0',
+    features=features,
+    data_dir=folder,
+    split_datasets={s: list(enumerate(examples)) for s, examples in splits.items()},
+    download_config=tfds.download.DownloadConfig(num_shards=num_shards),
+  )
   return str(folder)
 
 
 def config(data_dir, dataset, /, **changes):
   """A complete `data` part of a config."""
-  data = ml_collections.ConfigDict({
-      'name': dataset, 'data_dir': str(data_dir), 'train_split': 'train', 'eval_splits': {},
-      'image_size': 48, 'eval_resize': 56, 'resize_method': 'bicubic', 'antialias': True,
+  data = ml_collections.ConfigDict(
+    {
+      'name': dataset,
+      'data_dir': str(data_dir),
+      'train_split': 'train',
+      'eval_splits': {},
+      'image_size': 48,
+      'eval_resize': 56,
+      'resize_method': 'bicubic',
+      'antialias': True,
       'crop_scale': (0.08, 1.0),
-      'crop_ratio': (3 / 4, 4 / 3), 'flip': True, 'color_jitter': 0.0, 'byproduct': 'click',
-      'trace_points': 4, 'click': 'mean', 'icons': 'replayed', 'control': 'none',
+      'crop_ratio': (3 / 4, 4 / 3),
+      'flip': True,
+      'color_jitter': 0.0,
+      'byproduct': 'click',
+      'trace_points': 4,
+      'click': 'mean',
+      'icons': 'replayed',
+      'control': 'none',
       'byproduct_share': 1.0,
-      'icon_label': 'drop_when_icon_cropped', 'shuffle_buffer': 16})
+      'icon_label': 'drop_when_icon_cropped',
+      'shuffle_buffer': 16,
+    }
+  )
   data.update(changes)
   return data

@@ -19,9 +19,20 @@ TRAIN, VALIDATION = 360, 60
 def generate(release, out, train, validation, seed=0, hash_seed='0'):
   """Runs the command as a user does, in a process of its own; returns {file name: sha256}."""
   subprocess.run(
-    [sys.executable, '-m', 'luab_jax.tools.synthetic', f'--release={release}', f'--out={out}',
-     f'--train={train}', f'--validation={validation}', f'--seed={seed}'],
-    check=True, capture_output=True, env={**os.environ, 'PYTHONHASHSEED': hash_seed})
+    [
+      sys.executable,
+      '-m',
+      'luab_jax.tools.synthetic',
+      f'--release={release}',
+      f'--out={out}',
+      f'--train={train}',
+      f'--validation={validation}',
+      f'--seed={seed}',
+    ],
+    check=True,
+    capture_output=True,
+    env={**os.environ, 'PYTHONHASHSEED': hash_seed},
+  )
   return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
 
 
@@ -48,7 +59,9 @@ def annotations_of(path):
   """{(class, stem): root element} of the byproducts, companions left out."""
   return {
     tuple(name.removesuffix('.xml').split('/')[1:]): ET.fromstring(data)
-    for name, data in tar_members(path / 'imagenet_ab_v1_0.tar.gz').items() if '/._' not in name}
+    for name, data in tar_members(path / 'imagenet_ab_v1_0.tar.gz').items()
+    if '/._' not in name
+  }
 
 
 def points(block, tag):

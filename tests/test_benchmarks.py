@@ -20,7 +20,8 @@ def _summary(result, name, figure):
 def test_alternatives_take_turns_to_and_fro():
   calls = []
   result = harness.compare(
-    'case', {name: lambda name=name: calls.append(name) for name in 'ab'}, rounds=3)
+    'case', {name: lambda name=name: calls.append(name) for name in 'ab'}, rounds=3
+  )
   assert ''.join(calls) == 'baabbaab'
   assert result['rounds'] == 3 and set(result['alternatives']) == {'a', 'b'}
   assert 'images/s' not in result['alternatives']['a']
@@ -50,7 +51,8 @@ def test_a_measurement_is_per_unit_and_what_the_work_says_takes_precedence():
 def test_a_fresh_process_is_charged_with_its_cpu_time_and_memory():
   work = harness.fresh_process(
     'import time\nx = b"1" * (64 << 20)\nwhile time.process_time() < 0.3: pass\n'
-    'figures["units"] = 2')
+    'figures["units"] = 2'
+  )
   figures = harness.measure(work, 'files')
   assert figures['cpu_seconds'] >= 0.15 and 64 < figures['peak_mib'] < 150
   with pytest.raises(subprocess.CalledProcessError):
@@ -65,8 +67,9 @@ def test_sharing_out_a_build_in_its_tiny_form(tmp_path):
 
 
 def test_goals():
-  result = harness.compare('case', {
-    'a': lambda: (1, {'cost': 2.0}), 'b': lambda: (1, {'cost': 2.1})}, rounds=1)
+  result = harness.compare(
+    'case', {'a': lambda: (1, {'cost': 2.0}), 'b': lambda: (1, {'cost': 2.1})}, rounds=1
+  )
   goal = harness.goal('b / a', result, 'b', 'cost', at_most=1.02)
   assert goal == {'what': 'b / a', 'goal': '≤ 1.02', 'found': pytest.approx(1.05), 'met': False}
   assert harness.goal('b', result, 'b', 'cost', at_least=2, ratio=False)['met']
@@ -84,26 +87,61 @@ def test_a_result_says_where_it_comes_from(tmp_path):
 
 
 def _line(benchmark, case, seconds, **more):
-  first = {'seconds': {'median': seconds, 'min': seconds, 'max': seconds + 1,
-                       'ratio': {'median': 1.0, 'min': 1.0, 'max': 1.0}}}
-  second = {'seconds': {'median': 2 * seconds, 'min': seconds, 'max': 3 * seconds,
-                        'ratio': {'median': 2.0, 'min': 1.5, 'max': 2.5}}}
-  return json.dumps({
-    'benchmark': benchmark, 'case': case, 'unit': 'steps', 'rounds': 3, 'show': ['seconds', 'none'],
-    'alternatives': {'plain': first, 'a | b': second}, 'notes': ['A note.'], 'time': 'today',
-    'goals': [{'what': 'b / a', 'goal': '≤ 1.5', 'found': 2.0, 'met': False}],
-    'command': f'python -m benchmarks {benchmark}', 'commit': 'abc', 'versions': {'jax': '0.10'},
-    'machine': {'cpu': 'C', 'cores': 2, 'ram_gib': 8, 'load': 0.1}, **more})
+  first = {
+    'seconds': {
+      'median': seconds,
+      'min': seconds,
+      'max': seconds + 1,
+      'ratio': {'median': 1.0, 'min': 1.0, 'max': 1.0},
+    }
+  }
+  second = {
+    'seconds': {
+      'median': 2 * seconds,
+      'min': seconds,
+      'max': 3 * seconds,
+      'ratio': {'median': 2.0, 'min': 1.5, 'max': 2.5},
+    }
+  }
+  return json.dumps(
+    {
+      'benchmark': benchmark,
+      'case': case,
+      'unit': 'steps',
+      'rounds': 3,
+      'show': ['seconds', 'none'],
+      'alternatives': {'plain': first, 'a | b': second},
+      'notes': ['A note.'],
+      'time': 'today',
+      'goals': [{'what': 'b / a', 'goal': '≤ 1.5', 'found': 2.0, 'met': False}],
+      'command': f'python -m benchmarks {benchmark}',
+      'commit': 'abc',
+      'versions': {'jax': '0.10'},
+      'machine': {'cpu': 'C', 'cores': 2, 'ram_gib': 8, 'load': 0.1},
+      **more,
+    }
+  )
 
 
 def test_the_table_has_the_newest_result_of_each_case(tmp_path):
   results = tmp_path / 'results.jsonl'
-  results.write_text('\n'.join([
-    _line('fuzz', 'one', 5), _line('coco_ab_read', 'x', 7), _line('fuzz', 'one', 100),
-    _line('fuzz', 'two', 6, goals=[])]) + '\n')
+  results.write_text(
+    '\n'.join(
+      [
+        _line('fuzz', 'one', 5),
+        _line('coco_ab_read', 'x', 7),
+        _line('fuzz', 'one', 100),
+        _line('fuzz', 'two', 6, goals=[]),
+      ]
+    )
+    + '\n'
+  )
   lines = table.newest(results)
   assert [(line['benchmark'], line['case']) for line in lines] == [
-    ('coco_ab_read', 'x'), ('fuzz', 'one'), ('fuzz', 'two')]  # in the order of the names
+    ('coco_ab_read', 'x'),
+    ('fuzz', 'one'),
+    ('fuzz', 'two'),
+  ]  # in the order of the names
   goals = table.goals(lines).splitlines()
   assert goals[3] == '| one: b / a | ≤ 1.5 | 2 | **not met** | `python -m benchmarks fuzz` |'
   assert any('not run' in row and 'imagenet_ab_build' in row for row in goals)
@@ -121,7 +159,8 @@ def test_the_table_is_put_between_its_markers(tmp_path):
   for _ in range(2):
     table.fill(path, {'all': r'new \1', 'goals': 'not asked for'})
   assert path.read_text() == (
-    'before\n<!-- benchmarks:all -->\nnew \\1\n<!-- benchmarks:end -->\nafter\n')
+    'before\n<!-- benchmarks:all -->\nnew \\1\n<!-- benchmarks:end -->\nafter\n'
+  )
 
 
 def test_a_damaged_result_is_named(tmp_path):
@@ -150,8 +189,9 @@ def tiny(monkeypatch, tmp_path):
 
   def run(name, *options):
     path = tmp_path / 'results.jsonl'
-    monkeypatch.setattr(sys, 'argv', [
-      'benchmarks', name, '--tiny', '--rounds=1', f'--results={path}', *options])
+    monkeypatch.setattr(
+      sys, 'argv', ['benchmarks', name, '--tiny', '--rounds=1', f'--results={path}', *options]
+    )
     assert not main()
     return {line['case']: line for line in table.newest(path)}
 
@@ -159,13 +199,13 @@ def tiny(monkeypatch, tmp_path):
 
 
 def test_step_in_its_tiny_form(tiny):
-  line, = tiny('step').values()
+  (line,) = tiny('step').values()
   assert list(line['alternatives']) == ['plain cross entropy', 'LUAB, linear head']
   assert line['goals'][0]['goal'] == '≤ 1.02'
 
 
 def test_scaling_in_its_tiny_form(tiny):
-  line, = tiny('scaling').values()
+  (line,) = tiny('scaling').values()
   assert list(line['alternatives']) == ['1 device', '2 devices']
   figures = line['alternatives']['2 devices']
   assert figures['compile, CPU-s']['median'] > 0
@@ -177,7 +217,8 @@ def test_scaling_on_paper_follows_its_formulas():
 
   h100 = paper.MACHINES[0]
   assert paper.all_reduce_seconds(h100, 25_561_130) == pytest.approx(
-    2 * 7 / 8 * 4 * 25_561_130 / 450e9 + 14 * 2e-6)
+    2 * 7 / 8 * 4 * 25_561_130 / 450e9 + 14 * 2e-6
+  )
   assert paper.step_seconds(h100, 23.8e9, 0.5) == pytest.approx(256 * 23.8e9 / (989.4e12 / 2))
   from benchmarks.harness import ROOT
 
@@ -186,8 +227,14 @@ def test_scaling_on_paper_follows_its_formulas():
 
 def test_gpu_in_its_tiny_form_on_a_cpu(tiny, synthetic_imagenet_ab, tmp_path, capfd):
   lines = tiny(
-    'gpu', '--batch=4', '--size=16', '--steps=1', f'--data_dir={synthetic_imagenet_ab}',
-    f'--trace={tmp_path / "trace"}', '--torch_python=' + sys.executable)
+    'gpu',
+    '--batch=4',
+    '--size=16',
+    '--steps=1',
+    f'--data_dir={synthetic_imagenet_ab}',
+    f'--trace={tmp_path / "trace"}',
+    '--torch_python=' + sys.executable,
+  )
   there, read = lines.values()
   assert 'from JPEG to step' in read['case']
   assert any('timm: not run, No module named' in note for note in there['notes'])

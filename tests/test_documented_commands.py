@@ -35,8 +35,13 @@ from tfds_builders import build
 _TRAINED = 'runs/quickstart'  # by `make quickstart`; that it trains suffices for one of them
 _TINY_RELEASE = ['--train=48', '--validation=24', '--size=32']
 _TINY_RUN = [
-  '--config.batch_size=16', '--config.total_steps=2', '--config.eval_every_epochs=0.0',
-  '--config.data.image_size=32', '--config.data.eval_resize=32', '--config.report_images=0']
+  '--config.batch_size=16',
+  '--config.total_steps=2',
+  '--config.eval_every_epochs=0.0',
+  '--config.data.image_size=32',
+  '--config.data.eval_resize=32',
+  '--config.report_images=0',
+]
 
 
 @contextlib.contextmanager
@@ -70,10 +75,13 @@ def _check_run(args):
 def _check_script(path, args):
   """Takes the options from its source: importing it may set up a process of its own."""
   known = {
-    word.value for file in (path, ROOT / 'benchmarks/harness.py')
+    word.value
+    for file in (path, ROOT / 'benchmarks/harness.py')
     for call in ast.walk(ast.parse(file.read_text()))
     if isinstance(call, ast.Call) and getattr(call.func, 'attr', '') == 'add_argument'
-    for word in call.args if isinstance(word, ast.Constant)}
+    for word in call.args
+    if isinstance(word, ast.Constant)
+  }
   unknown = {arg.partition('=')[0] for arg in args if arg.startswith('-')} - known - {'--help'}
   if unknown:
     raise UserError(f'{path.name} has no option {sorted(unknown)}')
@@ -138,23 +146,35 @@ def _mistakes(page, monkeypatch):
     try:
       with contextlib.redirect_stderr(said):
         _check(command)
-    except (UserError, SystemExit, OSError, ValueError, LookupError, ImportError, TypeError,
-            subprocess.CalledProcessError, argparse.ArgumentError) as error:
+    except (
+      UserError,
+      SystemExit,
+      OSError,
+      ValueError,
+      LookupError,
+      ImportError,
+      TypeError,
+      subprocess.CalledProcessError,
+      argparse.ArgumentError,
+    ) as error:
       found.append(f'{" ".join(command.words)}: {error} {said.getvalue()[-300:]}')
   return found
 
 
 def _parameters(paths):
   names = {path: path.relative_to(ROOT).as_posix() for path in paths}
-  return [pytest.param(path, id=name)
-          for path, name in names.items()]
+  return [pytest.param(path, id=name) for path, name in names.items()]
 
 
 @pytest.mark.parametrize(
-  'path', _parameters([*documents.PAGES, *documents.CONFIGS, *documents.NOTEBOOKS]))
+  'path', _parameters([*documents.PAGES, *documents.CONFIGS, *documents.NOTEBOOKS])
+)
 def test_every_command_is_understood(path, monkeypatch):
-  read = {'.md': documents.read_page, '.py': documents.read_docstring,
-          '.ipynb': documents.read_notebook}[path.suffix]
+  read = {
+    '.md': documents.read_page,
+    '.py': documents.read_docstring,
+    '.ipynb': documents.read_notebook,
+  }[path.suffix]
   assert _mistakes(read(path), monkeypatch) == []
 
 
@@ -214,7 +234,8 @@ def executed(tmp_path_factory):
   folder = tmp_path_factory.mktemp('checkout')
   (folder / 'configs').symlink_to(ROOT / 'configs')
   made = subprocess.run(
-    ['make', '-n', '-B', 'quickstart'], cwd=ROOT, check=True, capture_output=True, text=True)
+    ['make', '-n', '-B', 'quickstart'], cwd=ROOT, check=True, capture_output=True, text=True
+  )
   lines = re.findall(r'.* (?:-m (?:luab_jax|tfds_builders)|run\.py).*', made.stdout)
   commands = [parse_command(line) for line in lines]
   assert [_stage(command) for command in commands] == [0, 1, 2]
@@ -240,8 +261,9 @@ def test_modes_that_ran_in_this_process_silence_no_later_test(executed, caplog):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize('path', _parameters(
-  [path for path in documents.PAGES if documents.read_page(path).python]))
+@pytest.mark.parametrize(
+  'path', _parameters([path for path in documents.PAGES if documents.read_page(path).python])
+)
 def test_unmarked_python_works(path, executed, monkeypatch):
   monkeypatch.chdir(executed)
   for source, marked in documents.read_page(path).python:
@@ -253,14 +275,22 @@ def test_wrong_commands_are_noticed(monkeypatch):
   wrong = [
     'python run.py --config=configs/quickstart.py --config.batch_sise=3',
     'python run.py --config=configs/quickstart.py --config.batch_size=many',
-    'python run.py --config=configs/quikstart.py', 'python run.py --mode=trian',
-    'python run.py --config=configs/quickstart.py --wokdir=x', 'python run.py --workdir=x',
-    'python -m luab_jax.tools.synthetic --release=imagenet', 'python -m luab_jax.nothing --x=3',
+    'python run.py --config=configs/quikstart.py',
+    'python run.py --mode=trian',
+    'python run.py --config=configs/quickstart.py --wokdir=x',
+    'python run.py --workdir=x',
+    'python -m luab_jax.tools.synthetic --release=imagenet',
+    'python -m luab_jax.nothing --x=3',
     'python -m tfds_builders.build imagenet_ab/lokal --manual_dir=x',
-    'python -m benchmarks nothing', 'python -m benchmarks fuzz --input=3',
+    'python -m benchmarks nothing',
+    'python -m benchmarks fuzz --input=3',
     'python -m luab_jax.tools.own_data --image=x --out=y',
-    'tfds build tfds_builders/imagenet_ab --config=ilsvrc', 'tfds build imagenet_ab_xyz',
-    'tfds build imagenet_a --manualdir=x', 'make nothing', 'source bin/activate']
+    'tfds build tfds_builders/imagenet_ab --config=ilsvrc',
+    'tfds build imagenet_ab_xyz',
+    'tfds build imagenet_a --manualdir=x',
+    'make nothing',
+    'source bin/activate',
+  ]
   page = read_markdown('```\n' + '\n'.join(wrong) + '\n```')
   assert len(page.commands) == len(wrong)
   assert len(_mistakes(page, monkeypatch)) == len(wrong)
@@ -298,9 +328,15 @@ x = 1
 """
   page = read_markdown(text)
   assert [(' '.join(c.words), c.marked) for c in page.commands] == [
-    ('make a', False), ('python run.py --x', False), ('python run.py --a --b', True),
-    ('python run.py', True), ('tfds build x', True), ('python run.py --row', False),
-    ('python run.py --marked', True), ('tfds build y --manual_dir=RAW', True),
-    ('python run.py --config=…', False)]
+    ('make a', False),
+    ('python run.py --x', False),
+    ('python run.py --a --b', True),
+    ('python run.py', True),
+    ('tfds build x', True),
+    ('python run.py --row', False),
+    ('python run.py --marked', True),
+    ('tfds build y --manual_dir=RAW', True),
+    ('python run.py --config=…', False),
+  ]
   assert [c.is_form for c in page.commands[-2:]] == [True, True]
   assert not page.commands[0].is_form and page.python == [('x = 1', False)]

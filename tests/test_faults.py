@@ -19,8 +19,12 @@ from luab_jax.train import loop, metric_log
 
 _DEVICES = 8  # as conftest.py says for the tests' own process
 _SHORT = {
-  'total_steps': 16, 'log_every': 2, 'checkpoint_every_steps': 4, 'eval_every_epochs': 9.0,
-  'report_images': 0, 'keep_every_steps': 8,
+  'total_steps': 16,
+  'log_every': 2,
+  'checkpoint_every_steps': 4,
+  'eval_every_epochs': 9.0,
+  'report_images': 0,
+  'keep_every_steps': 8,
 }
 
 
@@ -155,10 +159,15 @@ def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
 
 def test_a_run_that_goes_on_with_more_processes_sees_the_same_batches(synthetic_imagenet_ab):
   config = quickstart.get_config()
-  config.update_from_flattened_dict({
-    'data.data_dir': synthetic_imagenet_ab, 'data.train_split': 'train', 'data.image_size': 32,
-    'data.eval_resize': 32, 'data.shuffle_buffer': 16,
-  })
+  config.update_from_flattened_dict(
+    {
+      'data.data_dir': synthetic_imagenet_ab,
+      'data.train_split': 'train',
+      'data.image_size': 32,
+      'data.eval_resize': 32,
+      'data.shuffle_buffer': 16,
+    }
+  )
 
   def batches(count, **options):
     stream = pipeline.train_batches(config.data, seed=3, batch_size=32, **options)

@@ -11,9 +11,17 @@ from luab_jax.byproducts.archives import reader
 from luab_jax.byproducts.imagenet_ab import parse_xml
 from luab_jax.data import image_files
 
-INPUTS = {'ImageNet-AB XML': 800, 'COCO-AB records': 150, 'COCO instances': 150,
-          'tar, tar.gz': 300, 'zip': 250, 'JPEG, PNG, BMP, GIF': 250, 'npy mask': 300,
-          'in_to_in9.json': 60, 'imagenet_ab build': 60}
+INPUTS = {
+  'ImageNet-AB XML': 800,
+  'COCO-AB records': 150,
+  'COCO instances': 150,
+  'tar, tar.gz': 300,
+  'zip': 250,
+  'JPEG, PNG, BMP, GIF': 250,
+  'npy mask': 300,
+  'in_to_in9.json': 60,
+  'imagenet_ab build': 60,
+}
 
 
 @pytest.fixture(scope='module')
@@ -101,6 +109,7 @@ def test_inputs_come_again(corpus, tmp_path):
 
 def test_a_process_that_dies_is_a_violation_with_its_input(tmp_path, monkeypatch):
   """A segmentation fault leaves no exception: the parent names the input from the counter."""
+
   class Dead:
     returncode = -11
 

@@ -55,11 +55,22 @@ def test_the_library_knows_neither_configs_nor_builders():
   [
     # Raw records are plain Python and numpy; coordinates and pipeline know no model.
     ('tensorflow', ['luab_jax.byproducts', 'luab_jax.tools.synthetic']),
-    ('jax', ['luab_jax.byproducts', 'luab_jax.tools.synthetic', 'luab_jax.data.geometry',
-             'luab_jax.data.pipeline', 'luab_jax.data.tfrecords', 'luab_jax.data.targets',
-             'tfds_builders']),
-    ('flax', ['luab_jax.runtime.checkpoint', 'luab_jax.runtime.parallel',
-              'luab_jax.train.metric_log']),
+    (
+      'jax',
+      [
+        'luab_jax.byproducts',
+        'luab_jax.tools.synthetic',
+        'luab_jax.data.geometry',
+        'luab_jax.data.pipeline',
+        'luab_jax.data.tfrecords',
+        'luab_jax.data.targets',
+        'tfds_builders',
+      ],
+    ),
+    (
+      'flax',
+      ['luab_jax.runtime.checkpoint', 'luab_jax.runtime.parallel', 'luab_jax.train.metric_log'],
+    ),
   ],
 )
 def test_rooms_without_a_package(package, rooms):
@@ -77,11 +88,37 @@ def test_pmap_lives_in_one_file():
 
 
 # What turns data into code, or runs what a file says; see SECURITY.md.
-_MODULES = {'pickle', 'cPickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'torch',
-            'yaml', 'jsonpickle', 'importlib', 'runpy', 'code'}
+_MODULES = {
+  'pickle',
+  'cPickle',
+  'dill',
+  'cloudpickle',
+  'joblib',
+  'marshal',
+  'shelve',
+  'torch',
+  'yaml',
+  'jsonpickle',
+  'importlib',
+  'runpy',
+  'code',
+}
 _READ_ONLY = {'importlib.metadata'}  # versions of what is installed
-_CALLS = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'np.load', 'numpy.load',
-          'tfds.load', 'tfds.builder', 'os.execv', 'os.execvp', 'os.spawnv'}
+_CALLS = {
+  'eval',
+  'exec',
+  'compile',
+  '__import__',
+  'os.system',
+  'os.popen',
+  'np.load',
+  'numpy.load',
+  'tfds.load',
+  'tfds.builder',
+  'os.execv',
+  'os.execvp',
+  'os.spawnv',
+}
 
 
 def _ways_to_execute(source):
@@ -94,21 +131,35 @@ def _ways_to_execute(source):
       found |= {node.module} - _READ_ONLY
     elif isinstance(node, ast.Call):
       found |= {ast.unparse(node.func)} & _CALLS
-      found |= {keyword.arg for keyword in node.keywords
-                if keyword.arg in ('shell', 'allow_pickle')
-                and ast.unparse(keyword.value) != 'False'}
+      found |= {
+        keyword.arg
+        for keyword in node.keywords
+        if keyword.arg in ('shell', 'allow_pickle') and ast.unparse(keyword.value) != 'False'
+      }
   return found
 
 
 def test_nothing_that_is_read_can_be_executed():
-  paths = [ROOT / 'run.py', *CONFIGS, *(ROOT / 'luab_jax').rglob('*.py'),
-           *(p for p in (ROOT / 'tfds_builders').rglob('*.py') if not p.name.endswith('_test.py'))]
+  paths = [
+    ROOT / 'run.py',
+    *CONFIGS,
+    *(ROOT / 'luab_jax').rglob('*.py'),
+    *(p for p in (ROOT / 'tfds_builders').rglob('*.py') if not p.name.endswith('_test.py')),
+  ]
   assert len(paths) > 50
   assert {p.name: found for p in paths if (found := _ways_to_execute(p.read_text()))} == {}
   # It would be noticed.
-  for line in ('import pickle', 'from torch import load', 'def f():\n  import yaml', 'eval(x)',
-               'np.load(x)', 'f(x, shell=True)', 'g(x, allow_pickle=y)', 'os.system(x)',
-               'from importlib import import_module'):
+  for line in (
+    'import pickle',
+    'from torch import load',
+    'def f():\n  import yaml',
+    'eval(x)',
+    'np.load(x)',
+    'f(x, shell=True)',
+    'g(x, allow_pickle=y)',
+    'os.system(x)',
+    'from importlib import import_module',
+  ):
     assert _ways_to_execute(line), line
   assert not _ways_to_execute('model.eval(); re.compile(x); f(allow_pickle=False)')
 
@@ -156,6 +207,8 @@ def test_every_config_builds_its_model_and_schedules(path):
   state.make_optimizer(config.optimizer, schedule)
   assert float(schedule(1000)) == pytest.approx(0, abs=1e-6)
   losses.point_weight_schedule(
-    config.loss.point_schedule, config.loss.point_weight, total_steps=1000,
+    config.loss.point_schedule,
+    config.loss.point_weight,
+    total_steps=1000,
     warmup_steps=config.loss.point_warmup_steps,
   )

@@ -25,7 +25,8 @@ def test_a_notebook_is_stored_bare_and_says_where_it_comes_from_once(path):
   nbformat.validate(notebook)
   cells = _code_cells(notebook)
   assert not [cell.source for cell in cells if cell.outputs or cell.execution_count], (
-    f'python -m nbconvert --clear-output --inplace notebooks/{path.name}')
+    f'python -m nbconvert --clear-output --inplace notebooks/{path.name}'
+  )
   assert all(len(cell.source.splitlines()) <= 32 for cell in cells)
   assert cells[0].metadata.tags == ['parameters']
   text = '\n'.join(cell.source for cell in notebook.cells)
@@ -46,14 +47,22 @@ def run_notebook(tmp_path, monkeypatch):
   """Runs a notebook with other settings; returns its text outputs and how many pictures it drew."""
   folder = tmp_path / 'kernels' / 'this'
   folder.mkdir(parents=True)
-  (folder / 'kernel.json').write_text(json.dumps({
-    'argv': [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}'],
-    'display_name': 'this interpreter', 'language': 'python',
-  }))
+  (folder / 'kernel.json').write_text(
+    json.dumps(
+      {
+        'argv': [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}'],
+        'display_name': 'this interpreter',
+        'language': 'python',
+      }
+    )
+  )
   for key, value in {
-    'JUPYTER_PATH': os.fspath(tmp_path), 'JUPYTER_RUNTIME_DIR': os.fspath(tmp_path),
-    'PYTHONPATH': os.fspath(ROOT), 'MPLBACKEND': 'module://matplotlib_inline.backend_inline',
-    'IPYTHONDIR': os.fspath(tmp_path / 'ipython'), 'JAX_NUM_CPU_DEVICES': '1',
+    'JUPYTER_PATH': os.fspath(tmp_path),
+    'JUPYTER_RUNTIME_DIR': os.fspath(tmp_path),
+    'PYTHONPATH': os.fspath(ROOT),
+    'MPLBACKEND': 'module://matplotlib_inline.backend_inline',
+    'IPYTHONDIR': os.fspath(tmp_path / 'ipython'),
+    'JAX_NUM_CPU_DEVICES': '1',
     'PATH': os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']]),
   }.items():
     monkeypatch.setenv(key, value)
@@ -74,7 +83,8 @@ def run_notebook(tmp_path, monkeypatch):
     data = [output.get('data', {}) for output in outputs]
     text = ''.join(output.get('text', '') for output in outputs)
     return text + '\n'.join(d.get('text/markdown', '') for d in data), sum(
-      'image/png' in d for d in data)
+      'image/png' in d for d in data
+    )
 
   run.folder = work
   return run
@@ -96,16 +106,25 @@ def test_byproducts_of_files_that_are_named(run_notebook, shared):
   mini = shared / 'mini_release'
   archive = next((mini / 'imagenet_ab').glob('imagenet_ab_v1_0*'))
   text, pictures = run_notebook(
-    'byproducts', IMAGENET_AB=os.fspath(archive),
-    COCO_AB=os.fspath(shared / 'records/coco_ab_sample.json'), RECORDS=40, PICTURES=2)
+    'byproducts',
+    IMAGENET_AB=os.fspath(archive),
+    COCO_AB=os.fspath(shared / 'records/coco_ab_sample.json'),
+    RECORDS=40,
+    PICTURES=2,
+  )
   assert pictures == 4 and 'luab_jax.tools.synthetic' not in text
   assert not (run_notebook.folder / 'data').exists()  # nothing was generated
 
 
 def test_quickstart_compares_baseline_and_luab(run_notebook):
   text, pictures = run_notebook(
-    'quickstart', TRAIN=80, VALIDATION=24, EPOCHS=1.0, REPORT_IMAGES=0,
-    RUNS={'baseline': ('linear', 0.0), 'LUAB': ('spatial', 30.0)})
+    'quickstart',
+    TRAIN=80,
+    VALIDATION=24,
+    EPOCHS=1.0,
+    REPORT_IMAGES=0,
+    RUNS={'baseline': ('linear', 0.0), 'LUAB': ('spatial', 30.0)},
+  )
   assert pictures == 1
   rows = re.findall(r'^\| (baseline|LUAB) \| .* \| (\S+) \|$', text, re.M)
   assert [name for name, _ in rows] == ['baseline', 'LUAB']
@@ -115,13 +134,22 @@ def test_quickstart_compares_baseline_and_luab(run_notebook):
 
 def test_imagenet_ab_on_one_device(run_notebook, synthetic_imagenet_ab):
   text, pictures = run_notebook(
-    'imagenet_ab_accelerators', DATA_DIR=synthetic_imagenet_ab, WORKDIR='run', IMAGES_PER_DEVICE=8,
+    'imagenet_ab_accelerators',
+    DATA_DIR=synthetic_imagenet_ab,
+    WORKDIR='run',
+    IMAGES_PER_DEVICE=8,
     CHANGES={
-      'data.name': 'imagenet_ab/local', 'data.image_size': 32, 'data.eval_resize': 32,
-      'data.train_split': 'train[:80%]', 'total_steps': 2, 'model.name': 'tiny_conv',
+      'data.name': 'imagenet_ab/local',
+      'data.image_size': 32,
+      'data.eval_resize': 32,
+      'data.train_split': 'train[:80%]',
+      'total_steps': 2,
+      'model.name': 'tiny_conv',
       'data.eval_splits': {'validation': 'validation', 'heldout_clicks': 'train[80%:]'},
-      'report_images': 0, 'robustness.sets': (),
-    })
+      'report_images': 0,
+      'robustness.sets': (),
+    },
+  )
   assert '1 local devices, cpu' in text and re.search(r'^tensorflow(-cpu)? 2', text, re.M)
   assert re.search(r'^\d+ images/s on', text, re.M) and '2 steps on 1 x cpu' in text
   assert re.search(r'^\| heldout_clicks \| \d\.\d{3} \| \d\.\d{3} \|$', text, re.M)

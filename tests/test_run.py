@@ -18,7 +18,11 @@ _QUICKSTART = '--config=configs/quickstart.py'
 
 def _run(*arguments, **environment):
   return subprocess.run(
-    [sys.executable, 'run.py', *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120,
+    [sys.executable, 'run.py', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
     env={**os.environ, **environment},
   )
 
@@ -42,16 +46,24 @@ def _answers(message, *arguments, **environment):
     (['--config=imagenet_ab_resnet50'], 'there are configs/coco_ab_resnet50.py, configs/imagenet'),
     (['--config=configs/'], '--config=configs/: there is no such file; there are configs/coco_ab'),
     (['--config='], '--config=: there is no such file; there are configs/coco_ab_resnet50.py, '),
-    ([_QUICKSTART, '--config.data.eval_splits=validation'],
-     '--config.data.eval_splits="{\'validation\': \'validation\'}"\n'),
-    ([_QUICKSTART, '--config.model=resnet18'],
-     'run.py: --config.model=resnet18: model is a section of the config, which cannot be replaced: '
-     'set its keys, such as --config.model.name=resnet18\n'),
+    (
+      [_QUICKSTART, '--config.data.eval_splits=validation'],
+      "--config.data.eval_splits=\"{'validation': 'validation'}\"\n",
+    ),
+    (
+      [_QUICKSTART, '--config.model=resnet18'],
+      'run.py: --config.model=resnet18: model is a section of the config, which cannot be replaced'
+      ': set its keys, such as --config.model.name=resnet18\n',
+    ),
     ([_QUICKSTART, '--config.loss=3'], 'such as --config.loss.'),
-    ([_QUICKSTART, "--config.model={'name': 'resnet18'}"],
-     "--config.model=… leaves the config without 'model.dtype', 'model.head', 'model.norm"),
-    ([_QUICKSTART, '--config.batch_size=abc'],
-     '--config.batch_size=abc: must be of type int, such as 64 in the config\n'),
+    (
+      [_QUICKSTART, "--config.model={'name': 'resnet18'}"],
+      "--config.model=… leaves the config without 'model.dtype', 'model.head', 'model.norm",
+    ),
+    (
+      [_QUICKSTART, '--config.batch_size=abc'],
+      '--config.batch_size=abc: must be of type int, such as 64 in the config\n',
+    ),
     ([_QUICKSTART, '--config.data.flip=perhaps'], 'perhaps: must be of type bool, such as True'),
     ([_QUICKSTART, '--config.model.name.x=3'], 'no such key in the config'),
     ([_QUICKSTART, '--config.batch_sise=3'], 'Did you mean "batch_size"'),
@@ -63,10 +75,12 @@ def _answers(message, *arguments, **environment):
     (['--mode=export'], 'Add --workdir='),
     (['--mode=export', '--workdir=/nowhere'], '/nowhere holds no checkpoint to export'),
     ([_QUICKSTART, 'train'], "unexpected argument 'train'"),
-    ([_QUICKSTART, '--config.data.data_dir=/nowhere'],
-     'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=FOLDER_OF_RAW_FILES '
-     '--data_dir=/nowhere`; images of your own go through `python -m luab_jax.tools.own_data` '
-     'first'),
+    (
+      [_QUICKSTART, '--config.data.data_dir=/nowhere'],
+      'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=FOLDER_OF_RAW_FILES '
+      '--data_dir=/nowhere`; images of your own go through `python -m luab_jax.tools.own_data` '
+      'first',
+    ),
   ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, message):
@@ -87,14 +101,22 @@ _CHANGED = 'from configs import quickstart\ndef get_config():\n  c = quickstart.
     (_CHANGED + 'open("/nowhere")\n', 'FILE:4: FileNotFoundError: '),
     ('c = {}\n', 'FILE has no function get_config(): see configs/quickstart.py'),
     (_CHANGED + 'c.seed = 1\n', 'get_config() of FILE returns NoneType, not an ml_collections.Con'),
-    (_CHANGED + 'del c.optimizer\n  return c\n',
-     "FILE lacks 'optimizer': copy it from configs/quickstart.py"),
-    (_CHANGED + 'del c.optimizer.ema_decay, c.seed\n  return c\n',
-     "FILE lacks 'optimizer.ema_decay', 'seed': copy it from configs/quickstart.py"),
-    (_CHANGED + 'c = c.copy_and_resolve_references()\n  del c.loss\n  c.loss = 3\n  return c\n',
-     "FILE lacks 'loss.label_smoothing', "),
-    (_CHANGED + 'c.batch_sise, c.data.imagesize = 3, 32\n  return c\n',
-     "FILE has 'batch_sise', 'data.imagesize', which nothing reads: configs/quickstart.py has all"),
+    (
+      _CHANGED + 'del c.optimizer\n  return c\n',
+      "FILE lacks 'optimizer': copy it from configs/quickstart.py",
+    ),
+    (
+      _CHANGED + 'del c.optimizer.ema_decay, c.seed\n  return c\n',
+      "FILE lacks 'optimizer.ema_decay', 'seed': copy it from configs/quickstart.py",
+    ),
+    (
+      _CHANGED + 'c = c.copy_and_resolve_references()\n  del c.loss\n  c.loss = 3\n  return c\n',
+      "FILE lacks 'loss.label_smoothing', ",
+    ),
+    (
+      _CHANGED + 'c.batch_sise, c.data.imagesize = 3, 32\n  return c\n',
+      "FILE has 'batch_sise', 'data.imagesize', which nothing reads: configs/quickstart.py has all",
+    ),
   ],
 )
 def test_a_mistake_in_an_own_config_file_is_told_with_its_line(tmp_path, text, message):
@@ -144,8 +166,11 @@ def test_a_machine_that_lacks_what_is_asked_for_is_told(environment, message):
 
 def test_help_needs_neither_jax_nor_tensorflow():
   result = subprocess.run(
-    [sys.executable, '-X', 'importtime', 'run.py', '--help'], cwd=ROOT, capture_output=True,
-    text=True, timeout=60,
+    [sys.executable, '-X', 'importtime', 'run.py', '--help'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=60,
   )
   assert '--workdir' in result.stdout and '--mode' in result.stdout
   imported = {line.split('|')[-1].strip() for line in result.stderr.splitlines()}

@@ -8,7 +8,9 @@ import ml_dtypes
 import numpy as np
 
 STORAGES = {
-  np.dtype('f4'): 'FloatStorage', np.dtype('f2'): 'HalfStorage', np.dtype('i8'): 'LongStorage',
+  np.dtype('f4'): 'FloatStorage',
+  np.dtype('f2'): 'HalfStorage',
+  np.dtype('i8'): 'LongStorage',
   np.dtype(ml_dtypes.bfloat16): 'BFloat16Storage',
 }
 
@@ -33,12 +35,21 @@ def tensor(key, array, *, shape=None, strides=None, offset=0):
   shape = array.shape if shape is None else shape
   strides = [s // array.itemsize for s in array.strides] if strides is None else strides
   storage = (
-    b'(' + text('storage') + f'ctorch\n{STORAGES[array.dtype]}\n'.encode() + text(key)
-    + text('cpu') + number(array.size) + b'tQ'
+    b'('
+    + text('storage')
+    + f'ctorch\n{STORAGES[array.dtype]}\n'.encode()
+    + text(key)
+    + text('cpu')
+    + number(array.size)
+    + b'tQ'
   )
   return (
-    b'ctorch._utils\n_rebuild_tensor_v2\n(' + storage + number(offset) + numbers(shape)
-    + numbers(strides) + b'\x89ccollections\nOrderedDict\n)RtR'
+    b'ctorch._utils\n_rebuild_tensor_v2\n('
+    + storage
+    + number(offset)
+    + numbers(shape)
+    + numbers(strides)
+    + b'\x89ccollections\nOrderedDict\n)RtR'
   )
 
 
@@ -68,8 +79,9 @@ def torch_stream(path, program, storages):
   """Writes what torch.save wrote before version 1.6."""
   file = io.BytesIO()
   file.write(b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.')
-  file.write(b'\x80\x02}(' + text('protocol_version') + b'M\xe9\x03' + text('little_endian')
-             + b'\x88u.')
+  file.write(
+    b'\x80\x02}(' + text('protocol_version') + b'M\xe9\x03' + text('little_endian') + b'\x88u.'
+  )
   file.write(b'\x80\x02' + program + b'.')
   keys = b''.join(text(str(i)) for i in range(len(storages)))
   file.write(b'\x80\x02](' + keys + b'e.')
@@ -95,26 +107,36 @@ def flax_names(state, heads, *, big_vision, stacked=False, prefix=''):
     'embedding/bias': state['patch_embed.proj.bias'],
     'Transformer/encoder_norm/scale': state['norm.weight'],
     'Transformer/encoder_norm/bias': state['norm.bias'],
-    'head/kernel': state['head.weight'].T, 'head/bias': state['head.bias'],
-    'pos_embedding' if big_vision else 'Transformer/posembed_input/pos_embedding':
-      state['pos_embed'],
+    'head/kernel': state['head.weight'].T,
+    'head/bias': state['head.bias'],
+    'pos_embedding' if big_vision else 'Transformer/posembed_input/pos_embedding': state[
+      'pos_embed'
+    ],
   }
   attention, norm2, mlp = (0, 1, 0) if big_vision else (1, 2, 3)
   depth = sum(name.endswith('norm1.bias') for name in state)
   for i in range(depth):
-    block = {name.removeprefix(f'blocks.{i}.'): v for name, v in state.items()
-             if name.startswith(f'blocks.{i}.')}
-    new = {f'LayerNorm_{k}/{ours}': block[f'norm{j}.{theirs}']
-           for j, k in ((1, 0), (2, norm2))
-           for ours, theirs in (('scale', 'weight'), ('bias', 'bias'))}
+    block = {
+      name.removeprefix(f'blocks.{i}.'): v
+      for name, v in state.items()
+      if name.startswith(f'blocks.{i}.')
+    }
+    new = {
+      f'LayerNorm_{k}/{ours}': block[f'norm{j}.{theirs}']
+      for j, k in ((1, 0), (2, norm2))
+      for ours, theirs in (('scale', 'weight'), ('bias', 'bias'))
+    }
     for j, part in enumerate(('query', 'key', 'value')):
       rows = slice(j * dim, (j + 1) * dim)
-      new[f'MultiHeadDotProductAttention_{attention}/{part}/kernel'] = (
-        block['attn.qkv.weight'][rows].T.reshape(dim, heads, -1))
-      new[f'MultiHeadDotProductAttention_{attention}/{part}/bias'] = (
-        block['attn.qkv.bias'][rows].reshape(heads, -1))
-    new[f'MultiHeadDotProductAttention_{attention}/out/kernel'] = (
-      block['attn.proj.weight'].T.reshape(heads, -1, dim))
+      new[f'MultiHeadDotProductAttention_{attention}/{part}/kernel'] = block['attn.qkv.weight'][
+        rows
+      ].T.reshape(dim, heads, -1)
+      new[f'MultiHeadDotProductAttention_{attention}/{part}/bias'] = block['attn.qkv.bias'][
+        rows
+      ].reshape(heads, -1)
+    new[f'MultiHeadDotProductAttention_{attention}/out/kernel'] = block[
+      'attn.proj.weight'
+    ].T.reshape(heads, -1, dim)
     new[f'MultiHeadDotProductAttention_{attention}/out/bias'] = block['attn.proj.bias']
     for j in (1, 2):
       new[f'MlpBlock_{mlp}/Dense_{j - 1}/kernel'] = block[f'mlp.fc{j}.weight'].T
@@ -124,7 +146,8 @@ def flax_names(state, heads, *, big_vision, stacked=False, prefix=''):
     first = 'Transformer/encoderblock_0/'
     for name in [n.removeprefix(first) for n in out if n.startswith(first)]:
       out[f'Transformer/encoderblock/{name}'] = np.stack(
-        [out.pop(f'Transformer/encoderblock_{i}/{name}') for i in range(depth)])
+        [out.pop(f'Transformer/encoderblock_{i}/{name}') for i in range(depth)]
+      )
   return {prefix + name: value for name, value in out.items()}
 
 

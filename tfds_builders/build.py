@@ -14,9 +14,9 @@ from luab_jax.runtime import lean_process
 from tfds_builders import build_summary
 
 CONFIGS = {
-    'imagenet_ab': ('ilsvrc2012', 'local'),
-    'coco_ab': ('2014', 'local'),
-    'backgrounds_challenge': ('variations', 'foregrounds'),
+  'imagenet_ab': ('ilsvrc2012', 'local'),
+  'coco_ab': ('2014', 'local'),
+  'backgrounds_challenge': ('variations', 'foregrounds'),
 }
 
 
@@ -31,24 +31,27 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
   """Parses the command line; raises UserError for a mistake in it."""
   names = [f'{name}/{config}' for name, configs in CONFIGS.items() for config in configs]
   parser = _Parser(
-      prog='python -m tfds_builders.build',
-      description='Builds one of the TFDS data sets of this folder.')
+    prog='python -m tfds_builders.build',
+    description='Builds one of the TFDS data sets of this folder.',
+  )
   parser.add_argument('dataset', choices=names)
   parser.add_argument('--manual_dir', required=True, help='folder of the raw files')
   parser.add_argument('--data_dir', default='~/tensorflow_datasets', help='(default: %(default)s)')
   parser.add_argument(
-      '--max_bad_share', help='fail if more than this share of the input is bad (default: '
-      f'{build_summary.DEFAULT_MAX_BAD_SHARE})')
+    '--max_bad_share',
+    help='fail if more than this share of the input is bad (default: '
+    f'{build_summary.DEFAULT_MAX_BAD_SHARE})',
+  )
   parser.add_argument('--overwrite', action='store_true', help='delete what was built before')
   return parser.parse_args(argv)
 
 
 def build(
-    dataset: str,
-    *,
-    manual_dir: str | os.PathLike,
-    data_dir: str | os.PathLike,
-    overwrite: bool = False,
+  dataset: str,
+  *,
+  manual_dir: str | os.PathLike,
+  data_dir: str | os.PathLike,
+  overwrite: bool = False,
 ) -> pathlib.Path:
   """Builds a data set unless it is there already.
 
@@ -66,8 +69,10 @@ def build(
   """
   manual_dir = pathlib.Path(manual_dir).expanduser().resolve()
   if not manual_dir.is_dir():
-    raise UserError(f'--manual_dir={manual_dir} is no folder: put the raw files there, see '
-                    f'tfds_builders/{dataset.partition("/")[0]}/README.md')
+    raise UserError(
+      f'--manual_dir={manual_dir} is no folder: put the raw files there, see '
+      f'tfds_builders/{dataset.partition("/")[0]}/README.md'
+    )
   lean_process.import_tensorflow()
   import tensorflow_datasets as tfds
 
@@ -77,8 +82,9 @@ def build(
     builder.data_path.rmtree()
     builder = _builder(dataset, builder.data_dir_root)  # without what it read of the old one
   builder.download_and_prepare(
-      download_dir=builder.data_dir_root / 'downloads',
-      download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+    download_dir=builder.data_dir_root / 'downloads',
+    download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+  )
   return pathlib.Path(builder.data_dir)
 
 
@@ -100,8 +106,9 @@ def main(argv: list[str]) -> int:
     if args.max_bad_share:
       os.environ[build_summary.MAX_BAD_SHARE_VARIABLE] = args.max_bad_share
     lean_process.bound_malloc()
-    path = build(args.dataset, manual_dir=args.manual_dir, data_dir=args.data_dir,
-                 overwrite=args.overwrite)
+    path = build(
+      args.dataset, manual_dir=args.manual_dir, data_dir=args.data_dir, overwrite=args.overwrite
+    )
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

@@ -60,8 +60,11 @@ def wants_beam(download_config) -> bool:
 def warn_of_beam(name: str, download_config) -> None:
   """Says that options of Beam do nothing for a builder that is no Beam pipeline."""
   if wants_beam(download_config):
-    logging.warning('%s is built by this process alone: the options of Beam (such as '
-                    '--beam_pipeline_options) change nothing', name)
+    logging.warning(
+      '%s is built by this process alone: the options of Beam (such as '
+      '--beam_pipeline_options) change nothing',
+      name,
+    )
 
 
 def max_bad_share() -> float:
@@ -75,8 +78,10 @@ def max_bad_share() -> float:
   except ValueError:
     share = -1.0
   if not 0 <= share <= 1:
-    raise UserError(f'{MAX_BAD_SHARE_VARIABLE}={text} is no share: set a number from 0 to 1, '
-                    f'for instance {DEFAULT_MAX_BAD_SHARE}')
+    raise UserError(
+      f'{MAX_BAD_SHARE_VARIABLE}={text} is no share: set a number from 0 to 1, '
+      f'for instance {DEFAULT_MAX_BAD_SHARE}'
+    )
   return share
 
 
@@ -127,8 +132,11 @@ class BuildSummary:
 
   def state(self) -> dict[str, dict[str, int]]:
     """Returns all counts as plain data, for `merge`."""
-    return {'counts': dict(self._counts), 'skipped': dict(self._skipped),
-            'noted': dict(self._noted)}
+    return {
+      'counts': dict(self._counts),
+      'skipped': dict(self._skipped),
+      'noted': dict(self._noted),
+    }
 
   def merge(self, state: dict[str, dict[str, int]]) -> None:
     """Adds the counts of another summary's `state`."""
@@ -144,9 +152,10 @@ class BuildSummary:
     if bad > self._max_bad_share * max(read, 1):
       reasons = ', '.join(f'{n} × {reason}' for reason, n in self._skipped.most_common())
       raise UserError(
-          f'{self._title}: {bad} of {read} are bad ({reasons}; each is named in the log above), '
-          f'more than the accepted share of {self._max_bad_share:g}: mend the input, or accept '
-          f'more with {MAX_BAD_SHARE_VARIABLE}=<share>')
+        f'{self._title}: {bad} of {read} are bad ({reasons}; each is named in the log above), '
+        f'more than the accepted share of {self._max_bad_share:g}: mend the input, or accept '
+        f'more with {MAX_BAD_SHARE_VARIABLE}=<share>'
+      )
 
   def __str__(self) -> str:
     rows = [(name, f'{count:,}') for name, count in self._counts.items()]
@@ -188,8 +197,9 @@ def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable
   Yields:
     A function to call with the number of bytes read since the last call.
   """
-  with tqdm(desc=description, total=input_bytes(path), unit='B', unit_scale=True,
-            disable=None, leave=False) as bar:
+  with tqdm(
+    desc=description, total=input_bytes(path), unit='B', unit_scale=True, disable=None, leave=False
+  ) as bar:
     yield bar.update
 
 

@@ -27,8 +27,10 @@ class Packer:
   """
 
   def __init__(self, features: tfds.features.FeaturesDict):
-    self._fields = [(name, name.split('/'), *_list_of(info.np_dtype)) for name, info
-                    in flatten_nest_dict(features.get_serialized_info()).items()]
+    self._fields = [
+      (name, name.split('/'), *_list_of(info.np_dtype))
+      for name, info in flatten_nest_dict(features.get_serialized_info()).items()
+    ]
 
   def __call__(self, example: dict) -> bytes:
     """Returns the record of an example.
@@ -80,10 +82,10 @@ class _Packed(example_serializer.Serializer):
 
 
 def write_splits(
-    splits: dict[str, Iterator[tuple[str, bytes]]],
-    file_template: Callable[[str], naming.ShardedFileTemplate],
-    download_config: tfds.download.DownloadConfig,
-    file_format,
+  splits: dict[str, Iterator[tuple[str, bytes]]],
+  file_template: Callable[[str], naming.ShardedFileTemplate],
+  download_config: tfds.download.DownloadConfig,
+  file_format,
 ) -> list[tfds.core.SplitInfo]:
   """Shuffles and writes all splits; takes the place of a builder's `_generate_splits`.
 
@@ -98,14 +100,21 @@ def write_splits(
   for split, records in splits.items():
     template = file_template(split)
     output = writer.Writer(
-        serializer=_Packed({}), filename_template=template, hash_salt=split,
-        disable_shuffling=False, example_writer=writer.ExampleWriter(file_format),
-        shard_config=download_config.get_shard_config(),
-        ignore_duplicates=download_config.ignore_duplicates)
+      serializer=_Packed({}),
+      filename_template=template,
+      hash_salt=split,
+      disable_shuffling=False,
+      example_writer=writer.ExampleWriter(file_format),
+      shard_config=download_config.get_shard_config(),
+      ignore_duplicates=download_config.ignore_duplicates,
+    )
     with contextlib.closing(records):
       for key, record in itertools.islice(records, download_config.max_examples_per_split):
         output.write(key, record)
     lengths, size = output.finalize()
-    infos.append(tfds.core.SplitInfo(
-        name=split, shard_lengths=lengths, num_bytes=size, filename_template=template))
+    infos.append(
+      tfds.core.SplitInfo(
+        name=split, shard_lengths=lengths, num_bytes=size, filename_template=template
+      )
+    )
   return infos

@@ -124,12 +124,19 @@ class _Process:
   def __init__(self, module: str, setup: object):
     paths = [os.path.abspath(path) for path in sys.path]
     environment = {
-        **os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'TF_CPP_MIN_LOG_LEVEL': '3',
-        'CUDA_VISIBLE_DEVICES': '-1'}
+      **os.environ,
+      'PYTHONPATH': os.pathsep.join(paths),
+      'TF_CPP_MIN_LOG_LEVEL': '3',
+      'CUDA_VISIBLE_DEVICES': '-1',
+    }
     # A process group of its own: Ctrl-C is for the build, which then stops its workers.
     self._process = subprocess.Popen(
-        [sys.executable, '-P', '-m', module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env=environment, process_group=0)
+      [sys.executable, '-P', '-m', module],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      env=environment,
+      process_group=0,
+    )
     self._say(setup)
 
   def ask(self, message: object) -> object:
@@ -166,8 +173,9 @@ class _Process:
   def _died(self):
     status = self._process.wait()
     raise UserError(
-        f'a worker of the build ended (status {status}{", killed" if status == -9 else ""}): if '
-        'memory ran out, build with fewer, for instance two: taskset -c 0,1 <the same command>')
+      f'a worker of the build ended (status {status}{", killed" if status == -9 else ""}): if '
+      'memory ran out, build with fewer, for instance two: taskset -c 0,1 <the same command>'
+    )
 
 
 def serve(start: Callable[[bytes], Encode], items: type) -> None:

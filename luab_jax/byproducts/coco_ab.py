@@ -30,16 +30,86 @@ _ACTION_INDEX = {name: index for index, name in enumerate(ACTION_NAMES)}
 
 # COCO's 80 classes in the order of their category ids (1 ... 90, with gaps).
 CLASS_NAMES = (
-  'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat',
-  'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog',
-  'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe', 'backpack', 'umbrella',
-  'handbag', 'tie', 'suitcase', 'frisbee', 'skis', 'snowboard', 'sports ball', 'kite',
-  'baseball bat', 'baseball glove', 'skateboard', 'surfboard', 'tennis racket', 'bottle',
-  'wine glass', 'cup', 'fork', 'knife', 'spoon', 'bowl', 'banana', 'apple', 'sandwich', 'orange',
-  'broccoli', 'carrot', 'hot dog', 'pizza', 'donut', 'cake', 'chair', 'couch', 'potted plant',
-  'bed', 'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'keyboard', 'cell phone',
-  'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book', 'clock', 'vase', 'scissors',
-  'teddy bear', 'hair drier', 'toothbrush',
+  'person',
+  'bicycle',
+  'car',
+  'motorcycle',
+  'airplane',
+  'bus',
+  'train',
+  'truck',
+  'boat',
+  'traffic light',
+  'fire hydrant',
+  'stop sign',
+  'parking meter',
+  'bench',
+  'bird',
+  'cat',
+  'dog',
+  'horse',
+  'sheep',
+  'cow',
+  'elephant',
+  'bear',
+  'zebra',
+  'giraffe',
+  'backpack',
+  'umbrella',
+  'handbag',
+  'tie',
+  'suitcase',
+  'frisbee',
+  'skis',
+  'snowboard',
+  'sports ball',
+  'kite',
+  'baseball bat',
+  'baseball glove',
+  'skateboard',
+  'surfboard',
+  'tennis racket',
+  'bottle',
+  'wine glass',
+  'cup',
+  'fork',
+  'knife',
+  'spoon',
+  'bowl',
+  'banana',
+  'apple',
+  'sandwich',
+  'orange',
+  'broccoli',
+  'carrot',
+  'hot dog',
+  'pizza',
+  'donut',
+  'cake',
+  'chair',
+  'couch',
+  'potted plant',
+  'bed',
+  'dining table',
+  'toilet',
+  'tv',
+  'laptop',
+  'mouse',
+  'remote',
+  'keyboard',
+  'cell phone',
+  'microwave',
+  'oven',
+  'toaster',
+  'sink',
+  'refrigerator',
+  'book',
+  'clock',
+  'vase',
+  'scissors',
+  'teddy bear',
+  'hair drier',
+  'toothbrush',
 )
 CLASS_INDEX = {name: index for index, name in enumerate(CLASS_NAMES)}
 
@@ -107,11 +177,11 @@ class CorruptRecord(NamedTuple):
 
 
 def read_records(
-    path: str | os.PathLike,
-    *,
-    sha256: str = '',
-    progress: Callable[[int], None] | None = None,
-    chunk_bytes: int = 1 << 20,
+  path: str | os.PathLike,
+  *,
+  sha256: str = '',
+  progress: Callable[[int], None] | None = None,
+  chunk_bytes: int = 1 << 20,
 ) -> Iterator[CocoRecord | CorruptRecord]:
   """Yields every record of a COCO-AB file in file order, in constant memory.
 
@@ -132,14 +202,17 @@ def read_records(
   corrupt = 0
   path = os.fspath(path)
   with reader.open_verified(path, sha256=sha256, source=URL, progress=progress) as file:
-    stream = JsonStream(file, path, URL, item_start=_RECORD_START,
-                        decode=coco_schema.decode, chunk_bytes=chunk_bytes)
+    stream = JsonStream(
+      file, path, URL, item_start=_RECORD_START, decode=coco_schema.decode, chunk_bytes=chunk_bytes
+    )
     for number, item in enumerate(stream.list_items()):
       record = _from_item(item, number, path)
       corrupt += isinstance(record, CorruptRecord)
       if corrupt > MAX_CORRUPT:
-        raise UserError(f'more than {MAX_CORRUPT} records cannot be used, the last: {record}: get '
-                        f'the file again from {URL}')
+        raise UserError(
+          f'more than {MAX_CORRUPT} records cannot be used, the last: {record}: get '
+          f'the file again from {URL}'
+        )
       yield record
     stream.end()
 
@@ -310,7 +383,7 @@ def _texts(rows: list[dict], key: str) -> tuple[str, ...]:
 
 
 def replay_icons(
-    actions: Actions, class_index: dict[str, int] = CLASS_INDEX
+  actions: Actions, class_index: dict[str, int] = CLASS_INDEX
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
   """Replays the placements of icons: what the worker left on the image when submitting.
 

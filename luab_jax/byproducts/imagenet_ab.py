@@ -84,8 +84,9 @@ def _no_points() -> Points:
 
 
 # The record of an image that has none.
-EMPTY = Record([], _no_points(), _no_points(),
-               Hovers([], np.empty(0, np.int64), np.empty(0, np.int32)), [], None)
+EMPTY = Record(
+  [], _no_points(), _no_points(), Hovers([], np.empty(0, np.int64), np.empty(0, np.int32)), [], None
+)
 
 
 def parse_xml(data: bytes) -> Record:
@@ -123,12 +124,12 @@ def _parse(data: bytes, lifted: list[traces.Trace]) -> Record:
   metadata = [element for element in root.findall('metadata') if len(element)]
   header = root.find('size')
   return Record(
-      blocks=[_parse_block(element) for element in metadata],
-      clicks=_parse_points(metadata, 'selectedRecord'),
-      trace=_parse_points(metadata, 'mouseTracking', lifted),
-      hovers=_parse_hovers(metadata),
-      boxes=[_parse_box(element) for element in root.findall('object') if len(element)],
-      size=None if header is None else _parse_size(header),
+    blocks=[_parse_block(element) for element in metadata],
+    clicks=_parse_points(metadata, 'selectedRecord'),
+    trace=_parse_points(metadata, 'mouseTracking', lifted),
+    hovers=_parse_hovers(metadata),
+    boxes=[_parse_box(element) for element in root.findall('object') if len(element)],
+    size=None if header is None else _parse_size(header),
   )
 
 
@@ -155,19 +156,19 @@ def _parse_block(metadata) -> Block:
   position = {} if position is None else {child.tag: child.text for child in position}
   time = fields.get('estimateTime')
   return Block(
-      assignment_id=_text(fields, 'assignment_id'),
-      hit_id=_text(fields, 'hit_id'),
-      worker_id=_text(fields, 'worker_id'),
-      selected=_truth(fields, 'selected'),
-      selected_count=_number(fields, 'selectedCount'),
-      estimate_time_ms=_integer(time) if time else None,
-      shown_x=_number(position, 'x'),
-      shown_y=_number(position, 'y'),
-      shown_width=_number(fields, 'imageWidth'),
-      shown_height=_number(fields, 'imageHeight'),
-      original_width=_number(fields, 'originalImageWidth'),
-      original_height=_number(fields, 'originalImageHeight'),
-      page_idx=_number(fields, 'page_idx'),
+    assignment_id=_text(fields, 'assignment_id'),
+    hit_id=_text(fields, 'hit_id'),
+    worker_id=_text(fields, 'worker_id'),
+    selected=_truth(fields, 'selected'),
+    selected_count=_number(fields, 'selectedCount'),
+    estimate_time_ms=_integer(time) if time else None,
+    shown_x=_number(position, 'x'),
+    shown_y=_number(position, 'y'),
+    shown_width=_number(fields, 'imageWidth'),
+    shown_height=_number(fields, 'imageHeight'),
+    original_width=_number(fields, 'originalImageWidth'),
+    original_height=_number(fields, 'originalImageHeight'),
+    page_idx=_number(fields, 'page_idx'),
   )
 
 
@@ -195,18 +196,25 @@ def _parse_points(metadata, tag, lifted=()) -> Points:
     xy = np.array([float(value) for value in xs + ys], np.float64)
   except (TypeError, ValueError) as error:  # TypeError: None, a coordinate that is missing
     raise BadRecord(
-        f'a point without x or y, or one that is no number ({str(error):.80})') from error
+      f'a point without x or y, or one that is no number ({str(error):.80})'
+    ) from error
   if not np.abs(xy).max() <= _MAX_COORDINATE:  # so that NaN fails as well
     raise BadRecord('a coordinate is not finite or absurdly large')
-  return Points(xy[:len(xs)], xy[len(xs):], _times(times), np.array(block, np.int32))
+  return Points(xy[: len(xs)], xy[len(xs) :], _times(times), np.array(block, np.int32))
 
 
 def _parse_hovers(metadata) -> Hovers:
-  rows = [(index, row) for index, element in enumerate(metadata)
-          for row in element.findall('hoveredRecord') if len(row)]
-  return Hovers([row.findtext('action', '').strip() for _, row in rows],
-                _times([row.findtext('time') for _, row in rows]),
-                np.array([index for index, _ in rows], np.int32))
+  rows = [
+    (index, row)
+    for index, element in enumerate(metadata)
+    for row in element.findall('hoveredRecord')
+    if len(row)
+  ]
+  return Hovers(
+    [row.findtext('action', '').strip() for _, row in rows],
+    _times([row.findtext('time') for _, row in rows]),
+    np.array([index for index, _ in rows], np.int32),
+  )
 
 
 def _times(values) -> np.ndarray:
@@ -266,8 +274,14 @@ def _parse_box(element) -> Box:
     raise BadRecord('an <object> has no <bndbox>')
   xmin, ymin, xmax, ymax = (_finite(box.findtext(f)) for f in ('xmin', 'ymin', 'xmax', 'ymax'))
   return Box(
-      (element.findtext('name') or '').strip(), xmin, ymin, xmax, ymax,
-      _flag(element, 'truncated'), _flag(element, 'difficult'))
+    (element.findtext('name') or '').strip(),
+    xmin,
+    ymin,
+    xmax,
+    ymax,
+    _flag(element, 'truncated'),
+    _flag(element, 'difficult'),
+  )
 
 
 def _flag(element, tag: str) -> int:

@@ -51,14 +51,14 @@ class JsonStream:
   """
 
   def __init__(
-      self,
-      file: IO[bytes],
-      path: str,
-      source: str,
-      *,
-      item_start: re.Pattern | None = None,
-      decode: Callable[[str], Any] = lambda text: None,
-      chunk_bytes: int = 1 << 20,
+    self,
+    file: IO[bytes],
+    path: str,
+    source: str,
+    *,
+    item_start: re.Pattern | None = None,
+    decode: Callable[[str], Any] = lambda text: None,
+    chunk_bytes: int = 1 << 20,
   ):
     self._file = file
     self._path = path
@@ -205,4 +205,5 @@ class JsonStream:
 
   def _error(self, problem: str) -> UserError:
     return UserError(
-        f'{self._path} is not the JSON it should be ({problem}): get it again from {self._source}')
+      f'{self._path} is not the JSON it should be ({problem}): get it again from {self._source}'
+    )

@@ -14,9 +14,18 @@ import msgspec
 TAG = 'lifted-trace'
 
 _SPACE = rb'[ \t\r\n]*+'
-_POINT = re.compile(_SPACE.join([
-    b'<mouseTracking>', rb'<time>([0-9]{1,16})</time>', rb'<x>([0-9.eE+-]{1,32})</x>',
-    rb'<y>([0-9.eE+-]{1,32})</y>', b'</mouseTracking>', b'']))
+_POINT = re.compile(
+  _SPACE.join(
+    [
+      b'<mouseTracking>',
+      rb'<time>([0-9]{1,16})</time>',
+      rb'<x>([0-9.eE+-]{1,32})</x>',
+      rb'<y>([0-9.eE+-]{1,32})</y>',
+      b'</mouseTracking>',
+      b'',
+    ]
+  )
+)
 _integers = msgspec.json.Decoder(list[int]).decode
 _floats = msgspec.json.Decoder(list[float]).decode
 
@@ -45,8 +54,10 @@ def lift(data: bytes) -> tuple[bytes, list[Trace]]:
   if len(pieces) == 1 or b'!' in data or TAG.encode() in data:
     return data, []
   try:
-    columns = [decode(b'[%b]' % b','.join(pieces[first::4]))
-               for decode, first in ((_integers, 1), (_floats, 2), (_floats, 3))]
+    columns = [
+      decode(b'[%b]' % b','.join(pieces[first::4]))
+      for decode, first in ((_integers, 1), (_floats, 2), (_floats, 3))
+    ]
   except msgspec.MsgspecError:  # a number that JSON has not, such as 01
     return data, []
   texts = pieces[4::4]

@@ -27,12 +27,15 @@ def make_control(source, seed, options):
   """
   control = source.data.control
   if control == 'uniform':
-    return lambda index, points, has: (
-        uniform_points(points, tf.random.fold_in(seed, index)), has)
+    return lambda index, points, has: (uniform_points(points, tf.random.fold_in(seed, index)), has)
   if control == 'shuffled':
     points, has = _table(source, options)
-    points = permute(points, has, np.random.default_rng(seed.numpy().astype(np.uint64)),
-                     per_column=source.spec.multi_label)
+    points = permute(
+      points,
+      has,
+      np.random.default_rng(seed.numpy().astype(np.uint64)),
+      per_column=source.spec.multi_label,
+    )
     points, has = tf.constant(points), tf.constant(has)
     return lambda index, *_: (tf.gather(points, index), tf.gather(has, index))
   return lambda index, points, has: (points, has)
@@ -68,13 +71,20 @@ def permute(points, has, rng, *, per_column):
 def _table(source, options):
   """All byproducts of the split: numpy float32[N, K, 2] and float32[N, K], in file order."""
   table = tfrecords.in_order(source.split).map(
-      lambda _, record: source.train_points(source.parse_byproducts(record)),
-      num_parallel_calls=options.threading.private_threadpool_size, deterministic=True)
+    lambda _, record: source.train_points(source.parse_byproducts(record)),
+    num_parallel_calls=options.threading.private_threadpool_size,
+    deterministic=True,
+  )
   table = table.batch(1024).with_options(options)
   parts = []
   # The bar shows up only where somebody watches and it takes long.
-  with tqdm(total=source.split.num_examples, desc=f'byproducts of {source.split.name}',
-            unit='image', delay=5, disable=None) as bar:
+  with tqdm(
+    total=source.split.num_examples,
+    desc=f'byproducts of {source.split.name}',
+    unit='image',
+    delay=5,
+    disable=None,
+  ) as bar:
     for part in table.as_numpy_iterator():
       parts.append(part)
       bar.update(len(part[0]))

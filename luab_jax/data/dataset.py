@@ -41,20 +41,25 @@ def dataset_spec(data):
   features = builder.info.features
   multi_label = 'icons' in features
   if not multi_label and 'clicks' not in features:
-    raise UserError(f'{builder.data_path} has no byproduct columns (clicks or icons): build it '
-                    'with one of the builders in tfds_builders/')
+    raise UserError(
+      f'{builder.data_path} has no byproduct columns (clicks or icons): build it '
+      'with one of the builders in tfds_builders/'
+    )
   if multi_label and data.byproduct == 'trace':
-    raise UserError(f"data.byproduct='trace' needs one object an image, and {data.name} has "
-                    "several: set data.byproduct='click'")
+    raise UserError(
+      f"data.byproduct='trace' needs one object an image, and {data.name} has "
+      "several: set data.byproduct='click'"
+    )
   names = features['labels'].feature.names if multi_label else features['label'].names
   num_points = data.trace_points if data.byproduct == 'trace' else 1
   return DatasetSpec(
-      name=data.name,
-      class_names=list(names),
-      num_classes=len(names),
-      multi_label=multi_label,
-      num_points=len(names) if multi_label else num_points,
-      num_examples={name: split.num_examples for name, split in builder.info.splits.items()})
+    name=data.name,
+    class_names=list(names),
+    num_classes=len(names),
+    multi_label=multi_label,
+    num_points=len(names) if multi_label else num_points,
+    num_examples={name: split.num_examples for name, split in builder.info.splits.items()},
+  )
 
 
 class Source:
@@ -125,8 +130,7 @@ class Source:
     """As `points`, but only of the images that `data.byproduct_share` leaves their byproducts."""
     points, has = self.points(fields)
     if self.data.byproduct_share < 1:
-      points, has = targets.keep_share(
-          points, has, fields['file_name'], self.data.byproduct_share)
+      points, has = targets.keep_share(points, has, fields['file_name'], self.data.byproduct_share)
     return points, has
 
   def boxes(self, fields):
@@ -144,8 +148,10 @@ class Source:
     if not self._boxes or not self.spec.multi_label:
       return {}
     icon = tf.where(fields['has_record'], 1 + tf.cast(has, tf.int32), 0)
-    return {'size_group': targets.size_groups(fields['objects'], self.spec.num_classes),
-            'icon_group': icon}
+    return {
+      'size_group': targets.size_groups(fields['objects'], self.spec.num_classes),
+      'icon_group': icon,
+    }
 
   def label(self, fields):
     """int32 scalar, or float32[C] of 0 and 1."""
@@ -156,19 +162,32 @@ class Source:
 
 def _check_options(data):
   """Raises UserError for option values that would fail later or not mean anything."""
-  for key, allowed in (('byproduct', targets.BYPRODUCTS), ('click', targets.CLICKS),
-                       ('icons', targets.ICONS), ('icon_label', targets.ICON_LABELS),
-                       ('control', targets.CONTROLS), ('resize_method', image_ops.METHODS)):
+  for key, allowed in (
+    ('byproduct', targets.BYPRODUCTS),
+    ('click', targets.CLICKS),
+    ('icons', targets.ICONS),
+    ('icon_label', targets.ICON_LABELS),
+    ('control', targets.CONTROLS),
+    ('resize_method', image_ops.METHODS),
+  ):
     if data[key] not in allowed:
       raise UserError(f"data.{key}='{data[key]}' is unknown: choose one of {', '.join(allowed)}")
-  for key, low in (('image_size', 1), ('eval_resize', data.image_size), ('shuffle_buffer', 1),
-                   ('color_jitter', 0), ('trace_points', 2 if data.byproduct == 'trace' else 0)):
+  for key, low in (
+    ('image_size', 1),
+    ('eval_resize', data.image_size),
+    ('shuffle_buffer', 1),
+    ('color_jitter', 0),
+    ('trace_points', 2 if data.byproduct == 'trace' else 0),
+  ):
     if data[key] < low:
       raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
   if not 0 <= data.byproduct_share <= 1:
-    raise UserError(f'data.byproduct_share={data.byproduct_share} is a share of the images: '
-                    'between 0 and 1')
+    raise UserError(
+      f'data.byproduct_share={data.byproduct_share} is a share of the images: between 0 and 1'
+    )
   for key, high in (('crop_scale', 1), ('crop_ratio', float('inf'))):
     if len(data[key]) != 2 or not 0 < data[key][0] <= data[key][1] <= high:
-      raise UserError(f'data.{key}={tuple(data[key])} must be (smallest, largest), both above 0'
-                      + ('' if high > 1 else ' and at most 1'))
+      raise UserError(
+        f'data.{key}={tuple(data[key])} must be (smallest, largest), both above 0'
+        + ('' if high > 1 else ' and at most 1')
+      )

@@ -64,10 +64,12 @@ def _fallback(size, ratio):
   height, width = size[0], size[1]
   tall = width / height < min(ratio)
   wide = width / height > max(ratio)
-  extent = tf.stack([
+  extent = tf.stack(
+    [
       tf.where(tall, tf.round(width / min(ratio)), height),
       tf.where(wide, tf.round(height * max(ratio)), width),
-  ])
+    ]
+  )
   extent = tf.maximum(extent, 1)
   return tf.concat([(size - extent) // 2, extent], axis=0)
 

@@ -32,11 +32,13 @@ def decode_window(data, choose_window):
   Returns:
     (uint8[window.height, window.width, 3], int32[2] (height, width) of the whole image, window).
   """
+
   def jpeg():
     size = tf.io.extract_jpeg_shape(data)[:2]
     window = choose_window(size[0], size[1])
     image = tf.io.decode_and_crop_jpeg(
-        data, tf.stack(window), channels=3, dct_method='INTEGER_ACCURATE')
+      data, tf.stack(window), channels=3, dct_method='INTEGER_ACCURATE'
+    )
     return image, size, window
 
   def other():
@@ -59,7 +61,7 @@ def _decode_other(data):
 
 def crop(image, window):
   """Cuts geometry.Window `window` out of an image [height, width, channels]."""
-  image = image[window.top:window.top + window.height, window.left:window.left + window.width]
+  image = image[window.top : window.top + window.height, window.left : window.left + window.width]
   return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -125,11 +127,14 @@ def color_jitter(image, seed, strength):
   order = tf.argsort(draws[1])
   for step in tf.unstack(order):
     factor = factors[step]
-    image = tf.switch_case(step, [
+    image = tf.switch_case(
+      step,
+      [
         lambda image=image, factor=factor: _blend(image, 0.0, factor),
         lambda image=image, factor=factor: _blend(image, tf.reduce_mean(_grey(image)), factor),
         lambda image=image, factor=factor: _blend(image, _grey(image), factor),
-    ])
+      ],
+    )
   return image
 
 

@@ -51,7 +51,13 @@ from luab_jax.data.dataset import DatasetSpec, Source, dataset_spec
 from luab_jax.errors import UserError
 
 __all__ = [
-    'Batches', 'DatasetSpec', 'answer_batches', 'dataset_spec', 'eval_batches', 'train_batches']
+  'Batches',
+  'DatasetSpec',
+  'answer_batches',
+  'dataset_spec',
+  'eval_batches',
+  'train_batches',
+]
 
 tf.config.set_visible_devices([], 'GPU')
 
@@ -83,8 +89,12 @@ class Batches:
         batch = next(batches)
       except StopIteration:
         return
-      except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError,
-              tf.errors.FailedPreconditionError) as error:
+      except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.DataLossError,
+        tf.errors.NotFoundError,
+        tf.errors.FailedPreconditionError,
+      ) as error:
         raise UserError(self._diagnosis(number, error)) from error
       yield batch
 
@@ -100,13 +110,17 @@ class Batches:
           image_ops.decode(fields['image'])
         except tf.errors.InvalidArgumentError as failure:
           name = fields['file_name'].numpy().decode(errors='replace')
-          return (f'{name} in split {split.name} of {split.folder} cannot be decoded as JPEG, PNG, '
-                  f'BMP or GIF ({_first_line(failure)}): mend or leave out that image and build '
-                  'the data set again')
+          return (
+            f'{name} in split {split.name} of {split.folder} cannot be decoded as JPEG, PNG, '
+            f'BMP or GIF ({_first_line(failure)}): mend or leave out that image and build '
+            'the data set again'
+          )
     except tf.errors.OpError as failure:
       error = failure
-    return (f'split {split.name} of {split.folder} cannot be read ({_first_line(error)}): build '
-            'the data set again with `tfds build --overwrite`')
+    return (
+      f'split {split.name} of {split.folder} cannot be read ({_first_line(error)}): build '
+      'the data set again with `tfds build --overwrite`'
+    )
 
 
 def train_batches(data, *, seed, batch_size, start_step=0, num_hosts=1, host=0):
@@ -128,8 +142,12 @@ def train_batches(data, *, seed, batch_size, start_step=0, num_hosts=1, host=0):
   source = Source(data, data.train_split)
   rows = _rows_per_host(batch_size, num_hosts)
   stream = shuffling.shuffled(
-      source.split, tfrecords.fold(seed, _ORDER), shuffling.Rows(batch_size, num_hosts, host),
-      start_step=start_step, buffer_size=data.shuffle_buffer)
+    source.split,
+    tfrecords.fold(seed, _ORDER),
+    shuffling.Rows(batch_size, num_hosts, host),
+    start_step=start_step,
+    buffer_size=data.shuffle_buffer,
+  )
   control = controls.make_control(source, tfrecords.fold(seed, _CONTROL), _options())
 
   @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time
@@ -161,8 +179,9 @@ def eval_batches(data, split, *, batch_size, num_hosts=1, host=0, boxes=False):
     UserError: wrong option, data set, split or batch size; while iterating, an unreadable record.
   """
   source = Source(data, split, boxes=boxes)
-  return _once(source, lambda fields: _eval_example(source, fields, boxes),
-               batch_size, num_hosts, host)
+  return _once(
+    source, lambda fields: _eval_example(source, fields, boxes), batch_size, num_hosts, host
+  )
 
 
 def answer_batches(data, source, *, batch_size, num_hosts=1, host=0):
@@ -177,8 +196,13 @@ def answer_batches(data, source, *, batch_size, num_hosts=1, host=0):
     (Batches, their number: the same on every host).
   """
   allowed = source.allowed  # may read the whole set: not while TensorFlow traces the pipeline
-  return _once(source, lambda fields: _answer_example(data, source, fields, allowed),
-               batch_size, num_hosts, host)
+  return _once(
+    source,
+    lambda fields: _answer_example(data, source, fields, allowed),
+    batch_size,
+    num_hosts,
+    host,
+  )
 
 
 def _once(source, make_example, batch_size, num_hosts, host):
@@ -186,8 +210,9 @@ def _once(source, make_example, batch_size, num_hosts, host):
   rows = _rows_per_host(batch_size, num_hosts)
   num_examples = source.split.num_examples
   num_batches = -(-num_examples // batch_size)
-  stream = tfrecords.rows_of_host(tfrecords.in_order(source.split), batch_size, num_hosts, host,
-                                lambda index, _: index)
+  stream = tfrecords.rows_of_host(
+    tfrecords.in_order(source.split), batch_size, num_hosts, host, lambda index, _: index
+  )
 
   @tf.autograph.experimental.do_not_convert
   def example(_, record):
@@ -210,8 +235,9 @@ def _train_example(source, fields, points, has, seed):
   """Fields and points of an image -> the training example cut out of it by stateless `seed`."""
   data = source.data
   crop_seed, flip_seed, jitter_seed = tf.unstack(tf.random.split(seed, 3))
-  choose = functools.partial(geometry.sample_window, crop_seed, scale=data.crop_scale,
-                             ratio=data.crop_ratio)
+  choose = functools.partial(
+    geometry.sample_window, crop_seed, scale=data.crop_scale, ratio=data.crop_ratio
+  )
   image, size, window = image_ops.decode_window(fields['image'], choose)
   flip = geometry.sample_flip(flip_seed) & data.flip
   image = image_ops.resize(image, [data.image_size] * 2, data.resize_method, data.antialias)
@@ -229,8 +255,9 @@ def _eval_example(source, fields, boxes):
   """Fields and points of an image -> the evaluation example: resized, centre crop."""
   image, resized, window = centre_view(source.data, image_ops.decode(fields['image']))
   points, has = source.points(fields)
-  example = _example(image, source.label(fields), *geometry.move_points(
-      points, has, resized, window))
+  example = _example(
+    image, source.label(fields), *geometry.move_points(points, has, resized, window)
+  )
   if boxes:
     example |= _boxes_in_view(*source.boxes(fields), resized, window) | source.groups(fields, has)
   return example
@@ -247,8 +274,9 @@ def centre_view(data, image):
     (image uint8[S, S, 3], int32[2] size after resizing, the geometry.Window cut out of that).
   """
   height, width = tf.unstack(tf.shape(image)[:2])
-  resized, window = geometry.centre_window(height, width, resize=data.eval_resize,
-                                           size=data.image_size)
+  resized, window = geometry.centre_window(
+    height, width, resize=data.eval_resize, size=data.image_size
+  )
   image = image_ops.resize(image, resized, data.resize_method, data.antialias)
   image = image_ops.to_uint8(image_ops.crop(image, window))
   return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
@@ -258,12 +286,17 @@ def _answer_example(data, source, fields, allowed):
   """Fields of a benchmark's image -> its example."""
   size = [data.image_size] * 2
   if source.cut:
-    image = image_ops.to_uint8(image_ops.resize(
-        image_ops.decode(fields['image']), size, data.resize_method, data.antialias))
+    image = image_ops.to_uint8(
+      image_ops.resize(image_ops.decode(fields['image']), size, data.resize_method, data.antialias)
+    )
   else:
     image, _, _ = centre_view(data, image_ops.decode(fields['image']))
-  example = {'image': image, 'right': fields['right'],
-             'allowed': tf.constant(allowed), 'example_mask': tf.constant(1.0)}
+  example = {
+    'image': image,
+    'right': fields['right'],
+    'allowed': tf.constant(allowed),
+    'example_mask': tf.constant(1.0),
+  }
   if source.has_mask:
     mask = tf.image.resize(tf.io.decode_png(fields['mask'], channels=1), size, method='area')
     example['mask'] = mask / 255
@@ -276,21 +309,29 @@ def _boxes_in_view(boxes, label, size, window):
   kept = tf.minimum(tf.shape(boxes)[0], MAX_BOXES)
   free = MAX_BOXES - kept
   return {
-      'box': tf.ensure_shape(tf.pad(boxes[:kept], [[0, free], [0, 0]]), [MAX_BOXES, 4]),
-      'box_mask': tf.cast(tf.range(MAX_BOXES) < kept, tf.float32),
-      'box_label': tf.ensure_shape(tf.pad(label[:kept], [[0, free]]), [MAX_BOXES]),
-      'box_overflow': tf.shape(boxes)[0] - kept}
+    'box': tf.ensure_shape(tf.pad(boxes[:kept], [[0, free], [0, 0]]), [MAX_BOXES, 4]),
+    'box_mask': tf.cast(tf.range(MAX_BOXES) < kept, tf.float32),
+    'box_label': tf.ensure_shape(tf.pad(label[:kept], [[0, free]]), [MAX_BOXES]),
+    'box_overflow': tf.shape(boxes)[0] - kept,
+  }
 
 
 def _example(image, label, points, mask):
-  return {'image': image, 'label': label, 'point': points, 'point_mask': mask,
-          'example_mask': tf.constant(1.0)}
+  return {
+    'image': image,
+    'label': label,
+    'point': points,
+    'point_mask': mask,
+    'example_mask': tf.constant(1.0),
+  }
 
 
 def _rows_per_host(batch_size, num_hosts):
   if batch_size < 1 or batch_size % num_hosts:
-    raise UserError(f'batch_size={batch_size} does not split evenly over {num_hosts} hosts: choose '
-                    f'a multiple of {num_hosts}')
+    raise UserError(
+      f'batch_size={batch_size} does not split evenly over {num_hosts} hosts: choose '
+      f'a multiple of {num_hosts}'
+    )
   return batch_size // num_hosts
 
 

@@ -63,8 +63,10 @@ class Source:
     self._features = builder.info.features
     self._column = part.right
     if part.right not in self._features or 'image' not in self._features:
-      raise UserError(f"{builder.data_path} has no columns 'image' and '{part.right}': build it "
-                      'again with TFDS 4.9 or newer')
+      raise UserError(
+        f"{builder.data_path} has no columns 'image' and '{part.right}': build it "
+        'again with TFDS 4.9 or newer'
+      )
     _check_classes(builder, part, class_names)
     self.has_mask = 'mask' in self._features
     self._only_present = part.only_present
@@ -77,8 +79,11 @@ class Source:
     """
     if not self._only_present:
       return np.ones(self.num_classes, bool)
-    labels = tfrecords.in_order(self.split).map(
-        lambda _, record: self._right(self._parse(record, {self._column}))).batch(1024)
+    labels = (
+      tfrecords.in_order(self.split)
+      .map(lambda _, record: self._right(self._parse(record, {self._column})))
+      .batch(1024)
+    )
     return np.any([rows.any(0) for rows in labels.as_numpy_iterator()], axis=0)
 
   def parse(self, record):
@@ -86,14 +91,17 @@ class Source:
     columns = {'image', self._column} | ({'mask'} if self.has_mask else set())
     fields = self._parse(record, columns)
     return {name: fields[name] for name in ('image', 'mask') if name in columns} | {
-        'right': self._right(fields)}
+      'right': self._right(fields)
+    }
 
   def parse_file(self, record):
     """Only `file_name` and `image`, for an error message."""
     name = next((n for n in ('file_name', 'image_id') if n in self._features), None)
     fields = self._parse(record, {'image'} | ({name} if name else set()))
-    return {'image': fields['image'],
-            'file_name': tf.strings.as_string(fields[name]) if name else tf.constant('an image')}
+    return {
+      'image': fields['image'],
+      'file_name': tf.strings.as_string(fields[name]) if name else tf.constant('an image'),
+    }
 
   def _parse(self, record, columns):
     wanted = tfds.decode.PartialDecoding(dict.fromkeys(columns, True))
@@ -114,9 +122,10 @@ def _check_classes(builder, part, class_names):
   if feature.num_classes == len(class_names) and (nameless or names == list(class_names)):
     return
   raise UserError(
-      f'{builder.data_path} has the classes {_some(names)}, the model {_some(class_names)}: '
-      f"remove {part.data.partition('/')[0]} from config.robustness.sets, or train on the same "
-      'classes')
+    f'{builder.data_path} has the classes {_some(names)}, the model {_some(class_names)}: '
+    f'remove {part.data.partition("/")[0]} from config.robustness.sets, or train on the same '
+    'classes'
+  )
 
 
 def _some(names):

@@ -82,28 +82,37 @@ def shuffled(split, seed, rows, *, start_step, buffer_size):
     def part(lane, first, count, buffer):
       """Records [first, first + count) of the epoch's files, shuffled, with their numbers there."""
       chosen = _part(files, first, count).apply(tf.data.experimental.assert_cardinality(count))
-      return chosen.shuffle(buffer, seed=tf.cast(record_seed[0], tf.int64) + lane,
-                            reshuffle_each_iteration=False)
+      return chosen.shuffle(
+        buffer, seed=tf.cast(record_seed[0], tf.int64) + lane, reshuffle_each_iteration=False
+      )
 
     def lane_records(lane):
       buffer = min(max(buffer_size // lanes, 1), length)
       chosen = part(lane, rest + lane * length, length, buffer)
-      return chosen.skip(skipped).enumerate(skipped).map(
-          lambda k, record: (epoch, k // block * size + lane * block + k % block, *record))
+      return (
+        chosen.skip(skipped)
+        .enumerate(skipped)
+        .map(lambda k, record: (epoch, k // block * size + lane * block + k % block, *record))
+      )
 
     stream = tf.data.Dataset.from_tensor_slices(_lanes_of_host(epoch, total, lanes, rows))
     most = min(lanes, -(-rows.count // block) + 1)
     stream = stream.interleave(
-        lane_records, cycle_length=most, block_length=block,
-        num_parallel_calls=min(_READERS, most), deterministic=True)
+      lane_records,
+      cycle_length=most,
+      block_length=block,
+      num_parallel_calls=min(_READERS, most),
+      deterministic=True,
+    )
     if rest:
       last = part(lanes, 0, rest, rest).enumerate(total - rest)
       stream = stream.concatenate(last.map(lambda at, record: (epoch, at, *record)))
     return stream
 
   stream = tf.data.Dataset.counter(start_epoch).flat_map(epoch_records)
-  stream = tfrecords.rows_of_host(stream, size, rows.num_hosts, rows.host,
-                                lambda epoch, at, *_: epoch * total + at)
+  stream = tfrecords.rows_of_host(
+    stream, size, rows.num_hosts, rows.host, lambda epoch, at, *_: epoch * total + at
+  )
   return stream.skip(_rows_before(position - done * size, rows))
 
 
@@ -144,4 +153,5 @@ def _part(files, first, count):
   kept = tf.minimum(end, first + count) - (end - take) - before
   columns = (path, skip + before, kept, index + before)
   return tf.data.Dataset.from_tensor_slices(
-      tuple(tf.boolean_mask(column, kept > 0) for column in columns)).flat_map(tfrecords.read)
+    tuple(tf.boolean_mask(column, kept > 0) for column in columns)
+  ).flat_map(tfrecords.read)

@@ -146,7 +146,8 @@ def true_boxes(objects, label, multi_label):
     return boxes, tf.fill(tf.shape(boxes)[:1], label)
   single = ~objects['is_crowd']
   return tf.boolean_mask(boxes, single), tf.boolean_mask(
-      tf.cast(objects['label'], tf.int32), single)
+    tf.cast(objects['label'], tf.int32), single
+  )
 
 
 def size_groups(objects, num_classes):

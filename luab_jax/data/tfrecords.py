@@ -20,7 +20,8 @@ from luab_jax.errors import UserError
 
 # TFDS warns ten times of its own use of what it has deprecated.
 logging.get_absl_logger().addFilter(
-    lambda record: '.dtype` is deprecated' not in record.getMessage())
+  lambda record: '.dtype` is deprecated' not in record.getMessage()
+)
 
 
 class Split(NamedTuple):
@@ -55,17 +56,22 @@ def open_builder(name, data_dir):
   folder = find_version(name, data_dir)
   if not folder:
     dataset, _, config = name.partition(':')[0].partition('/')
-    own = ('; images of your own go through `python -m luab_jax.tools.own_data` first '
-           '(docs/own_data.md)'
-           if config == 'local' else '')
+    own = (
+      '; images of your own go through `python -m luab_jax.tools.own_data` first (docs/own_data.md)'
+      if config == 'local'
+      else ''
+    )
     raise UserError(
-        f"no data set '{name}' in {data_dir}: build it with "
-        f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
-        f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`{own}')
+      f"no data set '{name}' in {data_dir}: build it with "
+      f'`tfds build tfds_builders/{dataset}{" --config=" + config if config else ""} '
+      f'--manual_dir=FOLDER_OF_RAW_FILES --data_dir={data_dir}`{own}'
+    )
   builder = _read_only_builder(folder)
   if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-    raise UserError(f'{folder} holds {builder.info.file_format.value} files: build the '
-                    'data set again with `--file_format=tfrecord`')
+    raise UserError(
+      f'{folder} holds {builder.info.file_format.value} files: build the '
+      'data set again with `--file_format=tfrecord`'
+    )
   return builder
 
 
@@ -74,21 +80,35 @@ def _read_only_builder(folder):
   try:
     _check_features((folder / 'features.json').read_bytes(), folder)
     return tfds.builder_from_directory(folder)
-  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
-          json_format.Error) as error:
+  except (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    json_format.Error,
+  ) as error:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(f'the metadata in {folder} cannot be read ({reason:.200}): {remedy}') from error
 
 
 def _check_features(text, folder):
   """Raises UserError where TFDS would import a module because features.json names it."""
+
   def check(pairs):
     for key, value in pairs:
       classes = key in ('pythonClassName', 'python_class_name') and str(value)
-      if key in ('jsonFeature', 'json_feature') or key == 'type' and isinstance(value, str) or (
-          classes and not classes.startswith('tensorflow_datasets.core.features.')):
-        raise UserError(f'{folder}/features.json names a class that is none of TFDS 4.9 '
-                        f'({key}: {value!r:.100}): build the data set again with TFDS 4.9 or newer')
+      if (
+        key in ('jsonFeature', 'json_feature')
+        or key == 'type'
+        and isinstance(value, str)
+        or (classes and not classes.startswith('tensorflow_datasets.core.features.'))
+      ):
+        raise UserError(
+          f'{folder}/features.json names a class that is none of TFDS 4.9 '
+          f'({key}: {value!r:.100}): build the data set again with TFDS 4.9 or newer'
+        )
     return dict(pairs)
 
   json.loads(text, object_pairs_hook=check)
@@ -98,8 +118,11 @@ def find_version(name, data_dir):
   """The folder of the newest version of a built data set, None if there is none; as above."""
   name, _, version = name.partition(':')
   folder = pathlib.Path(data_dir).expanduser() / name
-  versions = [path.parent.name for path in folder.glob('*/dataset_info.json')
-              if re.fullmatch(r'\d+\.\d+\.\d+', path.parent.name)]
+  versions = [
+    path.parent.name
+    for path in folder.glob('*/dataset_info.json')
+    if re.fullmatch(r'\d+\.\d+\.\d+', path.parent.name)
+  ]
   if version:
     versions = [v for v in versions if v == version]
   if not versions:
@@ -123,25 +146,28 @@ def open_split(builder, name):
   try:
     files = builder.info.splits[name].file_instructions
   except (ValueError, KeyError, AssertionError) as error:
-    raise UserError(f"no split '{name}' in {builder.data_path}: it has "
-                    f"{', '.join(sorted(builder.info.splits))} and parts such as 'train[:90%]'"
-                    ) from error
+    raise UserError(
+      f"no split '{name}' in {builder.data_path}: it has "
+      f"{', '.join(sorted(builder.info.splits))} and parts such as 'train[:90%]'"
+    ) from error
   files = [f for f in files if f.take > 0]
   if not files:
     raise UserError(f"split '{name}' of {builder.data_path} is empty: choose a larger part of it")
   for f in files:
     if not os.path.exists(f.filename):
-      raise UserError(f'{f.filename} is missing: build the data set again with `tfds build '
-                      '--overwrite`')
+      raise UserError(
+        f'{f.filename} is missing: build the data set again with `tfds build --overwrite`'
+      )
   take = np.array([f.take for f in files], np.int64)
   return Split(
-      name=name,
-      folder=os.fspath(builder.data_path),
-      num_examples=int(take.sum()),
-      paths=[os.fspath(f.filename) for f in files],
-      skip=np.array([f.skip for f in files], np.int64),
-      take=take,
-      first=np.cumsum(take) - take)
+    name=name,
+    folder=os.fspath(builder.data_path),
+    num_examples=int(take.sum()),
+    paths=[os.fspath(f.filename) for f in files],
+    skip=np.array([f.skip for f in files], np.int64),
+    take=take,
+    first=np.cumsum(take) - take,
+  )
 
 
 def first_part(builder, name, fraction):
@@ -210,7 +236,8 @@ def rows_of_host(records, batch_size, num_hosts, host, row_of):
 def _files(split):
   """Dataset of (path, skip, take, first index) per file."""
   return tf.data.Dataset.from_tensor_slices(
-      tuple(map(tf.constant, (split.paths, split.skip, split.take, split.first))))
+    tuple(map(tf.constant, (split.paths, split.skip, split.take, split.first)))
+  )
 
 
 def read(path, skip, take, first):

@@ -18,8 +18,11 @@ from luab_jax.train.step import mean_metrics
 
 # (column of the batch, its value, what the figures call it)
 GROUPS = (
-  ('size_group', 1, 'small'), ('size_group', 2, 'medium'), ('size_group', 3, 'large'),
-  ('icon_group', 1, 'without_icon'), ('icon_group', 2, 'with_icon'),
+  ('size_group', 1, 'small'),
+  ('size_group', 2, 'medium'),
+  ('size_group', 3, 'large'),
+  ('icon_group', 1, 'without_icon'),
+  ('icon_group', 2, 'with_icon'),
 )
 
 
@@ -45,7 +48,11 @@ def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progr
     `localization.figures`.
   """
   batches, count = pipeline.eval_batches(
-    data, split, batch_size=batch_size, num_hosts=jax.process_count(), host=jax.process_index(),
+    data,
+    split,
+    batch_size=batch_size,
+    num_hosts=jax.process_count(),
+    host=jax.process_index(),
     boxes=True,
   )
   boxes = collections.deque()  # of the batches on their way to the devices, which need none
@@ -62,8 +69,10 @@ def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progr
       _collect(totals, scores, -2, places)
   _collect(totals, scores, -1, places)
   if not np.isfinite(totals['class_loss'][0]):
-    raise UserError(f'the loss on {split} is {totals["class_loss"][0]}: the parameters are not '
-                    'those of a run that went well; go back to an earlier checkpoint')
+    raise UserError(
+      f'the loss on {split} is {totals["class_loss"][0]}: the parameters are not '
+      'those of a run that went well; go back to an earlier checkpoint'
+    )
   figures = mean_metrics(totals, image_size=data.image_size)
   figures = {'examples': int(totals['class_loss'][1]), **figures}
   if spec.multi_label:

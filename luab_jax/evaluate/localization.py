@@ -100,7 +100,8 @@ def figures(counts, *, multi_label):
     return {}
   targets = int(counts['targets'])
   result = {
-    'images_with_boxes': int(counts['images']), 'images_without_boxes': int(counts['without']),
+    'images_with_boxes': int(counts['images']),
+    'images_without_boxes': int(counts['without']),
     'boxes_left_out': int(counts['left_out']),
   }
   if multi_label:
@@ -208,7 +209,7 @@ def _peak_of_pixel(values):
   index = np.pad(np.arange(height * width).reshape(height, width), 1)
   # The pixel itself comes first: among equals argmax takes it, so only a higher one moves us.
   shifts = sorted(np.ndindex(3, 3), key=lambda shift: shift != (1, 1))
-  views = [np.s_[y:y + height, x:x + width] for y, x in shifts]
+  views = [np.s_[y : y + height, x : x + width] for y, x in shifts]
   best = np.argmax([padded[view] for view in views], 0)
   parent = np.choose(best, [index[view] for view in views]).ravel()
   summit = parent == np.arange(height * width)
@@ -236,18 +237,25 @@ def _boxes_of_peaks(levels, peaks):
     return numbers.reshape(count, -1).cumsum(1)[:, :LEVELS]
 
   rows, columns = highest(np.arange(height)[:, None], height), highest(np.arange(width), width)
-  return np.stack([
-    lines_below(columns), lines_below(rows),
-    width - lines_below(columns[:, ::-1]), height - lines_below(rows[:, ::-1]),
-  ], -1)
+  return np.stack(
+    [
+      lines_below(columns),
+      lines_below(rows),
+      width - lines_below(columns[:, ::-1]),
+      height - lines_below(rows[:, ::-1]),
+    ],
+    -1,
+  )
 
 
 def _passes(levels, peaks):
   """[(peak, peak, height of the highest pass between them)], from the highest down."""
   pairs, heights = [], []
   for here, there in (
-    (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]),
-    (np.s_[:-1, :-1], np.s_[1:, 1:]), (np.s_[:-1, 1:], np.s_[1:, :-1]),
+    (np.s_[:, :-1], np.s_[:, 1:]),
+    (np.s_[:-1], np.s_[1:]),
+    (np.s_[:-1, :-1], np.s_[1:, 1:]),
+    (np.s_[:-1, 1:], np.s_[1:, :-1]),
   ):
     left, right = peaks[here], peaks[there]
     border = left != right

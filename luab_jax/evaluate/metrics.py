@@ -56,8 +56,10 @@ def answer_sums(logits, batch):
   _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
   hits = jnp.take_along_axis(batch['right'] & batch['allowed'], top, axis=-1)
   counted = batch['example_mask'] * batch['right'].any(-1)
-  return {'top1': ((hits[:, 0] * counted).sum(), counted.sum()),
-          'top5': ((hits.any(-1) * counted).sum(), counted.sum())}
+  return {
+    'top1': ((hits[:, 0] * counted).sum(), counted.sum()),
+    'top5': ((hits.any(-1) * counted).sum(), counted.sum()),
+  }
 
 
 def average_precision(scores, labels):
@@ -109,7 +111,7 @@ def average_precision_within(scores, labels, group):
   result = np.full(scores.shape[1], np.nan)
   for c in range(scores.shape[1]):
     kept = (labels[:, c] == 0) | group[:, c]
-    result[c] = average_precision(scores[kept, c:c + 1], labels[kept, c:c + 1])[0]
+    result[c] = average_precision(scores[kept, c : c + 1], labels[kept, c : c + 1])[0]
   return result
 
 

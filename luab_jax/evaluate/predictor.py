@@ -58,8 +58,7 @@ class Predictor:
         shown = jnp.where(has.any(-1), jnp.argmax(jnp.where(has, logits, -jnp.inf), -1), shown)
       score = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
       weights = _map(output, variables, shown, multi_label)
-      return {'score': score, 'predicted': output['points'], 'weights': weights,
-              'map_class': shown}
+      return {'score': score, 'predicted': output['points'], 'weights': weights, 'map_class': shown}
 
     self._predict = predict
 
@@ -86,25 +85,39 @@ class Predictor:
     if restored is None:
       raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
     state, note = restored
-    variables = {'params': state['ema_params'] or state['params'],
-                 'batch_stats': state['batch_stats'] or {}}
+    variables = {
+      'params': state['ema_params'] or state['params'],
+      'batch_stats': state['batch_stats'] or {},
+    }
     try:
       config = ml_collections.ConfigDict(note['config'])
       head = variables['params']['head']
-      num_points = (head['attention']['kernel'].shape[-1] if 'attention' in head
-                    else head['points']['kernel'].shape[-1] // 2)
+      num_points = (
+        head['attention']['kernel'].shape[-1]
+        if 'attention' in head
+        else head['points']['kernel'].shape[-1] // 2
+      )
       classes = note['classes']
       # Several classes an image: a point for each. A trace may have as many, and says what it is.
       multi_label = num_points == len(classes) and config.data.byproduct != 'trace'
-      model = build_model(config.model, num_classes=len(classes), num_points=num_points,
-                          multi_label=multi_label)
+      model = build_model(
+        config.model, num_classes=len(classes), num_points=num_points, multi_label=multi_label
+      )
       data = config.data
       _ = data.image_size, data.eval_resize, data.resize_method, data.antialias
     except (KeyError, AttributeError) as error:
-      raise UserError(f'the newest checkpoint in {folder} was written by an older version '
-                      f'({error}): use that one, or train again') from error
-    return cls(model, variables, data=data, class_names=classes, multi_label=multi_label,
-               batch_size=batch_size)
+      raise UserError(
+        f'the newest checkpoint in {folder} was written by an older version '
+        f'({error}): use that one, or train again'
+      ) from error
+    return cls(
+      model,
+      variables,
+      data=data,
+      class_names=classes,
+      multi_label=multi_label,
+      batch_size=batch_size,
+    )
 
   def outputs(self, image, has=None):
     """What the model says of images as it gets them.
@@ -146,7 +159,7 @@ class Predictor:
     """
     results = []
     for start in range(0, len(images), self.batch_size):
-      part = images[start:start + self.batch_size]
+      part = images[start : start + self.batch_size]
       for number, image in enumerate(part, start):
         _check(image, number)
       views = [pipeline.centre_view(self.data, image) for image in part]
@@ -179,8 +192,10 @@ def _check(image, number):
   if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not min(shape):
     raise UserError(f'image {number} is {dtype} {shape}: give uint8 [height, width, 3], RGB')
   if max(shape[:2]) > MAX_RATIO * min(shape[:2]):
-    raise UserError(f'image {number} has {shape[1]} x {shape[0]} px: one side is more than '
-                    f'{MAX_RATIO} times as long as the other')
+    raise UserError(
+      f'image {number} has {shape[1]} x {shape[0]} px: one side is more than '
+      f'{MAX_RATIO} times as long as the other'
+    )
 
 
 def _padded(array, rows):

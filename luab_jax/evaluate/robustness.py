@@ -32,15 +32,34 @@ from luab_jax.train.step import mean_metrics
 # Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 # Perturbations", ICLR 2019, arXiv:1903.12261.
 ALEXNET_ERROR = {
-  'gaussian_noise': 88.6428, 'shot_noise': 89.4468, 'impulse_noise': 92.2640,
-  'defocus_blur': 81.9880, 'glass_blur': 82.6268, 'motion_blur': 78.5948, 'zoom_blur': 79.8360,
-  'snow': 86.6816, 'frost': 82.6572, 'fog': 81.9324, 'brightness': 56.4592, 'contrast': 85.3204,
-  'elastic_transform': 64.6056, 'pixelate': 71.7840, 'jpeg_compression': 60.6500,
+  'gaussian_noise': 88.6428,
+  'shot_noise': 89.4468,
+  'impulse_noise': 92.2640,
+  'defocus_blur': 81.9880,
+  'glass_blur': 82.6268,
+  'motion_blur': 78.5948,
+  'zoom_blur': 79.8360,
+  'snow': 86.6816,
+  'frost': 82.6572,
+  'fog': 81.9324,
+  'brightness': 56.4592,
+  'contrast': 85.3204,
+  'elastic_transform': 64.6056,
+  'pixelate': 71.7840,
+  'jpeg_compression': 60.6500,
 }
 EXTRA_CORRUPTIONS = ('gaussian_blur', 'saturate', 'spatter', 'speckle_noise')  # not in the mean
 SEVERITIES = (1, 2, 3, 4, 5)
-VARIATIONS = ('original', 'mixed_same', 'mixed_rand', 'mixed_next', 'only_fg', 'no_fg',
-              'only_bg_b', 'only_bg_t')  # of ImageNet-9
+VARIATIONS = (
+  'original',
+  'mixed_same',
+  'mixed_rand',
+  'mixed_next',
+  'only_fg',
+  'no_fg',
+  'only_bg_b',
+  'only_bg_t',
+)  # of ImageNet-9
 
 _C, _IN9 = 'imagenet2012_corrupted', 'backgrounds_challenge'
 _FOREGROUNDS = robustness_sets.Part(f'{_IN9}/foregrounds', 'test', 'right_labels', cut=True)
@@ -59,11 +78,14 @@ SETS = {
   ),
   _C: tuple(
     robustness_sets.Part(f'{_C}/{name}_{severity}', 'validation', cut=True)
-    for name in (*ALEXNET_ERROR, *EXTRA_CORRUPTIONS) for severity in SEVERITIES
+    for name in (*ALEXNET_ERROR, *EXTRA_CORRUPTIONS)
+    for severity in SEVERITIES
   ),
   _IN9: (
-    *(robustness_sets.Part(f'{_IN9}/variations', name, 'right_labels', cut=True)
-      for name in VARIATIONS),
+    *(
+      robustness_sets.Part(f'{_IN9}/variations', name, 'right_labels', cut=True)
+      for name in VARIATIONS
+    ),
     _FOREGROUNDS,
   ),
 }
@@ -97,8 +119,10 @@ def prepared(options, spec) -> Prepared:
     if name not in SETS:
       raise UserError(f"robustness.sets: no set '{name}': choose from {', '.join(SETS)}")
     if spec.multi_label:
-      raise UserError(f'robustness.sets: {name} has one label an image, and {spec.name} several: '
-                      '--config.robustness.sets="()"')
+      raise UserError(
+        f'robustness.sets: {name} has one label an image, and {spec.name} several: '
+        '--config.robustness.sets="()"'
+      )
     there = [p for p in SETS[name] if tfrecords.find_version(p.data, options.data_dir)]
     if len(there) < len(SETS[name]):
       absent = list(dict.fromkeys(p.data for p in SETS[name] if p not in there))
@@ -219,9 +243,11 @@ def _challenge(foregrounds, backgrounds, step, variables, data, batch_size, prog
   """Share of the foregrounds that no background fools the model about."""
   hosts = {'num_hosts': jax.process_count(), 'host': jax.process_index()}
   batches, _ = pipeline.answer_batches(data, backgrounds, batch_size=batch_size, **hosts)
-  shards = list(parallel.prefetch(
-    {name: batch[name] for name in ('image', 'example_mask')} for batch in batches
-  ))
+  shards = list(
+    parallel.prefetch(
+      {name: batch[name] for name in ('image', 'example_mask')} for batch in batches
+    )
+  )
   fixed = (variables, parallel.stack_batches(shards))
   # Every host goes through all foregrounds, each against its own backgrounds.
   examples, total = pipeline.answer_batches(data, foregrounds, batch_size=1)

@@ -114,7 +114,7 @@ def build_model(model_config, *, num_classes, num_points, multi_label):
   if multi_label and num_points != num_classes:
     raise UserError(
       f"model.head: 'spatial' on a multi-label data set needs one point a class ({num_classes}), "
-      f"but the data have {num_points}; choose model.head=linear or data.byproduct=click."
+      f'but the data have {num_points}; choose model.head=linear or data.byproduct=click.'
     )
   spatial = SpatialHead(num_classes, num_points, multi_label, classifier_init)
   return LuabModel(backbone, spatial, normalisation)

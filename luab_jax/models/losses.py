@@ -100,6 +100,4 @@ def point_weight_schedule(kind, weight, *, total_steps, warmup_steps=0):
     return optax.linear_schedule(0.0, weight, warmup_steps)
   if kind == 'cosine':
     return optax.cosine_decay_schedule(weight, total_steps)
-  raise UserError(
-    f'loss.point_schedule: unknown {kind!r}; choose one of constant, warmup, cosine.'
-  )
+  raise UserError(f'loss.point_schedule: unknown {kind!r}; choose one of constant, warmup, cosine.')

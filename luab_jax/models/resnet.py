@@ -80,9 +80,7 @@ class ResidualBlock(nn.Module):
       last = i == len(layers)
       zero = last and self.zero_init_last
       x = conv(width, size, stride, dtype=self.dtype, name=f'conv{i}')(x)
-      x = norm(
-        scale_init=nn.initializers.zeros if zero else nn.initializers.ones, name=f'bn{i}'
-      )(x)
+      x = norm(scale_init=nn.initializers.zeros if zero else nn.initializers.ones, name=f'bn{i}')(x)
       x = x if last else nn.relu(x)
     return nn.relu(x + shortcut)
 

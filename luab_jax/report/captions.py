@@ -23,7 +23,8 @@ def paths_of(true, predicted, spec):
     return []
   return [
     plots.Path(np.clip(points, 0, 1), is_true)
-    for points, is_true in ((true, True), (predicted, False)) if np.isfinite(points).any()
+    for points, is_true in ((true, True), (predicted, False))
+    if np.isfinite(points).any()
   ]
 
 
@@ -35,8 +36,10 @@ def told_boxes_and_paths(boxes, paths):
   for path in paths:
     seen = path.points[np.isfinite(path.points).all(-1)]
     (x0, y0), (x1, y1) = seen[0], seen[-1]
-    parts.append(f'{"recorded" if path.true else "predicted"} path of {len(seen)} points from '
-                 f'({x0:.2f}, {y0:.2f}) to ({x1:.2f}, {y1:.2f})')
+    parts.append(
+      f'{"recorded" if path.true else "predicted"} path of {len(seen)} points from '
+      f'({x0:.2f}, {y0:.2f}) to ({x1:.2f}, {y1:.2f})'
+    )
   return ''.join(f'; {part}' for part in parts)
 
 
@@ -44,7 +47,8 @@ def told(marks):
   """Where the points are, in words."""
   parts = [
     f'{"recorded" if mark.true else "predicted"} point{" of " + mark.text if mark.text else ""} at '
-    f'({mark.x:.2f}, {mark.y:.2f})' for mark in marks
+    f'({mark.x:.2f}, {mark.y:.2f})'
+    for mark in marks
   ]
   return ', '.join(parts) or 'no point'
 
@@ -63,5 +67,7 @@ def percent(share):
 
 def described(config, spec):
   """What is trained on what, in a line."""
-  return (f'{config.model.name} with the {config.model.head} head on {spec.name}, '
-          f'{config.data.image_size} px, point weight {config.loss.point_weight:g}')
+  return (
+    f'{config.model.name} with the {config.model.head} head on {spec.name}, '
+    f'{config.data.image_size} px, point weight {config.loss.point_weight:g}'
+  )

@@ -44,8 +44,10 @@ def draw(config, workdir):
   ]
   workdir = pathlib.Path(workdir)
   drawn = html.write(
-    workdir / 'data.html', title=f'Data: {workdir.resolve().name}',
-    subtitle=f'What a run of this configuration gets to see: {described(config, spec)}.', tiles=[],
+    workdir / 'data.html',
+    title=f'Data: {workdir.resolve().name}',
+    subtitle=f'What a run of this configuration gets to see: {described(config, spec)}.',
+    tiles=[],
     sections=sections,
   )
   print(f'Pictures: open {drawn}')
@@ -60,11 +62,15 @@ def training(train, spec, config, count):
     f'flipped. Green rings: {what}, moved along with the pixels.'
   ]
   if config.data.control != 'none':
-    text.append(f'The points are those of the control {config.data.control!r}: not the recorded '
-                'ones of these images.')
+    text.append(
+      f'The points are those of the control {config.data.control!r}: not the recorded '
+      'ones of these images.'
+    )
   if train.trace is not None and np.isfinite(train.trace).any():
-    text.append('Lines: the mouse on its way to the click, evenly spaced in time from dark (first) '
-                'to light (last); what lies outside the crop is left out.')
+    text.append(
+      'Lines: the mouse on its way to the click, evenly spaced in time from dark (first) '
+      'to light (last); what lies outside the crop is left out.'
+    )
   pictures = []
   for i in range(min(count, len(train.image))):
     trace = None if train.trace is None else train.trace[i]
@@ -72,17 +78,19 @@ def training(train, spec, config, count):
   grid = Section('Training images after augmentation', text, pictures=pictures)
   share = np.isfinite(train.point).all(-1).any(-1).mean()
   where = Section(
-    f'Where the {what} lie', [
-      f'Of the first {len(train.image)} training images {percent(share)} have one inside the crop.'
-    ], layout='charts',
+    f'Where the {what} lie',
+    [f'Of the first {len(train.image)} training images {percent(share)} have one inside the crop.'],
+    layout='charts',
   )
   if len(points):
     centre = points.mean(0)
-    where.pictures.append(html.chart(
-      plots.chart_of_positions(f'{len(points)} {what} in the crop', points),
-      f'Heat map of the positions of {len(points)} {what}; their mean lies at '
-      f'({centre[0]:.2f}, {centre[1]:.2f})',
-    ))
+    where.pictures.append(
+      html.chart(
+        plots.chart_of_positions(f'{len(points)} {what} in the crop', points),
+        f'Heat map of the positions of {len(points)} {what}; their mean lies at '
+        f'({centre[0]:.2f}, {centre[1]:.2f})',
+      )
+    )
   return [grid, where]
 
 
@@ -118,34 +126,42 @@ def per_class(results, train, spec):
   order = [c for c in np.argsort(-counts, kind='stable') if counts[c]]
   if not order:
     return [Section('Icons per class', ['None of the first training images has an icon.'])]
-  charts = [html.chart(
-    plots.chart_of_bars(
-      'Icons', [spec.class_names[c] for c in order], [int(counts[c]) for c in order]
-    ),
-    'Icons per class: ' + ', '.join(f'{spec.class_names[c]} {counts[c]}' for c in order),
-  )]
+  charts = [
+    html.chart(
+      plots.chart_of_bars(
+        'Icons', [spec.class_names[c] for c in order], [int(counts[c]) for c in order]
+      ),
+      'Icons per class: ' + ', '.join(f'{spec.class_names[c]} {counts[c]}' for c in order),
+    )
+  ]
   for split, figures in results.items():
     precision = figures.get('ap_per_class')
     if precision:
       ranked = sorted(precision, key=precision.get, reverse=True)
-      charts.append(html.chart(
-        plots.chart_of_bars(f'Average precision, {split}', ranked, [precision[n] for n in ranked]),
-        f'Average precision per class on {split}: '
-        + ', '.join(f'{name} {precision[name]:.3f}' for name in ranked),
-      ))
+      charts.append(
+        html.chart(
+          plots.chart_of_bars(
+            f'Average precision, {split}', ranked, [precision[n] for n in ranked]
+          ),
+          f'Average precision per class on {split}: '
+          + ', '.join(f'{name} {precision[name]:.3f}' for name in ranked),
+        )
+      )
   pictures = []
   for c in order:
     i = int(has[:, c].argmax())
     mark = plots.Mark(*train.point[i, c].tolist(), True, spec.class_names[c])
-    pictures.append(html.photograph(
-      plots.photograph(train.image[i], [mark]), f'Training image with {told([mark])}',
-      f'{spec.class_names[c]}: {counts[c]} icons',
-    ))
+    pictures.append(
+      html.photograph(
+        plots.photograph(train.image[i], [mark]),
+        f'Training image with {told([mark])}',
+        f'{spec.class_names[c]}: {counts[c]} icons',
+      )
+    )
   text = f'Icons inside the crop, of the first {len(train.image)} training images.'
   return [
     Section('Icons per class', [text], pictures=charts, layout='charts'),
-    Section('An icon of each class', ['The first training image that has one.'],
-            pictures=pictures),
+    Section('An icon of each class', ['The first training image that has one.'], pictures=pictures),
   ]
 
 
@@ -153,7 +169,8 @@ def _evaluation_images(batch, report_name, split, spec):
   marks = [marks_of(point, spec) for point in batch.point]
   names = [class_names(spec, label) for label in batch.label]
   return Section(
-    f'Evaluation images: {report_name}', [
+    f'Evaluation images: {report_name}',
+    [
       f'The first ones of {split}, in their order: resized, centre crop. '
       f'{sum(map(bool, marks))} of these {len(marks)} have a point.'
     ],

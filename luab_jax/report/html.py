@@ -90,12 +90,16 @@ def write(path, *, title, subtitle, tiles, sections):
     UserError: the folder cannot be written.
   """
   environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True,
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+    autoescape=True,
     undefined=jinja2.StrictUndefined,
   )
   content = environment.get_template('report.html.jinja').render(
     colours={'true': plots.TRUE, 'predicted': plots.PREDICTED, 'box': plots.BOX},
-    title=title, subtitle=subtitle, tiles=tiles, sections=sections,
+    title=title,
+    subtitle=subtitle,
+    tiles=tiles,
+    sections=sections,
     footer=f'Drawn by luab_jax on {time.strftime("%Y-%m-%d %H:%M")}.',
   )
   temporary = path.with_suffix('.tmp')

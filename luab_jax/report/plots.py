@@ -101,8 +101,15 @@ def photograph_and_map(image, weights, marks=(), boxes=(), paths=()):
   axes.imshow(0.2 + 0.5 * grey, cmap='gray', vmin=0, vmax=1, extent=(0, 1, 1, 0))
   strength = weights / max(float(weights.max()), 1e-12)
   # The weaker, the more transparent: the object stays visible where nothing is weighted.
-  axes.imshow(strength, cmap='inferno', vmin=0, vmax=1, extent=(0, 1, 1, 0),
-              alpha=np.clip(0.25 + strength, 0, 0.85), interpolation='bilinear')
+  axes.imshow(
+    strength,
+    cmap='inferno',
+    vmin=0,
+    vmax=1,
+    extent=(0, 1, 1, 0),
+    alpha=np.clip(0.25 + strength, 0, 0.85),
+    interpolation='bilinear',
+  )
   _draw_boxes(axes, boxes)
   _open_frame(axes)
   return figure
@@ -127,10 +134,29 @@ def overlay(image, weights, view, marks=(), text=''):
   _draw(axes, image, marks)
   x0, y0, x1, y1 = view
   strength = weights / max(float(weights.max()), 1e-12)
-  axes.imshow(strength, cmap='inferno', vmin=0, vmax=1, extent=(x0, x1, y1, y0),
-              alpha=np.clip(0.7 * strength, 0, 1), interpolation='bilinear', zorder=1)
-  axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor='white',
-                           linewidth=1, linestyle=(0, (4, 3)), zorder=2, clip_on=False))
+  axes.imshow(
+    strength,
+    cmap='inferno',
+    vmin=0,
+    vmax=1,
+    extent=(x0, x1, y1, y0),
+    alpha=np.clip(0.7 * strength, 0, 1),
+    interpolation='bilinear',
+    zorder=1,
+  )
+  axes.add_patch(
+    Rectangle(
+      (x0, y0),
+      x1 - x0,
+      y1 - y0,
+      fill=False,
+      edgecolor='white',
+      linewidth=1,
+      linestyle=(0, (4, 3)),
+      zorder=2,
+      clip_on=False,
+    )
+  )
   _open_frame(axes)
   if text:
     figure.text(0.06 / wide, 0.09 / (high + strip), text, fontsize=9, color=INK, parse_math=False)
@@ -157,8 +183,9 @@ def _draw(axes, image, marks, trace=None):
   if trace is not None:
     axes.plot(trace[:, 0], trace[:, 1], color='black', linewidth=3.2, alpha=0.6)
     axes.plot(trace[:, 0], trace[:, 1], color='white', linewidth=1.2)
-    axes.scatter(trace[:, 0], trace[:, 1], c=np.linspace(0, 1, len(trace)), cmap='plasma', s=16,
-                 zorder=3)
+    axes.scatter(
+      trace[:, 0], trace[:, 1], c=np.linspace(0, 1, len(trace)), cmap='plasma', s=16, zorder=3
+    )
   for text in {mark.text for mark in marks}:
     same = [mark for mark in marks if mark.text == text]
     if len({mark.true for mark in same}) == 2:
@@ -172,8 +199,18 @@ def _draw_boxes(axes, boxes):
   for x0, y0, x1, y1 in boxes:
     # A pale edge under the line: it shows on dark grounds, the violet on pale ones.
     for colour, width in (('white', 2.4), (BOX, 1.2)):
-      axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour,
-                               linewidth=width, zorder=3.5, clip_on=False))
+      axes.add_patch(
+        Rectangle(
+          (x0, y0),
+          x1 - x0,
+          y1 - y0,
+          fill=False,
+          edgecolor=colour,
+          linewidth=width,
+          zorder=3.5,
+          clip_on=False,
+        )
+      )
 
 
 def _draw_path(axes, path):
@@ -182,10 +219,20 @@ def _draw_path(axes, path):
   colour, dashes = (TRUE, '-') if path.true else (PREDICTED, (0, (2.2, 1.2)))
   axes.plot(x, y, color='black', linewidth=3, alpha=0.6, zorder=4)
   axes.plot(x, y, color=colour, linewidth=1.5, linestyle=dashes, zorder=4.2)
-  axes.scatter(x, y, s=9, color=colour, edgecolors='black', linewidths=0.5, zorder=4.4,
-               clip_on=False)
-  axes.scatter(x[0], y[0], s=44, marker='s', color=colour, edgecolors='black', linewidths=1.1,
-               zorder=4.6, clip_on=False)
+  axes.scatter(
+    x, y, s=9, color=colour, edgecolors='black', linewidths=0.5, zorder=4.4, clip_on=False
+  )
+  axes.scatter(
+    x[0],
+    y[0],
+    s=44,
+    marker='s',
+    color=colour,
+    edgecolors='black',
+    linewidths=1.1,
+    zorder=4.6,
+    clip_on=False,
+  )
 
 
 def _draw_mark(axes, mark):
@@ -193,15 +240,23 @@ def _draw_mark(axes, mark):
   style = {'zorder': 5, 'clip_on': False, 'edgecolors': 'black'}
   if mark.true:
     axes.scatter(mark.x, mark.y, s=110, marker='o', c='none', linewidths=4.2, **style)
-    axes.scatter(mark.x, mark.y, s=110, marker='o', c='none', linewidths=2,
-                 **style | {'edgecolors': TRUE})
+    axes.scatter(
+      mark.x, mark.y, s=110, marker='o', c='none', linewidths=2, **style | {'edgecolors': TRUE}
+    )
   else:
     axes.scatter(mark.x, mark.y, s=120, marker='X', c=PREDICTED, linewidths=1.1, **style)
   if mark.text and mark.true:
     right = mark.x > 0.6
     axes.annotate(
-      mark.text, (mark.x, mark.y), xytext=(-9 if right else 9, 0), textcoords='offset points',
-      ha='right' if right else 'left', va='center', color='white', fontsize=8, zorder=6,
+      mark.text,
+      (mark.x, mark.y),
+      xytext=(-9 if right else 9, 0),
+      textcoords='offset points',
+      ha='right' if right else 'left',
+      va='center',
+      color='white',
+      fontsize=8,
+      zorder=6,
       parse_math=False,
       bbox={'boxstyle': 'round,pad=0.2', 'facecolor': 'black', 'edgecolor': 'none', 'alpha': 0.65},
     )
@@ -217,9 +272,15 @@ def chart_of_curves(title, curves):
   figure, axes = _chart(title, height=3.1)
   for number, (name, values) in enumerate(curves.items()):
     steps, heights = zip(*values, strict=True)
-    axes.plot(steps, heights, color=COLOURS[number % len(COLOURS)], linewidth=1.8,
-              marker='o' if len(values) <= 40 else None, markersize=4 if len(values) > 1 else 7,
-              label=name.replace('_', ' '))
+    axes.plot(
+      steps,
+      heights,
+      color=COLOURS[number % len(COLOURS)],
+      linewidth=1.8,
+      marker='o' if len(values) <= 40 else None,
+      markersize=4 if len(values) > 1 else 7,
+      label=name.replace('_', ' '),
+    )
   axes.set_xlabel('step', color=INK)
   axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
   legend = axes.legend(frameon=True, fontsize=9, facecolor=GROUND, edgecolor=GRID, labelcolor=INK)

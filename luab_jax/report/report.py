@@ -54,12 +54,16 @@ MEANINGS = {
   'boxes_left_out': 'boxes beyond the first 100 of an image',
   'box_targets': 'classes present, over all images: each counts once',
   'classes_without_positives': 'classes that no image has: the mean leaves them out',
-  **{f'positives_{group}': f'classes of an image that count in mAP_{group}'
-     for group in ('small', 'medium', 'large', 'with_icon', 'without_icon')},
+  **{
+    f'positives_{group}': f'classes of an image that count in mAP_{group}'
+    for group in ('small', 'medium', 'large', 'with_icon', 'without_icon')
+  },
 }
 CURVES = {
-  'loss': 'Training loss, all of it', 'class_loss': 'Classification loss',
-  'top1': 'Top-1 accuracy', 'mAP': 'Mean average precision',
+  'loss': 'Training loss, all of it',
+  'class_loss': 'Classification loss',
+  'top1': 'Top-1 accuracy',
+  'mAP': 'Mean average precision',
   'click_error': "Click error, 1 being the image's side",
   'point_loss': 'Point loss, before its weight',
 }
@@ -102,20 +106,25 @@ def write_report(workdir, *, config, spec, model, variables, summary, boards=Non
     data_page.configuration(config, summary),
   ]
   return html.write(
-    workdir / 'report.html', title=f'Report: {workdir.resolve().name}',
+    workdir / 'report.html',
+    title=f'Report: {workdir.resolve().name}',
     subtitle=f'{described(config, spec)}; step {summary["step"]:,} of {summary["total_steps"]:,}; '
     f'{summary["parameters"]:,} parameters; on {summary["machine"]}.',
-    tiles=_tiles(results), sections=sections,
+    tiles=_tiles(results),
+    sections=sections,
   )
 
 
 def _choose_splits(splits, results):
   """(the split whose images have most points, the one with the worst score) of eval_splits."""
+
   def figure(name, *keys):
     return next((results[name][k] for k in keys if k in results.get(name, {})), 0)
 
-  return (max(splits, key=lambda name: figure(name, 'points_used')),
-          min(splits, key=lambda name: figure(name, 'top1', 'mAP')))
+  return (
+    max(splits, key=lambda name: figure(name, 'points_used')),
+    min(splits, key=lambda name: figure(name, 'top1', 'mAP')),
+  )
 
 
 def _tiles(results):
@@ -142,8 +151,10 @@ def _results(results):
     [key, *(_text(plain[key].get(name)) for name in results), MEANINGS.get(key, '')] for key in keys
   ]
   return Section(
-    'Results', ['Every image of a split counts once. The same figures are in summary.json.'],
-    tables=[Table(['', *results, 'meaning'], rows)], folded=folded,
+    'Results',
+    ['Every image of a split counts once. The same figures are in summary.json.'],
+    tables=[Table(['', *results, 'meaning'], rows)],
+    folded=folded,
   )
 
 
@@ -165,19 +176,29 @@ def _curves(lines, splits):
     if curves:
       told = '; '.join(
         f'{name} from {values[0][1]:.3g} at step {values[0][0]} to {values[-1][1]:.3g} at step '
-        f'{values[-1][0]}' for name, values in curves.items()
+        f'{values[-1][0]}'
+        for name, values in curves.items()
       )
       charts.append(html.chart(plots.chart_of_curves(title, curves), f'{title} over steps: {told}'))
-  text = ('Train: means over the steps since the point before, on augmented images. The other '
-          'curves: whole evaluation splits.')
-  return Section('Curves', [text if charts else 'No step was logged yet.'], pictures=charts,
-                 layout='charts')
+  text = (
+    'Train: means over the steps since the point before, on augmented images. The other '
+    'curves: whole evaluation splits.'
+  )
+  return Section(
+    'Curves', [text if charts else 'No step was logged yet.'], pictures=charts, layout='charts'
+  )
 
 
 def _looked_at(model, variables, results, spec, config):
   """Sections on single evaluation images: any, the worst by class, the worst by click."""
-  predictor = Predictor(model, variables, data=config.data, class_names=spec.class_names,
-                        multi_label=spec.multi_label, batch_size=_BATCH)
+  predictor = Predictor(
+    model,
+    variables,
+    data=config.data,
+    class_names=spec.class_names,
+    multi_label=spec.multi_label,
+    batch_size=_BATCH,
+  )
   splits = config.data.eval_splits
   with_points, hardest = _choose_splits(splits, results)
   found = {
@@ -197,7 +218,8 @@ def _predictions(found, split, spec, config):
   return Section(
     'Predictions and where the model looked',
     [f'Images of {split}, none of them picked for its result.', _what_map(config, spec)],
-    pictures=[_prediction(found, i, spec, config) for i in order], layout='wide',
+    pictures=[_prediction(found, i, spec, config) for i in order],
+    layout='wide',
     legend=_legend(found, spec),
   )
 
@@ -205,11 +227,15 @@ def _predictions(found, split, spec, config):
 def _legend(found, spec):
   """(symbol of the template, what it is) of what is drawn on the images."""
   of_class = ' of the class named in the caption' if spec.multi_label else ''
-  legend = [('ring', 'recorded point' + _which_point(spec)),
-            ('cross', 'predicted point' + _which_point(spec))]
+  legend = [
+    ('ring', 'recorded point' + _which_point(spec)),
+    ('cross', 'predicted point' + _which_point(spec)),
+  ]
   if not spec.multi_label and spec.num_points > 1:
-    legend += [('true_path', 'recorded path of the mouse, from the square'),
-               ('predicted_path', 'predicted path, from the square')]
+    legend += [
+      ('true_path', 'recorded path of the mouse, from the square'),
+      ('predicted_path', 'predicted path, from the square'),
+    ]
   if np.isfinite(found.box).any():
     legend.append(('box', f'true box{of_class}, cut to the view (not every image has one)'))
   return legend
@@ -224,11 +250,15 @@ def _which_point(spec):
 def _what_map(config, spec):
   if config.model.head == 'spatial':
     of = ' of the class named in the caption' if spec.multi_label else ''
-    return (f"On the right the spatial head's attention map{of}, the brighter the more weight: the "
-            'predicted point is its centre of mass, and the classifier sees the features weighted '
-            'by it.')
-  text = ('On the right the class activation map (CAM) of the class in the caption: the brighter, '
-          'the more a place speaks for that class.')
+    return (
+      f"On the right the spatial head's attention map{of}, the brighter the more weight: the "
+      'predicted point is its centre of mass, and the classifier sees the features weighted '
+      'by it.'
+    )
+  text = (
+    'On the right the class activation map (CAM) of the class in the caption: the brighter, '
+    'the more a place speaks for that class.'
+  )
   if 'vit' in config.model.name:
     text += ' A ViT classifies its class token, so its CAM is a rough guide only.'
   return text
@@ -237,26 +267,41 @@ def _what_map(config, spec):
 def _mistakes(found, split, spec, config, count):
   score = found.mistakes()
   order = [i for i in np.argsort(-score, kind='stable')[:count] if score[i] >= 0]
-  text = (f'Of the first {len(found.image)} images of {split}, those where the model gave the most '
-          'to a class that the image does not have.')
+  text = (
+    f'Of the first {len(found.image)} images of {split}, those where the model gave the most '
+    'to a class that the image does not have.'
+  )
   if not order:
     text += ' There is no such image among them.'
-  return Section('Most confident mistakes', [text], layout='wide', legend=_legend(found, spec),
-                 pictures=[_prediction(found, i, spec, config) for i in order])
+  return Section(
+    'Most confident mistakes',
+    [text],
+    layout='wide',
+    legend=_legend(found, spec),
+    pictures=[_prediction(found, i, spec, config) for i in order],
+  )
 
 
 def _click_errors(found, split, spec, config, count):
   errors = found.click_errors()
-  order = [i for i in np.argsort(-np.nan_to_num(errors, nan=-1), kind='stable')[:count]
-           if errors[i] >= 0]
+  order = [
+    i for i in np.argsort(-np.nan_to_num(errors, nan=-1), kind='stable')[:count] if errors[i] >= 0
+  ]
   if not order:
     return Section('Largest click errors', [f'The images of {split} have no points.'])
   known = errors[np.isfinite(errors)]
-  text = (f'Of the first {len(found.image)} images of {split}, {len(known)} of them with a point '
-          f'(median error {np.median(known):.3f} of the image), those with the largest error. A '
-          'click can be far off the object too: look before you blame the model.')
-  return Section('Largest click errors', [text], layout='wide', legend=_legend(found, spec),
-                 pictures=[_prediction(found, i, spec, config) for i in order])
+  text = (
+    f'Of the first {len(found.image)} images of {split}, {len(known)} of them with a point '
+    f'(median error {np.median(known):.3f} of the image), those with the largest error. A '
+    'click can be far off the object too: look before you blame the model.'
+  )
+  return Section(
+    'Largest click errors',
+    [text],
+    layout='wide',
+    legend=_legend(found, spec),
+    pictures=[_prediction(found, i, spec, config) for i in order],
+  )
 
 
 def _prediction(found, i, spec, config):
@@ -281,5 +326,7 @@ def _prediction(found, i, spec, config):
   return html.photograph(
     plots.photograph_and_map(found.image[i], found.weights[i], marks, boxes, paths),
     f'Evaluation image with {told(marks)}{told_boxes_and_paths(boxes, paths)}, and the map beside '
-    f'it: {said}', said, wrong=bool(wrong),
+    f'it: {said}',
+    said,
+    wrong=bool(wrong),
   )

@@ -47,9 +47,15 @@ def robustness_sections(results, not_prepared, sets):
   found = suite(results, sets)
   tables = []
   rows = [
-    [name, f'{figures["examples"]:,}', _percent(figures.get('top1')), _percent(figures.get('top5')),
-     SAYS.get(name, '')]
-    for name, figures in found.items() if name != BACKGROUNDS
+    [
+      name,
+      f'{figures["examples"]:,}',
+      _percent(figures.get('top1')),
+      _percent(figures.get('top5')),
+      SAYS.get(name, ''),
+    ]
+    for name, figures in found.items()
+    if name != BACKGROUNDS
   ]
   if rows:
     tables.append(Table(['set', 'images', 'top-1', 'top-5', 'what it is'], rows))
@@ -59,20 +65,32 @@ def robustness_sections(results, not_prepared, sets):
     charts += _corruption_chart(found[CORRUPTED]['top1_by_corruption'])
   if found.get(BACKGROUNDS):
     tables.append(_backgrounds_table(found[BACKGROUNDS]))
-  text = ['The same model, not trained further, on images that differ from those it was trained on.'
-          if found else 'None of the sets is prepared yet.']
+  text = [
+    'The same model, not trained further, on images that differ from those it was trained on.'
+    if found
+    else 'None of the sets is prepared yet.'
+  ]
   if not_prepared:
-    text.append('Not everything is there: what is missing stands below, with the command that '
-                'prepares it. After that, --mode=eval adds it to this page.')
-  return [Section("ImageNet's shifted versions", text, tables=tables, pictures=charts,
-                  layout='charts', commands=[_command(*item) for item in not_prepared.items()])]
+    text.append(
+      'Not everything is there: what is missing stands below, with the command that '
+      'prepares it. After that, --mode=eval adds it to this page.'
+    )
+  return [
+    Section(
+      "ImageNet's shifted versions",
+      text,
+      tables=tables,
+      pictures=charts,
+      layout='charts',
+      commands=[_command(*item) for item in not_prepared.items()],
+    )
+  ]
 
 
 def suite(results, sets):
   """The part of {report name: figures} that belongs to `config.robustness.sets`, in its order."""
   return {
-    name: results[name]
-    for chosen in sets for name in results if name.partition('/')[0] == chosen
+    name: results[name] for chosen in sets for name in results if name.partition('/')[0] == chosen
   }
 
 
@@ -86,10 +104,13 @@ def _corruption_table(figures):
     error = "mean corruption error: errors relative to AlexNet's, which has 100 %; less is better"
   else:
     mean = error = 'not all of the 15 corruptions are there'
-  return Table(['corruptions (ImageNet-C)', 'value', 'what it is'], [
-    ['mean top-1', _percent(figures.get('top1')), mean],
-    ['mCE', _percent(figures.get('mCE')), error],
-  ])
+  return Table(
+    ['corruptions (ImageNet-C)', 'value', 'what it is'],
+    [
+      ['mean top-1', _percent(figures.get('top1')), mean],
+      ['mCE', _percent(figures.get('mCE')), error],
+    ],
+  )
 
 
 def _corruption_chart(by_corruption):
@@ -109,14 +130,25 @@ def _corruption_chart(by_corruption):
 def _backgrounds_table(figures):
   rows = [
     [f'top-1, {name.replace("_", "-")}', _percent(figures[f'top1_{name}']), meaning]
-    for name, meaning in VARIATIONS.items() if f'top1_{name}' in figures
+    for name, meaning in VARIATIONS.items()
+    if f'top1_{name}' in figures
   ]
   if 'bg_gap' in figures:
-    rows.append(['BG-Gap', f'{100 * figures["bg_gap"]:.1f} points',
-                 'mixed-same minus mixed-rand: what the background decides; less is better'])
+    rows.append(
+      [
+        'BG-Gap',
+        f'{100 * figures["bg_gap"]:.1f} points',
+        'mixed-same minus mixed-rand: what the background decides; less is better',
+      ]
+    )
   if 'challenge' in figures:
-    rows.append(['challenge score', _percent(figures['challenge']),
-                 'objects that the model gets right on every single background; more is better'])
+    rows.append(
+      [
+        'challenge score',
+        _percent(figures['challenge']),
+        'objects that the model gets right on every single background; more is better',
+      ]
+    )
   head = [f'Backgrounds Challenge ({figures["examples"]:,} images)', 'value', 'what it is']
   return Table(head, rows)
 

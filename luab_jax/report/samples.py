@@ -86,9 +86,7 @@ def training_examples(config, count, traces):
     points = max(config.data.trace_points, 32)
     data = _with(config.data, byproduct='trace', trace_points=points)
     trace = _points(_first(data, config.seed, traces))
-  return Examples(
-    image=batch['image'], label=batch['label'], point=_points(clicks), trace=trace
-  )
+  return Examples(image=batch['image'], label=batch['label'], point=_points(clicks), trace=trace)
 
 
 def evaluation_images(data, split, count):
@@ -96,8 +94,9 @@ def evaluation_images(data, split, count):
   batches, _ = pipeline.eval_batches(data, split, batch_size=count)
   batch = next(iter(batches))
   real = batch['example_mask'] > 0
-  return Examples(image=batch['image'][real], label=batch['label'][real],
-                  point=_points(batch)[real], trace=None)
+  return Examples(
+    image=batch['image'][real], label=batch['label'][real], point=_points(batch)[real], trace=None
+  )
 
 
 def _with(data, **changes):
@@ -127,15 +126,19 @@ def predictions(predictor, split, limit):
   parts = []
   for batch in batches:
     output = predictor.outputs(batch['image'], batch['point_mask'])
-    output |= {'image': batch['image'], 'label': batch['label'], 'point': _points(batch),
-               'box': _boxes(batch, output['map_class'], predictor.multi_label)}
+    output |= {
+      'image': batch['image'],
+      'label': batch['label'],
+      'point': _points(batch),
+      'box': _boxes(batch, output['map_class'], predictor.multi_label),
+    }
     real = batch['example_mask'] > 0
     parts.append({name: value[real] for name, value in output.items()})
     if len(parts) * size >= limit:
       break
-  return Predictions(**{
-    name: np.concatenate([part[name] for part in parts])[:limit] for name in Predictions._fields
-  })
+  return Predictions(
+    **{name: np.concatenate([part[name] for part in parts])[:limit] for name in Predictions._fields}
+  )
 
 
 def _boxes(batch, map_class, multi_label):

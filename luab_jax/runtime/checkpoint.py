@@ -32,7 +32,8 @@ _MARK = '.checkpoints_of_this_run'
 
 # Orbax warns of this whenever a run is only looked at.
 logging.get_absl_logger().addFilter(
-    lambda record: 'Given directory is read only' not in record.getMessage())
+  lambda record: 'Given directory is read only' not in record.getMessage()
+)
 
 
 def silence_orbax():
@@ -54,8 +55,17 @@ def silence_orbax():
 class Checkpoints:
   """The checkpoints of one run: saved in the background, some of them kept."""
 
-  def __init__(self, directory, *, keep: int, save_every=1, keep_every=0, best='', results=None,
-               read_only=False):
+  def __init__(
+    self,
+    directory,
+    *,
+    keep: int,
+    save_every=1,
+    keep_every=0,
+    best='',
+    results=None,
+    read_only=False,
+  ):
     """Opens the folder, which need not exist yet.
 
     Args:
@@ -220,8 +230,9 @@ class Checkpoints:
 
   def _set_aside(self, step, why):
     if self._read_only:
-      tqdm.tqdm.write(f'checkpoint {step} is skipped: {" ".join(why.split())[:300]}',
-                      file=sys.stderr)
+      tqdm.tqdm.write(
+        f'checkpoint {step} is skipped: {" ".join(why.split())[:300]}', file=sys.stderr
+      )
       return
     self._manager.close()
     if jax.process_index() == 0:
@@ -250,7 +261,8 @@ class Checkpoints:
       self._manager.wait_until_finished()
       found = [_Found(step) for step in sorted(self._manager.all_steps())]
       kept = self._options.preservation_policy.should_preserve(
-        found, context=checkpoint_managers.PreservationContext())
+        found, context=checkpoint_managers.PreservationContext()
+      )
       for checkpoint, keep in zip(found, kept, strict=True):
         if not keep:
           self._manager.delete(checkpoint.step)
@@ -300,10 +312,10 @@ class _Best(checkpoint_managers.PreservationPolicy):
     split, _, name = self._name.removeprefix('-').rpartition('/')
     value = results.get(split, {}).get(name)
     if not isinstance(value, float):
-      known = sorted(f'{s}/{n}' for s, f in results.items() for n, v in f.items()
-                     if isinstance(v, float))
-      raise UserError(
-        f"keep_best='{self._name}': no such figure; there are {', '.join(known)}")
+      known = sorted(
+        f'{s}/{n}' for s, f in results.items() for n, v in f.items() if isinstance(v, float)
+      )
+      raise UserError(f"keep_best='{self._name}': no such figure; there are {', '.join(known)}")
     if not math.isnan(value):
       self.values[step] = -value if self._name.startswith('-') else value
 

@@ -99,8 +99,10 @@ class Boards:
     except Exception as error:
       if board:
         self._boards.remove(board)
-      self._say(f'{name} cannot be written ({type(error).__name__}: '
-                f'{" ".join(str(error).split()):.200}); the run goes on without')
+      self._say(
+        f'{name} cannot be written ({type(error).__name__}: '
+        f'{" ".join(str(error).split()):.200}); the run goes on without'
+      )
 
   def _say(self, text):
     if not self._quiet:
@@ -181,8 +183,11 @@ class WeightsAndBiases:
     if not identity.exists():
       run_folder.write_text(identity, secrets.token_hex(8))
     options = {
-      'project': os.environ.get('WANDB_PROJECT', 'luab_jax'), 'name': str(workdir),
-      'id': identity.read_text(encoding='utf-8').strip(), 'resume': 'allow', 'dir': str(workdir),
+      'project': os.environ.get('WANDB_PROJECT', 'luab_jax'),
+      'name': str(workdir),
+      'id': identity.read_text(encoding='utf-8').strip(),
+      'resume': 'allow',
+      'dir': str(workdir),
       'config': config,
       # Without a network the end of a run waits for 5 minutes, and `wandb sync` uploads the rest.
       'settings': wandb.Settings(console='off', silent=quiet, finish_timeout=300),
@@ -196,8 +201,11 @@ class WeightsAndBiases:
       ) from error
     except wandb.errors.CommError as error:
       with contextlib.suppress(OSError):
-        tqdm.tqdm.write(f'{self.name} cannot be reached ({" ".join(str(error).split()):.200}): '
-                        f'kept in {workdir}/wandb for `wandb sync`', file=sys.stderr)
+        tqdm.tqdm.write(
+          f'{self.name} cannot be reached ({" ".join(str(error).split()):.200}): '
+          f'kept in {workdir}/wandb for `wandb sync`',
+          file=sys.stderr,
+        )
       wandb.teardown()  # or its service takes the second run of this id for the first one
       self._run = wandb.init(**options, mode='offline')
 

@@ -65,13 +65,17 @@ def _counted_processes(address):
       f'integers too ({error}); ids start at 0, {_SEE}'
     ) from error
   if not re.search(r':[0-9]+$', address):
-    raise UserError(f'JAX_COORDINATOR_ADDRESS={address} has no port: give host:port, such as '
-                    f'{address.rstrip(":")}:12345, the same for each process, {_SEE}')
+    raise UserError(
+      f'JAX_COORDINATOR_ADDRESS={address} has no port: give host:port, such as '
+      f'{address.rstrip(":")}:12345, the same for each process, {_SEE}'
+    )
   if count < 1:
     raise UserError(f'JAX_NUM_PROCESSES={count} must be at least 1, {_SEE}')
   if not 0 <= index < count:
-    raise UserError(f'JAX_PROCESS_ID={index} is not from 0 to {count - 1}, as '
-                    f'JAX_NUM_PROCESSES={count} asks for: ids start at 0, {_SEE}')
+    raise UserError(
+      f'JAX_PROCESS_ID={index} is not from 0 to {count - 1}, as '
+      f'JAX_NUM_PROCESSES={count} asks for: ids start at 0, {_SEE}'
+    )
   return count, index
 
 
@@ -89,7 +93,8 @@ def start_devices():
     raise UserError(
       (f'JAX_PLATFORMS={asked} does not start here' if asked else 'JAX finds no device that starts')
       + f' ({why:.300}): install the wheel of this machine'
-      + (' or leave JAX_PLATFORMS out' if asked else '') + f', {_SEE}'
+      + (' or leave JAX_PLATFORMS out' if asked else '')
+      + f', {_SEE}'
     ) from error
 
 
@@ -122,7 +127,8 @@ def is_process_loss(error: BaseException) -> bool:
   """Whether an error of a run of several processes is one of the runtime that joins them."""
   # jax.device_get passes on a failed collective as a ValueError with the runtime's text.
   return isinstance(error, jax.errors.JaxRuntimeError) or (
-    isinstance(error, ValueError) and bool(re.match(r'[A-Z_]{3,}: ', str(error))))
+    isinstance(error, ValueError) and bool(re.match(r'[A-Z_]{3,}: ', str(error)))
+  )
 
 
 @contextlib.contextmanager
@@ -139,8 +145,11 @@ def process_loss():
     if jax.process_count() == 1 or not is_process_loss(error):
       raise
     why = ' '.join(str(error).split())[:200]
-    print(f'run.py: another process was lost ({why}); within {HEARTBEAT_SECONDS} s it is known '
-          'which. Start all of them again: they go on from the newest checkpoint', file=sys.stderr)
+    print(
+      f'run.py: another process was lost ({why}); within {HEARTBEAT_SECONDS} s it is known '
+      'which. Start all of them again: they go on from the newest checkpoint',
+      file=sys.stderr,
+    )
     sys.stderr.flush()
     print(f'run.py: {_lost_process()}', file=sys.stderr)
     sys.stderr.flush()
@@ -240,6 +249,7 @@ def fetch_examples(tree):
 
   In the order of the batch that `shard` put there. Waits for the devices.
   """
+
   def rows(leaf):
     parts = {part.device: part.data for part in leaf.addressable_shards}
     return np.concatenate([np.asarray(parts[device])[0] for device in jax.local_devices()])

@@ -79,8 +79,10 @@ class StopRequest:
     )
     self._timer.daemon = True
     self._timer.start()
-    _say(f'{signal.Signals(number).name}: finishing the step and saving, at most '
-         f'{self._grace:g} s; once more to end at once')
+    _say(
+      f'{signal.Signals(number).name}: finishing the step and saving, at most '
+      f'{self._grace:g} s; once more to end at once'
+    )
 
   def now(self) -> bool:
     """Whether this process was told to stop; with several processes False, see `at`."""

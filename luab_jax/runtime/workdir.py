@@ -9,9 +9,21 @@ from luab_jax.runtime import parallel
 # Keys that may differ between the start of a run and its continuation: they change neither the
 # model, nor the order of the data, nor what a checkpoint holds.
 HARMLESS = (
-  'num_epochs', 'total_steps', 'log_every', 'eval_every_epochs', 'checkpoint_every_steps',
-  'keep_checkpoints', 'keep_every_steps', 'keep_best', 'on_nan', 'preemption_grace_seconds',
-  'report_images', 'wandb', 'data.data_dir', 'data.eval_splits', 'robustness.',
+  'num_epochs',
+  'total_steps',
+  'log_every',
+  'eval_every_epochs',
+  'checkpoint_every_steps',
+  'keep_checkpoints',
+  'keep_every_steps',
+  'keep_best',
+  'on_nan',
+  'preemption_grace_seconds',
+  'report_images',
+  'wandb',
+  'data.data_dir',
+  'data.eval_splits',
+  'robustness.',
   'study.',
 )
 

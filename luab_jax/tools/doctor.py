@@ -108,13 +108,19 @@ def _versions(found, config):
   missing = [name for name in _PACKAGES if not there[name]]
   tensorflows = [name for name in _TENSORFLOWS if there[name]]
   if missing or not tensorflows:
-    found.mend(f'{", ".join(missing) or "TensorFlow"} is not installed: pip install -r '
-               'requirements.txt')
+    found.mend(
+      f'{", ".join(missing) or "TensorFlow"} is not installed: pip install -r requirements.txt'
+    )
   if len(tensorflows) > 1 or 'tensorflow-tpu' in tensorflows:
-    why = ('tensorflow-tpu takes the TPU away from JAX' if 'tensorflow-tpu' in tensorflows else
-           f'{" and ".join(tensorflows)} overwrite each other')
-    found.note(f'{why}: pip uninstall -y {" ".join(tensorflows)}; '
-               'pip install --force-reinstall --no-deps tensorflow-cpu')
+    why = (
+      'tensorflow-tpu takes the TPU away from JAX'
+      if 'tensorflow-tpu' in tensorflows
+      else f'{" and ".join(tensorflows)} overwrite each other'
+    )
+    found.note(
+      f'{why}: pip uninstall -y {" ".join(tensorflows)}; '
+      'pip install --force-reinstall --no-deps tensorflow-cpu'
+    )
   if config and config.wandb and not _installed('wandb'):
     found.mend('config.wandb=True, but the package is not there: pip install wandb')
 
@@ -136,14 +142,18 @@ def _devices(found, config):
     found.mend(str(error))
     return False
   except (ImportError, RuntimeError, AttributeError) as error:
-    found.mend(f'JAX does not start ({" ".join(str(error).split()):.300}): pip install -U '
-               '"jax" with the wheel of this machine, see "Machines" in docs/running.md')
+    found.mend(
+      f'JAX does not start ({" ".join(str(error).split()):.300}): pip install -U '
+      '"jax" with the wheel of this machine, see "Machines" in docs/running.md'
+    )
     return False
   if jax.process_count() > 1:
     found.name_host(jax.process_index())
-  found.say(f'devices: {len(devices)} x {devices[0].device_kind} (platform '
-            f'{devices[0].platform}), {jax.local_device_count()} of them here, '
-            f'{jax.process_count()} process(es)')
+  found.say(
+    f'devices: {len(devices)} x {devices[0].device_kind} (platform '
+    f'{devices[0].platform}), {jax.local_device_count()} of them here, '
+    f'{jax.process_count()} process(es)'
+  )
   _unused_hardware(found, devices[0].platform, jax.__version__)
   if config:
     with found.mending():
@@ -164,11 +174,15 @@ def _unused_hardware(found, platform_name, jax_version):
   else:
     unused = None
   if unused and os.environ.get('JAX_PLATFORMS'):
-    found.note(f'this machine has {unused[0]}, and JAX_PLATFORMS={os.environ["JAX_PLATFORMS"]} '
-               'keeps JAX from it')
+    found.note(
+      f'this machine has {unused[0]}, and JAX_PLATFORMS={os.environ["JAX_PLATFORMS"]} '
+      'keeps JAX from it'
+    )
   elif unused:
-    found.mend(f'this machine has {unused[0]}, but JAX runs on {platform_name}: pip install '
-               f'"jax[{unused[1]}]=={jax_version}"')
+    found.mend(
+      f'this machine has {unused[0]}, but JAX runs on {platform_name}: pip install '
+      f'"jax[{unused[1]}]=={jax_version}"'
+    )
 
 
 def _nvidia(found):
@@ -192,15 +206,19 @@ def _tensorflow(found):
 
     from luab_jax.data import pipeline  # noqa: F401 (hides GPUs from TensorFlow)
   except (ImportError, TypeError, AttributeError) as error:  # also two builds in one folder
-    found.mend(f'TensorFlow cannot be imported ({" ".join(str(error).split()):.200}): '
-               'pip install --force-reinstall --no-deps tensorflow-cpu')
+    found.mend(
+      f'TensorFlow cannot be imported ({" ".join(str(error).split()):.200}): '
+      'pip install --force-reinstall --no-deps tensorflow-cpu'
+    )
     return
   seen = [d.name for d in tf.config.list_physical_devices() if d.device_type != 'CPU']
   used = [d.name for d in tf.config.get_visible_devices() if d.device_type != 'CPU']
   found.say(f'TensorFlow sees: {", ".join(seen) if seen else "no accelerator, as it should"}')
   if used:
-    found.mend(f'TensorFlow would take {", ".join(used)} away from JAX: pip uninstall -y '
-               'tensorflow tensorflow-tpu; pip install --force-reinstall --no-deps tensorflow-cpu')
+    found.mend(
+      f'TensorFlow would take {", ".join(used)} away from JAX: pip uninstall -y '
+      'tensorflow tensorflow-tpu; pip install --force-reinstall --no-deps tensorflow-cpu'
+    )
   elif seen:
     found.note('it is kept off them; tensorflow-cpu is enough here')
 
@@ -221,8 +239,9 @@ def _disk(found, config, workdir):
     if name == 'workdir' and (not there.is_dir() or not os.access(there, os.W_OK)):
       found.mend(f'{there} cannot be written: choose another --workdir')
     elif name == 'workdir' and free < _LEAST_ROOM:
-      found.mend(f'{folder} has less than {_size(_LEAST_ROOM)} free: make room, or choose another '
-                 '--workdir')
+      found.mend(
+        f'{folder} has less than {_size(_LEAST_ROOM)} free: make room, or choose another --workdir'
+      )
 
 
 def _data_sets(found, config):
@@ -288,9 +307,11 @@ def _self_test(found):
         started = time.time()
         found.say(f'self test: {check()} ({time.time() - started:.1f} s)')
     except (ImportError, RuntimeError) as error:  # JAX's own are RuntimeErrors
-      raise UserError(f'the self test fails ({type(error).__name__}: '
-                      f'{" ".join(str(error).split()):.300}): see "Machines" in docs/running.md '
-                      'for what to install') from error
+      raise UserError(
+        f'the self test fails ({type(error).__name__}: '
+        f'{" ".join(str(error).split()):.300}): see "Machines" in docs/running.md '
+        'for what to install'
+      ) from error
 
 
 def _size(count):

@@ -80,11 +80,14 @@ def export(workdir) -> pathlib.Path:
   config = ConfigDict(note['config'])
   config.model.normalisation = config.model.get('normalisation', 'imagenet')  # not in early runs
   variables = {
-    'params': state['ema_params'] or state['params'], 'batch_stats': state['batch_stats']
+    'params': state['ema_params'] or state['params'],
+    'batch_stats': state['batch_stats'],
   }
   model, points = state_dicts(variables, config.model.name)
   metadata = {
-    'format': 'pt', 'model': config.model.name, 'head': config.model.head,
+    'format': 'pt',
+    'model': config.model.name,
+    'head': config.model.head,
     'normalisation': config.model.normalisation,
   }
   folder = workdir / 'export'
@@ -120,9 +123,11 @@ def state_dicts(variables, model_name):
     layout = timm_names.to_timm_layout
   model = {name: layout(flat[path]) for path, name in names.items()}
   points = {
-    path.removeprefix('params/head/').replace('/kernel', '.weight').replace('/bias', '.bias'):
-      timm_names.to_timm_layout(value)
-    for path, value in flat.items() if path not in names
+    path.removeprefix('params/head/')
+    .replace('/kernel', '.weight')
+    .replace('/bias', '.bias'): timm_names.to_timm_layout(value)
+    for path, value in flat.items()
+    if path not in names
   }
   return model, points
 
@@ -155,11 +160,19 @@ def _card(workdir, step, averaged, note, config, points):
   data, known = config.data, config.model.name in timm_names.TIMM_MODELS
   names = "in timm's names and layouts" if known else "in luab_jax's names and Flax's layouts"
   return _CARD.format(
-    model=config.model.name, head=config.model.head, data=data.name, step=step,
+    model=config.model.name,
+    head=config.model.head,
+    data=data.name,
+    step=step,
     weights='the average of the parameters (EMA)' if averaged else 'the parameters themselves',
-    classes=len(note['classes']), figures=_figures(workdir, step), size=data.image_size,
-    shorter=data.eval_resize, method=data.resize_method,
-    antialias=', antialiased' if data.antialias else '', mean=mean, std=std,
+    classes=len(note['classes']),
+    figures=_figures(workdir, step),
+    size=data.image_size,
+    shorter=data.eval_resize,
+    method=data.resize_method,
+    antialias=', antialiased' if data.antialias else '',
+    mean=mean,
+    std=std,
     normalisation=config.model.normalisation,
     timm=_timm_use(config, len(note['classes']), mean, std),
     names=f'backbone and classifier, float32, {names}',
@@ -176,7 +189,8 @@ def _figures(workdir, step):
     results = summary['results'] if summary['step'] == step else {}
     rows = [
       f'| {split} | {name} | {value:.4g} |'
-      for split, figures in results.items() for name, value in figures.items()
+      for split, figures in results.items()
+      for name, value in figures.items()
       if isinstance(value, (int, float))
     ]
   except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -205,8 +219,11 @@ def _timm_use(config, classes, mean, std):
   return (
     f'{text}\nThe features are those of luab_jax, the logits are not quite: the spatial head pools '
     'them by attention\nbefore the classifier, timm evenly. '
-    + ('With `f` the features [B,D,h,w] of `model.forward_features`' if not vit else
-       'With `f` the patch tokens of `model.forward_features`, without the first, as [B,D,h,w]')
+    + (
+      'With `f` the features [B,D,h,w] of `model.forward_features`'
+      if not vit
+      else 'With `f` the patch tokens of `model.forward_features`, without the first, as [B,D,h,w]'
+    )
     + ' and `a`\nattention.weight of point_head.safetensors, '
     "`p = einsum('kd,bdhw->bkhw', a, f).flatten(2).softmax(2)` are the maps;\nthe mean of the maps "
     'over k (multi-label: map k for class k) pools `f` for the classifier.'

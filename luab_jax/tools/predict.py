@@ -43,7 +43,7 @@ def predict_files(workdir, paths):
       old.unlink()
     with open(folder / 'predictions.jsonl', 'w', encoding='utf-8') as log:
       for start in range(0, len(files), _AT_A_TIME):
-        part = files[start:start + _AT_A_TIME]
+        part = files[start : start + _AT_A_TIME]
         for number, line in enumerate(_predict(predictor, part, start, folder), start):
           skipped += 'skipped' in line
           log.write(json.dumps(line) + '\n')
@@ -54,8 +54,10 @@ def predict_files(workdir, paths):
   except OSError as error:
     raise UserError(f'cannot write to {folder}: {error}') from error
   rest = f', {others} files without the extension of an image left out' if others else ''
-  print(f'{len(files) - skipped} predicted, {skipped} skipped{rest}: {folder}/predictions.jsonl',
-        flush=True)
+  print(
+    f'{len(files) - skipped} predicted, {skipped} skipped{rest}: {folder}/predictions.jsonl',
+    flush=True,
+  )
   return EXIT_SKIPPED if skipped else 0
 
 
@@ -116,8 +118,11 @@ def _draw(image, result, multi_label):
   x, y = np.clip(result['points_fraction'][0 if multi_label else -1], 0, 1)
   best = zip(result['labels'][:2], result['scores'], strict=False)
   return plots.overlay(
-    np.asarray(small), result['map'], result['view'], [plots.Mark(x, y, False)],
-    ', '.join(f'{label} {score:.2f}' for label, score in best)
+    np.asarray(small),
+    result['map'],
+    result['view'],
+    [plots.Mark(x, y, False)],
+    ', '.join(f'{label} {score:.2f}' for label, score in best),
   )
 
 
@@ -125,8 +130,9 @@ def _told(file, line, multi_label):
   name = member_names.shown(str(file))
   if 'skipped' in line:
     return f'{name}: skipped: {line["skipped"]}'
-  best = ', '.join(f'{label} {score:.2f}' for label, score in
-                   zip(line['labels'], line['scores'], strict=True))
+  best = ', '.join(
+    f'{label} {score:.2f}' for label, score in zip(line['labels'], line['scores'], strict=True)
+  )
   # The likeliest class's icon, or the end of the path, which is the click.
   x, y = line['points'][0 if multi_label else -1]
   return f'{name}: {best}; point ({x:.0f}, {y:.0f}) of {line["width"]} x {line["height"]} px'

@@ -26,17 +26,31 @@ def check_step() -> str:
     UserError: the loss is not finite, or all devices together do not do what one does.
   """
   model = build_model(
-    ml_collections.ConfigDict({
-      'name': 'tiny_conv', 'head': 'spatial', 'dtype': 'float32', 'normalisation': 'imagenet',
-      'sync_batch_norm': True,
-    }), num_classes=_CLASSES, num_points=1, multi_label=False,
+    ml_collections.ConfigDict(
+      {
+        'name': 'tiny_conv',
+        'head': 'spatial',
+        'dtype': 'float32',
+        'normalisation': 'imagenet',
+        'sync_batch_norm': True,
+      }
+    ),
+    num_classes=_CLASSES,
+    num_points=1,
+    multi_label=False,
   )
   optimizer = optax.sgd(0.1)
   step = make_train_step(
-    model, optimizer, spec=DatasetSpec('self test', list('abcd'), _CLASSES, False, 1, {}),
-    loss=ml_collections.ConfigDict({
-      'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0,
-    }), schedule=lambda step: 0.1, point_weight=lambda step: 1.0, ema_decay=0.0, accum=1,
+    model,
+    optimizer,
+    spec=DatasetSpec('self test', list('abcd'), _CLASSES, False, 1, {}),
+    loss=ml_collections.ConfigDict(
+      {'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0}
+    ),
+    schedule=lambda step: 0.1,
+    point_weight=lambda step: 1.0,
+    ema_decay=0.0,
+    accum=1,
   )
   state = jax.device_get(init_state(model, optimizer, seed=0, image_size=_SIZE, ema=False))
   whole = _batch(_EXAMPLES * jax.device_count())
@@ -72,8 +86,10 @@ def _compared(together, alone):
   loss, single = (float(sums['loss'][0]) for _, sums in (together, alone))
   count = jax.device_count()
   if not np.isfinite(loss):
-    raise UserError(f'a training step on {count} device(s) gives the loss {loss}: install jax '
-                    'again, in one piece with the wheel of this machine')
+    raise UserError(
+      f'a training step on {count} device(s) gives the loss {loss}: install jax '
+      'again, in one piece with the wheel of this machine'
+    )
   pairs = zip(*(jax.tree.leaves(state.params) for state, _ in (together, alone)), strict=True)
   worst = max(float(np.abs(left - right).max()) for left, right in pairs)
   if abs(loss - single) > 1e-3 * abs(single) or worst > 1e-3:
@@ -82,8 +98,10 @@ def _compared(together, alone):
       f'(parameters differ by up to {worst:.2g}): the devices do not work together; try '
       'NCCL_P2P_DISABLE=1 on GPUs, and look at their driver'
     )
-  return (f'one training step on {count} device(s): loss {loss:.4f}; on one {single:.4f}, '
-          f'parameters the same to {worst:.1g}')
+  return (
+    f'one training step on {count} device(s): loss {loss:.4f}; on one {single:.4f}, '
+    f'parameters the same to {worst:.1g}'
+  )
 
 
 def check_pipeline() -> str:
@@ -103,8 +121,14 @@ def check_pipeline() -> str:
   data = tf.io.encode_jpeg(image, quality=95)
   cut, size, resized = next(tf.data.Dataset.from_tensors(data).map(seen).as_numpy_iterator())
   off = np.abs(cut.astype(float) - image[8:40, 16:56]).mean()
-  if off > 4 or tuple(size) != (48, 64) or resized.shape != (16, 16, 3) or (
-      abs(resized.astype(float).mean() - cut.mean()) > 4):
-    raise UserError(f'a JPEG comes out of TensorFlow with other pixels (off by {off:.1f} of 255): '
-                    'install tensorflow-cpu again')
+  if (
+    off > 4
+    or tuple(size) != (48, 64)
+    or resized.shape != (16, 16, 3)
+    or (abs(resized.astype(float).mean() - cut.mean()) > 4)
+  ):
+    raise UserError(
+      f'a JPEG comes out of TensorFlow with other pixels (off by {off:.1f} of 255): '
+      'install tensorflow-cpu again'
+    )
   return f'a JPEG decoded, cropped and resized: pixels off by {off:.1f} of 255'

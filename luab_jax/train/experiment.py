@@ -36,7 +36,9 @@ class Experiment:
     parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
     self.spec = spec = pipeline.dataset_spec(config.data)
     self.model = build_model(
-      config.model, num_classes=spec.num_classes, num_points=spec.num_points,
+      config.model,
+      num_classes=spec.num_classes,
+      num_points=spec.num_points,
       multi_label=spec.multi_label,
     )
     builder = tfrecords.open_builder(config.data.name, config.data.data_dir)
@@ -55,12 +57,19 @@ class Experiment:
     schedule = learning_rate_schedule(config.optimizer, self.total_steps, per_epoch)
     self.optimizer = make_optimizer(config.optimizer, schedule)
     self.train_step = make_train_step(
-      self.model, self.optimizer, spec=spec, loss=config.loss, schedule=schedule,
+      self.model,
+      self.optimizer,
+      spec=spec,
+      loss=config.loss,
+      schedule=schedule,
       point_weight=point_weight_schedule(
-        config.loss.point_schedule, config.loss.point_weight, total_steps=self.total_steps,
+        config.loss.point_schedule,
+        config.loss.point_weight,
+        total_steps=self.total_steps,
         warmup_steps=config.loss.point_warmup_steps,
       ),
-      ema_decay=config.optimizer.ema_decay, accum=config.optimizer.grad_accum_steps,
+      ema_decay=config.optimizer.ema_decay,
+      accum=config.optimizer.grad_accum_steps,
       skip_nan=_skips_nan(config),
     )
     self.eval_step = make_eval_step(self.model, spec=spec, loss=config.loss)
@@ -74,7 +83,10 @@ class Experiment:
     """
     fresh = jax.device_get(
       init_state(
-        self.model, self.optimizer, seed=self.config.seed, image_size=self.config.data.image_size,
+        self.model,
+        self.optimizer,
+        seed=self.config.seed,
+        image_size=self.config.data.image_size,
         ema=bool(self.config.optimizer.ema_decay),
       )
     )
@@ -111,7 +123,8 @@ class Experiment:
     )
     params = variables['params']
     return fresh.replace(
-      params=params, batch_stats=variables.get('batch_stats', {}),
+      params=params,
+      batch_stats=variables.get('batch_stats', {}),
       ema_params=params if config.optimizer.ema_decay else {},
     )
 
@@ -119,9 +132,12 @@ class Experiment:
     """What a checkpoint says besides the state: where in data and RunLog it is, and the config."""
     epoch, position = divmod(step * self.config.batch_size, self.num_examples)
     return {
-      'step': step, 'data': {'epoch': epoch, 'position': position},
-      'partial_sums': log.partial_sums(), 'unwritten_lines': log.unwritten_lines(),
-      'classes': self.spec.class_names, 'records': self.records,
+      'step': step,
+      'data': {'epoch': epoch, 'position': position},
+      'partial_sums': log.partial_sums(),
+      'unwritten_lines': log.unwritten_lines(),
+      'classes': self.spec.class_names,
+      'records': self.records,
       'config': json.loads(self.config.to_json_best_effort()),
     }
 
@@ -150,6 +166,7 @@ class Experiment:
     Raises:
       Interrupted: it was given up.
     """
+
     def progress(batches, total, name):
       for batch in tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not bar):
         if interrupted():
@@ -159,16 +176,25 @@ class Experiment:
     variables, config = state.eval_variables(), self.config
     results = {
       name: evaluate.evaluate_split(
-        eval_step, variables, config.data, split, spec=self.spec, batch_size=config.batch_size,
+        eval_step,
+        variables,
+        config.data,
+        split,
+        spec=self.spec,
+        batch_size=config.batch_size,
         progress=functools.partial(progress, name=name),
       )
       for name, split in config.data.eval_splits.items()
     }
     if whole and self.robustness.sources:
       results |= robustness.evaluate_sets(
-        self.robustness.sources, parallel.pmap_step(make_answer_step(self.model)),
-        parallel.pmap_step(make_foreground_step(self.model)), variables, config.data,
-        batch_size=config.batch_size, progress=progress,
+        self.robustness.sources,
+        parallel.pmap_step(make_answer_step(self.model)),
+        parallel.pmap_step(make_foreground_step(self.model)),
+        variables,
+        config.data,
+        batch_size=config.batch_size,
+        progress=progress,
       )
     return results
 
@@ -219,15 +245,23 @@ class Interrupted(Exception):  # noqa: N818 (no error)
 def _check_numbers(config):
   """Raises UserError for numbers that would fail later or not mean anything."""
   for key, low in (
-    ('batch_size', 1), ('log_every', 1), ('checkpoint_every_steps', 1), ('total_steps', 0),
-    ('eval_every_epochs', 0), ('keep_checkpoints', 1), ('report_images', 0),
-    ('optimizer.grad_accum_steps', 1), ('optimizer.learning_rate', 0), ('loss.point_weight', 0),
+    ('batch_size', 1),
+    ('log_every', 1),
+    ('checkpoint_every_steps', 1),
+    ('total_steps', 0),
+    ('eval_every_epochs', 0),
+    ('keep_checkpoints', 1),
+    ('report_images', 0),
+    ('optimizer.grad_accum_steps', 1),
+    ('optimizer.learning_rate', 0),
+    ('loss.point_weight', 0),
   ):
     if not config[key] >= low:  # nor NaN
       raise UserError(f'{key}={config[key]} is too small: at least {low}')
   if not config.total_steps and not config.num_epochs > 0:
-    raise UserError(f'num_epochs={config.num_epochs} trains nothing: set it, or total_steps, '
-                    'above 0')
+    raise UserError(
+      f'num_epochs={config.num_epochs} trains nothing: set it, or total_steps, above 0'
+    )
   if not -(1 << 63) <= config.seed < 1 << 63:
     raise UserError(f'seed={config.seed} does not fit into 64 bits')
 

@@ -52,10 +52,17 @@ def _train_and_evaluate(run, workdir, boards, quiet):
   missing = run.report_names(start) - metric_log.results_at(workdir, start).keys()
   pending = parallel.agree(start > 0 and run.is_evaluated_at(start) and bool(missing))
   log = metric_log.RunLog(
-    workdir, log_every=config.log_every, total_steps=run.total_steps,
-    batch_size=config.batch_size, image_size=config.data.image_size, start_step=start,
-    drop_evaluation=pending, partial=note.get('partial_sums'),
-    unwritten=note.get('unwritten_lines', ''), boards=boards, quiet=quiet,
+    workdir,
+    log_every=config.log_every,
+    total_steps=run.total_steps,
+    batch_size=config.batch_size,
+    image_size=config.data.image_size,
+    start_step=start,
+    drop_evaluation=pending,
+    partial=note.get('partial_sums'),
+    unwritten=note.get('unwritten_lines', ''),
+    boards=boards,
+    quiet=quiet,
   )
   log.say(run.describe(state, start))
   for line in run.loaded:
@@ -73,8 +80,12 @@ def _train_and_evaluate(run, workdir, boards, quiet):
       with parallel.process_loss():
         checkpoints.close()  # waits for what is being saved
   summary = run.summary(
-    workdir, run.total_steps, results or metric_log.results_at(workdir, run.total_steps),
-    seconds=time.time() - started, steps=run.total_steps - start, ms_per_step=log.ms_per_step(),
+    workdir,
+    run.total_steps,
+    results or metric_log.results_at(workdir, run.total_steps),
+    seconds=time.time() - started,
+    steps=run.total_steps - start,
+    ms_per_step=log.ms_per_step(),
   )
   _close_with_report(run, state, workdir, summary, boards, quiet)
   return summary
@@ -117,8 +128,12 @@ def _train(run, state, start, pending, checkpoints, log, boards, stop):
   if pending and results is None:
     raise Stopped(start, run.total_steps)
   batches = pipeline.train_batches(
-    config.data, seed=config.seed, batch_size=config.batch_size, start_step=start,
-    num_hosts=jax.process_count(), host=jax.process_index(),
+    config.data,
+    seed=config.seed,
+    batch_size=config.batch_size,
+    start_step=start,
+    num_hosts=jax.process_count(),
+    host=jax.process_index(),
   ).as_numpy_iterator()
   if not start:
     batches = _showing_first(batches, run.spec, boards)
@@ -152,8 +167,11 @@ def _showing_first(batches, spec, boards):
 def open_checkpoints(workdir, config):
   """The run's checkpoints, kept as the config says."""
   return Checkpoints(
-    workdir / 'checkpoints', keep=config.keep_checkpoints, save_every=config.checkpoint_every_steps,
-    keep_every=config.keep_every_steps, best=config.keep_best,
+    workdir / 'checkpoints',
+    keep=config.keep_checkpoints,
+    save_every=config.checkpoint_every_steps,
+    keep_every=config.keep_every_steps,
+    best=config.keep_best,
     results=metric_log.all_results(workdir),
   )
 
@@ -204,15 +222,21 @@ def _draw(run, state, workdir, summary, boards):
   """
   try:
     return report.write_report(
-      workdir, config=run.config, spec=run.spec, model=run.model,
-      variables=state.eval_variables(), summary=summary, boards=boards,
+      workdir,
+      config=run.config,
+      spec=run.spec,
+      model=run.model,
+      variables=state.eval_variables(),
+      summary=summary,
+      boards=boards,
     )
   except Exception as error:
     place = traceback.extract_tb(error.__traceback__)[-1]
     print(
       f'No report: {type(error).__name__}: {" ".join(str(error).split())} '
       f'({pathlib.Path(place.filename).name}:{place.lineno}). The run itself is complete; '
-      '--mode=eval tries again', file=sys.stderr,
+      '--mode=eval tries again',
+      file=sys.stderr,
     )
     return None
 

@@ -29,8 +29,21 @@ from luab_jax.train.step import mean_metrics
 class RunLog:
   """Collects what the steps return and writes it once an interval, without stopping the device."""
 
-  def __init__(self, workdir, *, log_every, total_steps, batch_size, image_size, start_step=0,
-               drop_evaluation=False, partial=None, unwritten='', boards=None, quiet=False):
+  def __init__(
+    self,
+    workdir,
+    *,
+    log_every,
+    total_steps,
+    batch_size,
+    image_size,
+    start_step=0,
+    drop_evaluation=False,
+    partial=None,
+    unwritten='',
+    boards=None,
+    quiet=False,
+  ):
     """Opens the log for a run that starts (or continues) at `start_step`.
 
     Args:
@@ -67,8 +80,13 @@ class RunLog:
       _mend(self._path, start_step, drop_evaluation, unwritten)
     self.terminal = self._main and sys.stderr.isatty()
     self._bar = tqdm.tqdm(
-      total=total_steps, initial=start_step, unit='step', disable=not self.terminal,
-      dynamic_ncols=True, smoothing=0.1, leave=not quiet,
+      total=total_steps,
+      initial=start_step,
+      unit='step',
+      disable=not self.terminal,
+      dynamic_ncols=True,
+      smoothing=0.1,
+      leave=not quiet,
     )
 
   def add(self, step: int, metrics):
@@ -168,8 +186,10 @@ class RunLog:
       self._unwritten = ''
     except OSError as error:
       if not waiting:
-        self.say(f'{self._path} cannot be written ({error}); training goes on, its lines are kept '
-                 'in memory until they can')
+        self.say(
+          f'{self._path} cannot be written ({error}); training goes on, its lines are kept '
+          'in memory until they can'
+        )
 
   def say(self, text: str):
     """Prints one line on the main host without breaking the progress bar."""
@@ -227,9 +247,16 @@ def replace_lines(workdir, step: int, results: dict):
 
 # What is worth a place on the console; metrics.jsonl holds everything.
 _SHOWN = {
-  'loss': '{:.3f}', 'class_loss': '{:.3f}', 'point_loss': '{:.4f}', 'top1': '{:.3f}',
-  'top5': '{:.3f}', 'mAP': '{:.3f}', 'click_error': '{:.3f}', 'maxboxacc_v2_cam': '{:.3f}',
-  'maxboxacc_v2_attention': '{:.3f}', 'images_per_s': '{:.0f}',
+  'loss': '{:.3f}',
+  'class_loss': '{:.3f}',
+  'point_loss': '{:.4f}',
+  'top1': '{:.3f}',
+  'top5': '{:.3f}',
+  'mAP': '{:.3f}',
+  'click_error': '{:.3f}',
+  'maxboxacc_v2_cam': '{:.3f}',
+  'maxboxacc_v2_attention': '{:.3f}',
+  'images_per_s': '{:.0f}',
 }
 
 
@@ -249,10 +276,15 @@ def _mend(path, start_step, drop_evaluation, unwritten):
   known = {(line['step'], line['split']) for line in lines}
   # In file order: what was not written when the checkpoint was, came in whole or in part after.
   lines += [line for line in _whole_lines(unwritten) if (line['step'], line['split']) not in known]
-  _write(path, [
-    line for line in lines if line['step'] < start_step
-    or (line['step'] == start_step and (line['split'] == 'train' or not drop_evaluation))
-  ])
+  _write(
+    path,
+    [
+      line
+      for line in lines
+      if line['step'] < start_step
+      or (line['step'] == start_step and (line['split'] == 'train' or not drop_evaluation))
+    ],
+  )
 
 
 def _whole_lines(text):

@@ -44,7 +44,9 @@ def make_train_step(
 
     def share_of_loss(params, batch_stats, part):
       output, updated = model.apply(
-        {'params': params, 'batch_stats': batch_stats}, part['image'], train=True,
+        {'params': params, 'batch_stats': batch_stats},
+        part['image'],
+        train=True,
         mutable=['batch_stats'],
       )
       sums = _batch_sums(output, part, spec, loss)
@@ -84,7 +86,10 @@ def make_train_step(
       'point_weight': (weight, 1.0),
     }
     new = state.replace(
-      step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state,
+      step=state.step + 1,
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=opt_state,
       ema_params=ema_params,
     )
     return _skip_unless_finite(state, new, sums) if skip_nan else (new, sums)
@@ -103,8 +108,12 @@ def _skip_unless_finite(state, new, sums):
       return after
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
 
-  new = jax.tree.map(choose, new, state.replace(step=new.step),
-                     is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState))
+  new = jax.tree.map(
+    choose,
+    new,
+    state.replace(step=new.step),
+    is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState),
+  )
   sums = jax.tree.map(lambda value: jnp.where(finite, value, 0.0), sums)
   return new, {**sums, 'skipped': (1.0 - finite, 1.0)}
 
@@ -126,7 +135,9 @@ def make_eval_step(model, *, spec, loss):
     scores = {}
     if spec.multi_label:
       scores = {
-        'score': output['logits'], 'label': batch['label'], 'mask': batch['example_mask'],
+        'score': output['logits'],
+        'label': batch['label'],
+        'mask': batch['example_mask'],
         **{name: batch[name] for name in ('size_group', 'icon_group') if name in batch},
       }
       scores = jax.lax.all_gather(scores, AXIS)
@@ -232,11 +243,17 @@ def mean_metrics(sums: dict, *, image_size: int) -> dict[str, float]:
 def _batch_sums(output, batch, spec, loss):
   return {
     'class_loss': losses.classification_sum(
-      output['logits'], batch['label'], batch['example_mask'], multi_label=spec.multi_label,
+      output['logits'],
+      batch['label'],
+      batch['example_mask'],
+      multi_label=spec.multi_label,
       label_smoothing=loss.label_smoothing,
     ),
     'point_loss': losses.point_sum(
-      output['points'], batch['point'], _point_mask(batch), kind=loss.point_loss,
+      output['points'],
+      batch['point'],
+      _point_mask(batch),
+      kind=loss.point_loss,
       beta=loss.smooth_l1_beta,
     ),
     **metrics.batch_sums(output, batch, multi_label=spec.multi_label),

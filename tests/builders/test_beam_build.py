@@ -40,9 +40,13 @@ def _build(raw, out, flags=None, *, config='local', **settings):
   if flags is not None:
     settings['beam_options'] = PipelineOptions(flags)
   imagenet_ab_dataset_builder.Builder(config=config, data_dir=out).download_and_prepare(
-    download_config=tfds.download.DownloadConfig(manual_dir=raw, **settings))
-  return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
-          for path in sorted(out.rglob('*')) if path.is_file()}
+    download_config=tfds.download.DownloadConfig(manual_dir=raw, **settings)
+  )
+  return {
+    str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(out.rglob('*'))
+    if path.is_file()
+  }
 
 
 def _summary(capsys):
@@ -65,32 +69,67 @@ def _class_tar(*members):
 def _bad_release(raw):
   """Writes a release with every kind of bad input; the second of two is never like the first."""
   raw.mkdir()
-  write_tar(raw / 'my_img_train.tar', [
-    ('cat.tar', _class_tar(
-      ('1.JPEG', image('red')), ('1.JPEG', image('blue')), ('1.png', image('red', form='PNG')),
-      ('2.JPEG', image('white')), ('3.JPEG', b'no image'), ('link.JPEG', None),
-      ('../4.JPEG', image('red')), ('._1.JPEG', b''), ('owl/5.JPEG', image('pink')))),
-    ('dog.tar', _class_tar(('1.JPEG', image('green')), ('6.JPEG', image('gray')))),
-    ('cat.tar', _class_tar(('1.JPEG', image('black')), ('7.JPEG', image('gray')))),
-    ('owl.tar', _class_tar(('8.JPEG', image('navy')))),
-  ])
+  write_tar(
+    raw / 'my_img_train.tar',
+    [
+      (
+        'cat.tar',
+        _class_tar(
+          ('1.JPEG', image('red')),
+          ('1.JPEG', image('blue')),
+          ('1.png', image('red', form='PNG')),
+          ('2.JPEG', image('white')),
+          ('3.JPEG', b'no image'),
+          ('link.JPEG', None),
+          ('../4.JPEG', image('red')),
+          ('._1.JPEG', b''),
+          ('owl/5.JPEG', image('pink')),
+        ),
+      ),
+      ('dog.tar', _class_tar(('1.JPEG', image('green')), ('6.JPEG', image('gray')))),
+      ('cat.tar', _class_tar(('1.JPEG', image('black')), ('7.JPEG', image('gray')))),
+      ('owl.tar', _class_tar(('8.JPEG', image('navy')))),
+    ],
+  )
   # Not only class tars: read in one go.
-  write_tar(raw / 'my_img_val.tar', [
-    ('cat/1.JPEG', image('pink')), ('dog.tar', _class_tar(('9.JPEG', image('gold')))),
-    ('cat/10.JPEG', image('lime')), ('11.JPEG', image('lime'))])
+  write_tar(
+    raw / 'my_img_val.tar',
+    [
+      ('cat/1.JPEG', image('pink')),
+      ('dog.tar', _class_tar(('9.JPEG', image('gold')))),
+      ('cat/10.JPEG', image('lime')),
+      ('11.JPEG', image('lime')),
+    ],
+  )
   for name in ('cat/1.JPEG', 'dog/1.JPEG'):
     path = raw / 'my_img_sketch' / name
     path.parent.mkdir(parents=True)
     path.write_bytes(image('tan'))
-  write_tar(raw / XML_NAME, [
-    ('train_xml/cat/1.xml', CLICKED), ('train_xml/cat/1.xml', xml(metadata())),
-    ('train_xml/cat/2.xml', CLICKED[:-9]), ('train_xml/cat/3.xml', xml(metadata())),
-    ('train_xml/dog/1.xml', xml(metadata(selected=False) + voc('dog', (4, 2, 4, 6)))),
-    ('train_xml/owl/1.xml', CLICKED), ('train_xml/dog/77.xml', CLICKED),
-    ('train_xml/cat/9.txt', b''), ('train_xml/../cat/9.xml', CLICKED)], 'w:gz')
-  write_tar(raw / BOXES, [
-    ('val/9.xml', xml(voc('dog', (1, 1, 4, 4)))), ('val/9.xml', xml(voc('cat', (0, 0, 6, 4)))),
-    ('val/10.xml', b'<annotation>'), ('test/10.xml', CLICKED)], 'w:gz')
+  write_tar(
+    raw / XML_NAME,
+    [
+      ('train_xml/cat/1.xml', CLICKED),
+      ('train_xml/cat/1.xml', xml(metadata())),
+      ('train_xml/cat/2.xml', CLICKED[:-9]),
+      ('train_xml/cat/3.xml', xml(metadata())),
+      ('train_xml/dog/1.xml', xml(metadata(selected=False) + voc('dog', (4, 2, 4, 6)))),
+      ('train_xml/owl/1.xml', CLICKED),
+      ('train_xml/dog/77.xml', CLICKED),
+      ('train_xml/cat/9.txt', b''),
+      ('train_xml/../cat/9.xml', CLICKED),
+    ],
+    'w:gz',
+  )
+  write_tar(
+    raw / BOXES,
+    [
+      ('val/9.xml', xml(voc('dog', (1, 1, 4, 4)))),
+      ('val/9.xml', xml(voc('cat', (0, 0, 6, 4)))),
+      ('val/10.xml', b'<annotation>'),
+      ('test/10.xml', CLICKED),
+    ],
+    'w:gz',
+  )
   return raw
 
 
@@ -100,10 +139,17 @@ def test_files_and_summary_are_those_of_a_build_without_beam(tmp_path, monkeypat
   raw = _bad_release(tmp_path / 'raw')
   plain = _build(raw, tmp_path / 'plain')
   summary = _summary(capsys)
-  for line in ('images read 16', 'skipped: XML given twice 2', 'skipped: corrupt XML 2',
-               'skipped: image given twice 2', 'skipped: refused member 4',
-               'skipped: undecodable image 1', 'XMLs of no image 2', 'boxes without area',
-               'other files among the XMLs'):
+  for line in (
+    'images read 16',
+    'skipped: XML given twice 2',
+    'skipped: corrupt XML 2',
+    'skipped: image given twice 2',
+    'skipped: refused member 4',
+    'skipped: undecodable image 1',
+    'XMLs of no image 2',
+    'boxes without area',
+    'other files among the XMLs',
+  ):
     assert line in ' '.join(summary.split()), line
   assert len([name for name in plain if '.tfrecord' in name]) == 3
   for name, flags in (('memory', [RUNNER]), ('processes', PROCESSES)):
@@ -114,15 +160,26 @@ def test_files_and_summary_are_those_of_a_build_without_beam(tmp_path, monkeypat
 def test_ilsvrc2012_with_its_flat_validation_tar(tmp_path, monkeypatch, capsys):
   raw = tmp_path / 'raw'
   raw.mkdir()
-  write_class_tars(raw / 'ILSVRC2012_img_train.tar', {
-    'n01739381': {'n01739381_1309.JPEG': image((255, 0, 0, 0), mode='CMYK'),
-                  'n01739381_1.JPEG': image('red')},
-    'n99999999': {'n99999999_1.JPEG': image('red')}})  # none of the 1000 classes
-  write_tar(raw / 'ILSVRC2012_img_val.tar', [
-    *((f'ILSVRC2012_val_{number:08d}.JPEG', image('red')) for number in (1, 50_000, 50_001)),
-    ('notes.txt', b'')])
-  write_tar(raw / BOXES, [
-    ('val/ILSVRC2012_val_00000001.xml', xml(voc('n01751748', (0, 0, 6, 4))))], 'w:gz')
+  write_class_tars(
+    raw / 'ILSVRC2012_img_train.tar',
+    {
+      'n01739381': {
+        'n01739381_1309.JPEG': image((255, 0, 0, 0), mode='CMYK'),
+        'n01739381_1.JPEG': image('red'),
+      },
+      'n99999999': {'n99999999_1.JPEG': image('red')},
+    },
+  )  # none of the 1000 classes
+  write_tar(
+    raw / 'ILSVRC2012_img_val.tar',
+    [
+      *((f'ILSVRC2012_val_{number:08d}.JPEG', image('red')) for number in (1, 50_000, 50_001)),
+      ('notes.txt', b''),
+    ],
+  )
+  write_tar(
+    raw / BOXES, [('val/ILSVRC2012_val_00000001.xml', xml(voc('n01751748', (0, 0, 6, 4))))], 'w:gz'
+  )
   write_tar(raw / XML_NAME, [('train_xml/n01739381/n01739381_1.xml', CLICKED)], 'w:gz')
   monkeypatch.setenv(build_summary.MAX_BAD_SHARE_VARIABLE, '1')
   wrong = f'^{raw}/{XML_NAME} has sha256 .*, expected 38e67940'
@@ -130,18 +187,21 @@ def test_ilsvrc2012_with_its_flat_validation_tar(tmp_path, monkeypatch, capsys):
     _build(raw, tmp_path / 'other', [RUNNER], config='ilsvrc2012')
   assert 'while running' not in str(error.value) and '\n' not in str(error.value)
   monkeypatch.setattr(
-    release, 'XML_SHA256', hashlib.sha256((raw / XML_NAME).read_bytes()).hexdigest())
+    release, 'XML_SHA256', hashlib.sha256((raw / XML_NAME).read_bytes()).hexdigest()
+  )
   plain = _build(raw, tmp_path / 'plain', config='ilsvrc2012')
   summary = _summary(capsys)
   assert 'images written 4 with XML 1' in ' '.join(summary.split()) and 'boxes 2' in ' '.join(
-    summary.split())
+    summary.split()
+  )
   assert _build(raw, tmp_path / 'beam', [RUNNER], config='ilsvrc2012') == plain
   assert _summary(capsys) == summary
 
 
 def test_several_shards_hold_the_same_records_in_the_same_order(tmp_path):
   raw = write_release(
-    tmp_path / 'raw', {'cat': {f'{number}.JPEG': image('red') for number in range(40)}})
+    tmp_path / 'raw', {'cat': {f'{number}.JPEG': image('red') for number in range(40)}}
+  )
   (raw / 'my_img_val.tar').unlink()
   records = []
   for name, settings in (('plain', {}), ('beam', {'beam_runner': FnApiRunner()})):
@@ -155,7 +215,7 @@ def test_several_shards_hold_the_same_records_in_the_same_order(tmp_path):
 
 
 def _cut(path):
-  path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def _no_class(raw):
@@ -170,14 +230,17 @@ def _inner(raw):
   write_tar(raw / 'my_img_train.tar', [('cat.tar', _class_tar(('1.JPEG', b''))[:400])])
 
 
-@pytest.mark.parametrize(('make', 'message', 'same'), [
-  (lambda raw: _cut(raw / XML_NAME), f'{XML_NAME} is truncated or damaged', True),  # in a worker
-  (_inner, 'my_img_train.tar is truncated or damaged', True),  # in a worker
-  (lambda raw: _cut(raw / 'my_img_train.tar'), 'my_img_train.tar is truncated', True),
-  (lambda raw: (raw / XML_NAME).unlink(), f'{XML_NAME} is missing', True),
-  (_twice, '1 of 2 are bad', True),  # counted by workers; without Beam before the second split
-  (_no_class, 'no image of the split train can be used', False),
-])
+@pytest.mark.parametrize(
+  ('make', 'message', 'same'),
+  [
+    (lambda raw: _cut(raw / XML_NAME), f'{XML_NAME} is truncated or damaged', True),  # in a worker
+    (_inner, 'my_img_train.tar is truncated or damaged', True),  # in a worker
+    (lambda raw: _cut(raw / 'my_img_train.tar'), 'my_img_train.tar is truncated', True),
+    (lambda raw: (raw / XML_NAME).unlink(), f'{XML_NAME} is missing', True),
+    (_twice, '1 of 2 are bad', True),  # counted by workers; without Beam before the second split
+    (_no_class, 'no image of the split train can be used', False),
+  ],
+)
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, make, message, same):
   raw = write_release(tmp_path / 'raw')
   make(raw)
@@ -195,11 +258,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, make, message, same)
 
 def test_errors_of_workers_that_are_text_are_found():
   """A runner of several processes raises a RuntimeError with the traceback of the worker in it."""
-  traceback = ('Traceback (most recent call last):\n  File "a.py", line 1, in x\n'
-               "luab_jax.errors.UserError: /x.tar is missing: get it [while running 'Read']\n\n")
+  traceback = (
+    'Traceback (most recent call last):\n  File "a.py", line 1, in x\n'
+    "luab_jax.errors.UserError: /x.tar is missing: get it [while running 'Read']\n\n"
+  )
   for text in (traceback, traceback.replace('get it [', "get it [while running 'a'] [")):
-    with pytest.raises(UserError, match=r'^/x.tar is missing: get it$'), \
-        beam_pipeline.workers():
+    with pytest.raises(UserError, match=r'^/x.tar is missing: get it$'), beam_pipeline.workers():
       raise RuntimeError(f'bundle 1 failed: {text}')
   with pytest.raises(RuntimeError, match='out of memory'), beam_pipeline.workers():
     raise RuntimeError('out of memory')
@@ -207,16 +271,18 @@ def test_errors_of_workers_that_are_text_are_found():
 
 def test_workers_find_our_code_and_the_environment_is_put_back(monkeypatch):
   for before in ('/elsewhere', None):
-    (monkeypatch.setenv('PYTHONPATH', before) if before else
-     monkeypatch.delenv('PYTHONPATH', raising=False))
+    (
+      monkeypatch.setenv('PYTHONPATH', before)
+      if before
+      else monkeypatch.delenv('PYTHONPATH', raising=False)
+    )
     with beam_pipeline.workers():
       first = os.environ['PYTHONPATH'].split(os.pathsep)[0]
       assert pathlib.Path(first, 'tfds_builders', 'build.py').is_file()
     assert os.environ.get('PYTHONPATH') == before
 
 
-@pytest.mark.parametrize('module', [
-  coco_ab_dataset_builder, backgrounds_challenge_dataset_builder])
+@pytest.mark.parametrize('module', [coco_ab_dataset_builder, backgrounds_challenge_dataset_builder])
 def test_the_other_builders_say_that_they_are_no_pipelines(tmp_path, caplog, module):
   (tmp_path / 'raw').mkdir()
   for settings, warnings in (({}, 0), ({'beam_options': PipelineOptions([])}, 1)):
@@ -224,5 +290,6 @@ def test_the_other_builders_say_that_they_are_no_pipelines(tmp_path, caplog, mod
     builder = module.Builder(config=module.Builder.BUILDER_CONFIGS[1].name, data_dir=tmp_path)
     with pytest.raises(UserError):
       builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / 'raw', **settings))
+        download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / 'raw', **settings)
+      )
     assert sum('--beam_pipeline_options' in line for line in caplog.messages) == warnings

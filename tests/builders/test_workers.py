@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 MINI_COCO = ROOT.parent / 'shared' / 'mini_release' / 'coco_ab'
 
 # A worker whose record of a number is its square.
-WORKER = '''
+WORKER = """
 import os, sys, time
 from luab_jax.errors import UserError
 from tfds_builders import workers
@@ -47,7 +47,7 @@ def square(item, summary):
 
 if __name__ == '__main__':
   workers.serve(lambda setup: square, tuple[int, str])
-'''
+"""
 
 
 def _photo(rng, size):
@@ -93,12 +93,15 @@ def _all_ways(dataset, raw, tmp_path, monkeypatch, capsys, caplog):
 
 
 def test_imagenet_ab_has_the_same_bytes_however_it_is_shared_out(
-    tmp_path, monkeypatch, capsys, caplog):
+  tmp_path, monkeypatch, capsys, caplog
+):
   """Damaged images, damaged XMLs and twins included: which of two counts, and what is counted."""
   monkeypatch.setenv('LUAB_MAX_BAD_SHARE', '1')
   rng = np.random.default_rng(0)
-  classes = {name: {f'{i}.JPEG': _photo(rng, rng.integers(20, 90, 2)) for i in range(30)}
-             for name in ('cat', 'dog')}
+  classes = {
+    name: {f'{i}.JPEG': _photo(rng, rng.integers(20, 90, 2)) for i in range(30)}
+    for name in ('cat', 'dog')
+  }
   classes['cat']['7.JPEG'] = classes['cat']['7.JPEG'][:300]
   classes['dog']['./8.JPEG'] = _photo(rng, (33, 44))  # 8.JPEG again
   xmls = {'cat/1': small_release.CLICKED, 'dog/2': b'<annotation>', 'owl/1': small_release.CLICKED}
@@ -111,8 +114,7 @@ def test_imagenet_ab_has_the_same_bytes_however_it_is_shared_out(
   assert 'XMLs of no image' in counts
 
 
-def test_coco_ab_has_the_same_bytes_however_it_is_shared_out(
-    tmp_path, monkeypatch, capsys, caplog):
+def test_coco_ab_has_the_same_bytes_however_it_is_shared_out(tmp_path, monkeypatch, capsys, caplog):
   files, counts, _ = _all_ways('coco_ab/local', MINI_COCO, tmp_path, monkeypatch, capsys, caplog)
   assert any('tfrecord' in name for name in files) and 'with a record' in counts
 
@@ -125,8 +127,7 @@ def _workers(tmp_path, monkeypatch, *, count=2, processes=True):
   monkeypatch.setattr(workers, 'cores', lambda: count)
   namespace = {'__name__': 'square_worker'}
   exec(compile(WORKER, str(path), 'exec'), namespace)
-  return workers.Workers(
-      namespace['square'], 'square_worker', {}, 1 << 60 if processes else 0)
+  return workers.Workers(namespace['square'], 'square_worker', {}, 1 << 60 if processes else 0)
 
 
 def _summary():
@@ -160,31 +161,42 @@ def test_an_error_of_the_reader_ends_the_records_at_once(tmp_path, monkeypatch, 
     yield 1, ''
     raise KeyError('of the reader')
 
-  with _workers(tmp_path, monkeypatch, processes=processes) as shared, \
-      pytest.raises(KeyError, match='of the reader'):
+  with (
+    _workers(tmp_path, monkeypatch, processes=processes) as shared,
+    pytest.raises(KeyError, match='of the reader'),
+  ):
     list(shared.records(items(), _summary()))
 
 
-@pytest.mark.parametrize('order, kind, text', [
+@pytest.mark.parametrize(
+  'order, kind, text',
+  [
     ('refuse', UserError, '^mend it$'),
     ('fail', RuntimeError, r"in a worker of the build:\n(?s:.*)KeyError: 'of the worker'"),
     ('die', UserError, r'^a worker of the build ended \(status 7\): .* taskset -c 0,1 [^\n]*$'),
-])
+  ],
+)
 def test_what_goes_wrong_in_a_process_is_raised_by_the_build(
-    tmp_path, monkeypatch, order, kind, text):
+  tmp_path, monkeypatch, order, kind, text
+):
   with _workers(tmp_path, monkeypatch) as shared:
     pids = [process._process.pid for process in shared._processes]
     with pytest.raises(kind, match=text):
-      list(shared.records(((number, order if number == 30 else '') for number in range(99)),
-                          _summary()))
+      list(
+        shared.records(
+          ((number, order if number == 30 else '') for number in range(99)), _summary()
+        )
+      )
   for pid in pids:
     assert not pathlib.Path(f'/proc/{pid}').exists()
 
 
 def test_a_process_that_cannot_start_is_one_line(tmp_path, monkeypatch):
   monkeypatch.setattr(workers, 'cores', lambda: 2)
-  with workers.Workers(lambda *_: None, 'no_such_module', {}, 1 << 60) as shared, \
-      pytest.raises(UserError, match=r'^a worker of the build ended \(status 1\)'):
+  with (
+    workers.Workers(lambda *_: None, 'no_such_module', {}, 1 << 60) as shared,
+    pytest.raises(UserError, match=r'^a worker of the build ended \(status 1\)'),
+  ):
     list(shared.records([(1, '')], _summary()))
 
 
@@ -192,7 +204,7 @@ def test_a_process_that_cannot_start_is_one_line(tmp_path, monkeypatch):
 def test_no_process_outlives_its_build(tmp_path, kill):
   """Whether the build is interrupted or killed without a word."""
   (tmp_path / 'square_worker.py').write_text(WORKER)
-  code = textwrap.dedent('''
+  code = textwrap.dedent("""
       import itertools, signal
       from tfds_builders import build_summary, workers
       signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -203,10 +215,15 @@ def test_no_process_outlives_its_build(tmp_path, kill):
         for key, _ in shared.records(items, build_summary.BuildSummary('', ('numbers',))):
           if key == '20':
             print('at work', flush=True)
-      ''')
+      """)
   environment = {**os.environ, 'PYTHONPATH': f'{ROOT}:{tmp_path}'}
-  with subprocess.Popen([sys.executable, '-c', code], env=environment, text=True,
-                        stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+  with subprocess.Popen(
+    [sys.executable, '-c', code],
+    env=environment,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  ) as process:
     pids = process.stdout.readline().split()
     assert len(pids) == 2 and process.stdout.readline() == 'at work\n'
     process.send_signal(kill)

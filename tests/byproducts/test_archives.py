@@ -73,15 +73,15 @@ def test_names_longer_than_a_header_field_and_not_ascii(tmp_path, tar_format):
 
 
 HOSTILE = {
-    'absolute': ('/etc/passwd', 'absolute'),
-    'up': ('a/../../b', 'outside'),
-    'up with backslashes': ('a\\..\\b', 'outside'),
-    'drive': ('C:\\b', 'absolute'),
-    'symlink': (_special('a/link', tarfile.SYMTYPE, '/etc/passwd'), 'link'),
-    'hard link': (_special('a/hard', tarfile.LNKTYPE, 'a/1.xml'), 'link'),
-    'device': (_special('a/null', tarfile.CHRTYPE), 'device'),
-    'pipe': (_special('a/pipe', tarfile.FIFOTYPE), 'pipe'),
-    'large': ('a/large', 'more than 100'),
+  'absolute': ('/etc/passwd', 'absolute'),
+  'up': ('a/../../b', 'outside'),
+  'up with backslashes': ('a\\..\\b', 'outside'),
+  'drive': ('C:\\b', 'absolute'),
+  'symlink': (_special('a/link', tarfile.SYMTYPE, '/etc/passwd'), 'link'),
+  'hard link': (_special('a/hard', tarfile.LNKTYPE, 'a/1.xml'), 'link'),
+  'device': (_special('a/null', tarfile.CHRTYPE), 'device'),
+  'pipe': (_special('a/pipe', tarfile.FIFOTYPE), 'pipe'),
+  'large': ('a/large', 'more than 100'),
 }
 
 
@@ -92,7 +92,8 @@ def test_hostile_tar_members_are_refused_and_the_rest_is_read(tmp_path, case):
   path = _write(tmp_path / 'hostile.tar', _tar([(member, b'x' * size), ('good', b'good')]))
   refused = []
   members = reader.iter_members(
-      path, max_bytes=100, refused=lambda name, why: refused.append((name, why)))
+    path, max_bytes=100, refused=lambda name, why: refused.append((name, why))
+  )
   assert list(members) == [('good', b'good')]
   assert len(refused) == 1 and reason in refused[0][1]
   with pytest.raises(UserError, match=f'hostile.tar: member .* is refused: .*{reason}'):
@@ -120,9 +121,11 @@ def test_class_tars_and_class_folders_give_the_same(tmp_path):
       (tmp_path / 'folder' / name / file).write_bytes(data)
   (tmp_path / 'folder' / '.hidden').mkdir()
   expected = [('cat', '1.jpg', b'c1'), ('cat', '2.jpg', b'c2'), ('dog', '1.jpg', b'd1')]
-  for path in (_write(tmp_path / 'nested.tar', _tar(nested)),
-               _write(tmp_path / 'flat.tar', _tar(flat)),
-               tmp_path / 'folder'):
+  for path in (
+    _write(tmp_path / 'nested.tar', _tar(nested)),
+    _write(tmp_path / 'flat.tar', _tar(flat)),
+    tmp_path / 'folder',
+  ):
     assert list(reader.iter_class_members(path)) == expected
     assert reader.class_names(path) == {'cat', 'dog'}
 
@@ -130,9 +133,16 @@ def test_class_tars_and_class_folders_give_the_same(tmp_path):
 def test_parts_hold_together_what_is_read_in_one_go(tmp_path):
   cat = _tar([('1.jpg', b'1' * 700), ('../2.jpg', b''), ('owl/3.jpg', b'3')])
   path = tmp_path / 'a.tar'
-  path.write_bytes(_tar([
-    ('cat.tar', cat), ('._cat.tar', b'x'), ('sub/dog.tar', _tar([('1', b'd')])),
-    ('cat.tar', _tar([('4.jpg', b'4')]))]))
+  path.write_bytes(
+    _tar(
+      [
+        ('cat.tar', cat),
+        ('._cat.tar', b'x'),
+        ('sub/dog.tar', _tar([('1', b'd')])),
+        ('cat.tar', _tar([('4.jpg', b'4')])),
+      ]
+    )
+  )
   for name in ('cat/1.jpg', 'dog/2.jpg', '.git/3.jpg'):
     (tmp_path / 'folder' / name).parent.mkdir(parents=True)
     (tmp_path / 'folder' / name).write_bytes(name.encode())
@@ -142,8 +152,11 @@ def test_parts_hold_together_what_is_read_in_one_go(tmp_path):
     assert len(parts) == count
     for into, chosen in ((whole, [None]), (parted, parts)):
       for part in chosen:
-        into[0].extend(reader.iter_class_members(
-          source, part=part, refused=lambda *what, log=into[1]: log.append(what)))
+        into[0].extend(
+          reader.iter_class_members(
+            source, part=part, refused=lambda *what, log=into[1]: log.append(what)
+          )
+        )
     assert whole == parted and len(whole[1]) == refusals and len(whole[0]) > 1
 
 
@@ -181,8 +194,11 @@ def test_folders_refuse_what_is_no_file_and_never_block(tmp_path):
 
 
 def test_missing_file_says_where_to_get_it(tmp_path):
-  with pytest.raises(UserError, match=r'absent.tar is missing: get absent.tar from example.org '
-                                      rf'and put it into {tmp_path}'):
+  with pytest.raises(
+    UserError,
+    match=r'absent.tar is missing: get absent.tar from example.org '
+    rf'and put it into {tmp_path}',
+  ):
     list(reader.iter_members(tmp_path / 'absent.tar', source='example.org'))
 
 
@@ -190,8 +206,9 @@ def test_missing_file_says_where_to_get_it(tmp_path):
 def test_wrong_sha256_names_both_and_the_remedy(tmp_path, pack):
   path = _write(tmp_path / 'archive', pack(MEMBERS))
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
-  with pytest.raises(UserError, match=f'archive has sha256 {digest}, expected {"0" * 64}: .* '
-                                      'again from example.org'):
+  with pytest.raises(
+    UserError, match=f'archive has sha256 {digest}, expected {"0" * 64}: .* again from example.org'
+  ):
     list(reader.iter_members(path, sha256='0' * 64, source='example.org'))
 
 
@@ -224,8 +241,9 @@ def test_truncation_anywhere_is_reported(tmp_path, pack):
 
 
 @given(offset=st.integers(0, 5 * 512 - 1), value=st.integers(1, 255))
-@settings(max_examples=150, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+  max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_damaged_header_never_ends_a_tar_silently(tmp_path, offset, value):
   """Members after a damaged header must not be lost, which is what tarfile alone does."""
   data = bytearray(_tar([('a', b'1' * 10), ('b', b'2' * 10), ('c', b'3' * 10)]))
@@ -239,8 +257,9 @@ def test_a_damaged_header_never_ends_a_tar_silently(tmp_path, offset, value):
 
 
 @given(offset=st.integers(0, 10_000), value=st.integers(1, 255))
-@settings(max_examples=150, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+  max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_flipped_byte_of_compressed_data_never_passes(tmp_path, offset, value):
   data = bytearray(gzip.compress(_tar(MEMBERS), mtime=0))
   offset = 10 + offset % (len(data) - 10)  # after the gzip header, whose fields may differ
@@ -250,8 +269,9 @@ def test_a_flipped_byte_of_compressed_data_never_passes(tmp_path, offset, value)
 
 
 @given(st.binary(max_size=2000))
-@settings(max_examples=100, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+  max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_bytes_give_members_or_a_user_error(tmp_path, data):
   path = _write(tmp_path / 'noise', data)
   for read in (reader.iter_members, reader.iter_class_members, reader.class_names):
@@ -280,9 +300,11 @@ def test_open_verified_hashes_what_the_reader_left(tmp_path):
       file.read(4)
 
 
-@given(st.text(st.characters(codec='ascii', exclude_characters='\0'), min_size=1, max_size=100),
-       st.integers(0, 8**12), st.sampled_from(
-           [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+@given(
+  st.text(st.characters(codec='ascii', exclude_characters='\0'), min_size=1, max_size=100),
+  st.integers(0, 8**12),
+  st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
 @settings(max_examples=200, deadline=None)
 def test_fast_headers_say_what_tarfile_says(name, size, tar_format):
   info = tarfile.TarInfo(name)

@@ -228,17 +228,24 @@ def test_a_lost_bracket_cannot_swallow_the_file(read, monkeypatch):
 
 json_values = st.recursive(
   st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-  lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.sampled_from(['x', 'y', 'timeAt', 'image_id', 'a"b{', '[é']), inner, max_size=3),
+  lambda inner: (
+    st.lists(inner, max_size=3)
+    | st.dictionaries(
+      st.sampled_from(['x', 'y', 'timeAt', 'image_id', 'a"b{', '[é']), inner, max_size=3
+    )
+  ),
   max_leaves=6,
 )
 some_records = st.lists(
   st.builds(
     lambda image_id, trace, extra: record(image_id, mouseTracking=trace, extra=extra),
     st.integers(0, 2**40),
-    st.lists(st.fixed_dictionaries(
-      {'x': st.floats(-2, 2), 'y': st.floats(-2, 2), 'timeAt': st.integers(0, 2**40)}),
-      max_size=4),
+    st.lists(
+      st.fixed_dictionaries(
+        {'x': st.floats(-2, 2), 'y': st.floats(-2, 2), 'timeAt': st.integers(0, 2**40)}
+      ),
+      max_size=4,
+    ),
     json_values,
   )
   | json_values,
@@ -248,10 +255,15 @@ some_records = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @example(items=[0.5, 12, 1e-5, 1e300], chunk_bytes=1, ascii_only=True, indent=None)
-@given(items=some_records, chunk_bytes=st.integers(1, 700), ascii_only=st.booleans(),
-       indent=st.sampled_from([None, 1]))
-def test_any_chunk_size_gives_the_same_records(tmp_path_factory, items, chunk_bytes, ascii_only,
-                                               indent):
+@given(
+  items=some_records,
+  chunk_bytes=st.integers(1, 700),
+  ascii_only=st.booleans(),
+  indent=st.sampled_from([None, 1]),
+)
+def test_any_chunk_size_gives_the_same_records(
+  tmp_path_factory, items, chunk_bytes, ascii_only, indent
+):
   path = tmp_path_factory.mktemp('chunks') / 'coco_ab_v1_0.json'
   text = json.dumps(items, ensure_ascii=ascii_only, indent=indent)
   path.write_bytes(text.encode('utf-8', 'surrogatepass'))
@@ -263,7 +275,8 @@ def test_any_chunk_size_gives_the_same_records(tmp_path_factory, items, chunk_by
     if isinstance(ours, coco_ab.CocoRecord):
       assert ours.image_id == item['image_id']
       np.testing.assert_array_equal(
-        ours.trace_time_ms, [p['timeAt'] for p in item.get('mouseTracking') or []])
+        ours.trace_time_ms, [p['timeAt'] for p in item.get('mouseTracking') or []]
+      )
 
 
 @settings(max_examples=100, deadline=None)
@@ -278,8 +291,9 @@ def test_damage_anywhere_is_read_alike_whatever_the_chunk_size(tmp_path_factory,
 
   def outcome(chunk_bytes):
     try:
-      return [(type(r), r.number, r.image_id) for r in
-              coco_ab.read_records(path, chunk_bytes=chunk_bytes)]
+      return [
+        (type(r), r.number, r.image_id) for r in coco_ab.read_records(path, chunk_bytes=chunk_bytes)
+      ]
     except UserError as error:
       return str(error).partition('(')[0]
 
@@ -368,8 +382,11 @@ def test_replay_equals_a_naive_model(tmp_path_factory, history):
   # The model: an icon lies where the last action that says something about it has put it.
   expected = {}
   for name in coco_ab.CLASS_NAMES:
-    telling = [a for a in history if a['iconType'] == name
-               and (a['actionType'] == 'remove' or a['pointTo'] is not None)]
+    telling = [
+      a
+      for a in history
+      if a['iconType'] == name and (a['actionType'] == 'remove' or a['pointTo'] is not None)
+    ]
     if telling and telling[-1]['actionType'] != 'remove':
       expected[name] = (telling[-1]['pointTo']['x'], telling[-1]['pointTo']['y'])
   assert icons == expected

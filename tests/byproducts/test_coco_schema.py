@@ -52,16 +52,64 @@ def compare(path, content, **options):
   return used
 
 
-VALUES = ['-0', '-0.0', '1E2', '1e400', '1.0', '01', '1.', '.5', 'NaN', 'Infinity', '9' * 5000,
-          str(2**31), str(-2**31 - 1), str(2**63), str(-2**63 - 1), str(2**64), '1000', '1000.1',
-          '0.1000000000000000055511151231257827', '4.9e-324', 'true', 'null', '"1"', '"', '[]',
-          '{}', '"\\ud800"', '"\\ufffd"', '"\ufffd"', '"é"', '"\x01"', '"a\tb"', '"\\/"', '""', '']
+VALUES = [
+  '-0',
+  '-0.0',
+  '1E2',
+  '1e400',
+  '1.0',
+  '01',
+  '1.',
+  '.5',
+  'NaN',
+  'Infinity',
+  '9' * 5000,
+  str(2**31),
+  str(-(2**31) - 1),
+  str(2**63),
+  str(-(2**63) - 1),
+  str(2**64),
+  '1000',
+  '1000.1',
+  '0.1000000000000000055511151231257827',
+  '4.9e-324',
+  'true',
+  'null',
+  '"1"',
+  '"',
+  '[]',
+  '{}',
+  '"\\ud800"',
+  '"\\ufffd"',
+  '"\ufffd"',
+  '"é"',
+  '"\x01"',
+  '"a\tb"',
+  '"\\/"',
+  '""',
+  '',
+]
 
 
 @pytest.mark.parametrize('value', VALUES)
 def test_any_value_in_any_place(tmp_path, value):
-  places = ['451', '"imageWidth": 451', '8260000000', '"cup"', '"Food"', '"add"', '0.5', '60', '6',
-            'true', '"00AA3B5E80"', '[{"x": 0.5', '{"x": 0.1, "y": -0.2}', '"timeAt"', 'null']
+  places = [
+    '451',
+    '"imageWidth": 451',
+    '8260000000',
+    '"cup"',
+    '"Food"',
+    '"add"',
+    '0.5',
+    '60',
+    '6',
+    'true',
+    '"00AA3B5E80"',
+    '[{"x": 0.5',
+    '{"x": 0.1, "y": -0.2}',
+    '"timeAt"',
+    'null',
+  ]
   texts = [GOOD.replace(place, value, 1) for place in places]
   for text in [*texts, ', '.join([GOOD, texts[0], GOOD])]:
     compare(tmp_path / 'f.json', f'[{GOOD}, {text}, {GOOD}]')
@@ -84,7 +132,9 @@ ODD = {
   'too deep': (f'[{GOOD[:-1]}, "new": {"[" * 5000 + "]" * 5000}}}, {GOOD}]', 0),
   'a vertical tab': (f'[{GOOD}\v, {GOOD}, {GOOD}]', 1),
   'a byte that is no UTF-8': (
-    f'[{GOOD}, {GOOD}, {GOOD}]'.encode().replace(b'cup', b'c\xffp', 1), 1),
+    f'[{GOOD}, {GOOD}, {GOOD}]'.encode().replace(b'cup', b'c\xffp', 1),
+    1,
+  ),
 }
 
 
@@ -114,8 +164,9 @@ def test_damaged_files(tmp_path):
   used = 0
   for number in range(400):
     files = fuzz.make_input('COCO-AB records', number, 11, corpus)
-    used += compare(tmp_path / 'f.json', files[coco_ab.FILE_NAME],
-                    chunk_bytes=int(files['chunk_bytes']))
+    used += compare(
+      tmp_path / 'f.json', files[coco_ab.FILE_NAME], chunk_bytes=int(files['chunk_bytes'])
+    )
   assert used > 150
 
 
@@ -127,13 +178,15 @@ def test_the_mini_release_is_all_decoded(shared):
 
 
 @pytest.mark.parametrize(
-  'item', ['{"image_id":', '{"image_id": 5, "x": [', '{"image_id": 5, "x": "'])
+  'item', ['{"image_id":', '{"image_id": 5, "x": [', '{"image_id": 5, "x": "']
+)
 def test_nesting_without_end_is_one_error_soon(tmp_path, item):
   """Every start was tried to a depth of a thousand: half an hour for 100 MB."""
   path = tmp_path / 'f.json'
   path.write_text('[' + item * 20_000)
-  with pytest.raises(UserError, match=f'more than {json_stream.MAX_BROKEN} items cannot be decoded|'
-                                      'truncated'):
+  with pytest.raises(
+    UserError, match=f'more than {json_stream.MAX_BROKEN} items cannot be decoded|truncated'
+  ):
     list(coco_ab.read_records(path))
 
 

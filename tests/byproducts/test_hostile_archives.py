@@ -55,8 +55,12 @@ def _read_tar(tmp_path, data, compressed=False):
   return members, refused
 
 
-EXTENSIONS = {'pax': tarfile.XHDTYPE, 'global pax': tarfile.XGLTYPE,
-              'long name': tarfile.GNUTYPE_LONGNAME, 'long link': tarfile.GNUTYPE_LONGLINK}
+EXTENSIONS = {
+  'pax': tarfile.XHDTYPE,
+  'global pax': tarfile.XGLTYPE,
+  'long name': tarfile.GNUTYPE_LONGNAME,
+  'long link': tarfile.GNUTYPE_LONGLINK,
+}
 
 
 @pytest.mark.parametrize('kind', EXTENSIONS)
@@ -85,7 +89,7 @@ SPARSE = {
   'map is no number': _pax(b'GNU.sparse.map=abc') + _member('s', b'1'),
   'version 1.0 without a map': _pax(b'GNU.sparse.major=1', b'GNU.sparse.minor=0') + _member('s'),
   'version 1.0 that never ends': _pax(b'GNU.sparse.major=1', b'GNU.sparse.minor=0')
-                                 + _member('s', b'99999999\n' + b'1' * 600),
+  + _member('s', b'99999999\n' + b'1' * 600),
   'size is no number': _pax(b'GNU.sparse.size=x') + _member('s'),
 }
 
@@ -204,8 +208,10 @@ def test_zip_compressions_without_a_limit_are_refused(tmp_path):
 
 
 DAMAGED_ZIPS = {
-  'offset before the file': (42, '<i', -5), 'name is no UTF-8': (8, '<H', 0x800),
-  'patched data': (8, '<H', 0x20), 'strong encryption': (8, '<H', 0x40),
+  'offset before the file': (42, '<i', -5),
+  'name is no UTF-8': (8, '<H', 0x800),
+  'patched data': (8, '<H', 0x20),
+  'strong encryption': (8, '<H', 0x40),
 }
 
 

@@ -36,8 +36,10 @@ def _zip(members):
 def test_flags_of_a_box_are_0_or_1():
   """2 ** 40 is a whole number, but no int32: TFDS stopped the build with a traceback."""
   for flag, ok in (('0', True), ('1', True), ('1099511627776', False), ('-3', False)):
-    xml = (f'<annotation><object><name>n</name><truncated>{flag}</truncated><bndbox><xmin>1</xmin>'
-           '<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>').encode()
+    xml = (
+      f'<annotation><object><name>n</name><truncated>{flag}</truncated><bndbox><xmin>1</xmin>'
+      '<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>'
+    ).encode()
     if ok:
       assert imagenet_ab.parse_xml(xml).boxes[0].truncated == int(flag)
     else:
@@ -50,10 +52,16 @@ def test_flags_of_a_box_are_0_or_1():
 def test_absurd_coordinates_of_coco_are_corrupt(tmp_path, x, place):
   """1e308 is finite as a double, but Infinity as the float32 that is stored."""
   point = {'x': x, 'y': 0.5}
-  fields = {'mouseTracking': [{**point, 'timeAt': 1}]} if place == 'trace' else {
-    'actionHistories': [
-      {'actionType': 'add', 'iconType': 'cup', 'pointTo': point, 'timeAt': 1},
-      {'actionType': 'move', 'iconType': 'cup', 'pointTo': {'x': -x, 'y': 0}, 'timeAt': 2}]}
+  fields = (
+    {'mouseTracking': [{**point, 'timeAt': 1}]}
+    if place == 'trace'
+    else {
+      'actionHistories': [
+        {'actionType': 'add', 'iconType': 'cup', 'pointTo': point, 'timeAt': 1},
+        {'actionType': 'move', 'iconType': 'cup', 'pointTo': {'x': -x, 'y': 0}, 'timeAt': 2},
+      ]
+    }
+  )
   path = tmp_path / coco_ab.FILE_NAME
   path.write_text(json.dumps([{'image_id': 1, **fields}, {'image_id': 2}]))
   bad, good = coco_ab.read_records(path)
@@ -63,18 +71,47 @@ def test_absurd_coordinates_of_coco_are_corrupt(tmp_path, x, place):
 
 def _instances(tmp_path, **changes):
   path = tmp_path / 'annotations_trainval2014.zip'
-  annotation = {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [1, 1, 5, 5], 'area': 25,
-                'iscrowd': 0, **changes}
-  path.write_bytes(_zip([('i.json', json.dumps({
-    'images': [{'file_name': 'a.jpg', 'id': 1, 'width': 12, 'height': 8}],
-    'annotations': [annotation], 'categories': [{'id': 1, 'name': 'cup'}]}))]))
+  annotation = {
+    'id': 1,
+    'image_id': 1,
+    'category_id': 1,
+    'bbox': [1, 1, 5, 5],
+    'area': 25,
+    'iscrowd': 0,
+    **changes,
+  }
+  path.write_bytes(
+    _zip(
+      [
+        (
+          'i.json',
+          json.dumps(
+            {
+              'images': [{'file_name': 'a.jpg', 'id': 1, 'width': 12, 'height': 8}],
+              'annotations': [annotation],
+              'categories': [{'id': 1, 'name': 'cup'}],
+            }
+          ),
+        )
+      ]
+    )
+  )
   return path
 
 
-@pytest.mark.parametrize('changes', [
-  {'area': 1e300}, {'area': -1e300}, {'area': -1}, {'bbox': [1, 1, 1e300, 1]}, {'bbox': '1234'},
-  {'bbox': {'1': 0, '2': 0, '3': 0, '4': 0}}, {'bbox': [[[[1]]]] * 4},
-], ids=str)
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'area': 1e300},
+    {'area': -1e300},
+    {'area': -1},
+    {'bbox': [1, 1, 1e300, 1]},
+    {'bbox': '1234'},
+    {'bbox': {'1': 0, '2': 0, '3': 0, '4': 0}},
+    {'bbox': [[[[1]]]] * 4},
+  ],
+  ids=str,
+)
 def test_absurd_instances_stop_the_build_in_one_line(tmp_path, changes):
   with contextlib.closing(Join(tmp_path)) as join:
     with pytest.raises(UserError, match="an entry in 'annotations' that is not as in COCO"):
@@ -85,23 +122,42 @@ def test_records_come_back_from_the_join_as_they_were(tmp_path):
   """They wait in its file as JSON: nothing is ever pickled."""
   path = tmp_path / coco_ab.FILE_NAME
   points = [{'x': 0.1, 'y': -1 / 3, 'timeAt': 5}, {'x': 1e-300, 'y': 2, 'timeAt': 2**62}]
-  path.write_text(json.dumps([
-    {'image_id': 2**60, 'mouseTracking': points, 'hit_id': 'h\0é😀', 'page_id': 7,
-     'actionHistories': [
-       {'actionType': 'add', 'iconType': 'a"b', 'pointTo': {'x': 0.3, 'y': 0.7}, 'timeAt': 1},
-       {'actionType': 'remove', 'iconType': 'a"b', 'pointFrom': {'x': 0.3, 'y': 0.7},
-        'timeAt': 2}],
-     'categoryHistories': [
-       {'categoryIndex': 3, 'categoryName': 'Food', 'timeAt': 9, 'usingKeyboard': True}]},
-    {'image_id': 5}]))
+  path.write_text(
+    json.dumps(
+      [
+        {
+          'image_id': 2**60,
+          'mouseTracking': points,
+          'hit_id': 'h\0é😀',
+          'page_id': 7,
+          'actionHistories': [
+            {'actionType': 'add', 'iconType': 'a"b', 'pointTo': {'x': 0.3, 'y': 0.7}, 'timeAt': 1},
+            {
+              'actionType': 'remove',
+              'iconType': 'a"b',
+              'pointFrom': {'x': 0.3, 'y': 0.7},
+              'timeAt': 2,
+            },
+          ],
+          'categoryHistories': [
+            {'categoryIndex': 3, 'categoryName': 'Food', 'timeAt': 9, 'usingKeyboard': True}
+          ],
+        },
+        {'image_id': 5},
+      ]
+    )
+  )
   records = list(coco_ab.read_records(path))
   with contextlib.closing(Join(tmp_path)) as join:
     assert not list(join.add_records(records))
     for record in records:
       back = decoded(join.take_record(record.image_id))
       np.testing.assert_equal(back, record, strict=True)
-      for ours, theirs in zip([*back, *back.actions, *back.categories],
-                              [*record, *record.actions, *record.categories], strict=True):
+      for ours, theirs in zip(
+        [*back, *back.actions, *back.categories],
+        [*record, *record.actions, *record.categories],
+        strict=True,
+      ):
         assert type(ours) is type(theirs)
         if isinstance(ours, np.ndarray):
           assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
@@ -141,9 +197,16 @@ def test_instances_of_images_that_are_not_there_are_counted(tmp_path):
     assert join.take_image(1) and join.unused() == (0, 0, 1)
 
 
-@pytest.mark.parametrize('text', [
-  '{}', '{"images": 5}', '{"images": [], "annotations": [], "categories": []}', '{["a"]: [1]}',
-  '{"images": [{"file_name": "a", "id": 1, "width": 1, "height": 1}], "annotations": {}}'])
+@pytest.mark.parametrize(
+  'text',
+  [
+    '{}',
+    '{"images": 5}',
+    '{"images": [], "annotations": [], "categories": []}',
+    '{["a"]: [1]}',
+    '{"images": [{"file_name": "a", "id": 1, "width": 1, "height": 1}], "annotations": {}}',
+  ],
+)
 def test_an_instances_file_without_instances_is_refused(tmp_path, text):
   """It was taken for one whose images show nothing: a data set without labels."""
   path = tmp_path / 'annotations_trainval2014.zip'
@@ -163,14 +226,21 @@ def built(synthetic_imagenet_ab, tmp_path):
 TENSOR = '"tensorflow_datasets.core.features.tensor_feature.Tensor"'
 
 
-@pytest.mark.parametrize('change', [
-  lambda text: text.replace(TENSOR, '"payload.Feature"', 1),
-  lambda text: text.replace(f'"pythonClassName": {TENSOR}',
-                            '"python_class_name": "payload.Feature"', 1),
-  lambda text: '{"type": "payload.Feature", "content": {}}',
-  lambda text: '{"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",'
-               ' "jsonFeature": {"json": "{\\"a\\": {\\"type\\": \\"payload.Feature\\"}}"}}',
-], ids=['proto', 'snake case', 'legacy', 'json feature'])
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda text: text.replace(TENSOR, '"payload.Feature"', 1),
+    lambda text: text.replace(
+      f'"pythonClassName": {TENSOR}', '"python_class_name": "payload.Feature"', 1
+    ),
+    lambda text: '{"type": "payload.Feature", "content": {}}',
+    lambda text: (
+      '{"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",'
+      ' "jsonFeature": {"json": "{\\"a\\": {\\"type\\": \\"payload.Feature\\"}}"}}'
+    ),
+  ],
+  ids=['proto', 'snake case', 'legacy', 'json feature'],
+)
 def test_a_data_set_cannot_have_a_module_imported(built, monkeypatch, change):
   """TFDS imports the modules that features.json names: code of whoever built the data set."""
   data_dir, folder = built
@@ -214,8 +284,11 @@ def test_names_out_of_an_archive_stay_text_on_the_page(tmp_path):
   files = {f'<svg onload=x>{i}.JPEG': image for i in range(3)}
   xml = imagenet_release.CLICKED.replace(b'<name>cat', b'<name>&lt;script&gt;')
   raw = imagenet_release.write_release(
-    tmp_path / 'raw', {label: files, 'dog': {'1.JPEG': image}}, {f'{label}/<svg onload=x>1': xml},
-    {label: files})
+    tmp_path / 'raw',
+    {label: files, 'dog': {'1.JPEG': image}},
+    {f'{label}/<svg onload=x>1': xml},
+    {label: files},
+  )
   build.build('imagenet_ab/local', manual_dir=raw, data_dir=tmp_path / 'data')
   config = quickstart.get_config()
   config.data.data_dir, config.data.train_split = str(tmp_path / 'data'), 'train'
@@ -234,8 +307,10 @@ def test_messages_are_short_lines_whatever_the_file_says(tmp_path):
   """A bad coordinate may have 4 MiB, a field of COCO 8, and went into the log as they were."""
   point = '<x>' + 'a' * 100_000 + '</x><y>1</y><time>1</time>'
   with pytest.raises(BadRecord) as error:
-    imagenet_ab.parse_xml(f'<annotation><metadata><mouseTracking>{point}</mouseTracking></metadata>'
-                       '</annotation>'.encode())
+    imagenet_ab.parse_xml(
+      f'<annotation><metadata><mouseTracking>{point}</mouseTracking></metadata>'
+      '</annotation>'.encode()
+    )
   assert len(str(error.value)) < 200
   data = small_release.npy(np.zeros((8, 12), [(f'field{i}', 'u1') for i in range(100)]))
   with pytest.raises(release.BadMask) as error:

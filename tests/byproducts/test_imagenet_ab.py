@@ -30,10 +30,20 @@ def test_a_selected_image_with_voc_header(shared):
   (block,) = record.blocks
   assert math.isnan(block.page_idx)
   assert block._replace(page_idx=0) == Block(
-      assignment_id='36DSNE9QZFQKOCZGAHS6R63J6E1OJL', hit_id='3QMELQS6ZE39BAEVSNAKOD7WBS4R6Q',
-      worker_id='47DBDD543E', selected=True, selected_count=1, estimate_time_ms=570,
-      shown_x=857, shown_y=1976, shown_width=200, shown_height=150, original_width=500,
-      original_height=375, page_idx=0)
+    assignment_id='36DSNE9QZFQKOCZGAHS6R63J6E1OJL',
+    hit_id='3QMELQS6ZE39BAEVSNAKOD7WBS4R6Q',
+    worker_id='47DBDD543E',
+    selected=True,
+    selected_count=1,
+    estimate_time_ms=570,
+    shown_x=857,
+    shown_y=1976,
+    shown_width=200,
+    shown_height=150,
+    original_width=500,
+    original_height=375,
+    page_idx=0,
+  )
   np.testing.assert_array_equal(record.clicks.x, [0.65])
   np.testing.assert_array_equal(record.clicks.y, [0.6133333333333333])
   np.testing.assert_array_equal(record.clicks.time_ms, [1640942070514])
@@ -70,11 +80,17 @@ def test_all_xmls_of_the_mini_release_are_read(shared):
 
 def test_blocks_number_the_times_an_image_was_shown():
   point = '<x>0.25</x><y>{}</y><time>{}</time>'
-  record = parse_xml(_xml(''.join(
-      f'<metadata><worker_id>W{n}</worker_id><selected>{n != 1}</selected>'
-      + f'<selectedRecord>{point.format(n / 4, n)}</selectedRecord>' * n
-      + f'<mouseTracking>{point.format(n / 8, n)}</mouseTracking></metadata>' for n in range(3))
-      + '<metadata/>'))  # an empty list of blocks, not a fourth block
+  record = parse_xml(
+    _xml(
+      ''.join(
+        f'<metadata><worker_id>W{n}</worker_id><selected>{n != 1}</selected>'
+        + f'<selectedRecord>{point.format(n / 4, n)}</selectedRecord>' * n
+        + f'<mouseTracking>{point.format(n / 8, n)}</mouseTracking></metadata>'
+        for n in range(3)
+      )
+      + '<metadata/>'
+    )
+  )  # an empty list of blocks, not a fourth block
   assert [block.worker_id for block in record.blocks] == ['W0', 'W1', 'W2']
   assert [block.selected for block in record.blocks] == [True, False, True]
   np.testing.assert_array_equal(record.clicks.block, [1, 2, 2])
@@ -83,8 +99,11 @@ def test_blocks_number_the_times_an_image_was_shown():
 
 
 def test_missing_is_absent_and_unknown_is_ignored():
-  record = parse_xml(_metadata('<selected/><imageWidth></imageWidth><future><x>1</x></future>')
-                     .replace(b'<annotation>', b'<annotation><owner>x</owner><object/><size/>'))
+  record = parse_xml(
+    _metadata('<selected/><imageWidth></imageWidth><future><x>1</x></future>').replace(
+      b'<annotation>', b'<annotation><owner>x</owner><object/><size/>'
+    )
+  )
   (block,) = record.blocks
   assert block.selected is None and block.estimate_time_ms is None and block.hit_id == ''
   assert all(math.isnan(value) for value in block if isinstance(value, float))
@@ -92,8 +111,9 @@ def test_missing_is_absent_and_unknown_is_ignored():
   assert str(parse_xml(_xml(''))) == str(EMPTY)
 
 
-@pytest.mark.parametrize('text, value', [
-    ('True', True), ('False', False), ('true', True), (' false ', False)])
+@pytest.mark.parametrize(
+  'text, value', [('True', True), ('False', False), ('true', True), (' false ', False)]
+)
 def test_selected_is_compared_as_a_word(text, value):
   (block,) = parse_xml(_metadata(f'<selected>{text}</selected>')).blocks
   assert block.selected is value
@@ -101,34 +121,51 @@ def test_selected_is_compared_as_a_word(text, value):
 
 GOOD = '<x>0.5</x><y>0.5</y><time>1640942070514</time>'
 BAD = {
-    'truncated': (_metadata('')[:-5], 'well-formed'),
-    'empty file': (b'', 'well-formed'),
-    'binary companion': (b'\x00\x05\x16\x07' * 20, 'NUL'),
-    'not UTF-8': (_metadata('<hit_id>\xe9</hit_id>').decode().encode('latin-1'), 'well-formed'),
-    'other root': (b'<html></html>', 'root'),
-    'click without x': (_metadata('<selectedRecord><y>0</y><time>1</time></selectedRecord>'),
-                        'without x or y'),
-    'point without time': (_metadata('<mouseTracking><x>0</x><y>0</y></mouseTracking>'), 'time'),
-    'hover without time': (_metadata('<hoveredRecord><action>enter</action></hoveredRecord>'),
-                           'time'),
-    'x is text': (_metadata(f'<mouseTracking>{GOOD.replace("0.5", "a")}</mouseTracking>'),
-                  'no number'),
-    'x is NaN': (_metadata(f'<mouseTracking>{GOOD.replace("0.5", "nan")}</mouseTracking>'),
-                 'finite'),
-    'y is infinite': (_metadata(f'<selectedRecord>{GOOD.replace("0.5<", "inf<", 1)}'
-                                '</selectedRecord>'), 'finite'),
-    'x is absurd': (_metadata(f'<selectedRecord>{GOOD.replace("0.5", "1e300")}</selectedRecord>'),
-                    'absurd'),
-    'time is absurd': (_metadata(f'<selectedRecord>{GOOD.replace("1640", "9" * 20)}'
-                                 '</selectedRecord>'), 'absurd'),
-    'time is endless': (_metadata(f'<selectedRecord>{GOOD.replace("1640", "9" * 9999)}'
-                                  '</selectedRecord>'), 'absurd'),
-    'width is infinite': (_metadata('<imageWidth>inf</imageWidth>'), 'finite'),
-    'selected is a number': (_metadata('<selected>2</selected>'), 'neither True nor False'),
-    'box without sides': (_xml('<object><name>n</name></object>'), 'bndbox'),
-    'box is NaN': (_xml('<object><bndbox><xmin>nan</xmin><ymin>0</ymin><xmax>1</xmax>'
-                        '<ymax>1</ymax></bndbox></object>'), 'finite'),
-    'too large': (_metadata(' ' * MAX_XML_BYTES), 'more than'),
+  'truncated': (_metadata('')[:-5], 'well-formed'),
+  'empty file': (b'', 'well-formed'),
+  'binary companion': (b'\x00\x05\x16\x07' * 20, 'NUL'),
+  'not UTF-8': (_metadata('<hit_id>\xe9</hit_id>').decode().encode('latin-1'), 'well-formed'),
+  'other root': (b'<html></html>', 'root'),
+  'click without x': (
+    _metadata('<selectedRecord><y>0</y><time>1</time></selectedRecord>'),
+    'without x or y',
+  ),
+  'point without time': (_metadata('<mouseTracking><x>0</x><y>0</y></mouseTracking>'), 'time'),
+  'hover without time': (
+    _metadata('<hoveredRecord><action>enter</action></hoveredRecord>'),
+    'time',
+  ),
+  'x is text': (
+    _metadata(f'<mouseTracking>{GOOD.replace("0.5", "a")}</mouseTracking>'),
+    'no number',
+  ),
+  'x is NaN': (_metadata(f'<mouseTracking>{GOOD.replace("0.5", "nan")}</mouseTracking>'), 'finite'),
+  'y is infinite': (
+    _metadata(f'<selectedRecord>{GOOD.replace("0.5<", "inf<", 1)}</selectedRecord>'),
+    'finite',
+  ),
+  'x is absurd': (
+    _metadata(f'<selectedRecord>{GOOD.replace("0.5", "1e300")}</selectedRecord>'),
+    'absurd',
+  ),
+  'time is absurd': (
+    _metadata(f'<selectedRecord>{GOOD.replace("1640", "9" * 20)}</selectedRecord>'),
+    'absurd',
+  ),
+  'time is endless': (
+    _metadata(f'<selectedRecord>{GOOD.replace("1640", "9" * 9999)}</selectedRecord>'),
+    'absurd',
+  ),
+  'width is infinite': (_metadata('<imageWidth>inf</imageWidth>'), 'finite'),
+  'selected is a number': (_metadata('<selected>2</selected>'), 'neither True nor False'),
+  'box without sides': (_xml('<object><name>n</name></object>'), 'bndbox'),
+  'box is NaN': (
+    _xml(
+      '<object><bndbox><xmin>nan</xmin><ymin>0</ymin><xmax>1</xmax><ymax>1</ymax></bndbox></object>'
+    ),
+    'finite',
+  ),
+  'too large': (_metadata(' ' * MAX_XML_BYTES), 'more than'),
 }
 
 
@@ -140,20 +177,20 @@ def test_bad_records_say_why_in_one_line(case):
   assert len(str(error.value)) < 200 and '\n' not in str(error.value)
 
 
-_BOMB = ('<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa">'
-         + ''.join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip('abcdefgh', 'bcdefghi',
-                                                                     strict=True))
-         + ']><annotation><metadata><hit_id>&i;</hit_id></metadata></annotation>')
+_BOMB = (
+  '<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa">'
+  + ''.join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip('abcdefgh', 'bcdefghi', strict=True))
+  + ']><annotation><metadata><hit_id>&i;</hit_id></metadata></annotation>'
+)
 ATTACKS = {
-    'entity bomb': _BOMB.encode(),
-    'entity bomb in UTF-16': _BOMB.encode('utf-16'),
-    'entity bomb in UTF-16 big-endian': b'\xfe\xff' + _BOMB.encode('utf-16-be'),
-    'entity bomb with a declared encoding': b'<?xml version="1.0" encoding="latin-1"?>'
-                                            + _BOMB.encode(),
-    'external entity': b'<!DOCTYPE annotation [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
-                       b'<annotation><metadata><hit_id>&e;</hit_id></metadata></annotation>',
-    'external document type': b'<!DOCTYPE annotation SYSTEM "http://example.org/a.dtd">'
-                              b'<annotation/>',
+  'entity bomb': _BOMB.encode(),
+  'entity bomb in UTF-16': _BOMB.encode('utf-16'),
+  'entity bomb in UTF-16 big-endian': b'\xfe\xff' + _BOMB.encode('utf-16-be'),
+  'entity bomb with a declared encoding': b'<?xml version="1.0" encoding="latin-1"?>'
+  + _BOMB.encode(),
+  'external entity': b'<!DOCTYPE annotation [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+  b'<annotation><metadata><hit_id>&e;</hit_id></metadata></annotation>',
+  'external document type': b'<!DOCTYPE annotation SYSTEM "http://example.org/a.dtd"><annotation/>',
 }
 
 
@@ -181,27 +218,38 @@ def test_deep_nesting_does_not_crash():
   assert len(record.blocks) == 1
 
 
-_text = st.text(st.characters(codec='utf-8', exclude_categories=('Cc', 'Cn', 'Cs')),
-                max_size=12).map(str.strip)
+_text = st.text(
+  st.characters(codec='utf-8', exclude_categories=('Cc', 'Cn', 'Cs')), max_size=12
+).map(str.strip)
 _ms = st.integers(0, 2**45)
 _fraction = st.floats(-2, 3, allow_nan=False)
 _point = st.tuples(_fraction, _fraction, _ms)
-_block = st.fixed_dictionaries({
-    'worker': _text, 'selected': st.sampled_from([True, False, None]), 'estimate': _ms,
-    'clicks': st.lists(_point, max_size=3), 'trace': st.lists(_point, max_size=5),
-    'hovers': st.lists(st.tuples(st.sampled_from(['enter', 'leave']), _ms), max_size=3)})
+_block = st.fixed_dictionaries(
+  {
+    'worker': _text,
+    'selected': st.sampled_from([True, False, None]),
+    'estimate': _ms,
+    'clicks': st.lists(_point, max_size=3),
+    'trace': st.lists(_point, max_size=5),
+    'hovers': st.lists(st.tuples(st.sampled_from(['enter', 'leave']), _ms), max_size=3),
+  }
+)
 
 
 def _write_block(block):
-  rows = [f'<worker_id>{escape(block["worker"])}</worker_id>',
-          f'<estimateTime>{block["estimate"]}</estimateTime>']
+  rows = [
+    f'<worker_id>{escape(block["worker"])}</worker_id>',
+    f'<estimateTime>{block["estimate"]}</estimateTime>',
+  ]
   if block['selected'] is not None:
     rows.append(f'<selected>{block["selected"]}</selected>')
   for tag, points in (('selectedRecord', block['clicks']), ('mouseTracking', block['trace'])):
     rows += [f'<{tag}><time>{t}</time><x>{x}</x><y>{y}</y></{tag}>' for x, y, t in points]
     rows += [f'<{tag}/>'] * (not points)
-  rows += [f'<hoveredRecord><action>{action}</action><time>{t}</time></hoveredRecord>'
-           for action, t in block['hovers']]
+  rows += [
+    f'<hoveredRecord><action>{action}</action><time>{t}</time></hoveredRecord>'
+    for action, t in block['hovers']
+  ]
   return '<metadata>\n  ' + '\n  '.join(rows) + '\n</metadata>'
 
 
@@ -210,12 +258,14 @@ def _write_block(block):
 def test_every_value_written_is_read(blocks):
   record = parse_xml(_xml('\n'.join(map(_write_block, blocks))))
   assert [(b.worker_id, b.selected, b.estimate_time_ms) for b in record.blocks] == [
-      (b['worker'], b['selected'], b['estimate']) for b in blocks]
+    (b['worker'], b['selected'], b['estimate']) for b in blocks
+  ]
   for points, key in ((record.clicks, 'clicks'), (record.trace, 'trace')):
     rows = list(zip(points.x, points.y, points.time_ms, points.block, strict=True))
     assert rows == [(*row, n) for n, block in enumerate(blocks) for row in block[key]]
   assert list(zip(*record.hovers, strict=True)) == [
-      (*row, n) for n, block in enumerate(blocks) for row in block['hovers']]
+    (*row, n) for n, block in enumerate(blocks) for row in block['hovers']
+  ]
 
 
 @given(st.binary(max_size=300), st.integers(0, 500))
@@ -224,7 +274,7 @@ def test_damaged_files_give_a_record_or_bad_record(noise, offset):
   whole = _metadata(f'<selectedRecord>{GOOD}</selectedRecord><estimateTime>5</estimateTime>')
   offset %= len(whole)
   try:
-    record = parse_xml(whole[:offset] + noise + whole[offset + len(noise):])
+    record = parse_xml(whole[:offset] + noise + whole[offset + len(noise) :])
   except BadRecord:
     return
   assert np.isfinite(record.clicks.x).all() and np.isfinite(record.clicks.y).all()

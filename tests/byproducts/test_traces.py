@@ -18,8 +18,10 @@ def outcome(read):
     return str(error)
   # + 0: -0 is read as 0, here and there.
   columns = [*record.clicks, *record.trace, *record.hovers[1:]]
-  return (str(record._replace(clicks=0, trace=0)),
-          [(column.dtype.str, column.shape, (column + 0).tobytes()) for column in columns])
+  return (
+    str(record._replace(clicks=0, trace=0)),
+    [(column.dtype.str, column.shape, (column + 0).tobytes()) for column in columns],
+  )
 
 
 def parsed(data):
@@ -38,8 +40,9 @@ ODD = {
   'a block of nothing else': f'<annotation><metadata>{POINT}</metadata></annotation>',
   'with a click': in_block(POINT + POINT.replace('mouseTracking', 'selectedRecord') + POINT),
   'an empty list': in_block('<mouseTracking/>' + POINT + '<mouseTracking></mouseTracking>'),
-  'another order': in_block(POINT + POINT.replace('<time>1</time>', '').replace(
-    '</y>', '</y><time>1</time>') + POINT),
+  'another order': in_block(
+    POINT + POINT.replace('<time>1</time>', '').replace('</y>', '</y><time>1</time>') + POINT
+  ),
   'in a comment': in_block(f'{POINT}<!-- {POINT} -->{POINT}'),
   'a comment of minuses': in_block(f'<!-- {POINT.replace("0.5", "--")} -->'),
   'a comment within': in_block(POINT.replace('<x>', '<!-- --><x>')),
@@ -73,10 +76,33 @@ ODD = {
   'unclosed': in_block(POINT + '<a>'),
   'many': in_block(SPACED * 2000),
 }
-NUMBERS = ['01', '.5', '1.', '+1', '-0', '1e5', '1e400', '-1e400', '1e-400', '1.2.3', '--1', '-',
-           'e', '9' * 32, '9' * 33, '1001', '1000.0000000000001',
-           '0.1000000000000000055511151231257827', '4.9e-324', '2.2250738585072011e-308',
-           '0.30000000000000004', '1_0', '٣', ' 1 ', '']
+NUMBERS = [
+  '01',
+  '.5',
+  '1.',
+  '+1',
+  '-0',
+  '1e5',
+  '1e400',
+  '-1e400',
+  '1e-400',
+  '1.2.3',
+  '--1',
+  '-',
+  'e',
+  '9' * 32,
+  '9' * 33,
+  '1001',
+  '1000.0000000000001',
+  '0.1000000000000000055511151231257827',
+  '4.9e-324',
+  '2.2250738585072011e-308',
+  '0.30000000000000004',
+  '1_0',
+  '٣',
+  ' 1 ',
+  '',
+]
 
 
 @pytest.mark.parametrize('case', ODD)
@@ -121,8 +147,10 @@ def test_values_are_those_written():
   rng = np.random.default_rng(0)
   xs, ys = rng.random((2, 500)) * 3 - 1
   times = rng.integers(0, 2**50, 500)
-  rows = ''.join(f'<mouseTracking><time>{t}</time><x>{x!r}</x><y>{y!r}</y></mouseTracking>'
-                 for t, x, y in zip(times.tolist(), xs.tolist(), ys.tolist(), strict=True))
+  rows = ''.join(
+    f'<mouseTracking><time>{t}</time><x>{x!r}</x><y>{y!r}</y></mouseTracking>'
+    for t, x, y in zip(times.tolist(), xs.tolist(), ys.tolist(), strict=True)
+  )
   trace = imagenet_ab.parse_xml(in_block(rows).encode()).trace
   np.testing.assert_array_equal(trace.x, xs)
   np.testing.assert_array_equal(trace.y, ys)

@@ -60,13 +60,19 @@ fractions = st.integers(10, 990).map(lambda v: v / 1000)
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes, sizes, st.integers(0, 2**31), st.sampled_from([SCALE, (0.9, 1.0), (0.01, 0.02)]),
-       st.sampled_from([RATIO, (1.0, 1.0), (0.2, 5.0)]))
+@given(
+  sizes,
+  sizes,
+  st.integers(0, 2**31),
+  st.sampled_from([SCALE, (0.9, 1.0), (0.01, 0.02)]),
+  st.sampled_from([RATIO, (1.0, 1.0), (0.2, 5.0)]),
+)
 def test_same_draws_give_torchvisions_window(height, width, seed, scale, ratio):
   numbers = np.array(tf.random.stateless_uniform([4, 10], [seed, 7], dtype=tf.float64))
   queues = {name: iter(numbers[i]) for i, name in enumerate(('area', 'ratio', 'top', 'left'))}
   expected, _ = torchvision_window(
-      lambda name: float(next(queues[name])), height, width, scale, ratio)
+    lambda name: float(next(queues[name])), height, width, scale, ratio
+  )
   window = sample([seed, 7], height, width, scale=scale, ratio=ratio)
   if min(expected[2:]) == 0:  # torchvision's fallback rounds a 1 px side to 0 and crashes later
     assert min(window[2:]) == 1
@@ -80,11 +86,16 @@ def test_same_draws_give_torchvisions_window(height, width, seed, scale, ratio):
 def test_windows_are_distributed_as_torchvisions(height, width):
   count = 3000
   rng = random.Random(0)
-  theirs = np.array([torchvision_window(lambda _: rng.random(), height, width)[0]
-                     for _ in range(count)])
-  ours = np.stack(in_tf_data(
+  theirs = np.array(
+    [torchvision_window(lambda _: rng.random(), height, width)[0] for _ in range(count)]
+  )
+  ours = np.stack(
+    in_tf_data(
       lambda i: tuple(geometry.sample_window(tf.stack([i, 3]), height, width)),
-      np.arange(count, dtype=np.int64)), axis=1)
+      np.arange(count, dtype=np.int64),
+    ),
+    axis=1,
+  )
 
   def figures(windows):
     top, left, h, w = windows.T.astype(float)
@@ -111,8 +122,10 @@ def test_window_depends_on_the_seed_alone():
   windows = [sample([s, 0], 300, 200) for s in range(50)]
   assert windows == [sample([s, 0], 300, 200) for s in range(50)]
   assert len(set(windows)) > 45
-  top, left, h, w = in_tf_data(lambda s: tuple(geometry.sample_window(tf.stack([s, 0]), 300, 200)),
-                               np.arange(50, dtype=np.int32))
+  top, left, h, w = in_tf_data(
+    lambda s: tuple(geometry.sample_window(tf.stack([s, 0]), 300, 200)),
+    np.arange(50, dtype=np.int32),
+  )
   assert windows == list(zip(top, left, h, w, strict=True))
 
 
@@ -197,8 +210,10 @@ def test_a_flip_mirrors_and_keeps_who_is_inside(view):
 def test_a_position_in_the_view_comes_back(view, x, y):
   _, (height, width), window, flip = view
   in_window = 1 - x if flip else x
-  point = ((window.left + in_window * window.width) / width,
-           (window.top + y * window.height) / height)
+  point = (
+    (window.left + in_window * window.width) / width,
+    (window.top + y * window.height) / height,
+  )
   moved, mask = geometry.move_points([point], [1.0], (height, width), window, flip)
   assert mask.numpy().tolist() == [1]
   np.testing.assert_allclose(moved[0], (x, y), atol=1e-3)
@@ -206,9 +221,18 @@ def test_a_position_in_the_view_comes_back(view, x, y):
 
 def test_masks_values_and_borders():
   window = geometry.Window(10, 20, 40, 60)  # of an image of 100 x 200
-  points = [(20 / 200, 10 / 100), (80 / 200, 50 / 100),  # both corners: inside
-            (19.9 / 200, 0.3), (80.1 / 200, 0.3), (0.2, 9.9 / 100), (0.2, 50.1 / 100),
-            (0.2, 0.3), (math.nan, 0.3), (math.inf, 0.3), (-5.0, 0.3)]
+  points = [
+    (20 / 200, 10 / 100),
+    (80 / 200, 50 / 100),  # both corners: inside
+    (19.9 / 200, 0.3),
+    (80.1 / 200, 0.3),
+    (0.2, 9.9 / 100),
+    (0.2, 50.1 / 100),
+    (0.2, 0.3),
+    (math.nan, 0.3),
+    (math.inf, 0.3),
+    (-5.0, 0.3),
+  ]
   mask = [1, 1, 1, 1, 1, 1, 0, 1, 1, 1]
   for flip in (False, True):
     moved, kept = geometry.move_points(points, mask, (100, 200), window, flip)
@@ -239,13 +263,16 @@ def test_eighty_points_move_in_one_go_eager_and_in_tf_data():
       np.testing.assert_allclose(moved[i, k], (x, y) if kept[i, k] else (0, 0), atol=1e-5)
 
 
-@pytest.mark.parametrize('height,width,resize,size,resized,corner', [
+@pytest.mark.parametrize(
+  'height,width,resize,size,resized,corner',
+  [
     (375, 500, 256, 224, (256, 341), (16, 58)),  # torchvision: int(256 * 500 / 375), round(58.5)
     (500, 375, 256, 224, (341, 256), (58, 16)),
     (333, 333, 256, 224, (256, 256), (16, 16)),
     (100, 1000, 256, 256, (256, 2560), (0, 1152)),
     (20, 10, 64, 48, (128, 64), (40, 8)),
-])
+  ],
+)
 def test_centre_window_rounds_as_torchvision(height, width, resize, size, resized, corner):
   shape, window = geometry.centre_window(height, width, resize=resize, size=size)
   assert tuple(shape.numpy()) == resized
@@ -302,8 +329,11 @@ def test_painted_dots_are_where_the_points_say(where):
       return cut(image, window, flip, size, method), points, mask
 
     numbers = np.arange(15 if where == 'eager' else 50) + 1000 * image_number
-    rows = (zip(*in_tf_data(view, numbers), strict=True) if where == 'tf.data'
-            else ([v.numpy() for v in view(n)] for n in numbers))
+    rows = (
+      zip(*in_tf_data(view, numbers), strict=True)
+      if where == 'tf.data'
+      else ([v.numpy() for v in view(n)] for n in numbers)
+    )
     for picture, points, mask in rows:
       grey = (picture.mean(axis=-1) - painted_data.BACKGROUND) / (255 - painted_data.BACKGROUND)
       check_dot(grey, points[0], mask[0], found)

@@ -37,18 +37,27 @@ def test_one_axis_after_the_other_is_the_same_to_the_bit(method):
   image = photograph(90, 121)
   for size in [(31, 40), (97, 20), (150, 180), (90, 121), (1, 1)]:
     whole = tf.image.resize(image, size, method=method, antialias=True)
-    np.testing.assert_array_equal(image_ops.resize(image, size, method),
-                                  tf.clip_by_value(whole, 0.0, 255.0))
+    np.testing.assert_array_equal(
+      image_ops.resize(image, size, method), tf.clip_by_value(whole, 0.0, 255.0)
+    )
 
 
 @pytest.mark.parametrize('size', [(31, 40), (150, 180)])
 def test_without_antialias_pixels_between_the_samples_are_left_out(size):
   image = photograph(90, 121)
-  rows, columns = (((np.arange(n) + 0.5) * side / n - 0.5).clip(0, side - 1)
-                   for n, side in zip(size, image.shape, strict=False))
-  expected = np.stack([ndimage.map_coordinates(
-      image[..., k].astype(np.float32), np.meshgrid(rows, columns, indexing='ij'), order=1)
-      for k in range(3)], axis=-1)
+  rows, columns = (
+    ((np.arange(n) + 0.5) * side / n - 0.5).clip(0, side - 1)
+    for n, side in zip(size, image.shape, strict=False)
+  )
+  expected = np.stack(
+    [
+      ndimage.map_coordinates(
+        image[..., k].astype(np.float32), np.meshgrid(rows, columns, indexing='ij'), order=1
+      )
+      for k in range(3)
+    ],
+    axis=-1,
+  )
   ours = image_ops.resize(image, size, 'bilinear', antialias=False).numpy()
   np.testing.assert_allclose(ours, expected, atol=0.01)
 
@@ -65,8 +74,9 @@ def test_every_format_becomes_rgb(kind):
   window = geometry.Window(5, 9, 20, 31)
   part, size, same = image_ops.decode_window(data, lambda h, w: window)
   assert size.numpy().tolist() == [40, 53] and tuple(int(v) for v in same) == window
-  np.testing.assert_allclose(part.numpy()[2:-2, 2:-2].astype(int),
-                             ours[7:23, 11:38].astype(int), atol=2)
+  np.testing.assert_allclose(
+    part.numpy()[2:-2, 2:-2].astype(int), ours[7:23, 11:38].astype(int), atol=2
+  )
 
 
 def test_exif_orientation_is_ignored():

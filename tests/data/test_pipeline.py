@@ -39,13 +39,22 @@ def painted(tmp_path_factory):
   store(folder, 'dots', painted_data.imagenet_features(DOTS), {'train': examples})
 
   # Small and quick to decode; the click of image i is at (i + 1) / 32 and so tells who it is.
-  examples = [imagenet_example(
-      i, rng.integers(0, 255, (20, 24, 3), np.uint8), label=i,
+  examples = [
+    imagenet_example(
+      i,
+      rng.integers(0, 255, (20, 24, 3), np.uint8),
+      label=i,
       clicks=rows([((i + 1) / 32, 0.5)] if i % 4 else []),
-      trace=rows([(0.1, 0.1), (0.2, 0.2)], times=[1_640_000_000_000 - 2, 1_640_000_000_000 - 1]))
-      for i in range(ORDER)]
-  store(folder, 'order', painted_data.imagenet_features(ORDER),
-        {'train': examples, 'validation': examples[:5]})
+      trace=rows([(0.1, 0.1), (0.2, 0.2)], times=[1_640_000_000_000 - 2, 1_640_000_000_000 - 1]),
+    )
+    for i in range(ORDER)
+  ]
+  store(
+    folder,
+    'order',
+    painted_data.imagenet_features(ORDER),
+    {'train': examples, 'validation': examples[:5]},
+  )
   return folder, points
 
 
@@ -63,10 +72,15 @@ def icons(tmp_path_factory):
     points = rng.uniform(0.03, 0.97, (3, 2)).round(4)
     image = paint(height, width, points, radius=3.0, colours=colours)
     # Classes 0 and 1 have an instance, 2 only an icon; class 79 an instance without icon.
-    examples.append(painted_data.coco_example(
-        i, encode(image, 'PNG'), labels=[*classes[:2], 79],
+    examples.append(
+      painted_data.coco_example(
+        i,
+        encode(image, 'PNG'),
+        labels=[*classes[:2], 79],
         icons=[(c, *p) for c, p in zip(classes, points, strict=True)],
-        actions=[('add', f'class {c}', *(p / 2)) for c, p in zip(classes, points, strict=True)]))
+        actions=[('add', f'class {c}', *(p / 2)) for c, p in zip(classes, points, strict=True)],
+      )
+    )
     truth[tuple(classes)] = points
   store(folder, 'icons', painted_data.coco_features(), {'train': examples})
   return folder, truth
@@ -85,17 +99,28 @@ def check_dot(view, point, mask, found):
     found['seen'] += 1
 
 
-@pytest.mark.parametrize('size,method,antialias,flip', [
-    (64, 'bicubic', True, True), (41, 'bilinear', True, False), (64, 'bilinear', False, True)])
+@pytest.mark.parametrize(
+  'size,method,antialias,flip',
+  [(64, 'bicubic', True, True), (41, 'bilinear', True, False), (64, 'bilinear', False, True)],
+)
 def test_painted_dots_are_at_the_emitted_points(painted, size, method, antialias, flip):
   folder, _ = painted
-  data = config(folder, 'dots', image_size=size, eval_resize=size, resize_method=method,
-                antialias=antialias, flip=flip, shuffle_buffer=1000)
+  data = config(
+    folder,
+    'dots',
+    image_size=size,
+    eval_resize=size,
+    resize_method=method,
+    antialias=antialias,
+    flip=flip,
+    shuffle_buffer=1000,
+  )
   found = {'seen': 0, 'away': 0}
   for batch in steps(pipeline.train_batches(data, seed=1, batch_size=DOTS), 3):
     assert sorted(batch['label']) == list(range(DOTS))
-    for image, point, mask in zip(grey_levels(batch['image']).mean(axis=-1), batch['point'],
-                                  batch['point_mask'], strict=True):
+    for image, point, mask in zip(
+      grey_levels(batch['image']).mean(axis=-1), batch['point'], batch['point_mask'], strict=True
+    ):
       check_dot(image, point[0], mask[0], found)
   assert found['seen'] > 60 and found['away'] > 40
 
@@ -110,8 +135,12 @@ def test_painted_dots_in_evaluation(painted):
     real = batch['example_mask'] > 0
     labels += batch['label'][real].tolist()
     assert not batch['image'][~real].any() and not batch['point_mask'][~real].any()
-    for image, point, mask in zip(grey_levels(batch['image'][real]).mean(axis=-1),
-                                  batch['point'][real], batch['point_mask'][real], strict=True):
+    for image, point, mask in zip(
+      grey_levels(batch['image'][real]).mean(axis=-1),
+      batch['point'][real],
+      batch['point_mask'][real],
+      strict=True,
+    ):
       check_dot(image, point[0], mask[0], found)
   assert count == 3 and sorted(labels) == list(range(DOTS))
   assert found['seen'] > 20 and found['away'] > 10
@@ -128,8 +157,9 @@ def test_icons_of_eighty_classes_and_their_labels(icons, policy):
     assert batch['point'].shape == (40, 80, 2)
     assert not batch['point'][batch['point_mask'] == 0].any()
     assert (batch['label'][:, 79] == 1).all()  # an instance without an icon is never dropped
-    for image, label, point, mask in zip(grey_levels(batch['image']), batch['label'],
-                                         batch['point'], batch['point_mask'], strict=True):
+    for image, label, point, mask in zip(
+      grey_levels(batch['image']), batch['label'], batch['point'], batch['point_mask'], strict=True
+    ):
       classes = who_is(truth, label, mask)
       if classes is None:
         continue
@@ -214,7 +244,7 @@ def test_a_run_starts_anew_whatever_the_global_seed(run):
 def epochs_of_labels(data, *, seed, epochs, batch_size=7, num_examples=ORDER):
   count = -(-epochs * num_examples // batch_size)
   batches = steps(pipeline.train_batches(data, seed=seed, batch_size=batch_size), count)
-  labels = np.concatenate([b['label'] for b in batches])[:epochs * num_examples]
+  labels = np.concatenate([b['label'] for b in batches])[: epochs * num_examples]
   return labels.reshape(epochs, num_examples), batches
 
 
@@ -245,9 +275,9 @@ def test_augmentation_differs_by_seed_epoch_and_position(painted):
 
 def test_a_batch_may_be_larger_than_the_data_set(painted):
   data = config(painted[0], 'order', image_size=16, eval_resize=16)
-  batch, = steps(pipeline.train_batches(data, seed=0, batch_size=2 * ORDER + 4), 1)
+  (batch,) = steps(pipeline.train_batches(data, seed=0, batch_size=2 * ORDER + 4), 1)
   labels = batch['label']
-  assert sorted(labels[:ORDER]) == sorted(labels[ORDER:2 * ORDER]) == list(range(ORDER))
+  assert sorted(labels[:ORDER]) == sorted(labels[ORDER : 2 * ORDER]) == list(range(ORDER))
   assert batch['example_mask'].tolist() == [1] * (2 * ORDER + 4)
 
 
@@ -267,7 +297,8 @@ def test_evaluation_covers_everything_once_over_hosts(painted, batch_size, num_h
   labels, counts = [], set()
   for host in range(num_hosts):
     batches, count = pipeline.eval_batches(
-        data, 'train', batch_size=batch_size, num_hosts=num_hosts, host=host)
+      data, 'train', batch_size=batch_size, num_hosts=num_hosts, host=host
+    )
     batches = list(batches)
     counts |= {count, len(batches)}
     for batch in batches:
@@ -281,27 +312,44 @@ def test_evaluation_covers_everything_once_over_hosts(painted, batch_size, num_h
 
 def test_spec(painted, icons):
   spec = pipeline.dataset_spec(config(painted[0], 'order'))
-  assert spec == ('order', painted_data.NAMES[:ORDER], ORDER, False, 1,
-                  {'train': ORDER, 'validation': 5})
-  assert pipeline.dataset_spec(
-      config(painted[0], 'order', byproduct='trace', trace_points=6)).num_points == 6
+  assert spec == (
+    'order',
+    painted_data.NAMES[:ORDER],
+    ORDER,
+    False,
+    1,
+    {'train': ORDER, 'validation': 5},
+  )
+  assert (
+    pipeline.dataset_spec(config(painted[0], 'order', byproduct='trace', trace_points=6)).num_points
+    == 6
+  )
   spec = pipeline.dataset_spec(config(icons[0], 'icons'))
   assert (spec.num_classes, spec.multi_label, spec.num_points) == (80, True, 80)
 
 
 def whole_images(folder, **changes):
   """'order' whose crop is the whole 24 x 20, unflipped: emitted points are the recorded ones."""
-  return config(folder, 'order', image_size=16, eval_resize=16, crop_scale=(1.0, 1.0),
-                crop_ratio=(1.2, 1.2), flip=False, **changes)
+  return config(
+    folder,
+    'order',
+    image_size=16,
+    eval_resize=16,
+    crop_scale=(1.0, 1.0),
+    crop_ratio=(1.2, 1.2),
+    flip=False,
+    **changes,
+  )
 
 
 def test_traces(painted):
   data = whole_images(painted[0], byproduct='trace', trace_points=3)
-  batch, = steps(pipeline.train_batches(data, seed=0, batch_size=ORDER), 1)
+  (batch,) = steps(pipeline.train_batches(data, seed=0, batch_size=ORDER), 1)
   for label, points, mask in zip(batch['label'], batch['point'], batch['point_mask'], strict=True):
     if label % 4:  # samples at 0 and 1 ms, the click at 2 ms
-      np.testing.assert_allclose(points, [(0.1, 0.1), (0.2, 0.2), ((label + 1) / 32, 0.5)],
-                                 atol=1e-5)
+      np.testing.assert_allclose(
+        points, [(0.1, 0.1), (0.2, 0.2), ((label + 1) / 32, 0.5)], atol=1e-5
+      )
       assert mask.tolist() == [1, 1, 1]
     else:
       assert not points.any() and not mask.any()
@@ -311,8 +359,9 @@ def test_traces(painted):
 def test_controls_are_fixed_per_image(painted, control):
   data = whole_images(painted[0], control=control)
   labels, batches = epochs_of_labels(data, seed=4, epochs=2, batch_size=ORDER)
-  points = [dict(zip(labels[i].tolist(), batches[i]['point'][:, 0].tolist(), strict=True))
-            for i in range(2)]
+  points = [
+    dict(zip(labels[i].tolist(), batches[i]['point'][:, 0].tolist(), strict=True)) for i in range(2)
+  ]
   for label in range(ORDER):
     np.testing.assert_allclose(points[0][label], points[1][label], atol=1e-6)
     clicked = batches[0]['point_mask'][labels[0].tolist().index(label), 0]
@@ -328,19 +377,20 @@ def test_controls_are_fixed_per_image(painted, control):
     assert permutation == (control == 'shuffled')
   other = steps(pipeline.train_batches(data, seed=5, batch_size=ORDER), 1)[0]
   other = dict(zip(other['label'].tolist(), other['point'][:, 0].tolist(), strict=True))
-  assert np.allclose([other[k] for k in range(ORDER)],
-                     [points[0][k] for k in range(ORDER)], atol=1e-5) == (control == 'none')
+  assert np.allclose(
+    [other[k] for k in range(ORDER)], [points[0][k] for k in range(ORDER)], atol=1e-5
+  ) == (control == 'none')
   if control == 'uniform':
     return
   # Evaluation measures against what people really clicked.
   batches, _ = pipeline.eval_batches(data, 'train', batch_size=ORDER)
-  batch, = batches
-  for label, point, mask in zip(batch['label'], batch['point'][:, 0], batch['point_mask'][:, 0],
-                                strict=True):
+  (batch,) = batches
+  for label, point, mask in zip(
+    batch['label'], batch['point'][:, 0], batch['point_mask'][:, 0], strict=True
+  ):
     if mask:
       width = 24 / 20  # a square out of the middle of 20 x 24
-      np.testing.assert_allclose(
-          point, (((label + 1) / 32 - 0.5) * width + 0.5, 0.5), atol=0.04)
+      np.testing.assert_allclose(point, (((label + 1) / 32 - 0.5) * width + 0.5, 0.5), atol=0.04)
 
 
 def test_shuffled_icons_stay_in_their_class(icons):
@@ -350,8 +400,7 @@ def test_shuffled_icons_stay_in_their_class(icons):
     for k, point in zip(classes, points, strict=True):
       expected.setdefault(k, []).append(tuple(point))
   source = Source(config(folder, 'icons', control='shuffled'), 'train')
-  control = controls.make_control(source, tf.constant([1, 2], tf.int64),
-                                  pipeline._options())
+  control = controls.make_control(source, tf.constant([1, 2], tf.int64), pipeline._options())
   stayed = []
   for index, record in tfrecords.in_order(source.split):
     points, has = source.points(source.parse(record))
@@ -367,8 +416,8 @@ def test_color_jitter_changes_colours_within_bounds_and_no_points(painted):
   plain = config(painted[0], 'dots', image_size=32, eval_resize=32)
   jittered = plain.copy_and_resolve_references()
   jittered.color_jitter = 0.4
-  before, = steps(pipeline.train_batches(plain, seed=0, batch_size=DOTS), 1)
-  after, = steps(pipeline.train_batches(jittered, seed=0, batch_size=DOTS), 1)
+  (before,) = steps(pipeline.train_batches(plain, seed=0, batch_size=DOTS), 1)
+  (after,) = steps(pipeline.train_batches(jittered, seed=0, batch_size=DOTS), 1)
   for key in ('label', 'point', 'point_mask'):
     np.testing.assert_array_equal(before[key], after[key])
   assert before['image'].dtype == after['image'].dtype == np.uint8

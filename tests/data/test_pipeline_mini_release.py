@@ -16,16 +16,24 @@ from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 def mini_release(shared, tmp_path_factory):
   """Both builders' data sets of the real photographs in ../shared/mini_release."""
   folder = tmp_path_factory.mktemp('mini')
-  for name, module in (('imagenet_ab', imagenet_ab_dataset_builder),
-                       ('coco_ab', coco_ab_dataset_builder)):
+  for name, module in (
+    ('imagenet_ab', imagenet_ab_dataset_builder),
+    ('coco_ab', coco_ab_dataset_builder),
+  ):
     module.Builder(data_dir=folder, config='local').download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=shared / 'mini_release' / name))
+      download_config=tfds.download.DownloadConfig(manual_dir=shared / 'mini_release' / name)
+    )
   return folder
 
 
-@pytest.mark.parametrize('name,points,byproduct', [
-    ('imagenet_ab/local', 1, 'click'), ('imagenet_ab/local', 4, 'trace'),
-    ('coco_ab/local', 80, 'click')])
+@pytest.mark.parametrize(
+  'name,points,byproduct',
+  [
+    ('imagenet_ab/local', 1, 'click'),
+    ('imagenet_ab/local', 4, 'trace'),
+    ('coco_ab/local', 80, 'click'),
+  ],
+)
 def test_the_mini_release(mini_release, name, points, byproduct):
   data = config(mini_release, name, byproduct=byproduct, color_jitter=0.4)
   spec = pipeline.dataset_spec(data)
@@ -48,7 +56,8 @@ def test_the_benchmark_compares_like_with_like(mini_release, tmp_path):
   apart = {mode: bench.pixel_difference(images, mode) for mode in bench.MODES}
   assert apart['bicubic'] <= 1.5 < apart['bilinear, antialias=False'] < 12  # grey levels
   with_points, without = (
-      next(batches(mini_release)) for batches in (bench.ours, bench.ours_without_byproducts))
+    next(batches(mini_release)) for batches in (bench.ours, bench.ours_without_byproducts)
+  )
   np.testing.assert_array_equal(with_points['image'], without['image'])
   pixels, _, _ = next(bench.pil(images))
   assert pixels.shape == (128, 3, 224, 224) and abs(pixels.mean()) < 1.5
@@ -61,7 +70,8 @@ def test_partial_decoding_of_jpegs_is_close_to_whole_decoding(mini_release):
     data = source.parse(record)['image']
     whole = image_ops.decode(data)
     part, size, window = image_ops.decode_window(
-        data, lambda h, w, n=number: geometry.sample_window([n, 0], h, w))
+      data, lambda h, w, n=number: geometry.sample_window([n, 0], h, w)
+    )
     assert size.numpy().tolist() == list(whole.shape[:2])
     difference = np.abs(part.numpy().astype(int) - image_ops.crop(whole, window).numpy())
     # Colours at the very edge are interpolated without their neighbour outside the window.

@@ -33,9 +33,13 @@ def small(tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize('changes,message', [
-    ({'name': 'imagenet_ab/local'},
-     'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=.* --data_dir='),
+@pytest.mark.parametrize(
+  'changes,message',
+  [
+    (
+      {'name': 'imagenet_ab/local'},
+      'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=.* --data_dir=',
+    ),
     ({'name': 'small:2.0.0'}, "no data set 'small:2.0.0'"),
     ({'train_split': 'test'}, "no split 'test' .* train and parts"),
     ({'train_split': 'train[:oops]'}, 'no split'),
@@ -49,7 +53,8 @@ def small(tmp_path_factory):
     ({'shuffle_buffer': 0}, 'at least 1'),
     ({'crop_scale': (0.5, 1.5)}, 'at most 1'),
     ({'crop_ratio': (4 / 3, 3 / 4)}, 'smallest, largest'),
-])
+  ],
+)
 def test_mistakes_are_told_in_one_line(small, changes, message):
   with pytest.raises(UserError, match=message) as error:
     pipeline.train_batches(config(small, 'small', **changes), seed=0, batch_size=4)
@@ -59,20 +64,34 @@ def test_mistakes_are_told_in_one_line(small, changes, message):
 def test_further_mistakes(small, tmp_path):
   with pytest.raises(UserError, match='multiple of 3'):
     pipeline.train_batches(config(small, 'small'), seed=0, batch_size=8, num_hosts=3)
-  store(tmp_path, 'icons', painted_data.coco_features(),
-        {'train': [painted_data.coco_example(0, paint(10, 12, []))]}, num_shards=1)
+  store(
+    tmp_path,
+    'icons',
+    painted_data.coco_features(),
+    {'train': [painted_data.coco_example(0, paint(10, 12, []))]},
+    num_shards=1,
+  )
   with pytest.raises(UserError, match='one object an image'):
     pipeline.dataset_spec(config(tmp_path, 'icons', byproduct='trace'))
   features = tfds.features
-  store(tmp_path, 'plain', features.FeaturesDict({'label': features.ClassLabel(num_classes=2)}),
-        {'train': [{'label': 0}]}, num_shards=1)
+  store(
+    tmp_path,
+    'plain',
+    features.FeaturesDict({'label': features.ClassLabel(num_classes=2)}),
+    {'train': [{'label': 0}]},
+    num_shards=1,
+  )
   with pytest.raises(UserError, match='no byproduct columns'):
     pipeline.dataset_spec(config(tmp_path, 'plain'))
 
 
-@pytest.mark.parametrize('broken', [
+@pytest.mark.parametrize(
+  'broken',
+  [
     encode(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8))[:900],
-    encode(paint(10, 12, []), 'TIFF')])
+    encode(paint(10, 12, []), 'TIFF'),
+  ],
+)
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path, broken):
   data, _ = small_set(tmp_path, broken)
   with pytest.raises(UserError, match=r'^00007.JPEG in split train of .* cannot be decoded') as e:
@@ -82,9 +101,15 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path, broken):
     steps(pipeline.train_batches(data, seed=0, batch_size=5), 12)
 
 
-@pytest.mark.parametrize('damage,message', [
-    ('flip', 'cannot be read'), ('cut', 'cannot be read'), ('fewer', 'cannot be read'),
-    ('gone', 'is missing')])
+@pytest.mark.parametrize(
+  'damage,message',
+  [
+    ('flip', 'cannot be read'),
+    ('cut', 'cannot be read'),
+    ('fewer', 'cannot be read'),
+    ('gone', 'is missing'),
+  ],
+)
 def test_damaged_files_are_told(tmp_path, damage, message):
   data, path = small_set(tmp_path)
   content = bytearray(path.read_bytes())

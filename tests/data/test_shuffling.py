@@ -28,8 +28,12 @@ def split(tmp_path_factory):
 def numbers(split, batch, count, *, hosts=1, host=0, start=0, buffer=10, seed=0):
   """[(epoch, position, index)] of a host's next `count` steps, checked against the records."""
   stream = shuffling.shuffled(
-    split, tfrecords.fold(seed, 0), shuffling.Rows(batch, hosts, host), start_step=start,
-    buffer_size=buffer).with_options(pipeline._options())
+    split,
+    tfrecords.fold(seed, 0),
+    shuffling.Rows(batch, hosts, host),
+    start_step=start,
+    buffer_size=buffer,
+  ).with_options(pipeline._options())
   found = []
   for epoch, position, index, record in stream.take(count * batch // hosts).as_numpy_iterator():
     assert int(record) == index
@@ -37,18 +41,20 @@ def numbers(split, batch, count, *, hosts=1, host=0, start=0, buffer=10, seed=0)
   return found
 
 
-@pytest.mark.parametrize('batch,buffer,lanes', [
-  (16, 10, 4), (24, 30, 4), (12, 1, 4), (16, 500, 1), (200, 10, 1), (11, 10, 1), (10, 10, 5)])
+@pytest.mark.parametrize(
+  'batch,buffer,lanes',
+  [(16, 10, 4), (24, 30, 4), (12, 1, 4), (16, 500, 1), (200, 10, 1), (11, 10, 1), (10, 10, 5)],
+)
 def test_each_record_once_an_epoch_in_another_order(split, batch, buffer, lanes):
   total = split.num_examples
   assert shuffling.num_lanes(total, len(SIZES), batch, buffer) == lanes
-  found = numbers(split, batch, -(-3 * total // batch), buffer=buffer)[:3 * total]
+  found = numbers(split, batch, -(-3 * total // batch), buffer=buffer)[: 3 * total]
   assert [row[:2] for row in found] == [divmod(number, total) for number in range(3 * total)]
-  epochs = [[row[2] for row in found[e * total:(e + 1) * total]] for e in range(3)]
+  epochs = [[row[2] for row in found[e * total : (e + 1) * total]] for e in range(3)]
   assert all(sorted(epoch) == list(range(total)) for epoch in epochs)
   assert len(set(map(tuple, epochs))) == 3
   again = numbers(split, batch, 2, buffer=buffer, seed=1)
-  assert again != found[:len(again)]
+  assert again != found[: len(again)]
 
 
 @pytest.mark.parametrize('batch,buffer', [(16, 10), (24, 30), (12, 1), (16, 500), (144, 10)])
@@ -60,8 +66,9 @@ def test_hosts_share_one_order(split, batch, buffer, hosts):
   alone = numbers(split, batch, steps, buffer=buffer)
   parts = [numbers(split, batch, steps, hosts=hosts, host=h, buffer=buffer) for h in range(hosts)]
   rows = batch // hosts
-  together = [row for step in range(steps) for part in parts
-              for row in part[step * rows:(step + 1) * rows]]
+  together = [
+    row for step in range(steps) for part in parts for row in part[step * rows : (step + 1) * rows]
+  ]
   assert together == alone
 
 
@@ -72,11 +79,16 @@ def test_a_stream_starts_anywhere(split, batch, buffer, hosts, host):
   whole = numbers(split, batch, steps, hosts=hosts, host=host, buffer=buffer)
   for start in range(1, steps, 3 if batch < 100 else 1):
     rest = numbers(split, batch, steps - start, hosts=hosts, host=host, start=start, buffer=buffer)
-    assert rest == whole[start * batch // hosts:], start
+    assert rest == whole[start * batch // hosts :], start
 
 
-@given(st.integers(0, 5), st.integers(1, 3000), st.sampled_from([1, 2, 4, 8]),
-       st.integers(1, 40), st.data())
+@given(
+  st.integers(0, 5),
+  st.integers(1, 3000),
+  st.sampled_from([1, 2, 4, 8]),
+  st.integers(1, 40),
+  st.data(),
+)
 @settings(max_examples=200, deadline=None)
 def test_a_host_reads_the_lanes_of_its_rows_and_no_others(epoch, total, hosts, per_host, data):
   batch = hosts * per_host
@@ -89,15 +101,18 @@ def test_a_host_reads_the_lanes_of_its_rows_and_no_others(epoch, total, hosts, p
   assert got.numpy().tolist() == expected
 
 
-@pytest.mark.parametrize('sizes,share,whole', [
-  ([100] * 32, 0.45, 1.05), ([100, 101] * 16, 0.45, 1.05), ([100] * 31 + [37], 0.55, 1.25)])
+@pytest.mark.parametrize(
+  'sizes,share,whole',
+  [([100] * 32, 0.45, 1.05), ([100, 101] * 16, 0.45, 1.05), ([100] * 31 + [37], 0.55, 1.25)],
+)
 def test_hosts_read_little_more_than_their_share(tmp_path, monkeypatch, sizes, share, whole):
   """Counted before anything is skipped: all that comes out of a file."""
   seen = []
 
   def read(path, skip, take, first):
     raw = tf.data.TFRecordDataset(path).map(
-      lambda record: tf.numpy_function(lambda r: seen.append(r) or r, [record], tf.string))
+      lambda record: tf.numpy_function(lambda r: seen.append(r) or r, [record], tf.string)
+    )
     return raw.skip(skip).take(take).enumerate(first)
 
   monkeypatch.setattr(tfrecords, 'read', read)
@@ -133,5 +148,5 @@ def test_a_batch_holds_records_of_many_places(split):
   found = numbers(split, 12, 9, buffer=1)
   files = np.searchsorted(split.first, [row[2] for row in found], side='right') - 1
   for step in range(9):
-    assert len(set(files[12 * step:12 * step + 12])) >= 4
+    assert len(set(files[12 * step : 12 * step + 12])) >= 4
   assert len(set(files)) > 15  # of 22; two records are left for the end of the epoch

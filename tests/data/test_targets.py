@@ -27,8 +27,11 @@ def click(clicks, selected, how):
 
 def test_reductions_of_clicks():
   t = 1_640_000_000_000  # epoch ms: neighbours differ below float32
-  clicks = columns([(0.125, 0.25), (0.25, 0.5), (0.5, 0.5), (0.75, 1.0)],
-                   [t + 5, t + 6, t + 1, t + 3], [0, 0, 1, 2])
+  clicks = columns(
+    [(0.125, 0.25), (0.25, 0.5), (0.5, 0.5), (0.75, 1.0)],
+    [t + 5, t + 6, t + 1, t + 3],
+    [0, 0, 1, 2],
+  )
   # Block 1 was not selected when the page was submitted: its click does not count.
   assert click(clicks, [True, False, True], 'mean') == ([(0.125 + 0.75) / 2, (0.25 + 1) / 2], 1)
   assert click(clicks, [True, False, True], 'first') == ([0.75, 1.0], 1)
@@ -51,15 +54,15 @@ def authors_mean(blocks):
 
 
 coordinates = st.integers(-50, 1050).map(lambda v: v / 1000)
-blocks_strategy = st.lists(st.tuples(
-    st.booleans(), st.lists(st.tuples(coordinates, coordinates), max_size=4)), max_size=5)
+blocks_strategy = st.lists(
+  st.tuples(st.booleans(), st.lists(st.tuples(coordinates, coordinates), max_size=4)), max_size=5
+)
 
 
 @settings(max_examples=50, deadline=None)
 @given(blocks_strategy)
 def test_mean_agrees_with_the_authors(blocks):
-  rows = [(c, 10 * i + j, i) for i, (_, clicks) in enumerate(blocks)
-          for j, c in enumerate(clicks)]
+  rows = [(c, 10 * i + j, i) for i, (_, clicks) in enumerate(blocks) for j, c in enumerate(clicks)]
   clicks = columns(*(zip(*rows, strict=True) if rows else ([], [], [])))
   point, has = click(clicks, [selected for selected, _ in blocks], 'mean')
   expected, weight = authors_mean(blocks)
@@ -82,24 +85,35 @@ def numpy_trace(trace, clicks, selected, num_points):
     return nothing
   times = [s[1] - path[0][1] for s in (*path, end)]
   wanted = np.linspace(0, times[-1], num_points)
-  return np.stack([np.interp(wanted, times, [s[0][k] for s in (*path, end)])
-                   for k in (0, 1)], axis=1), 1
+  return np.stack(
+    [np.interp(wanted, times, [s[0][k] for s in (*path, end)]) for k in (0, 1)], axis=1
+  ), 1
 
 
-samples = st.lists(st.tuples(st.tuples(coordinates, coordinates), st.integers(0, 60_000),
-                             st.integers(0, 2)), max_size=12, unique_by=lambda s: s[1])
+samples = st.lists(
+  st.tuples(st.tuples(coordinates, coordinates), st.integers(0, 60_000), st.integers(0, 2)),
+  max_size=12,
+  unique_by=lambda s: s[1],
+)
 
 
 @settings(max_examples=50, deadline=None)
 @given(samples, samples, st.lists(st.booleans(), min_size=3, max_size=3), st.integers(2, 9))
 def test_traces_are_resampled_evenly_in_time(trace, clicks, selected, num_points):
   t = 1_640_000_000_000
-  as_columns = [columns(*zip(*[(p, t + 2 * time + odd, b) for p, time, b in rows], strict=True))
-                if rows else columns([], [], []) for odd, rows in ((0, trace), (1, clicks))]
+  as_columns = [
+    columns(*zip(*[(p, t + 2 * time + odd, b) for p, time, b in rows], strict=True))
+    if rows
+    else columns([], [], [])
+    for odd, rows in ((0, trace), (1, clicks))
+  ]
   points, has = targets.trace_points(*as_columns, tf.constant(selected), num_points)
-  expected, known = numpy_trace([(p, 2 * time, b) for p, time, b in trace],
-                                [(p, 2 * time + 1, b) for p, time, b in clicks],
-                                selected, num_points)
+  expected, known = numpy_trace(
+    [(p, 2 * time, b) for p, time, b in trace],
+    [(p, 2 * time + 1, b) for p, time, b in clicks],
+    selected,
+    num_points,
+  )
   assert has.numpy().tolist() == [known] * num_points
   np.testing.assert_allclose(points, expected, atol=1e-4)
 
@@ -119,23 +133,35 @@ def test_trace_by_hand():
 
 def coco_columns(icons, actions):
   return {
-      'icons': {'label': tf.constant([i[0] for i in icons], tf.int64),
-                'x': tf.constant([i[1] for i in icons], tf.float32),
-                'y': tf.constant([i[2] for i in icons], tf.float32)},
-      'actions': {'action': tf.constant([a[0] for a in actions], tf.int64),
-                  'icon': tf.constant([a[1] for a in actions], tf.string),
-                  'to_x': tf.constant([a[2] for a in actions], tf.float32),
-                  'to_y': tf.constant([a[3] for a in actions], tf.float32)}}
+    'icons': {
+      'label': tf.constant([i[0] for i in icons], tf.int64),
+      'x': tf.constant([i[1] for i in icons], tf.float32),
+      'y': tf.constant([i[2] for i in icons], tf.float32),
+    },
+    'actions': {
+      'action': tf.constant([a[0] for a in actions], tf.int64),
+      'icon': tf.constant([a[1] for a in actions], tf.string),
+      'to_x': tf.constant([a[2] for a in actions], tf.float32),
+      'to_y': tf.constant([a[3] for a in actions], tf.float32),
+    },
+  }
 
 
 def test_icon_policies():
   add, move, remove = 0, 1, 2
   example = coco_columns(
-      icons=[(1, 0.3, 0.4), (3, -0.05, 0.5)],
-      actions=[(add, 'class 1', 0.1, 0.2), (move, 'class 1', 0.3, 0.4),
-               (add, 'class 2', 0.5, 0.6), (remove, 'class 2', np.nan, np.nan),
-               (add, 'class 3', 0.9, 0.9), (remove, 'class 3', np.nan, np.nan),
-               (add, 'class 3', -0.05, 0.5), (add, 'unicorn', 0.7, 0.7)])
+    icons=[(1, 0.3, 0.4), (3, -0.05, 0.5)],
+    actions=[
+      (add, 'class 1', 0.1, 0.2),
+      (move, 'class 1', 0.3, 0.4),
+      (add, 'class 2', 0.5, 0.6),
+      (remove, 'class 2', np.nan, np.nan),
+      (add, 'class 3', 0.9, 0.9),
+      (remove, 'class 3', np.nan, np.nan),
+      (add, 'class 3', -0.05, 0.5),
+      (add, 'unicorn', 0.7, 0.7),
+    ],
+  )
   points, has = targets.icon_points(example, NAMES, add, 'replayed')
   assert has.numpy().tolist() == [0, 1, 0, 1, 0]
   np.testing.assert_allclose(points, [(0, 0), (0.3, 0.4), (0, 0), (-0.05, 0.5), (0, 0)])

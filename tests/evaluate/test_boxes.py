@@ -22,7 +22,7 @@ BOXES = ('box', 'box_mask', 'box_label', 'box_overflow')
 def rectangle(height, width, box):
   """uint8[height, width, 3], bright in (y0, x0, y1, x1) of whole pixels."""
   image = np.full((height, width, 3), painted_data.BACKGROUND, np.uint8)
-  image[box[0]:box[2], box[1]:box[3]] = 255
+  image[box[0] : box[2], box[1] : box[3]] = 255
   return image
 
 
@@ -55,26 +55,40 @@ def painted(tmp_path_factory):
     examples.append(example | {'objects': objects})
     truth.append((height, width, box))
   features = painted_data.imagenet_features(40)
-  store(folder, 'one', with_objects(features, {'label': tfds.features.Text()}),
-        {'train': examples})
-  store(folder, 'plain', features, {
-    'train': [{k: v for k, v in e.items() if k != 'objects'} for e in examples[:8]]
-  })
+  store(folder, 'one', with_objects(features, {'label': tfds.features.Text()}), {'train': examples})
+  store(
+    folder,
+    'plain',
+    features,
+    {'train': [{k: v for k, v in e.items() if k != 'objects'} for e in examples[:8]]},
+  )
   instances = [
-    (7, False, (0, 0, 50, 100)), (9, True, (0, 0, 100, 200)), (9, False, (0, 80, 50, 99)),
+    (7, False, (0, 0, 50, 100)),
+    (9, True, (0, 0, 100, 200)),
+    (9, False, (0, 80, 50, 99)),
     (3, False, (0, 0, 100, 50)),
   ]
-  coco = painted_data.coco_example(0, rectangle(100, 200, (0, 0, 1, 1)), labels=[7, 9],
-                                   icons=[(3, 0.1, 0.5), (7, 0.5, 0.5)])
+  coco = painted_data.coco_example(
+    0, rectangle(100, 200, (0, 0, 1, 1)), labels=[7, 9], icons=[(3, 0.1, 0.5), (7, 0.5, 0.5)]
+  )
   coco['objects'] = {
     'bbox': [relative(box, 100, 200) for *_, box in instances],
-    'label': [c for c, *_ in instances], 'is_crowd': [crowd for _, crowd, _ in instances],
+    'label': [c for c, *_ in instances],
+    'is_crowd': [crowd for _, crowd, _ in instances],
     'area': [1024.0, 99999.0, 1023.0, 9216.0],
   }
-  columns = {'label': tfds.features.ClassLabel(names=painted_data.NAMES), 'is_crowd': np.bool_,
-             'area': np.float32}
-  store(folder, 'several', with_objects(painted_data.coco_features(), columns), {'train': [coco]},
-        num_shards=1)
+  columns = {
+    'label': tfds.features.ClassLabel(names=painted_data.NAMES),
+    'is_crowd': np.bool_,
+    'area': np.float32,
+  }
+  store(
+    folder,
+    'several',
+    with_objects(painted_data.coco_features(), columns),
+    {'train': [coco]},
+    num_shards=1,
+  )
   return folder, truth
 
 
@@ -119,8 +133,12 @@ def test_boxes_beside_the_view_are_masked(painted):
     height, width, (y0, x0, y1, x1) = truth[label]
     # The view shows the central 64/72 of the shorter side, and as many pixels of the other.
     half = min(height, width) * 64 / 72 / 2
-    gaps = [height / 2 - half - y1, y0 - height / 2 - half, width / 2 - half - x1,
-            x0 - width / 2 - half]
+    gaps = [
+      height / 2 - half - y1,
+      y0 - height / 2 - half,
+      width / 2 - half - x1,
+      x0 - width / 2 - half,
+    ]
     if label and abs(max(gaps)) > 2:  # nearer than that, rounding decides
       assert row.any() == (max(gaps) < 0)
       outside += max(gaps) > 0
@@ -184,9 +202,9 @@ def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synth
     found = evaluate.evaluate_split(
       eval_step, replicated, config.data, split, spec=run.spec, batch_size=24
     )
-    (batch,) = pipeline.eval_batches(
-      config.data, split, batch_size=found['examples'], boxes=True
-    )[0]
+    (batch,) = pipeline.eval_batches(config.data, split, batch_size=found['examples'], boxes=True)[
+      0
+    ]
     variables = state.eval_variables()
     output = model(variables, batch['image'])
     maps = step.place_maps(variables, output, batch['label'], multi_label=False)

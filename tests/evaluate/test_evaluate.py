@@ -52,8 +52,12 @@ def test_figures_equal_scikit_learn_on_all_examples_at_once(run, name, examples)
   assert list(figures['ap_per_class'].values()) == pytest.approx(list(expected), abs=1e-6)
   assert figures['mAP'] == pytest.approx(expected.mean(), abs=1e-6)
   assert figures['classes_without_positives'] == 80 - occurring.sum()
-  for group, column, value in (('small', 'size_group', 1), ('medium', 'size_group', 2),
-                               ('with_icon', 'icon_group', 2), ('without_icon', 'icon_group', 1)):
+  for group, column, value in (
+    ('small', 'size_group', 1),
+    ('medium', 'size_group', 2),
+    ('with_icon', 'icon_group', 2),
+    ('without_icon', 'icon_group', 1),
+  ):
     positive = (batch['label'] > 0) & (batch[column] == value)
     if not positive.any():
       assert f'mAP_{group}' not in figures
@@ -61,7 +65,8 @@ def test_figures_equal_scikit_learn_on_all_examples_at_once(run, name, examples)
     among = [(batch['label'][:, c] == 0) | positive[:, c] for c in range(80)]
     expected = [
       average_precision_score(batch['label'][kept, c], output['logits'][kept, c])
-      for c, kept in enumerate(among) if positive[:, c].any()
+      for c, kept in enumerate(among)
+      if positive[:, c].any()
     ]
     assert figures[f'mAP_{group}'] == pytest.approx(np.mean(expected), abs=1e-6)
     assert figures[f'positives_{group}'] == positive.sum()

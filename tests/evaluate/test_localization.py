@@ -19,13 +19,16 @@ def boxes_of(rows, label=None, overflow=0):
   box, mask = np.zeros((len(rows), size, 4), np.float32), np.zeros((len(rows), size), np.float32)
   labels = np.zeros((len(rows), size), np.int32)
   for i, row in enumerate(rows):
-    mask[i, :len(row)] = 1
+    mask[i, : len(row)] = 1
     if row:
-      box[i, :len(row)] = row
-      labels[i, :len(row)] = 0 if label is None else label[i]
+      box[i, : len(row)] = row
+      labels[i, : len(row)] = 0 if label is None else label[i]
   return {
-    'box': box, 'box_mask': mask, 'box_label': labels,
-    'box_overflow': np.full(len(rows), overflow), 'example_mask': np.ones(len(rows), np.float32),
+    'box': box,
+    'box_mask': mask,
+    'box_label': labels,
+    'box_overflow': np.full(len(rows), overflow),
+    'example_mask': np.ones(len(rows), np.float32),
   }
 
 
@@ -50,8 +53,12 @@ def test_a_map_that_is_the_box_and_one_that_is_half_of_it():
   box = (0.25, 0.25, 0.75, 0.75)
   whole = figures_of([block(2, 2, 6, 6)], [[box]])
   assert whole == {
-    'images_with_boxes': 1, 'images_without_boxes': 0, 'boxes_left_out': 0,
-    'maxboxacc_v2_cam': 1, 'top1_loc_cam': 1, 'pointing_cam': 1,
+    'images_with_boxes': 1,
+    'images_without_boxes': 0,
+    'boxes_left_out': 0,
+    'maxboxacc_v2_cam': 1,
+    'top1_loc_cam': 1,
+    'pointing_cam': 1,
   }
   half = figures_of([block(2, 2, 4, 6)], [[box]])  # IoU 8 / 16: enough for 0.3 and 0.5
   assert half['maxboxacc_v2_cam'] == pytest.approx(2 / 3) and half['top1_loc_cam'] == 1
@@ -122,8 +129,12 @@ def test_several_classes_each_with_its_own_map_and_boxes():
   places = localization.Localization(8, multi_label=True)
   places.add({'maps': {'cam': maps}}, boxes_of([[left, right, right]], label=[[0, 1, 2]]))
   assert localization.figures(places.counts, multi_label=True) == {
-    'images_with_boxes': 1, 'images_without_boxes': 0, 'boxes_left_out': 0, 'box_targets': 3,
-    'maxboxacc_v2_cam': pytest.approx(2 / 3), 'pointing_cam': pytest.approx(2 / 3),
+    'images_with_boxes': 1,
+    'images_without_boxes': 0,
+    'boxes_left_out': 0,
+    'box_targets': 3,
+    'maxboxacc_v2_cam': pytest.approx(2 / 3),
+    'pointing_cam': pytest.approx(2 / 3),
   }
 
 
@@ -135,9 +146,13 @@ def test_enlarging_is_linear_between_centres_and_constant_beyond():
 
 
 values = st.integers(1, 9).flatmap(
-  lambda n: arrays.arrays(np.float32, (n, n), elements=st.one_of(
-    st.sampled_from([0.0, 60.0, 60.5, 61.0, 200.0, 255.0]), st.floats(0, 255, width=32)
-  ))
+  lambda n: arrays.arrays(
+    np.float32,
+    (n, n),
+    elements=st.one_of(
+      st.sampled_from([0.0, 60.0, 60.5, 61.0, 200.0, 255.0]), st.floats(0, 255, width=32)
+    ),
+  )
 )
 
 
@@ -147,9 +162,7 @@ def test_component_boxes_are_those_of_labelling_at_every_threshold(levels):
   found = localization.component_boxes(levels)
   for k in range(1, 256):
     labelled, _ = ndimage.label(levels >= k, EIGHT)
-    expected = sorted(
-      (x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labelled)
-    )
+    expected = sorted((x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labelled))
     assert sorted(tuple(box.tolist()) for box in found[:, k - 1] if box[2] > box[0]) == expected
 
 
@@ -167,11 +180,13 @@ def naive_figures(grids, rows, right, size):
           common = max(sides[0], 0) * max(sides[1], 0)
           areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
           best[i, k - 1] = max(best[i, k - 1], common / (sum(areas) - common))
-    highest = [((x + 0.5) / grid.shape[1], (y + 0.5) / grid.shape[0])
-               for y, x in np.argwhere(grid == grid.max())]
-    pointing.append(all(
-      any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes) for x, y in highest
-    ))
+    highest = [
+      ((x + 0.5) / grid.shape[1], (y + 0.5) / grid.shape[0])
+      for y, x in np.argwhere(grid == grid.max())
+    ]
+    pointing.append(
+      all(any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes) for x, y in highest)
+    )
   accuracy = {d: (best >= d).mean(0) for d in (0.3, 0.5, 0.7)}
   chosen = accuracy[0.5].argmax()
   return {
@@ -196,8 +211,10 @@ def test_figures_are_those_of_the_definition(data, count, cells):
   right = data.draw(arrays.arrays(bool, count))
   places = localization.Localization(8, multi_label=False)
   for i in range(count):  # a batch each: sums must not depend on how pictures are batched
-    places.add({'maps': {'cam': grids[i:i + 1, ..., None]}, 'right': right[i:i + 1]},
-               boxes_of(rows[i:i + 1]))
+    places.add(
+      {'maps': {'cam': grids[i : i + 1, ..., None]}, 'right': right[i : i + 1]},
+      boxes_of(rows[i : i + 1]),
+    )
   found = localization.figures(places.counts, multi_label=False)
   for name, value in naive_figures(grids, rows, right, 8).items():
     assert found[name] == pytest.approx(value), name
@@ -206,8 +223,11 @@ def test_figures_are_those_of_the_definition(data, count, cells):
 @pytest.mark.parametrize('multi_label', [False, True])
 @pytest.mark.parametrize(
   ('name', 'head', 'side', 'cells'),
-  [('tiny_conv', 'linear', 16, 16), ('tiny_conv', 'spatial', 16, 16),
-   ('tiny_vit', 'spatial', 48, 144)],
+  [
+    ('tiny_conv', 'linear', 16, 16),
+    ('tiny_conv', 'spatial', 16, 16),
+    ('tiny_vit', 'spatial', 48, 144),
+  ],
 )
 def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
   import ml_collections
@@ -216,8 +236,7 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
   from luab_jax.train import step
 
   config = ml_collections.ConfigDict(
-    dict(name=name, head=head, dtype='float32', normalisation='imagenet',
-         sync_batch_norm=False)
+    dict(name=name, head=head, dtype='float32', normalisation='imagenet', sync_batch_norm=False)
   )
   points = 5 if multi_label else 3
   model = models.build_model(config, num_classes=5, num_points=points, multi_label=multi_label)
@@ -232,8 +251,9 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
   label = np.array([0, 1, 4, 1])
   maps = step.place_maps(variables, output, label, multi_label=multi_label)
   weight = maps.get('attention', 1 / cells)
-  logits = (maps['cam'] * weight).sum((1, 2)) + variables['params']['head']['classifier'][
-    'bias'][slice(None) if multi_label else label[:, None]]
+  logits = (maps['cam'] * weight).sum((1, 2)) + variables['params']['head']['classifier']['bias'][
+    slice(None) if multi_label else label[:, None]
+  ]
   expected = output['logits'] if multi_label else output['logits'][np.arange(4), label][:, None]
   np.testing.assert_allclose(logits, expected, atol=1e-5)
   if head == 'spatial':
@@ -247,8 +267,13 @@ def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_k
   from luab_jax.train import step
 
   config = ml_collections.ConfigDict(
-    dict(name='tiny_vit', head='linear', dtype='float32', normalisation='imagenet',
-         sync_batch_norm=False)
+    dict(
+      name='tiny_vit',
+      head='linear',
+      dtype='float32',
+      normalisation='imagenet',
+      sync_batch_norm=False,
+    )
   )
   model = models.build_model(config, num_classes=5, num_points=1, multi_label=False)
   image = jax.random.normal(jax.random.key(0), (2, 48, 48, 3))
@@ -259,5 +284,6 @@ def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_k
   kernel = np.asarray(variables['params']['head']['classifier']['kernel'])
   for row, label in ((0, 3), (1, 1)):
     np.testing.assert_allclose(
-      maps['cam'][row, ..., 0], output['features'][row] @ kernel[:, label], atol=1e-5)
+      maps['cam'][row, ..., 0], output['features'][row] @ kernel[:, label], atol=1e-5
+    )
   assert np.ptp(maps['cam'], axis=(1, 2)).min() > 0.01  # it tells places apart

@@ -37,9 +37,13 @@ def _evaluate(spec, data_dir, *sets):
   model = GreyModel()
   variables = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32), train=False)
   results = robustness.evaluate_sets(
-    found.sources, parallel.pmap_step(make_answer_step(model)),
-    parallel.pmap_step(make_foreground_step(model)), parallel.replicate(variables), config.data,
-    batch_size=8, progress=lambda batches, total, name: batches,
+    found.sources,
+    parallel.pmap_step(make_answer_step(model)),
+    parallel.pmap_step(make_foreground_step(model)),
+    parallel.replicate(variables),
+    config.data,
+    batch_size=8,
+    progress=lambda batches, total, name: batches,
   )
   assert results.keys() == robustness.report_names(found.sources)
   return results, found.missing
@@ -67,10 +71,15 @@ def test_predictions_are_among_the_classes_that_are_present(spec, tmp_path, name
 
 def test_real_counts_any_of_its_labels_and_drops_images_without(spec, tmp_path):
   labels = [(10, [7, 40]), (20, [80]), (30, [5, 6]), (40, [])]
-  write('imagenet2012_real', 'validation', [
-    {'image': grey(level), 'original_label': 0, 'real_label': right, 'file_name': f'{level}'}
-    for level, right in labels
-  ], tmp_path)
+  write(
+    'imagenet2012_real',
+    'validation',
+    [
+      {'image': grey(level), 'original_label': 0, 'real_label': right, 'file_name': f'{level}'}
+      for level, right in labels
+    ],
+    tmp_path,
+  )
   results, _ = _evaluate(spec, tmp_path, 'imagenet2012_real')
   assert results['imagenet2012_real']['examples'] == 3
   assert results['imagenet2012_real']['top1'] == pytest.approx(2 / 3)
@@ -78,24 +87,33 @@ def test_real_counts_any_of_its_labels_and_drops_images_without(spec, tmp_path):
 
 def test_variants_are_reported_one_by_one(spec, tmp_path):
   write('imagenet_v2/topimages', 'test', labelled([(10, 40)]), tmp_path)
-  write('siscore/size', 'test', [
-    {'image_id': i, 'image': grey(10), 'label': label, 'dataset_label': 3}
-    for i, label in enumerate([40, 41, 40, 40])
-  ], tmp_path)
+  write(
+    'siscore/size',
+    'test',
+    [
+      {'image_id': i, 'image': grey(10), 'label': label, 'dataset_label': 3}
+      for i, label in enumerate([40, 41, 40, 40])
+    ],
+    tmp_path,
+  )
   results, missing = _evaluate(spec, tmp_path, 'imagenet_v2', 'siscore', 'imagenet2012')
   assert results['imagenet_v2/topimages']['top1'] == 1
   assert results['siscore/size']['top1'] == 0.75
   assert missing['imagenet_v2'] == (
     'imagenet_v2/matched-frequency, imagenet_v2/threshold-0.7: '
-    f'`tfds build imagenet_v2 --data_dir={tmp_path}`')
+    f'`tfds build imagenet_v2 --data_dir={tmp_path}`'
+  )
   assert 'tfds build imagenet2012 --manual_dir=' in missing['imagenet2012']
   assert set(results) == {'imagenet_v2/topimages', 'siscore/size'}  # and the rest was not stopped
 
 
 def _corrupted(right, names):
   """Figures of `corrupted`: of corruption i and severity s, right(i, s) of the images."""
-  return {f'{name}_{s}': {'examples': 10, 'top1': right(i, s)}
-          for i, name in enumerate(names) for s in robustness.SEVERITIES}
+  return {
+    f'{name}_{s}': {'examples': 10, 'top1': right(i, s)}
+    for i, name in enumerate(names)
+    for s in robustness.SEVERITIES
+  }
 
 
 def test_corruption_error_is_one_for_alexnet_itself():
@@ -107,8 +125,9 @@ def test_corruption_error_is_one_for_alexnet_itself():
   assert figures['top1_by_corruption']['saturate'] == 1  # shown, but in neither mean
   assert figures['examples'] == 950
   # Means over severities first: half of AlexNet's error on one of fifteen.
-  half = robustness.corrupted(_corrupted(
-    lambda i, s: 1 - error[names[i]] / 100 * ((s - 1) / 4 if i == 0 else 1), names))
+  half = robustness.corrupted(
+    _corrupted(lambda i, s: 1 - error[names[i]] / 100 * ((s - 1) / 4 if i == 0 else 1), names)
+  )
   assert half['mCE'] == pytest.approx(14.5 / 15)
 
 
@@ -118,15 +137,27 @@ def test_corruptions_that_are_not_there_leave_no_mean(spec, tmp_path):
     image = grey(0)
     image[8:24, 8:24] = 40
     image = np.kron(image, np.ones((7, 7, 1), np.uint8))  # 224 px
-    write(f'imagenet2012_corrupted/fog_{severity}', 'validation', [
-      {'image': image, 'label': 40 if severity < 5 else 41, 'file_name': 'a'}], tmp_path)
-  write('imagenet2012_corrupted/snow_1', 'validation', [
-    {'image': image, 'label': 40, 'file_name': 'a'}], tmp_path)
+    write(
+      f'imagenet2012_corrupted/fog_{severity}',
+      'validation',
+      [{'image': image, 'label': 40 if severity < 5 else 41, 'file_name': 'a'}],
+      tmp_path,
+    )
+  write(
+    'imagenet2012_corrupted/snow_1',
+    'validation',
+    [{'image': image, 'label': 40, 'file_name': 'a'}],
+    tmp_path,
+  )
   results, missing = _evaluate(spec, tmp_path, 'imagenet2012_corrupted')
   assert results['imagenet2012_corrupted'] == {
-    'examples': 6, 'top1_by_corruption': {'fog': pytest.approx(0.8)}}
-  assert 'and 86 more: `tfds build imagenet2012_corrupted --manual_dir' in (
-    missing['imagenet2012_corrupted'])
+    'examples': 6,
+    'top1_by_corruption': {'fog': pytest.approx(0.8)},
+  }
+  assert (
+    'and 86 more: `tfds build imagenet2012_corrupted --manual_dir'
+    in (missing['imagenet2012_corrupted'])
+  )
 
 
 def _write_imagenet9(builder, splits):
@@ -139,8 +170,13 @@ def _imagenet9(data_dir):
   from tfds_builders.backgrounds_challenge import backgrounds_challenge_dataset_builder as module
 
   def example(level, right, **more):
-    return {'image': grey(level, (16, 16)), 'label': 0, 'right_labels': right, 'file_name': 'a/b',
-            **more}
+    return {
+      'image': grey(level, (16, 16)),
+      'label': 0,
+      'right_labels': right,
+      'file_name': 'a/b',
+      **more,
+    }
 
   dim, bright = list(range(80, 240)), list(range(240, 400))
   splits = {name: [example(30, dim)] for name in robustness.VARIATIONS}
@@ -151,10 +187,17 @@ def _imagenet9(data_dir):
   mask = np.zeros((16, 16, 1), np.uint8)
   mask[:, :8] = 255
   # 60 over 0 and 40: 30 and 50, in `dim`. 90: 45 and 65, which is not. 20: 10 and 30.
-  _write_imagenet9(module.Builder(config='foregrounds', data_dir=data_dir), {'test': [
-    example(60, dim, mask=mask), example(90, dim, mask=mask), example(20, dim, mask=mask),
-    example(59, dim, mask=mask),
-  ]})
+  _write_imagenet9(
+    module.Builder(config='foregrounds', data_dir=data_dir),
+    {
+      'test': [
+        example(60, dim, mask=mask),
+        example(90, dim, mask=mask),
+        example(20, dim, mask=mask),
+        example(59, dim, mask=mask),
+      ]
+    },
+  )
 
 
 def test_backgrounds_challenge(spec, tmp_path):
@@ -177,7 +220,8 @@ def test_missing_backgrounds_challenge_names_our_builder(spec, tmp_path):
   assert not results
   assert missing['backgrounds_challenge'] == (
     'backgrounds_challenge/variations, backgrounds_challenge/foregrounds: `tfds build '
-    f'tfds_builders/backgrounds_challenge --manual_dir=FOLDER_OF_RAW_FILES --data_dir={tmp_path}`')
+    f'tfds_builders/backgrounds_challenge --manual_dir=FOLDER_OF_RAW_FILES --data_dir={tmp_path}`'
+  )
 
 
 def test_mistakes_are_one_line(spec, tmp_path):
@@ -198,10 +242,19 @@ def test_mistakes_are_one_line(spec, tmp_path):
 
 def test_an_unreadable_image_is_named(spec, tmp_path, monkeypatch):
   write('imagenet_a', 'test', labelled([(10, 43), (20, 80)]), tmp_path)
-  monkeypatch.setattr(robustness_sets.Source, 'parse', lambda self, record: {
-    'image': b'no JPEG', 'right': np.zeros(1000, bool)})
-  monkeypatch.setattr(robustness_sets.Source, 'parse_file', lambda self, record: {
-    'image': np.bytes_(b'no JPEG'), 'file_name': robustness_sets.tf.constant('0.JPEG')})
+  monkeypatch.setattr(
+    robustness_sets.Source,
+    'parse',
+    lambda self, record: {'image': b'no JPEG', 'right': np.zeros(1000, bool)},
+  )
+  monkeypatch.setattr(
+    robustness_sets.Source,
+    'parse_file',
+    lambda self, record: {
+      'image': np.bytes_(b'no JPEG'),
+      'file_name': robustness_sets.tf.constant('0.JPEG'),
+    },
+  )
   with pytest.raises(UserError, match='0.JPEG in split test'):
     _evaluate(spec, tmp_path, 'imagenet_a')
 
@@ -214,8 +267,9 @@ def imagenet(synthetic_imagenet_ab, tmp_path_factory):
   data_dir = tmp_path_factory.mktemp('imagenet')
   local = tfds.builder('imagenet_ab/local', data_dir=synthetic_imagenet_ab)
   builder = imagenet_ab_dataset_builder.Builder(config='ilsvrc2012', data_dir=data_dir)
-  examples = list(tfds.as_numpy(local.as_dataset(
-    'train[:16]', decoders={'image': tfds.decode.SkipDecoding()})))
+  examples = list(
+    tfds.as_numpy(local.as_dataset('train[:16]', decoders={'image': tfds.decode.SkipDecoding()}))
+  )
   benchmark_sets.write_as(builder, {'train': examples, 'validation': examples[:8]})
   write('imagenet_a', 'test', labelled([(10, 43), (20, 80)]), data_dir)
   config = quickstart.get_config()
@@ -229,7 +283,8 @@ def imagenet(synthetic_imagenet_ab, tmp_path_factory):
 
 
 def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
-    imagenet, tmp_path, capsys):
+  imagenet, tmp_path, capsys
+):
   summary = loop.train_and_evaluate(imagenet, tmp_path)
   assert set(summary['results']) == {'validation', 'imagenet_a'}
   assert summary['results']['imagenet_a']['examples'] == 2
@@ -238,9 +293,16 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   assert command in capsys.readouterr().out
   lines = metric_log.read_lines(tmp_path)
   assert [(line['step'], line['split']) for line in lines] == [
-    (1, 'train'), (2, 'train'), (2, 'validation'), (2, 'imagenet_a')]
+    (1, 'train'),
+    (2, 'train'),
+    (2, 'validation'),
+    (2, 'imagenet_a'),
+  ]
   assert loop.evaluate_only(imagenet, tmp_path) == {
-    **summary, 'seconds_in_this_start': pytest.approx(0, abs=100), 'steps_in_this_start': 0}
+    **summary,
+    'seconds_in_this_start': pytest.approx(0, abs=100),
+    'steps_in_this_start': 0,
+  }
   assert metric_log.read_lines(tmp_path) == lines
 
   found = Experiment(imagenet).robustness

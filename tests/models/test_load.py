@@ -25,8 +25,10 @@ from tests.short_run import assert_same_bits, short_config
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
-  'a': RNG.normal(size=(2, 3)).astype('f4'), 'b': RNG.normal(size=5).astype('f2'),
-  'c': RNG.normal(size=(2, 2)).astype(ml_dtypes.bfloat16), 'n.num_batches_tracked': np.array(7),
+  'a': RNG.normal(size=(2, 3)).astype('f4'),
+  'b': RNG.normal(size=5).astype('f2'),
+  'c': RNG.normal(size=(2, 2)).astype(ml_dtypes.bfloat16),
+  'n.num_batches_tracked': np.array(7),
 }
 
 
@@ -51,8 +53,11 @@ def hostile_programs(marker):
   a = ARRAYS['a']
   return {
     'names the code posix.system': b'cposix\nsystem\n(' + command + b'tR',
-    'names the code os.system': by_hand.text('os') + by_hand.text('system') + b'\x93'
-                                + command + b'\x85R',
+    'names the code os.system': by_hand.text('os')
+    + by_hand.text('system')
+    + b'\x93'
+    + command
+    + b'\x85R',
     'names the code builtins.eval': by_hand.ordered_dict({'a': b'cbuiltins\neval\n'}),
     'pickle instruction INST': b'(' + command + b'iposix\nsystem\n',
     'pickle instruction OBJ': b'(ctorch\nFloatStorage\n' + command + b'o',
@@ -60,7 +65,8 @@ def hostile_programs(marker):
     'calls torch FloatStorage': b'ctorch\nFloatStorage\n)R',
     'reaches over': by_hand.ordered_dict({'a': by_hand.tensor('0', a, offset=1)}),
     'not all in the file': by_hand.ordered_dict(
-      {'a': by_hand.tensor('0', a, shape=(30000, 30000), strides=(0, 0))}),
+      {'a': by_hand.tensor('0', a, shape=(30000, 30000), strides=(0, 0))}
+    ),
     'negative size': by_hand.ordered_dict({'a': by_hand.tensor('0', a, strides=(-3, 1))}),
     'no state dict': by_hand.text('hello'),
     'is damaged': b'R',
@@ -102,7 +108,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
       if i % 4:
         data[RNG.integers(len(data))] = RNG.integers(256)
       else:
-        del data[RNG.integers(len(data)):]
+        del data[RNG.integers(len(data)) :]
       (tmp_path / 'bad').write_bytes(data)
       try:
         arrays = files.read(tmp_path / 'bad').arrays
@@ -119,11 +125,17 @@ def test_other_files_are_refused_in_one_line(tmp_path):
   with zipfile.ZipFile(tmp_path / 'zip', 'w') as archive:
     archive.writestr('readme.txt', 'x')
   by_hand.torch_zip(  # a storage of zeros that inflates to what the file is not
-    tmp_path / 'bomb', by_hand.state_dict({'a': np.zeros(1 << 20, 'f4')}),
-    [np.zeros(1 << 20, 'f4')], zipfile.ZIP_DEFLATED)
+    tmp_path / 'bomb',
+    by_hand.state_dict({'a': np.zeros(1 << 20, 'f4')}),
+    [np.zeros(1 << 20, 'f4')],
+    zipfile.ZIP_DEFLATED,
+  )
   for name, words in {
-    'objects.npz': 'expected numbers', 'text': 'no safetensors, .pth or .npz',
-    'zip': 'neither of torch', 'bomb': 'larger than the file', 'absent': 'No such file',
+    'objects.npz': 'expected numbers',
+    'text': 'no safetensors, .pth or .npz',
+    'zip': 'neither of torch',
+    'bomb': 'larger than the file',
+    'absent': 'No such file',
   }.items():
     with pytest.raises(UserError, match=words) as error:
       files.read(tmp_path / name)
@@ -132,8 +144,9 @@ def test_other_files_are_refused_in_one_line(tmp_path):
 
 def make(name, head='linear', normalisation='imagenet', classes=10):
   """(model part of a config, abstract variables for 64 px)"""
-  config = ConfigDict(dict(name=name, head=head, dtype='float32', normalisation=normalisation,
-                           sync_batch_norm=False))
+  config = ConfigDict(
+    dict(name=name, head=head, dtype='float32', normalisation=normalisation, sync_batch_norm=False)
+  )
   model = build_model(config, num_classes=classes, num_points=1, multi_label=False)
   return config, abstract_variables(model)
 
@@ -149,19 +162,28 @@ def vit():
 def assert_started(found, wanted):
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a, b) if isinstance(b, np.ndarray) else None,
-    found, wanted)
+    found,
+    wanted,
+  )
 
 
 @pytest.mark.parametrize(
   ('big_vision', 'stacked', 'prefix'),
-  [(False, False, ''), (False, False, 'opt/target/'), (True, False, 'params/'),
-   (True, True, 'params/img/')],
+  [
+    (False, False, ''),
+    (False, False, 'opt/target/'),
+    (True, False, 'params/'),
+    (True, True, 'params/img/'),
+  ],
 )
 def test_npz_of_augreg_and_big_vision_are_the_same_network(
-    tmp_path, vit, big_vision, stacked, prefix):
+  tmp_path, vit, big_vision, stacked, prefix
+):
   state, config, variables, wanted = vit
-  np.savez(tmp_path / 'w.npz', **by_hand.flax_names(
-    state, 3, big_vision=big_vision, stacked=stacked, prefix=prefix))
+  np.savez(
+    tmp_path / 'w.npz',
+    **by_hand.flax_names(state, 3, big_vision=big_vision, stacked=stacked, prefix=prefix),
+  )
   found, lines = load.start_from(tmp_path / 'w.npz', config, variables)
   assert_started(found, wanted)
   assert re.search(r'152 arrays of 5,\d+,\d+ numbers loaded$', lines[0]), lines
@@ -191,13 +213,15 @@ def test_position_embeddings_of_patches_alone_and_of_other_sizes(tmp_path, vit):
   assert lines[0].endswith('position embeddings resized 14x14 -> 4x4')
   np.testing.assert_array_equal(
     found['params']['backbone']['pos_embed'],
-    timm_names.resize_position_embeddings(large['pos_embed'], 17))
+    timm_names.resize_position_embeddings(large['pos_embed'], 17),
+  )
 
 
 def test_torch_vits_and_their_wrappers(tmp_path, vit):
   state, config, variables, wanted = vit
   for names in (
-    by_hand.torchvision_names(state), {f'module._orig_mod.{k}': v for k, v in state.items()},
+    by_hand.torchvision_names(state),
+    {f'module._orig_mod.{k}': v for k, v in state.items()},
   ):
     by_hand.torch_zip(tmp_path / 'w.pth', by_hand.state_dict(names), list(names.values()))
     assert_started(load.start_from(tmp_path / 'w.pth', config, variables)[0], wanted)
@@ -206,17 +230,19 @@ def test_torch_vits_and_their_wrappers(tmp_path, vit):
 
 def test_half_precision_becomes_float32_and_says_what_is_new(tmp_path):
   state = timm_resnet18(np.random.default_rng(0), classes=1000)
-  state = {name: value.astype(ml_dtypes.bfloat16 if value.ndim > 1 else 'f2')
-           for name, value in state.items()}
+  state = {
+    name: value.astype(ml_dtypes.bfloat16 if value.ndim > 1 else 'f2')
+    for name, value in state.items()
+  }
   by_hand.torch_zip(tmp_path / 'w.pth', by_hand.state_dict(state), list(state.values()))
   found, lines = load.start_from(tmp_path / 'w.pth', *make('resnet18', 'spatial'))
   kernel = found['params']['backbone']['conv1']['kernel']
   assert kernel.dtype == np.float32
-  np.testing.assert_array_equal(
-    kernel, state['conv1.weight'].astype('f4').transpose(2, 3, 1, 0))
+  np.testing.assert_array_equal(kernel, state['conv1.weight'].astype('f4').transpose(2, 3, 1, 0))
   assert lines[1] == (
     '  new: the classifier (the file has 1000 classes, the data 10); the point layer (it has none '
-    'there); skipped: fc.bias, fc.weight, 20 step counters of BatchNorm')
+    'there); skipped: fc.bias, fc.weight, 20 step counters of BatchNorm'
+  )
   assert lines[0].startswith(f'init_from {tmp_path}/w.pth: 100 arrays of 11,186,112 numbers')
 
 
@@ -240,7 +266,8 @@ def fresh(config, workdir):
 
 @pytest.mark.parametrize('ema_decay', [0.0, 0.9])
 def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
-    tmp_path, synthetic_imagenet_ab, ema_decay):
+  tmp_path, synthetic_imagenet_ab, ema_decay
+):
   config = short_config(synthetic_imagenet_ab)
   config.optimizer.ema_decay = ema_decay
   run, state, _, checkpoints = fresh(config, tmp_path / 'first')
@@ -251,7 +278,11 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   checkpoints.close()
   folder = export.export(tmp_path / 'first')
   assert sorted(os.listdir(folder)) == [
-    'README.md', 'classes.json', 'model.safetensors', 'point_head.safetensors']
+    'README.md',
+    'classes.json',
+    'model.safetensors',
+    'point_head.safetensors',
+  ]
   assert 'timm has no tiny_conv' in (folder / 'README.md').read_text()
 
   config.init_from, config.seed = str(folder / 'model.safetensors'), 1
@@ -291,11 +322,15 @@ def test_exported_names_are_timms_and_the_round_trip_is_exact(tmp_path, name, he
   model, points = export.state_dicts(variables, name)
   assert {k: v.shape for k, v in model.items()} == {k: v.shape for k, v in wanted.items()}
   assert points.keys() == (
-    {'attention.weight'} if head == 'spatial' else {'points.weight', 'points.bias'})
+    {'attention.weight'} if head == 'spatial' else {'points.weight', 'points.bias'}
+  )
   safetensors.numpy.save_file(model, tmp_path / 'w.safetensors')
   back, _ = load.start_from(tmp_path / 'w.safetensors', config, abstract)
-  back['params']['head'] |= {k: variables['params']['head'][k]
-                             for k in ('points', 'attention') if k in back['params']['head']}
+  back['params']['head'] |= {
+    k: variables['params']['head'][k]
+    for k in ('points', 'attention')
+    if k in back['params']['head']
+  }
   assert_same_bits(back, variables)
 
 
@@ -303,28 +338,44 @@ def test_exported_names_are_timms_and_the_round_trip_is_exact(tmp_path, name, he
 def test_the_model_card_has_the_figures_and_how_to_load(tmp_path, evaluated):
   config = mini_release.get_config()
   config.model.normalisation = 'half'
-  head = {'classifier': {'kernel': np.ones((512, 2), 'f4'), 'bias': np.zeros(2, 'f4')},
-          'attention': {'kernel': np.ones((512, 1), 'f4')}}
+  head = {
+    'classifier': {'kernel': np.ones((512, 2), 'f4'), 'bias': np.zeros(2, 'f4')},
+    'attention': {'kernel': np.ones((512, 1), 'f4')},
+  }
   backbone = {'conv1': {'kernel': RNG.normal(size=(7, 7, 3, 64)).astype('f4')}}
   checkpoints = loop.open_checkpoints(tmp_path, config)
   checkpoints.save(
-    7, {'step': np.int32(7), 'params': {'backbone': backbone, 'head': head}, 'batch_stats': {},
-        'ema_params': {}},
-    {'classes': ['raccoon', 'kangaroo'], 'config': config.to_dict()})
+    7,
+    {
+      'step': np.int32(7),
+      'params': {'backbone': backbone, 'head': head},
+      'batch_stats': {},
+      'ema_params': {},
+    },
+    {'classes': ['raccoon', 'kangaroo'], 'config': config.to_dict()},
+  )
   checkpoints.close()
-  run_folder.write_json(tmp_path / 'summary.json', {
-    'step': 7 if evaluated else 6, 'results': {'validation': {'top1': 0.8125, 'note': 'x'}}})
+  run_folder.write_json(
+    tmp_path / 'summary.json',
+    {'step': 7 if evaluated else 6, 'results': {'validation': {'top1': 0.8125, 'note': 'x'}}},
+  )
   folder = export.export(tmp_path)
   card = (folder / 'README.md').read_text()
   assert ('| validation | top1 | 0.8125 |' in card) == evaluated
   assert ('None: this step was not evaluated' in card) == (not evaluated)
   for words in (
-    "timm.create_model('resnet18', num_classes=2,", '(0.5, 0.5, 0.5)', '64 x 64', 'einsum',
-    'attention.weight [1, 512]', '"learning_rate": 0.02', 'non-commercial',
+    "timm.create_model('resnet18', num_classes=2,",
+    '(0.5, 0.5, 0.5)',
+    '64 x 64',
+    'einsum',
+    'attention.weight [1, 512]',
+    '"learning_rate": 0.02',
+    'non-commercial',
   ):
     assert words in card, words
   with safetensors.safe_open(folder / 'model.safetensors', framework='np') as file:
     assert file.metadata()['normalisation'] == 'half'
     np.testing.assert_array_equal(
-      file.get_tensor('conv1.weight'), backbone['conv1']['kernel'].transpose(3, 2, 0, 1))
+      file.get_tensor('conv1.weight'), backbone['conv1']['kernel'].transpose(3, 2, 0, 1)
+    )
     assert set(file.keys()) == {'conv1.weight', 'fc.weight', 'fc.bias'}

@@ -60,9 +60,7 @@ def test_extreme_logits_keep_loss_and_gradient_finite(multi_label):
 
 def test_bfloat16_logits_are_summed_in_float32():
   logits = jnp.zeros((1024, 2), jnp.bfloat16)
-  total, count = classification_sum(
-    logits, jnp.zeros(1024, int), jnp.ones(1024), multi_label=False
-  )
+  total, count = classification_sum(logits, jnp.zeros(1024, int), jnp.ones(1024), multi_label=False)
   assert total.dtype == count.dtype == jnp.float32
   assert total == pytest.approx(1024 * np.log(2), rel=1e-6)
 

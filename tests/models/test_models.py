@@ -32,13 +32,23 @@ TARGETS = [(10, 1, False), (10, 8, False), (80, 80, True)]
 
 
 def make(
-  name, head='linear', *, target=(10, 1, False), dtype='float32', sync=False,
+  name,
+  head='linear',
+  *,
+  target=(10, 1, False),
+  dtype='float32',
+  sync=False,
   normalisation='imagenet',
 ):
-  config = ConfigDict({
-    'name': name, 'head': head, 'dtype': dtype, 'normalisation': normalisation,
-    'sync_batch_norm': sync,
-  })
+  config = ConfigDict(
+    {
+      'name': name,
+      'head': head,
+      'dtype': dtype,
+      'normalisation': normalisation,
+      'sync_batch_norm': sync,
+    }
+  )
   classes, points, multi_label = target
   return build_model(config, num_classes=classes, num_points=points, multi_label=multi_label)
 
@@ -336,5 +346,6 @@ def test_bytes_are_normalised_as_torchvision_or_augreg_does(normalisation, mean,
   normalised = (image / 255 - mean) / std
   variables = random_variables(model, image)
   of_bytes, of_floats = (
-    apply(model, variables, x)['logits'] for x in (image, normalised.astype(np.float32)))
+    apply(model, variables, x)['logits'] for x in (image, normalised.astype(np.float32))
+  )
   np.testing.assert_allclose(of_bytes, of_floats, rtol=1e-4, atol=1e-4)

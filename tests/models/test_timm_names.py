@@ -18,10 +18,15 @@ from luab_jax.models.weights import timm_names
 
 
 def make(name, head='linear'):
-  config = ConfigDict({
-    'name': name, 'head': head, 'dtype': 'float32', 'normalisation': 'imagenet',
-    'sync_batch_norm': False,
-  })
+  config = ConfigDict(
+    {
+      'name': name,
+      'head': head,
+      'dtype': 'float32',
+      'normalisation': 'imagenet',
+      'sync_batch_norm': False,
+    }
+  )
   return build_model(config, num_classes=10, num_points=1, multi_label=False)
 
 
@@ -103,9 +108,7 @@ def test_conversion_places_every_array(conversions):
   np.testing.assert_allclose(
     stats['layer3_0']['downsample_bn']['var'], resnet['layer3.0.downsample.1.running_var']
   )
-  np.testing.assert_allclose(
-    ours['params']['head']['classifier']['kernel'], resnet['fc.weight'].T
-  )
+  np.testing.assert_allclose(ours['params']['head']['classifier']['kernel'], resnet['fc.weight'].T)
   kept = ours['params']['head']['attention']['kernel']
   assert kept is variables['params']['head']['attention']['kernel']
   assert jax.tree.structure(ours) == jax.tree.structure(variables)
@@ -113,8 +116,7 @@ def test_conversion_places_every_array(conversions):
   vit, variables = conversions['vit_ti16']
   ours = timm_names.convert(vit, 'vit_ti16', variables).variables
   np.testing.assert_allclose(
-    ours['params']['backbone']['block11']['proj']['kernel'],
-    vit['blocks.11.attn.proj.weight'].T,
+    ours['params']['backbone']['block11']['proj']['kernel'], vit['blocks.11.attn.proj.weight'].T
   )
   # as many numbers as in the state dict: none is used twice
   given = sum(value.size for value in vit.values())
@@ -153,9 +155,15 @@ def test_a_classifier_that_does_not_fit_starts_new(conversions, name):
   cases = {
     'the file has none': backbone,
     'the file has 1000 classes, the data 10': {
-      **backbone, f'{layer}.weight': np.zeros((1000, dim)), f'{layer}.bias': np.zeros(1000)},
+      **backbone,
+      f'{layer}.weight': np.zeros((1000, dim)),
+      f'{layer}.bias': np.zeros(1000),
+    },
     'that of the file reads a layer more': {
-      **state, 'pre_logits.fc.weight': np.zeros((dim, dim)), 'pre_logits.fc.bias': np.zeros(dim)},
+      **state,
+      'pre_logits.fc.weight': np.zeros((dim, dim)),
+      'pre_logits.fc.bias': np.zeros(dim),
+    },
   }
   for why, weights in cases.items():
     done = timm_names.convert(weights, name, variables)
@@ -175,8 +183,10 @@ def test_position_embeddings_are_resized_bicubically_with_antialiasing(old, new)
   distance = np.abs((np.arange(new) + 0.5)[:, None] * old / new - (np.arange(old) + 0.5)) / stretch
   a = -0.5  # Keys (1981), equation 4
   weights = np.where(
-    distance < 1, (a + 2) * distance**3 - (a + 3) * distance**2 + 1,
-    np.where(distance < 2, a * (distance**3 - 5 * distance**2 + 8 * distance - 4), 0))
+    distance < 1,
+    (a + 2) * distance**3 - (a + 3) * distance**2 + 1,
+    np.where(distance < 2, a * (distance**3 - 5 * distance**2 + 8 * distance - 4), 0),
+  )
   weights /= weights.sum(1, keepdims=True)
   value = np.random.default_rng(0).normal(size=(1, 1 + old**2, 3)).astype(np.float32)
   resized = timm_names.resize_position_embeddings(value, 1 + new**2)

@@ -93,19 +93,28 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
 def _initial(config):
   """(Run, Flax variables) before the first step."""
   run = Experiment(config)
-  state = init_state(
-    run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False
-  )
+  state = init_state(run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False)
   return run, jax.device_get(state.eval_variables())
 
 
 def _write(config, workdir, results, class_names, not_prepared=()):
   run, variables = _initial(config)
-  summary = {'step': 0, 'total_steps': 2, 'parameters': 1, 'results': results, 'machine': 'none',
-             'versions': {}, 'not_prepared': dict(not_prepared)}
+  summary = {
+    'step': 0,
+    'total_steps': 2,
+    'parameters': 1,
+    'results': results,
+    'machine': 'none',
+    'versions': {},
+    'not_prepared': dict(not_prepared),
+  }
   return report.write_report(
-    workdir, config=config, spec=run.spec._replace(class_names=class_names), model=run.model,
-    variables=variables, summary=summary,
+    workdir,
+    config=config,
+    spec=run.spec._replace(class_names=class_names),
+    model=run.model,
+    variables=variables,
+    summary=summary,
   )
 
 
@@ -113,15 +122,28 @@ def test_a_run_leaves_its_report(finished):
   config, workdir, summary = finished
   page = Page(workdir / 'report.html').check()
   assert 'Report: tiny & small' in page.text
-  for title in ('Results', 'Curves', 'Predictions', 'mistakes', 'Largest click errors',
-                'Training images after augmentation', 'Where the clicks lie', 'Configuration'):
+  for title in (
+    'Results',
+    'Curves',
+    'Predictions',
+    'mistakes',
+    'Largest click errors',
+    'Training images after augmentation',
+    'Where the clicks lie',
+    'Configuration',
+  ):
     assert title in page.text
   assert f'{summary["results"]["moved"]["top1"]:.4f}' in page.text
   assert f'{summary["results"]["clicks"]["click_error"]:.4f}' in page.text
   assert 'optimizer.learning_rate' in page.text
   alts = ' '.join(picture['alt'] for picture in page.pictures)
-  for words in ('with its mouse trace', 'recorded point at (', 'predicted point at (',
-                'Top-1 accuracy over steps: train from', 'Heat map'):
+  for words in (
+    'with its mouse trace',
+    'recorded point at (',
+    'predicted point at (',
+    'Top-1 accuracy over steps: train from',
+    'Heat map',
+  ):
     assert words in alts
   # 5 charts of curves, 4 predictions, 2 mistakes, 2 click errors, 4 training images, 1 heat map.
   assert len(page.pictures) == 18
@@ -154,32 +176,50 @@ def test_names_from_the_data_are_text(finished, tmp_path):
 
 
 def _corruptions(names):
-  return robustness.corrupted({
-    f'{name}_{s}': {'examples': 10, 'top1': 0.1 * s} for name in names for s in range(1, 6)
-  })
+  return robustness.corrupted(
+    {f'{name}_{s}': {'examples': 10, 'top1': 0.1 * s} for name in names for s in range(1, 6)}
+  )
 
 
 def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
   config = finished[0].copy_and_resolve_references()
   config.report_images = 1
   results = {
-    'moved': {'examples': 40, 'top1': 0.25}, 'imagenet_a': {'examples': 7500, 'top1': 0.0123},
+    'moved': {'examples': 40, 'top1': 0.25},
+    'imagenet_a': {'examples': 7500, 'top1': 0.0123},
     'imagenet_v2/topimages': {'examples': 1, 'top1': 1.0, 'top5': 1.0},
     'imagenet2012_corrupted': _corruptions(
-      [*robustness.ALEXNET_ERROR, *robustness.EXTRA_CORRUPTIONS]),
+      [*robustness.ALEXNET_ERROR, *robustness.EXTRA_CORRUPTIONS]
+    ),
     'backgrounds_challenge': {
-      'examples': 36, 'top1_mixed_same': 0.75, 'top1_mixed_rand': 0.5, 'bg_gap': 0.25,
-      'challenge': 0.125},
+      'examples': 36,
+      'top1_mixed_same': 0.75,
+      'top1_mixed_rand': 0.5,
+      'bg_gap': 0.25,
+      'challenge': 0.125,
+    },
   }
   # A set that comes with nothing prepared says so, and its folder's name is text.
   missing = {'imagenet_r': f'imagenet_r: `tfds build imagenet_r --data_dir=`{HOSTILE}`'}
-  config.robustness.sets = ('imagenet_a', 'imagenet_v2', 'imagenet_r', 'imagenet2012_corrupted',
-                            'backgrounds_challenge')
+  config.robustness.sets = (
+    'imagenet_a',
+    'imagenet_v2',
+    'imagenet_r',
+    'imagenet2012_corrupted',
+    'backgrounds_challenge',
+  )
   page = Page(_write(config, tmp_path, results, ['a'] * 6, missing)).check()
   text = ' '.join(page.text.split())
-  for said in ('imagenet_a7,500' '1.2 %', 'imagenet_v2/topimages1100.0 %100.0 %', '30.0 %', 'mCE',
-               f'{100 * results["imagenet2012_corrupted"]["mCE"]:.1f} %', 'BG-Gap25.0 points',
-               'challenge score12.5 %', 'imagenet_r is not prepared; missing: imagenet_r'):
+  for said in (
+    'imagenet_a7,5001.2 %',
+    'imagenet_v2/topimages1100.0 %100.0 %',
+    '30.0 %',
+    'mCE',
+    f'{100 * results["imagenet2012_corrupted"]["mCE"]:.1f} %',
+    'BG-Gap25.0 points',
+    'challenge score12.5 %',
+    'imagenet_r is not prepared; missing: imagenet_r',
+  ):
     assert said.replace(' ', '') in text.replace(' ', ''), said
   assert page.code == [f'tfds build imagenet_r --data_dir=`{HOSTILE}']
   chart = next(p['alt'] for p in page.pictures if 'Top-1 by corruption' in p['alt'])
@@ -194,12 +234,13 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
 def test_sets_that_are_there_in_part():
   """Four of fifteen corruptions have no mean; without any set there is no section."""
   few = {'imagenet2012_corrupted': _corruptions(['fog', 'snow', 'frost', 'contrast'])}
-  section, = robustness_page.robustness_sections(few, {}, ['imagenet2012_corrupted'])
+  (section,) = robustness_page.robustness_sections(few, {}, ['imagenet2012_corrupted'])
   _, corruptions = section.tables
   assert [row[1] for row in corruptions.rows] == ['–', '–']
   assert 'fog 30.0 %' in section.pictures[0].alt and 'extra' not in section.pictures[0].alt
-  section, = robustness_page.robustness_sections(
-    {}, {'imagenet_a': 'imagenet_a: `do it`'}, ['imagenet_a'])
+  (section,) = robustness_page.robustness_sections(
+    {}, {'imagenet_a': 'imagenet_a: `do it`'}, ['imagenet_a']
+  )
   assert section.commands == [('imagenet_a is not prepared; missing: imagenet_a', 'do it')]
   assert not section.tables and 'None of the sets' in section.text[0]
   assert robustness_page.robustness_sections({'imagenet_a': {}}, {}, []) == []
@@ -232,8 +273,14 @@ def test_predictions_are_those_of_the_model(finished):
   config = finished[0].copy_and_resolve_references()
   config.model.head = 'linear'
   run, variables = _initial(config)
-  predictor = Predictor(run.model, variables, data=config.data, batch_size=32,
-                        class_names=run.spec.class_names, multi_label=False)
+  predictor = Predictor(
+    run.model,
+    variables,
+    data=config.data,
+    batch_size=32,
+    class_names=run.spec.class_names,
+    multi_label=False,
+  )
   found = samples.predictions(predictor, 'train[:50%]', 99)
   assert found.image.shape == (48, 32, 32, 3) and found.image.dtype == np.uint8  # not a padded 64
   batch = samples.evaluation_images(config.data, 'train[:50%]', 48)
@@ -255,7 +302,7 @@ def test_predictions_are_those_of_the_model(finished):
 
 def _near(pixels, colour):
   """bool[H,W]: pixels of (nearly) a colour '#rrggbb'."""
-  wanted = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)])
+  wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
   return np.abs(pixels.astype(int) - wanted).max(-1) < 40
 
 
@@ -283,7 +330,8 @@ def test_boxes_and_paths_lie_where_they_should():
     assert at[0] > 1.5 * at[1]
   assert captions.told_boxes_and_paths([(0, 0, 0.5, 1)], paths[:1]) == (
     '; true box from (0.00, 0.00) to (0.50, 1.00); '
-    'recorded path of 2 points from (0.10, 0.20) to (0.50, 0.20)')
+    'recorded path of 2 points from (0.10, 0.20) to (0.50, 0.20)'
+  )
   one_point = _TRACES._replace(num_points=1)
   assert captions.paths_of(true, true, one_point) == []
 
@@ -293,8 +341,14 @@ def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_
   for config, split in ((finished[0], 'uncorrelated'), (coco, 'train[:50%]')):
     experiment, variables = _initial(config)
     several = experiment.spec.multi_label
-    predictor = Predictor(experiment.model, variables, data=config.data, batch_size=32,
-                          class_names=experiment.spec.class_names, multi_label=several)
+    predictor = Predictor(
+      experiment.model,
+      variables,
+      data=config.data,
+      batch_size=32,
+      class_names=experiment.spec.class_names,
+      multi_label=several,
+    )
     found = samples.predictions(predictor, split, 40)
     batches, _ = pipeline.eval_batches(config.data, split, batch_size=40, boxes=True)
     batch = next(iter(batches))
@@ -311,9 +365,7 @@ def test_errors_and_mistakes_by_hand():
   point = np.array([[[0.5, 0.5]], [[0.1, 0.2]], [[np.nan, np.nan]]], np.float32)
   predicted = np.array([[[0.5, 0.5]], [[0.4, 0.6]], [[0.3, 0.3]]], np.float32)
   score = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
-  single = samples.Predictions(
-    none, np.array([0, 0, 1]), point, predicted, score, none, none, none
-  )
+  single = samples.Predictions(none, np.array([0, 0, 1]), point, predicted, score, none, none, none)
   np.testing.assert_allclose(single.click_errors(), [0, 0.5, np.nan], atol=1e-6)
   np.testing.assert_allclose(single.mistakes(), [-1, 0.8, -1])
   several = single._replace(label=np.array([[1, 0], [0, 0], [1, 1]], np.float32))
@@ -322,10 +374,25 @@ def test_errors_and_mistakes_by_hand():
 
 def _render(page, folder, *options):
   return subprocess.run(
-    [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-     '--disable-background-networking', '--disable-component-update', '--disable-sync',
-     f'--user-data-dir={folder / "profile"}', '--window-size=1200,1600', *options, page.as_uri()],
-    capture_output=True, text=True, timeout=120, check=True,
+    [
+      CHROMIUM,
+      '--headless',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      f'--user-data-dir={folder / "profile"}',
+      '--window-size=1200,1600',
+      *options,
+      page.as_uri(),
+    ],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=True,
   ).stdout
 
 

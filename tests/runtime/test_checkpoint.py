@@ -12,8 +12,10 @@ from luab_jax.runtime.checkpoint import Checkpoints
 
 def _tree(value):
   return {
-    'kernel': np.full((64, 65), value, np.float32), 'step': np.int32(value),
-    'empty': {}, 'nested': [np.arange(5, dtype=np.int64) + value],
+    'kernel': np.full((64, 65), value, np.float32),
+    'step': np.int32(value),
+    'empty': {},
+    'nested': [np.arange(5, dtype=np.int64) + value],
   }
 
 
@@ -39,7 +41,8 @@ def _step(restored):
   assert int(state['step']) == note['step'] and state['empty'] == {}
   for saved, wanted in zip(
     (state['kernel'], state['nested'][0]),
-    (_tree(note['step'])['kernel'], _tree(note['step'])['nested'][0]), strict=True,
+    (_tree(note['step'])['kernel'], _tree(note['step'])['nested'][0]),
+    strict=True,
   ):
     np.testing.assert_array_equal(saved, wanted)
     assert saved.dtype == wanted.dtype
@@ -58,8 +61,13 @@ def test_the_newest_stay(tmp_path):
 
 def test_tidying_leaves_what_a_save_would_have_left(tmp_path):
   _saved(tmp_path, [2, 4, 6, 8, 10, 11])  # as many as a run leaves that cannot delete
-  checkpoints = Checkpoints(tmp_path, keep=2, keep_every=4, best='validation/top1',
-                            results={2: {'validation': {'top1': 0.9}}})
+  checkpoints = Checkpoints(
+    tmp_path,
+    keep=2,
+    keep_every=4,
+    best='validation/top1',
+    results={2: {'validation': {'top1': 0.9}}},
+  )
   checkpoints.tidy()
   assert checkpoints.latest_step() == 11
   checkpoints.close()
@@ -77,11 +85,16 @@ def _with_results(directory, values, **options):
   return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
 
 
-@pytest.mark.parametrize(('options', 'stay'), [
-  ({'best': 'validation/top1'}, [3, 6]), ({'best': '-validation/top1'}, [4, 6]),
-  ({'keep_every': 2}, [2, 4, 6]), ({}, [6]),
-  ({'keep_every': 5, 'best': 'validation/top1'}, [3, 5, 6]),
-])
+@pytest.mark.parametrize(
+  ('options', 'stay'),
+  [
+    ({'best': 'validation/top1'}, [3, 6]),
+    ({'best': '-validation/top1'}, [4, 6]),
+    ({'keep_every': 2}, [2, 4, 6]),
+    ({}, [6]),
+    ({'keep_every': 5, 'best': 'validation/top1'}, [3, 5, 6]),
+  ],
+)
 def test_the_best_and_every_kth_stay_and_the_newest_always(tmp_path, options, stay):
   # The newest one is neither the best nor a multiple, and one was not evaluated.
   assert _with_results(tmp_path, [0.5, 0.6, 0.9, 0.1, None, 0.3], **options) == stay

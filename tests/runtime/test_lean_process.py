@@ -12,13 +12,19 @@ ROOT = pathlib.Path(__file__).parents[2]
 def _run(code, **environment):
   """Runs code in a new process and returns what it prints as JSON."""
   kept = {name: value for name, value in os.environ.items() if not name.startswith('MALLOC_')}
-  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env={**kept, **environment},
-                        check=True, capture_output=True, text=True)
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT,
+    env={**kept, **environment},
+    check=True,
+    capture_output=True,
+    text=True,
+  )
   return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_tensorflow_comes_without_jax_which_can_be_imported_later():
-  code = '''
+  code = """
 import json, sys
 from luab_jax import lean_process
 lean_process.import_tensorflow()
@@ -27,21 +33,21 @@ import jax
 import jax.numpy as jnp
 import tensorflow as tf
 print(json.dumps([names, float(jnp.sum(jnp.ones(3))), int(tf.reduce_sum([1, 2]))]))
-'''
+"""
   assert _run(code) == [['tensorflow'], 3.0, 3]
 
 
 def test_jax_that_is_there_stays():
-  assert _run('''
+  assert _run("""
 import json, jax, sys
 from luab_jax import lean_process
 lean_process.import_tensorflow()
 print(json.dumps(sys.modules['jax'] is jax))
-''')
+""")
 
 
 # Frees, in a thread, 64 blocks of 5 MiB; by default glibc keeps such blocks after the first one.
-FREED = '''
+FREED = """
 import json, threading
 import numpy as np
 from luab_jax import lean_process
@@ -64,7 +70,7 @@ thread = threading.Thread(target=work)
 thread.start()
 thread.join()
 print(json.dumps(resident() - before))
-'''
+"""
 
 
 def test_large_blocks_go_back_to_the_system():

@@ -84,8 +84,9 @@ def _history(records):
   lines = {}
   for record in records:
     if record.WhichOneof('record_type') == 'history':
-      items = {'/'.join(i.nested_key) or i.key: json.loads(i.value_json)
-               for i in record.history.item}
+      items = {
+        '/'.join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item
+      }
       lines.setdefault(items.pop('_step'), {}).update(items)
   return lines
 
@@ -115,8 +116,13 @@ def test_a_run_and_its_continuation_on_both_boards(synthetic_imagenet_ab, tmp_pa
       if isinstance(value, int | float) and name != 'step':
         assert shown[line['step']][f'{line["split"]}/{name}'] == pytest.approx(value, rel=1e-12)
   assert shown[0]['training/count'] == 2 and shown[6]['predictions/count'] == 2
-  finals = {item.key: json.loads(item.value_json) for record in runs[1]
-            if record.HasField('summary') for item in record.summary.update if item.key}
+  finals = {
+    item.key: json.loads(item.value_json)
+    for record in runs[1]
+    if record.HasField('summary')
+    for item in record.summary.update
+    if item.key
+  }
   assert finals['results.clicks.top1'] == summary['results']['clicks']['top1']
   newest = max(workdir.glob('wandb/offline-run-*'))
   page = (workdir / 'report.html').read_text()
@@ -130,8 +136,10 @@ def _check_tensorboard(values, lines):
   for line in lines:
     for name, value in line.items():
       if isinstance(value, int | float) and name != 'step':
-        told = {step: float(tensor_util.make_ndarray(shown.tensor))
-                for step, shown in values[f'{line["split"]}/{name}']}
+        told = {
+          step: float(tensor_util.make_ndarray(shown.tensor))
+          for step, shown in values[f'{line["split"]}/{name}']
+        }
         assert told[line['step']] == pytest.approx(value, rel=1e-6)
   assert 'train/images_per_s' in values
   for tag, when, size in (('training', [0], (240, 240)), ('predictions', [6], (488, 240))):
@@ -141,8 +149,10 @@ def _check_tensorboard(values, lines):
     with Image.open(io.BytesIO(picture)) as image:
       assert image.size == size and np.asarray(image).std() > 10
   (_, start), (_, again) = values[metadata.SESSION_START_INFO_TAG]
-  starts = [metadata.parse_session_start_info_plugin_data(v.metadata.plugin_data.content)
-            for v in (start, again)]
+  starts = [
+    metadata.parse_session_start_info_plugin_data(v.metadata.plugin_data.content)
+    for v in (start, again)
+  ]
   assert starts[0].group_name == starts[1].group_name
   assert [s.hparams['total_steps'].number_value for s in starts] == [4, 6]
   assert starts[0].hparams['model.head'].string_value == 'spatial'
@@ -153,7 +163,8 @@ def _check_tensorboard(values, lines):
 
 
 def test_a_network_that_is_down_leaves_the_run_to_a_later_upload(
-    synthetic_imagenet_ab, tmp_path, wandb_home, monkeypatch, capfd):
+  synthetic_imagenet_ab, tmp_path, wandb_home, monkeypatch, capfd
+):
   monkeypatch.setenv('WANDB_MODE', 'online')
   monkeypatch.setenv('WANDB_API_KEY', 40 * 'a')
   monkeypatch.setenv('WANDB_INIT_TIMEOUT', '1')
@@ -166,7 +177,8 @@ def test_a_network_that_is_down_leaves_the_run_to_a_later_upload(
 
 
 def test_wandb_without_an_account_or_the_package_is_a_line(
-    synthetic_imagenet_ab, tmp_path, wandb_home, monkeypatch):
+  synthetic_imagenet_ab, tmp_path, wandb_home, monkeypatch
+):
   config = _config(synthetic_imagenet_ab, 4)
   monkeypatch.setenv('WANDB_MODE', 'online')
   with pytest.raises(UserError, match='wandb login.*WANDB_MODE=offline'):
@@ -189,7 +201,8 @@ def test_a_board_that_fails_is_given_up_and_the_log_goes_on(tmp_path, capfd):
   config = short_config('unused')
   with metric_writers.open_boards(tmp_path, config) as opened:
     log = metric_log.RunLog(
-      tmp_path, log_every=2, total_steps=10, batch_size=4, image_size=8, boards=opened)
+      tmp_path, log_every=2, total_steps=10, batch_size=4, image_size=8, boards=opened
+    )
     for step in (1, 2, 3):
       log.write(step, 'validation', {'top1': 0.5})
     log.close()

@@ -77,7 +77,8 @@ def test_a_signal_in_an_evaluation_gives_it_up_and_it_is_done_later(
     with pytest.raises(preemption.Stopped, match=f'at step {step} of 9'):
       loop.train_and_evaluate(config, tmp_path)
   assert {line['split'] for line in metric_log.read_lines(tmp_path) if line['step'] == step} <= {
-    'train'}
+    'train'
+  }
   summary = loop.train_and_evaluate(config, tmp_path)
   _assert_same_run(config, undisturbed, tmp_path)
   assert set(summary['results']) == set(config.data.eval_splits)
@@ -95,7 +96,7 @@ def test_a_run_killed_between_two_lines_of_its_last_evaluation_repeats_it(finish
   _assert_same_run(config, undisturbed, tmp_path / 'run')
 
 
-_SLOW = '''
+_SLOW = """
 import hashlib, sys, time
 from luab_jax import preemption
 with preemption.StopRequest(float(sys.argv[1])) as stop:
@@ -105,19 +106,23 @@ with preemption.StopRequest(float(sys.argv[1])) as stop:
     # own runs before its end.
     hashlib.pbkdf2_hmac('sha512', b'a', b'b', 10**8)
   time.sleep(60)
-'''
+"""
 
 
-@pytest.mark.parametrize(('grace', 'signals', 'busy', 'status', 'words'), [
-  (20, 2, 'idle', 143, 'a second signal'),
-  (0.5, 1, 'busy', 143, 'not saved within 0.5 s'),
-])
+@pytest.mark.parametrize(
+  ('grace', 'signals', 'busy', 'status', 'words'),
+  [(20, 2, 'idle', 143, 'a second signal'), (0.5, 1, 'busy', 143, 'not saved within 0.5 s')],
+)
 def test_a_second_signal_or_the_end_of_the_grace_period_ends_at_once(
   grace, signals, busy, status, words
 ):
   process = subprocess.Popen(
-    [sys.executable, '-c', _SLOW, str(grace), busy], cwd=ROOT, stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    [sys.executable, '-c', _SLOW, str(grace), busy],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
   )
   assert process.stdout.readline() == 'ready\n'
   started = time.time()
@@ -144,7 +149,13 @@ runpy.run_path('run.py', run_name='__main__')
 
 def test_sigint_is_not_lost_in_a_callback():
   """A signal at start-up once fell into JAX's callback of the garbage collector: it went on."""
-  done = subprocess.run([sys.executable, '-c', _COLLECTING], cwd=ROOT, capture_output=True,
-                        text=True, timeout=100, check=False)
+  done = subprocess.run(
+    [sys.executable, '-c', _COLLECTING],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=100,
+    check=False,
+  )
   assert done.returncode == 130, done.stdout + done.stderr
   assert done.stderr == 'run.py: interrupted; what was saved before stays\n'

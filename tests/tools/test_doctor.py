@@ -63,9 +63,11 @@ def test_a_machine_that_is_ready(synthetic_imagenet_ab, tmp_path, monkeypatch, c
     ('550.54', 0, '', 2, f'pip install "jax[cuda12]=={jax.__version__}"'),
     ('580.65', 0, 'cpu', 0, 'JAX_PLATFORMS=cpu keeps JAX from it'),
     ('580.65', 9, '', 0, 'nvidia-smi fails'),
-  ])
-def test_gpus_that_jax_does_not_use(machine, monkeypatch, capsys, driver, status, platforms, ready,
-                                    says):
+  ],
+)
+def test_gpus_that_jax_does_not_use(
+  machine, monkeypatch, capsys, driver, status, platforms, ready, says
+):
   _nvidia_smi(machine, f'NVIDIA H100, {driver}', status)
   if platforms:
     monkeypatch.setenv('JAX_PLATFORMS', platforms)
@@ -84,9 +86,16 @@ def test_what_to_mend_first(machine, monkeypatch, capsys):
   lines = capsys.readouterr().out.splitlines()
   assert [line.split(':')[0] for line in lines if 'MEND' in line] == 4 * ['  MEND']
   mends = [line for line in lines if 'MEND' in line]
-  for line, part in zip(mends, ('jax[tpu]==', 'batch_size=12 does not divide by 8 devices',
-                                'cannot be written', 'tfds build tfds_builders/imagenet_ab'),
-                        strict=True):
+  for line, part in zip(
+    mends,
+    (
+      'jax[tpu]==',
+      'batch_size=12 does not divide by 8 devices',
+      'cannot be written',
+      'tfds build tfds_builders/imagenet_ab',
+    ),
+    strict=True,
+  ):
     assert part in line
   assert lines[-1] == mends[0].replace('  MEND: ', 'not ready; mend first: ')
 
@@ -98,8 +107,10 @@ def test_two_builds_of_tensorflow_and_a_missing_package(machine, monkeypatch, ca
     folder.mkdir()
     (folder / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.21.0\n')
   assert doctor.examine(None, machine) == 0
-  assert ('note: tensorflow-tpu takes the TPU away from JAX: pip uninstall -y tensorflow-cpu '
-          'tensorflow tensorflow-tpu;') in capsys.readouterr().out
+  assert (
+    'note: tensorflow-tpu takes the TPU away from JAX: pip uninstall -y tensorflow-cpu '
+    'tensorflow tensorflow-tpu;'
+  ) in capsys.readouterr().out
   monkeypatch.setattr(doctor, '_PACKAGES', ('jax', 'no-such-package'))
   assert doctor.examine(None, machine) == 2
   assert 'mend first: no-such-package is not installed' in capsys.readouterr().out
@@ -130,8 +141,11 @@ def test_the_self_test_notices_wrong_results(monkeypatch):
     return types.SimpleNamespace(params={'w': np.full(3, weight)}), {'loss': (loss, 1.0)}
 
   assert 'loss 1.5' in self_check._compared(result(1.5, 2.0), result(1.5, 2.0))
-  for together, says in (((np.nan, 2.0), 'the loss nan'), ((1.51, 2.0), 'do not work together'),
-                         ((1.5, 2.01), 'do not work together')):
+  for together, says in (
+    ((np.nan, 2.0), 'the loss nan'),
+    ((1.51, 2.0), 'do not work together'),
+    ((1.5, 2.01), 'do not work together'),
+  ):
     with pytest.raises(UserError, match=says):
       self_check._compared(result(*together), result(1.5, 2.0))
   decode = image_ops.decode_window

@@ -64,8 +64,10 @@ def _size(path):
 
 def _counts(text):
   """{what: number} of the lines with a number in front."""
-  return {what: int(number.replace(',', '')) for number, what in
-          re.findall(r'^ +([\d,]+)  (\S.*)$', text, re.M)}
+  return {
+    what: int(number.replace(',', ''))
+    for number, what in re.findall(r'^ +([\d,]+)  (\S.*)$', text, re.M)
+  }
 
 
 def _batch(data_dir, name, split, count):
@@ -84,40 +86,61 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   rows[1] = (str(folder / rows[1][0]), *rows[1][1:])
   # Of another showing, elsewhere.
   rows.append((rows[2][0], *(0.9 * np.array(_size(folder / rows[2][0]))), 900))
-  bad = [('dog/1.jpg', -1, 5, 1), ('dog/99.jpg', 5, 5, 1), ('2.jpg', 5, 5, 1),
-         ('dog/1.jpg', 'nan', 5, 1), ('dog/1.jpg', '', 5, 1), ('dog/bad.jpg', 5, 5, 1)]
+  bad = [
+    ('dog/1.jpg', -1, 5, 1),
+    ('dog/99.jpg', 5, 5, 1),
+    ('2.jpg', 5, 5, 1),
+    ('dog/1.jpg', 'nan', 5, 1),
+    ('dog/1.jpg', '', 5, 1),
+    ('dog/bad.jpg', 5, 5, 1),
+  ]
   (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:300])
   (folder / 'dog/list.txt').write_text('no image')
   (folder / 'alone.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes())
   _write_csv(tmp_path / 'clicks.csv', ('File', 'x', 'y', 'time'), rows + bad, delimiter=';')
   raw = tmp_path / 'raw'
-  arguments = [f'--images={folder}', f'--clicks={tmp_path / "clicks.csv"}', f'--out={raw}',
-               '--validation_share=0.2']
+  arguments = [
+    f'--images={folder}',
+    f'--clicks={tmp_path / "clicks.csv"}',
+    f'--out={raw}',
+    '--validation_share=0.2',
+  ]
   own_data.main(arguments)
   said = capsys.readouterr().out
   counts = _counts(said)
   assert counts == {
-    'image files found': 20, 'clicks read': 25, 'clicks kept': 19, 'images in train': 14,
-    'images in validation': 4, 'images that got another name, to tell them apart': 2,
+    'image files found': 20,
+    'clicks read': 25,
+    'clicks kept': 19,
+    'images in train': 14,
+    'images in validation': 4,
+    'images that got another name, to tell them apart': 2,
     'images written anew as JPEG: turned as their EXIF says, or WebP or TIFF': 1,
     'image with nearly the name of another one, kept': 2,
     'file without the extension of an image, left out': 1,
-    'image outside the class folders, left out': 1, 'unreadable image, left out': 1,
-    'clicks of no image, left out': 2, 'clicks that cannot be read, left out': 2,
-    'clicks outside the image, left out': 1, 'clicks of an unreadable image, left out': 1}
+    'image outside the class folders, left out': 1,
+    'unreadable image, left out': 1,
+    'clicks of no image, left out': 2,
+    'clicks that cannot be read, left out': 2,
+    'clicks outside the image, left out': 1,
+    'clicks of an unreadable image, left out': 1,
+  }
   with open(raw / 'problems.csv', newline='') as file:
     problems = list(csv.DictReader(file))
   assert len(problems) == sum(counts[kind] for kind in {row['problem'] for row in problems})
   assert [row['where'] for row in problems if row['problem'].startswith('clicks of no image')] == [
-    f'{tmp_path}/clicks.csv:{line}' for line in (22, 23)]
+    f'{tmp_path}/clicks.csv:{line}' for line in (22, 23)
+  ]
   # Nothing is copied but what had to be written anew.
   assert os.path.samefile(raw / 'train/Katze/1.jpg', folder / 'Katze/1.jpg') or os.path.samefile(
-    raw / 'val/Katze/1.jpg', folder / 'Katze/1.jpg')
+    raw / 'val/Katze/1.jpg', folder / 'Katze/1.jpg'
+  )
   commands = [shlex.split(line) for line in said.splitlines() if line.startswith('  python')]
   assert commands[0][2] == 'tfds_builders.build' and build.main(commands[0][3:]) == 0
   assert {'images written': 18, 'with XML': 18, 'clicks': 19}.items() <= {
-    what: int(number) for what, number in
-    re.findall(r'^  (\S.*?)  +(\d+)$', capsys.readouterr().out, re.M)}.items()
+    what: int(number)
+    for what, number in re.findall(r'^  (\S.*?)  +(\d+)$', capsys.readouterr().out, re.M)
+  }.items()
   left = 18
   for split, count in (('train', 14), ('validation', 4)):
     spec, batch = _batch(raw / 'built', 'imagenet_ab/local', split, count)
@@ -139,18 +162,27 @@ def test_the_same_split_and_fractions_and_a_validation_folder(photos, tmp_path, 
   for name in ('dog/1.jpg', 'owl/1.jpg'):
     (tmp_path / 'val' / name).write_bytes(encode(paint(60, 60, [(0.5, 0.5)])))
   rows = [(f'photos/{name}', *dot) for name, dot in dots.items()]
-  _write_csv(tmp_path / 'clicks.csv', ('x', 'worker', 'y', 'file'),
-             [(x, 'w', y, name) for name, x, y in [*rows, ('val/dog/1.jpg', 0.25, 0.25)]])
-  arguments = [f'--images={folder}', f'--validation={tmp_path / "val"}',
-               f'--clicks={tmp_path / "clicks.csv"}', f'--out={tmp_path / "raw"}']
+  _write_csv(
+    tmp_path / 'clicks.csv',
+    ('x', 'worker', 'y', 'file'),
+    [(x, 'w', y, name) for name, x, y in [*rows, ('val/dog/1.jpg', 0.25, 0.25)]],
+  )
+  arguments = [
+    f'--images={folder}',
+    f'--validation={tmp_path / "val"}',
+    f'--clicks={tmp_path / "clicks.csv"}',
+    f'--out={tmp_path / "raw"}',
+  ]
   own_data.main([*arguments, '--click_units=fraction'])
   counts = _counts(capsys.readouterr().out)
   assert counts['clicks kept'] == 19 and counts['images in validation'] == 2
   assert counts['class in validation only, kept: it cannot be learned'] == 1
   assert counts['class without a validation image, kept'] == 1
   # Of the same name in both folders: each has its own record.
-  xmls = {f'{label}/{name}': data for label, name, data in
-          archives.iter_class_members(tmp_path / 'raw/imagenet_ab_v1_0.tar.gz')}
+  xmls = {
+    f'{label}/{name}': data
+    for label, name, data in archives.iter_class_members(tmp_path / 'raw/imagenet_ab_v1_0.tar.gz')
+  }
   assert b'<x>0.25</x>' in xmls['dog/1_2.xml'] and b'<x>0.25</x>' not in xmls['dog/1.xml']
   assert (tmp_path / 'raw/val/dog/1_2.jpg').is_file() and len(xmls) == 19
   with pytest.raises(UserError, match='no x or y is above 1.*--click_units=fraction'):
@@ -159,59 +191,85 @@ def test_the_same_split_and_fractions_and_a_validation_folder(photos, tmp_path, 
 
 def _dots(height, width, points):
   """A picture with a red, a green and a blue dot, for the classes in this order."""
-  colours = np.array([(255, BACKGROUND, BACKGROUND), (BACKGROUND, 255, BACKGROUND),
-                      (BACKGROUND, BACKGROUND, 255)])
-  return encode(paint(height, width, list(points.values()), colours=[
-    colours[c] for c in points]), 'PNG')
+  colours = np.array(
+    [(255, BACKGROUND, BACKGROUND), (BACKGROUND, 255, BACKGROUND), (BACKGROUND, BACKGROUND, 255)]
+  )
+  return encode(
+    paint(height, width, list(points.values()), colours=[colours[c] for c in points]), 'PNG'
+  )
 
 
 @pytest.mark.parametrize('classes', [['bolt', 'nut', 'washer/large'], ['person', 'dog', 'cup']])
 def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
   rng = np.random.default_rng(0)
   (tmp_path / 'photos').mkdir()
-  content = {'images': [], 'annotations': [], 'categories': [
-    {'id': 10 * (i + 1), 'name': name} for i, name in enumerate(classes)]}
+  content = {
+    'images': [],
+    'annotations': [],
+    'categories': [{'id': 10 * (i + 1), 'name': name} for i, name in enumerate(classes)],
+  }
   icons, dots = [], {}
   for number in range(10):
     height, width = (int(side) for side in rng.integers(70, 100, 2))
     # Far apart, so that each can be found.
-    points = {c: np.array([0.3 + 0.2 * c, rng.uniform(0.3, 0.7)]) for c in range(3)
-              if (number + c) % 3}
+    points = {
+      c: np.array([0.3 + 0.2 * c, rng.uniform(0.3, 0.7)]) for c in range(3) if (number + c) % 3
+    }
     (tmp_path / f'photos/{number}.png').write_bytes(_dots(height, width, points))
     content['images'].append(
-      {'id': f'i{number}', 'file_name': f'{number}.png', 'height': height, 'width': width})
+      {'id': f'i{number}', 'file_name': f'{number}.png', 'height': height, 'width': width}
+    )
     for c, (x, y) in points.items():
-      content['annotations'].append({
-        'image_id': f'i{number}', 'category_id': 10 * (c + 1),
-        'bbox': [x * width - 5, y * height - 5, 10, 10]})
+      content['annotations'].append(
+        {
+          'image_id': f'i{number}',
+          'category_id': 10 * (c + 1),
+          'bbox': [x * width - 5, y * height - 5, 10, 10],
+        }
+      )
       icons.append((f'{number}.png', classes[c], 1, 1, 5))  # put down, then moved to its place
       icons.append((f'{number}.png', classes[c], x * width, y * height, 7))
     dots[number] = points
-  content['annotations'] += [{'image_id': 'i77', 'category_id': 10, 'bbox': [0, 0, 1, 1]},
-                             {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, -1, 1]},
-                             {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, 10**400, 1]},
-                             {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, 1, 1],
-                              'iscrowd': float('inf')}]
+  content['annotations'] += [
+    {'image_id': 'i77', 'category_id': 10, 'bbox': [0, 0, 1, 1]},
+    {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, -1, 1]},
+    {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, 10**400, 1]},
+    {'image_id': 'i1', 'category_id': 10, 'bbox': [0, 0, 1, 1], 'iscrowd': float('inf')},
+  ]
   content['images'].append({'id': 'x', 'file_name': 'absent.png', 'height': 9, 'width': 9})
   content['images'].append(
-    {'id': 'y', 'file_name': 'unlisted.png', 'height': float('inf'), 'width': 9})
+    {'id': 'y', 'file_name': 'unlisted.png', 'height': float('inf'), 'width': 9}
+  )
   (tmp_path / 'photos/unlisted.png').write_bytes(_dots(60, 60, {}))
   (tmp_path / 'instances.json').write_text(json.dumps(content))
   icons += [('0.png', 'anvil', 1, 1, 1), ('0.png', classes[0], 1e6, 1, 1)]
   _write_csv(tmp_path / 'icons.csv', ('file', 'class', 'x', 'y', 'time'), icons)
-  own_data.main([f'--images={tmp_path}/photos', f'--coco={tmp_path}/instances.json',
-                 f'--icons={tmp_path}/icons.csv', f'--out={tmp_path}/raw'])
+  own_data.main(
+    [
+      f'--images={tmp_path}/photos',
+      f'--coco={tmp_path}/instances.json',
+      f'--icons={tmp_path}/icons.csv',
+      f'--out={tmp_path}/raw',
+    ]
+  )
   said = capsys.readouterr().out
   placed = sum(map(len, dots.values()))
   assert {
-    'image files found': 11, 'images listed': 12, 'images in train': 9, 'images in validation': 1,
+    'image files found': 11,
+    'images listed': 12,
+    'images in train': 9,
+    'images in validation': 1,
     'image that the instances do not list, left out': 1,
     'entry of an image that cannot be read, left out': 1,
     'listed image without a file, left out': 1,
-    'instances read': placed + 4, 'instances kept': placed,
-    'instance that cannot be used, left out': 4, 'icons read': 2 * placed + 2,
-    'icons kept': 2 * placed, 'icons of an unknown class, left out': 1,
-    'icons outside the image, left out': 1}.items() <= _counts(said).items()
+    'instances read': placed + 4,
+    'instances kept': placed,
+    'instance that cannot be used, left out': 4,
+    'icons read': 2 * placed + 2,
+    'icons kept': 2 * placed,
+    'icons of an unknown class, left out': 1,
+    'icons outside the image, left out': 1,
+  }.items() <= _counts(said).items()
   command = next(line for line in said.splitlines() if 'tfds_builders.build' in line)
   assert build.main(shlex.split(command)[3:]) == 0
   assert '--config.data.name=coco_ab/local' in said
@@ -222,7 +280,8 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
     assert spec.class_names == classes if own else len(spec.class_names) == 80
     indices = [spec.class_names.index(name) for name in classes]
     for image, label, point, mask in zip(
-        batch['image'], batch['label'], batch['point'], batch['point_mask'], strict=True):
+      batch['image'], batch['label'], batch['point'], batch['point_mask'], strict=True
+    ):
       for colour, c in enumerate(indices):
         others = np.delete(image, colour, axis=-1).max(-1)
         dot = find_dot(np.where(others < 100, image[..., colour], 0) / 255)
@@ -249,8 +308,9 @@ def test_mistakes_are_one_line(photos, tmp_path):
   failing('lies in .*photos, the images', out='photos/raw')
   failing('--clicks is for class folders', '--coco=x.json', f'--clicks={clicks}')
   failing('must lie between 0 and 1', '--validation_share=1')
-  failing('photos is not empty and was not made by this command', images=folder / 'dog',
-          out='photos')
+  failing(
+    'photos is not empty and was not made by this command', images=folder / 'dog', out='photos'
+  )
   failing('photos is a folder: --clicks takes a file', f'--clicks={folder}')
   failing('absent is no folder', f'--validation={tmp_path}/absent')
   failing('i.json cannot be read: No such file', f'--coco={tmp_path}/i.json')
@@ -268,7 +328,7 @@ def test_mistakes_are_one_line(photos, tmp_path):
   clicks.write_bytes('file,x,y\nä,1,2'.encode('latin-1'))
   failing('is no CSV in UTF-8', f'--clicks={clicks}')
   (tmp_path / 'i.json').write_text('{"images": []}')
-  failing("i.json is no JSON of instances .*KeyError.*annotations", f'--coco={tmp_path}/i.json')
+  failing('i.json is no JSON of instances .*KeyError.*annotations', f'--coco={tmp_path}/i.json')
   (folder / 'dog ').mkdir()
   (folder / 'dog /1.jpg').write_bytes(b'')
   failing("begins or ends with white space: rename the folder 'dog '")
@@ -307,8 +367,9 @@ def test_one_class_only_is_said(photos, tmp_path, capsys):
   assert counts['one class only: there is nothing to tell apart, kept'] == 1
 
 
-@pytest.mark.parametrize('side, furthest, unit', [
-  (300, 99, 'percent'), (300, 101, 'pixels'), (150, 99, 'pixels')])
+@pytest.mark.parametrize(
+  'side, furthest, unit', [(300, 99, 'percent'), (300, 101, 'pixels'), (150, 99, 'pixels')]
+)
 def test_clicks_that_may_be_percent(side, furthest, unit, tmp_path, capsys):
   rng = np.random.default_rng(0)
   rows = []
@@ -320,21 +381,27 @@ def test_clicks_that_may_be_percent(side, furthest, unit, tmp_path, capsys):
       rows.append((name, *rng.uniform(1, 98, 2)))
   rows[7] = (rows[7][0], furthest, 3)
   _write_csv(tmp_path / 'clicks.csv', ('file', 'x', 'y'), rows)
-  own_data.main([f'--images={tmp_path}/photos', f'--clicks={tmp_path}/clicks.csv',
-                 f'--out={tmp_path}/raw'])
+  own_data.main(
+    [f'--images={tmp_path}/photos', f'--clicks={tmp_path}/clicks.csv', f'--out={tmp_path}/raw']
+  )
   said = capsys.readouterr().out
-  assert ('no clicks lie beyond 100 px: are they percent? Divide by 100 and give '
-          '--click_units=fraction' in said) == (unit == 'percent')
+  assert (
+    'no clicks lie beyond 100 px: are they percent? Divide by 100 and give '
+    '--click_units=fraction' in said
+  ) == (unit == 'percent')
 
 
 @pytest.mark.parametrize('option', ['--help', '--no-such-option'])
 def test_help_does_not_wait_for_tensorflow(option):
-  code = ('import runpy, sys\n'
-          f'sys.argv = ["own_data", {option!r}]\n'
-          'try:\n  runpy.run_module("luab_jax.tools.own_data", run_name="__main__")\n'
-          'except SystemExit:\n  print("tensorflow" in sys.modules)')
-  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
-                        check=True)
+  code = (
+    'import runpy, sys\n'
+    f'sys.argv = ["own_data", {option!r}]\n'
+    'try:\n  runpy.run_module("luab_jax.tools.own_data", run_name="__main__")\n'
+    'except SystemExit:\n  print("tensorflow" in sys.modules)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+  )
   assert done.stdout.splitlines()[-1] == 'False'
 
 
@@ -343,9 +410,18 @@ def test_output_that_nobody_reads_any_more(photos, tmp_path):
   reader, writer = os.pipe()
   os.close(reader)
   done = subprocess.run(
-    [sys.executable, '-m', 'luab_jax.tools.own_data',
-     f'--images={photos[0]}', f'--out={tmp_path}/raw'],
-    cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    [
+      sys.executable,
+      '-m',
+      'luab_jax.tools.own_data',
+      f'--images={photos[0]}',
+      f'--out={tmp_path}/raw',
+    ],
+    cwd=ROOT,
+    stdout=writer,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
   os.close(writer)
   assert (done.returncode, done.stderr) == (141, '')
   assert 'Next, from the folder of run.py' in (tmp_path / 'raw/README.txt').read_text()
@@ -360,8 +436,9 @@ for option in ('images=absent', 'validation=absent', 'clicks=absent'):
   except UserError as error:
     print(error)
 print('tensorflow' in sys.modules)"""
-  said = subprocess.run([sys.executable, '-c', source], cwd=ROOT, check=True, capture_output=True,
-                        text=True).stdout.splitlines()
+  said = subprocess.run(
+    [sys.executable, '-c', source], cwd=ROOT, check=True, capture_output=True, text=True
+  ).stdout.splitlines()
   assert len(said) == 4 and said[-1] == 'False'
 
 
@@ -369,7 +446,16 @@ def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path):
   folder, _ = photos
   (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:-100])
   done = subprocess.run(
-    [sys.executable, '-m', 'luab_jax.tools.own_data',
-     f'--images={folder}', f'--out={tmp_path}/raw'],
-    cwd=ROOT, check=True, capture_output=True, text=True)
+    [
+      sys.executable,
+      '-m',
+      'luab_jax.tools.own_data',
+      f'--images={folder}',
+      f'--out={tmp_path}/raw',
+    ],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+  )
   assert done.stderr == '' and _counts(done.stdout)['unreadable image, left out'] == 1

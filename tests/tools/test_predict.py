@@ -42,16 +42,26 @@ class DotFinder:
     height, width = image.shape[1:3]
     x = (weight.sum(1) * (jnp.arange(width) + 0.5) / width).sum(-1)
     y = (weight.sum(2) * (jnp.arange(height) + 0.5) / height).sum(-1)
-    return {'logits': jnp.stack([x, y], -1), 'points': jnp.stack([x, y], -1)[:, None],
-            'features': image[:, :2, :2], 'attention': weight[..., None]}
+    return {
+      'logits': jnp.stack([x, y], -1),
+      'points': jnp.stack([x, y], -1)[:, None],
+      'features': image[:, :2, :2],
+      'attention': weight[..., None],
+    }
 
 
 @pytest.fixture(scope='module')
 def finder():
   head = {'classifier': {'kernel': np.zeros((3, 2), np.float32)}, 'attention': 0.0}
   data = data_config('', 'none/none', image_size=64, eval_resize=80)
-  return Predictor(DotFinder(), {'params': {'head': head}}, data=data, class_names=['a', 'b'],
-                   multi_label=False, batch_size=4)
+  return Predictor(
+    DotFinder(),
+    {'params': {'head': head}},
+    data=data,
+    class_names=['a', 'b'],
+    multi_label=False,
+    batch_size=4,
+  )
 
 
 def test_points_come_back_to_the_pixels_of_the_image(finder):
@@ -63,16 +73,18 @@ def test_points_come_back_to_the_pixels_of_the_image(finder):
     reach = 0.5 * 0.8 * min(height, width) - 6 * max(1, min(height, width) / 80)
     dot = np.array([width, height]) / 2 + rng.uniform(-reach, reach, 2)
     dots.append(dot)
-    images.append(paint(height, width, [dot / [width, height]],
-                        radius=4.0 * max(1, min(height, width) / 80)))
+    images.append(
+      paint(height, width, [dot / [width, height]], radius=4.0 * max(1, min(height, width) / 80))
+    )
   DotFinder.traced = 0
   found = finder(images)
   assert DotFinder.traced == 1 and len(found) == 12  # three batches, one compilation
   for image, dot, result in zip(images, dots, found, strict=True):
     height, width = image.shape[:2]
     np.testing.assert_allclose(result['points'], [dot], atol=1)
-    np.testing.assert_allclose(result['points_fraction'], [dot / [width, height]],
-                               atol=1 / min(width, height))
+    np.testing.assert_allclose(
+      result['points_fraction'], [dot / [width, height]], atol=1 / min(width, height)
+    )
     x0, y0, x1, y1 = result['view'] * np.array([width, height] * 2)
     # The view is a square of 64 / 80 of the shorter side, in the middle.
     np.testing.assert_allclose([x1 - x0, y1 - y0], 0.8 * min(height, width), rtol=0.02)
@@ -87,8 +99,9 @@ def test_it_undoes_what_the_pipeline_does_to_points():
   np.testing.assert_allclose(geometry.points_in_image(moved, (90, 70), window), points, atol=1e-6)
 
 
-@pytest.mark.parametrize('bad', [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), 'a.jpg',
-                                 np.zeros((2, 400, 3), np.uint8)])
+@pytest.mark.parametrize(
+  'bad', [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), 'a.jpg', np.zeros((2, 400, 3), np.uint8)]
+)
 def test_other_arrays_are_refused(finder, bad):
   with pytest.raises(UserError, match='image 1 '):
     finder([np.zeros((8, 8, 3), np.uint8), bad])
@@ -100,8 +113,11 @@ def _run(config, workdir):
   checkpoints = train.open_checkpoints(workdir, config)
   state, _ = run.init_or_restore(checkpoints)
   rng = np.random.default_rng(0)  # the attention starts as zeros, which would show nothing
-  state = state.replace(params=jax.tree.map(
-    lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32), state.params))
+  state = state.replace(
+    params=jax.tree.map(
+      lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32), state.params
+    )
+  )
   log = types.SimpleNamespace(partial_sums=dict, unwritten_lines=list)
   checkpoints.save(1, state, run.note(1, log))
   checkpoints.close()
@@ -138,7 +154,8 @@ def _image_files(data_dir, name, count, folder):
 
 @pytest.mark.parametrize('several', [False, True])
 def test_files_are_seen_as_evaluation_sees_them(
-    several, synthetic_imagenet_ab, synthetic_coco_ab, tmp_path):
+  several, synthetic_imagenet_ab, synthetic_coco_ab, tmp_path
+):
   data_dir = synthetic_coco_ab if several else synthetic_imagenet_ab
   config = _small((quickstart_coco if several else quickstart).get_config(), data_dir)
   if not several:
@@ -149,8 +166,14 @@ def test_files_are_seen_as_evaluation_sees_them(
   assert predictor.class_names == run.spec.class_names and predictor.multi_label is several
   assert predictor.map_kind == ('attention' if several else 'cam')
   found = predictor([image_files.read_upright(path.read_bytes()) for path in paths])
-  whole = Predictor(run.model, state.eval_variables(), data=config.data, batch_size=2,
-                    class_names=run.spec.class_names, multi_label=several)
+  whole = Predictor(
+    run.model,
+    state.eval_variables(),
+    data=config.data,
+    batch_size=2,
+    class_names=run.spec.class_names,
+    multi_label=several,
+  )
   wanted = samples.predictions(whole, 'train', 5)
   for i, result in enumerate(found):
     best = np.argsort(-wanted.score[i], kind='stable')[:5]
@@ -159,7 +182,8 @@ def test_files_are_seen_as_evaluation_sees_them(
     points = wanted.predicted[i][best] if several else wanted.predicted[i]
     x0, y0, x1, y1 = result['view']
     np.testing.assert_allclose(
-      result['points_fraction'], [x0, y0] + points * [x1 - x0, y1 - y0], atol=1e-5)
+      result['points_fraction'], [x0, y0] + points * [x1 - x0, y1 - y0], atol=1e-5
+    )
   assert len(result['points']) == (5 if several else 1)
 
 
@@ -167,7 +191,7 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   config, workdir, _, _ = run
   folder = tmp_path / 'pictures'
   (folder / 'deep').mkdir(parents=True)
-  dog, = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
+  (dog,) = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
   shutil.copy(dog, folder / 'deep/dog.JPG')
   (folder / 'broken.jpg').write_bytes(dog.read_bytes()[:200])
   (folder / 'notes.txt').write_text('no image')
@@ -177,10 +201,14 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   status = predict.predict_files(workdir, [str(folder), str(dog)])
   said = capsys.readouterr().out.splitlines()
   assert status == predict.EXIT_SKIPPED == 65
-  assert said[-1] == ('3 predicted, 2 skipped, 1 files without the extension of an image left out: '
-                      f'{workdir}/predictions/predictions.jsonl')
-  lines = [json.loads(line) for line in
-           (workdir / 'predictions/predictions.jsonl').read_text().splitlines()]
+  assert said[-1] == (
+    '3 predicted, 2 skipped, 1 files without the extension of an image left out: '
+    f'{workdir}/predictions/predictions.jsonl'
+  )
+  lines = [
+    json.loads(line)
+    for line in (workdir / 'predictions/predictions.jsonl').read_text().splitlines()
+  ]
   names = ['broken.jpg', 'deep/dog.JPG', 'long.png', 'wide.webp']
   assert [line['file'] for line in lines] == [*(str(folder / name) for name in names), str(dog)]
   assert [set(line) == {'file', 'skipped'} for line in lines] == [True, False, True, False, False]
@@ -192,7 +220,8 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
     assert picture.size[0] == pytest.approx(640 * min(1, line['width'] / line['height']), abs=1)
     assert len(line['labels']) == 5 and 0 <= min(line['scores']) and sum(line['scores']) < 1.001
     np.testing.assert_allclose(
-      line['points'], np.array(line['points_fraction']) * [line['width'], line['height']])
+      line['points'], np.array(line['points_fraction']) * [line['width'], line['height']]
+    )
   assert (lines[3]['width'], lines[3]['height']) == (80, 30)
   # Again, with less: what was there before is gone, and nothing was skipped.
   assert predict.predict_files(workdir, [str(dog)]) == 0
@@ -202,12 +231,16 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
 def test_output_that_nobody_reads_any_more(run, synthetic_imagenet_ab, tmp_path):
   """As with `| head`: the status that a shell gives for it, and not a word."""
   config, workdir, _, _ = run
-  image, = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
+  (image,) = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
   shutil.copytree(workdir, tmp_path / 'run')
   reader, writer = os.pipe()
   os.close(reader)
-  done = subprocess.run([sys.executable, 'run.py', '--mode=predict', f'--workdir={tmp_path}/run',
-                         image], stdout=writer, stderr=subprocess.PIPE, text=True)
+  done = subprocess.run(
+    [sys.executable, 'run.py', '--mode=predict', f'--workdir={tmp_path}/run', image],
+    stdout=writer,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
   os.close(writer)
   assert (done.returncode, done.stderr) == (141, '')
 
@@ -268,19 +301,26 @@ def test_the_overlay_lies_on_the_view():
   assert pixels[:, :155].max() < 30 and pixels[200:310, 330:470].max() < 30
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-  (['a.jpg'], 'Add --workdir'),
-  (['--workdir=x'], 'which images?'),
-  (['--workdir=x', 'a.jpg', '--config=configs/quickstart.py'], 'leave --config out'),
-  (['--workdir=x', '/absent/a.jpg'], 'there is no file or folder /absent/a.jpg'),
-])
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['a.jpg'], 'Add --workdir'),
+    (['--workdir=x'], 'which images?'),
+    (['--workdir=x', 'a.jpg', '--config=configs/quickstart.py'], 'leave --config out'),
+    (['--workdir=x', '/absent/a.jpg'], 'there is no file or folder /absent/a.jpg'),
+  ],
+)
 def test_mistakes_are_one_line(arguments, message):
   if arguments[-1] == '/absent/a.jpg':
     with pytest.raises(UserError, match=message):
       predict.predict_files('x', arguments[1:])
     return
-  result = subprocess.run([sys.executable, 'run.py', '--mode=predict', *arguments],
-                          capture_output=True, text=True, timeout=120)
+  result = subprocess.run(
+    [sys.executable, 'run.py', '--mode=predict', *arguments],
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
   assert result.returncode == 2 and message in result.stderr
   assert len(result.stderr.splitlines()) == 1, result.stderr
 

@@ -52,13 +52,21 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
     accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'
     results = {
       split: {
-        'examples': 40, accuracy: 0.5 + 0.2 * share + rng.normal(0, 0.01), 'top5': 1.0,
-        'click_error': 0.1 + rng.normal(0, 0.01), 'pointing_cam': 0.25, 'ap_per_class': {'a': 0.5},
+        'examples': 40,
+        accuracy: 0.5 + 0.2 * share + rng.normal(0, 0.01),
+        'top5': 1.0,
+        'click_error': 0.1 + rng.normal(0, 0.01),
+        'pointing_cam': 0.25,
+        'ap_per_class': {'a': 0.5},
       }
       for split in config.data.eval_splits
     }
-    summary = {'step': config.total_steps, 'results': results, 'machine': '1 x test',
-               'ms_per_step': None if trained[-1] == 'uniform/seed1' else rng.normal(100, 5)}
+    summary = {
+      'step': config.total_steps,
+      'results': results,
+      'machine': '1 x test',
+      'ms_per_step': None if trained[-1] == 'uniform/seed1' else rng.normal(100, 5),
+    }
     (workdir / 'summary.json').write_text(json.dumps(summary))
     return summary
 
@@ -84,15 +92,21 @@ def test_a_study_writes_its_files(finished):
     assert run['seed'] == 1 and run['data']['control'] == study.ARMS[arm].control
     assert run['loss']['point_weight'] == result['arms'][arm]['point_weight']
   assert {arm: content['point_weight'] for arm, content in result['arms'].items()} == {
-    'baseline': 0, 'luab_linear': 0.3, 'luab_spatial': 30, 'spatial_no_click': 0, 'shuffled': 30,
+    'baseline': 0,
+    'luab_linear': 0.3,
+    'luab_spatial': 30,
+    'spatial_no_click': 0,
+    'shuffled': 30,
     'uniform': 30,
   }
   summary = json.loads((workdir / 'luab_spatial' / 'seed0' / 'summary.json').read_text())
   assert summary['step'] == 2
   written = json.loads((workdir / 'study.json').read_text())
   arms = written['arms']
-  assert arms['luab_spatial']['runs']['0']['heldout/click_error'] == (
-    summary['results']['heldout']['click_error'])
+  assert (
+    arms['luab_spatial']['runs']['0']['heldout/click_error']
+    == (summary['results']['heldout']['click_error'])
+  )
   assert arms['luab_spatial']['figures']['heldout/click_error']['n'] == 2
   # Its outputs for the point were never trained.
   assert 'heldout/click_error' not in arms['baseline']['figures']
@@ -206,12 +220,15 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   assert result['arms']['luab_spatial']['figures']['validation/mAP'].half_width is None
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-  ({'seeds': 0}, 'study.seeds=0'),
-  ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
-  ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is no share'),
-  ({'byproduct_shares': (10.0,)}, '10.0 is no share between 0 and 1'),
-])
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'seeds': 0}, 'study.seeds=0'),
+    ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
+    ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is no share'),
+    ({'byproduct_shares': (10.0,)}, '10.0 is no share between 0 and 1'),
+  ],
+)
 def test_mistakes(synthetic_imagenet_ab, tmp_path, changes, message):
   with pytest.raises(UserError, match=message):
     study.run_study(_config(synthetic_imagenet_ab, **changes), tmp_path)
@@ -247,7 +264,8 @@ def test_intervals_are_those_of_scipy(pairs):
   mean = statistics.summarise(runs)['a/top1']
   assert difference.n == mean.n == len(pairs)
   for found, expected in (
-    (difference, stats.ttest_rel(left, right)), (mean, stats.ttest_1samp(left, 0))
+    (difference, stats.ttest_rel(left, right)),
+    (mean, stats.ttest_1samp(left, 0)),
   ):
     low, high = expected.confidence_interval(0.95)
     if np.isfinite([low, high]).all():  # scipy has none where all differences are the same
@@ -273,23 +291,39 @@ def test_seeds_are_paired_and_gaps_are_said():
 def test_figures_of_a_summary():
   summary = {
     'results': {
-      'b': {'examples': 40, 'class_loss': 1.5, 'mAP': float('nan'), 'click_error': 0.2,
-            'maxboxacc_v2_cam': 0.4, 'images_with_boxes': 3, 'ap_per_class': {'x': 0.1}},
+      'b': {
+        'examples': 40,
+        'class_loss': 1.5,
+        'mAP': float('nan'),
+        'click_error': 0.2,
+        'maxboxacc_v2_cam': 0.4,
+        'images_with_boxes': 3,
+        'ap_per_class': {'x': 0.1},
+      },
       'a': {'top1': 0.5, 'click_error': 0.1},
     },
     'ms_per_step': 12.5,
   }
   assert list(statistics.figures_of(summary).items()) == [
-    ('a/top1', 0.5), ('a/click_error', 0.1), ('b/click_error', 0.2), ('b/maxboxacc_v2_cam', 0.4),
+    ('a/top1', 0.5),
+    ('a/click_error', 0.1),
+    ('b/click_error', 0.2),
+    ('b/maxboxacc_v2_cam', 0.4),
     (statistics.COST, 12.5),
   ]
 
 
-@pytest.mark.parametrize(('figure', 'text'), [
-  ('a_b/top1', 'top-1, a_b'), ('v/top1_loc_cam', 'top-1 localisation CAM, v'),
-  ('v/maxboxacc_v2_attention', 'MaxBoxAccV2 attention, v'), ('v/mAP', 'mAP, v'),
-  ('v/click_error', 'click error, v'), (statistics.COST, 'ms a step'),
-])
+@pytest.mark.parametrize(
+  ('figure', 'text'),
+  [
+    ('a_b/top1', 'top-1, a_b'),
+    ('v/top1_loc_cam', 'top-1 localisation CAM, v'),
+    ('v/maxboxacc_v2_attention', 'MaxBoxAccV2 attention, v'),
+    ('v/mAP', 'mAP, v'),
+    ('v/click_error', 'click error, v'),
+    (statistics.COST, 'ms a step'),
+  ],
+)
 def test_labels(figure, text):
   assert statistics.label(figure) == text
 
@@ -297,7 +331,8 @@ def test_labels(figure, text):
 def test_part_of_a_split(synthetic_imagenet_ab):
   builder = tfrecords.open_builder('imagenet_ab/local', synthetic_imagenet_ab)
   for name, fraction, expected in (
-    ('train', 1, 'train[0:96]'), ('train[50%:]', 0.25, 'train[48:60]'),
+    ('train', 1, 'train[0:96]'),
+    ('train[50%:]', 0.25, 'train[48:60]'),
     ('train[:90%]+validation', 0.5, 'train[0:43]+validation[0:20]'),
     ('train', 0.001, 'train[0:1]'),
   ):

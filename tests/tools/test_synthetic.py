@@ -118,14 +118,22 @@ def test_files_hold_what_was_drawn(imagenet):
   assert {image.shape for image in images.values()} == {(48, 48, 3), (48, 64, 3), (64, 48, 3)}
 
 
-@pytest.mark.parametrize('split, correlation, expected', [
-  ('train', 0.7, 0.7), ('val', 0.7, 0.7), ('train', 1.0, 1.0), ('train', 0.0, 0.0),
-  ('uncorrelated', 0.7, 1 / 6)])
+@pytest.mark.parametrize(
+  'split, correlation, expected',
+  [
+    ('train', 0.7, 0.7),
+    ('val', 0.7, 0.7),
+    ('train', 1.0, 1.0),
+    ('train', 0.0, 0.0),
+    ('uncorrelated', 0.7, 1 / 6),
+  ],
+)
 def test_textures_go_with_the_class_as_often_as_asked(split, correlation, expected):
   number = 720
   offsets = [
     (imagenet_release.draw(0, split, index, correlation, 32)[0].texture - index) % 6
-    for index in range(number)]
+    for index in range(number)
+  ]
   shares = np.bincount(offsets, minlength=6) / number
   tolerance = 4 * np.sqrt(expected * (1 - expected) / number)
   assert abs(shares[0] - expected) <= tolerance
@@ -147,7 +155,8 @@ def test_textures_can_be_told_apart():
     tone = colours @ np.linalg.svd(colours, full_matrices=False)[2][0]  # along the main colour
     energy = np.abs(np.fft.fft2(tone.reshape(48, 48) / tone.std())) ** 2
     spectrum, _, _ = np.histogram2d(
-      np.hypot(x, y).ravel(), np.mod(np.arctan2(y, x), np.pi).ravel(), bins, weights=energy.ravel())
+      np.hypot(x, y).ravel(), np.mod(np.arctan2(y, x), np.pi).ravel(), bins, weights=energy.ravel()
+    )
     spectra.append(np.log(spectrum + 1).ravel())
     textures.append(drawn.texture)
   classifier = LinearDiscriminantAnalysis(solver='lsqr', shrinkage='auto')
@@ -158,8 +167,11 @@ def test_textures_can_be_told_apart():
 
 @settings(max_examples=60, deadline=None)
 @given(
-  seed=st.integers(0, 2**32), size=st.integers(32, 96),
-  shapes=st.lists(st.integers(0, 5), min_size=1, max_size=5), texture=st.integers(0, 5))
+  seed=st.integers(0, 2**32),
+  size=st.integers(32, 96),
+  shapes=st.lists(st.integers(0, 5), min_size=1, max_size=5),
+  texture=st.integers(0, 5),
+)
 def test_objects_lie_in_the_image_and_apart(seed, size, shapes, texture):
   drawn = scene.draw_scene(np.random.default_rng(seed), shapes, texture, size, (0.1, 0.19))
   assert min(drawn.width, drawn.height) == size
@@ -178,9 +190,9 @@ def test_objects_lie_in_the_image_and_apart(seed, size, shapes, texture):
 
 
 def test_every_place_is_as_likely():
-  centers = np.array([
-    imagenet_release.draw(0, 'train', index, 0.7, 32)[0].objects[0].center
-    for index in range(600)])
+  centers = np.array(
+    [imagenet_release.draw(0, 'train', index, 0.7, 32)[0].objects[0].center for index in range(600)]
+  )
   square = centers[np.all(centers < 32, axis=1)] / 32
   assert np.all(np.abs(square.mean(axis=0) - 0.5) < 0.05)
   assert np.all(square.std(axis=0) > 0.15)  # uniform over the free two thirds: 0.19
@@ -189,13 +201,17 @@ def test_every_place_is_as_likely():
 # The command.
 
 
-@pytest.mark.parametrize('flags, message', [
-  (['--release=imagenet'], 'invalid choice'),
-  (['--release=coco_ab', '--correlation=70'], '--correlation=70.0 is out of range'),
-  (['--release=coco_ab', '--train=0'], '--train=0 is out of range'),
-  (['--release=coco_ab', '--trian=10'], '--trian=10'),
-  (['--release=coco_ab', '--size=8'], 'choose from 32'),
-  ([], '--release')])
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--release=imagenet'], 'invalid choice'),
+    (['--release=coco_ab', '--correlation=70'], '--correlation=70.0 is out of range'),
+    (['--release=coco_ab', '--train=0'], '--train=0 is out of range'),
+    (['--release=coco_ab', '--trian=10'], '--trian=10'),
+    (['--release=coco_ab', '--size=8'], 'choose from 32'),
+    ([], '--release'),
+  ],
+)
 def test_a_mistake_is_one_line(flags, message, tmp_path):
   with pytest.raises(UserError) as caught:
     command.main([*flags, f'--out={tmp_path / "new"}'])
@@ -206,9 +222,16 @@ def test_a_mistake_is_one_line(flags, message, tmp_path):
 def test_out_must_be_a_folder(tmp_path):
   (tmp_path / 'file').write_text('mine')
   result = subprocess.run(
-    [sys.executable, '-m', 'luab_jax.tools.synthetic', '--release=coco_ab',
-     f'--out={tmp_path / "file"}'],
-    capture_output=True, text=True)
+    [
+      sys.executable,
+      '-m',
+      'luab_jax.tools.synthetic',
+      '--release=coco_ab',
+      f'--out={tmp_path / "file"}',
+    ],
+    capture_output=True,
+    text=True,
+  )
   assert result.returncode == 2
   assert result.stderr.startswith('error: ') and result.stderr.count('\n') == 1
   assert (tmp_path / 'file').read_text() == 'mine'

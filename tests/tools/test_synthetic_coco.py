@@ -99,11 +99,12 @@ def test_coco_oddities_occur_and_icons_end_on_objects(coco):
       assert start == icons.pop(name, None)
       if end:
         icons[name] = end
-    seen['missed'] += sum(
-      i == record['image_id'] and name not in icons for i, name in boxes)
+    seen['missed'] += sum(i == record['image_id'] and name not in icons for i, name in boxes)
     for name, point in icons.items():
-      on = [x <= point['x'] * width <= x + w and y <= point['y'] * height <= y + h
-            for x, y, w, h in boxes[record['image_id'], name]]
+      on = [
+        x <= point['x'] * width <= x + w and y <= point['y'] * height <= y + h
+        for x, y, w, h in boxes[record['image_id'], name]
+      ]
       seen['absent class'] += not on
       assert any(on) or not on
       seen['right'] += any(on)

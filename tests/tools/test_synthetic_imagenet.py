@@ -33,7 +33,8 @@ def test_clicks_lie_in_the_box(imagenet):
       continue
     width, height = (int(root.findtext(f'size/{t}')) for t in ('width', 'height'))
     xmin, ymin, xmax, ymax = (
-      int(root.findtext(f'object/bndbox/{t}')) for t in ('xmin', 'ymin', 'xmax', 'ymax'))
+      int(root.findtext(f'object/bndbox/{t}')) for t in ('xmin', 'ymin', 'xmax', 'ymax')
+    )
     for block in root.findall('metadata'):
       clicks = points(block, 'selectedRecord')
       if len(clicks):
@@ -58,7 +59,7 @@ def test_tracks_move_to_the_click_at_60_hz(imagenet):
         if len(way) > 5:
           distances = np.hypot(*(way[:, 1:] - clicks[0, 1:]).T)
           start.append(distances[0])
-          end.append(distances[-len(way) // 4:].mean())
+          end.append(distances[-len(way) // 4 :].mean())
   assert np.mean(start) > 0.3 and np.mean(end) < 0.25 * np.mean(start)
   assert min(lengths) == 1 and 10 < np.median(lengths) < 100
 
@@ -85,8 +86,9 @@ def test_imagenet_oddities_occur(imagenet):
   states = {(b.findtext('selected'), int(b.findtext('selectedCount'))) for b in blocks}
   assert states == {('True', 1), ('True', 2), ('False', 0), ('False', 1)}
   assert all(len(b.findall('selectedRecord')) == int(b.findtext('selectedCount')) for b in blocks)
-  assert any(len(b.findall('mouseTracking')) == 1 and not len(b.find('mouseTracking'))
-             for b in blocks)
+  assert any(
+    len(b.findall('mouseTracking')) == 1 and not len(b.find('mouseTracking')) for b in blocks
+  )
   assert any(len(b.findall('hoveredRecord')) > 2 for b in blocks)
   assert {b.find('imagePosition') is None for b in blocks} == {True, False}
   toggled = [points(b, 'selectedRecord') for b in blocks if b.findtext('selectedCount') == '2']
@@ -102,7 +104,8 @@ def test_imagenet_structure_is_that_of_the_mini_release(imagenet, shared):
   for has_header in (True, False):
     ours, theirs = (
       [r for r in annotations_of(path).values() if (r.find('size') is not None) == has_header]
-      for path in (imagenet, mini))
+      for path in (imagenet, mini)
+    )
     # page_idx is described in release_formats.md, but the mini release has none.
     assert set().union(*map(tags, ours)) - {'metadata/page_idx'} == set().union(*map(tags, theirs))
     order = [child.tag for child in ours[0] if child.tag not in ('object', 'metadata')]
@@ -110,17 +113,21 @@ def test_imagenet_structure_is_that_of_the_mini_release(imagenet, shared):
   for block in (b for r in annotations_of(imagenet).values() for b in r.findall('metadata')):
     names = [child.tag for child in block]
     assert names == sorted(names, key=str.lower)
-  ours, theirs = (
-    tar_members(path / 'ILSVRC2012_bbox_val_v3.tgz') for path in (imagenet, mini))
+  ours, theirs = (tar_members(path / 'ILSVRC2012_bbox_val_v3.tgz') for path in (imagenet, mini))
   images = {
-    stem for split in ('val', 'uncorrelated')
-    for _, stem in images_of(imagenet / f'ILSVRC2012_img_{split}.tar')}
+    stem
+    for split in ('val', 'uncorrelated')
+    for _, stem in images_of(imagenet / f'ILSVRC2012_img_{split}.tar')
+  }
   assert set(ours) == {f'val/{stem}.xml' for stem in images} and len(images) == 2 * VALIDATION
   box_tags = [set().union(*(tags(ET.fromstring(d)) for d in m.values())) for m in (ours, theirs)]
   assert box_tags[0] == box_tags[1]
 
 
 def test_stems_are_unique_over_the_splits(imagenet):
-  stems = [key for split in imagenet_release.SPLITS
-           for key in images_of(imagenet / f'ILSVRC2012_img_{split}.tar')]
+  stems = [
+    key
+    for split in imagenet_release.SPLITS
+    for key in images_of(imagenet / f'ILSVRC2012_img_{split}.tar')
+  ]
   assert len(stems) == len(set(stems))

@@ -44,19 +44,30 @@ def _small_step():
 
   model = LuabModel(VisionTransformer(16, 0, 2, 8), SpatialHead(5, 1, False))
   optimizer = ml_collections.ConfigDict(
-    dict(name='sgd', momentum=0.9, weight_decay=0.1, grad_clip_norm=0.0))
+    dict(name='sgd', momentum=0.9, weight_decay=0.1, grad_clip_norm=0.0)
+  )
   tx = make_optimizer(optimizer, lambda step: 0.1)
   loss = ml_collections.ConfigDict(
-    dict(label_smoothing=0.0, point_loss='smooth_l1', smooth_l1_beta=1.0))
+    dict(label_smoothing=0.0, point_loss='smooth_l1', smooth_l1_beta=1.0)
+  )
   step = make_train_step(
-    model, tx, spec=ml_collections.ConfigDict(dict(multi_label=False)), loss=loss,
-    schedule=lambda step: 0.1, point_weight=lambda step: 1.0, ema_decay=0.9, accum=1)
+    model,
+    tx,
+    spec=ml_collections.ConfigDict(dict(multi_label=False)),
+    loss=loss,
+    schedule=lambda step: 0.1,
+    point_weight=lambda step: 1.0,
+    ema_decay=0.9,
+    accum=1,
+  )
   rng = np.random.default_rng(0)
   batch = {
     'image': rng.normal(size=(16, 16, 16, 3)).astype(np.float32),
     'label': rng.integers(0, 5, 16).astype(np.int32),
     'point': rng.random((16, 1, 2)).astype(np.float32),
-    'point_mask': np.ones((16, 1), np.float32), 'example_mask': np.ones(16, np.float32)}
+    'point_mask': np.ones((16, 1), np.float32),
+    'example_mask': np.ones(16, np.float32),
+  }
   state = jax.device_get(init_state(model, tx, seed=0, image_size=16, ema=True))
   return parallel.replicate(state), parallel.shard(batch), step
 
@@ -141,7 +152,7 @@ def test_where_the_cache_lies(unset_cache, monkeypatch, tmp_path):
 
 def test_an_entry_that_was_cut_off_is_warned_of_and_compiled_once(tmp_path):
   """By a kill or a full disk: JAX itself would compile it at every start."""
-  code = '''
+  code = """
 import resource, sys
 import jax
 from luab_jax import compile_cache
@@ -155,13 +166,18 @@ jax.monitoring.register_event_listener(
 x = jax.device_put(jax.numpy.arange(8.0))
 hits.clear()
 print(float(jax.jit(lambda x: (x * x).sum())(x)), len(hits))
-'''
+"""
   environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)}
   environment.pop('JAX_COMPILATION_CACHE_DIR', None)
 
   def run(*arguments):
-    done = subprocess.run([sys.executable, '-c', code, *arguments], env=environment, check=True,
-                          text=True, capture_output=True)
+    done = subprocess.run(
+      [sys.executable, '-c', code, *arguments],
+      env=environment,
+      check=True,
+      text=True,
+      capture_output=True,
+    )
     return done.stdout.split(), done.stderr.count('Error reading persistent')
 
   assert run('full') == (['140.0', '0'], 0)

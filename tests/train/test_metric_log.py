@@ -17,7 +17,8 @@ from luab_jax.train import metric_log
 
 def _log(workdir, **options):
   return metric_log.RunLog(
-    workdir, log_every=2, total_steps=10, batch_size=4, image_size=8, quiet=False, **options)
+    workdir, log_every=2, total_steps=10, batch_size=4, image_size=8, quiet=False, **options
+  )
 
 
 def _lines(workdir):
@@ -67,7 +68,8 @@ def test_a_line_for_which_there_is_half_the_room_is_written_later_and_once(tmp_p
   # As a disk that gets full: the file takes 20 bytes more, then it is an error. So it is for what
   # pytest records of stderr, of which the run must not die either.
   resource.setrlimit(
-    resource.RLIMIT_FSIZE, ((tmp_path / 'metrics.jsonl').stat().st_size + 20, limits[1]))
+    resource.RLIMIT_FSIZE, ((tmp_path / 'metrics.jsonl').stat().st_size + 20, limits[1])
+  )
   try:
     log.write(2, 'validation', {'top1': 0.6})
     assert _lines(tmp_path) == [(1, 'validation')]
@@ -123,15 +125,18 @@ def test_the_last_finite_losses_are_named(tmp_path):
   log = _log(tmp_path)
   for step, loss in enumerate([9.0, 1.0, 2.0, 3.0, np.nan], start=1):
     log.add(step, _sums(loss))
-  with pytest.raises(UserError, match=(
-    r'step 5: the loss is nan .* were 1 .step 2., 2 .step 3., 3 .step 4.\. .*on_nan=skip')):
+  with pytest.raises(
+    UserError,
+    match=(r'step 5: the loss is nan .* were 1 .step 2., 2 .step 3., 3 .step 4.\. .*on_nan=skip'),
+  ):
     log.flush()
   log.close()
 
 
 @pytest.mark.parametrize(('terminal', 'host', 'shown'), [(1, 0, 1), (0, 0, 0), (1, 1, 0)])
 def test_progress_with_the_time_left_is_for_terminals_and_the_main_host(
-    tmp_path, monkeypatch, terminal, host, shown):
+  tmp_path, monkeypatch, terminal, host, shown
+):
   stderr = io.StringIO()
   stderr.isatty = lambda: bool(terminal)
   monkeypatch.setattr(sys, 'stderr', stderr)

@@ -26,10 +26,13 @@ BATCH = 16
 def _model(name, head, num_classes, num_points, multi_label):
   if name == 'tiny_conv':
     config = dict(
-      name=name, head=head, dtype='float32', normalisation='imagenet', sync_batch_norm=True)
+      name=name, head=head, dtype='float32', normalisation='imagenet', sync_batch_norm=True
+    )
     return build_model(
       ml_collections.ConfigDict(config),
-      num_classes=num_classes, num_points=num_points, multi_label=multi_label,
+      num_classes=num_classes,
+      num_points=num_points,
+      multi_label=multi_label,
     )
   # One block: compiling for several devices is what these tests spend their time on.
   if head == 'linear':
@@ -40,23 +43,31 @@ def _model(name, head, num_classes, num_points, multi_label):
 
 
 @functools.cache
-def _setup(name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', clip=0.0,
-           skip_nan=False):
+def _setup(
+  name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', clip=0.0, skip_nan=False
+):
   num_classes = 5
   num_points = num_classes if multi_label else 1
   spec = types.SimpleNamespace(multi_label=multi_label)
   model = _model(name, head, num_classes, num_points, multi_label)
   tx = make_optimizer(
     ml_collections.ConfigDict(
-      dict(name=optimizer, momentum=0.9, beta1=0.9, beta2=0.999, weight_decay=0.1,
-           grad_clip_norm=clip)
+      dict(
+        name=optimizer, momentum=0.9, beta1=0.9, beta2=0.999, weight_decay=0.1, grad_clip_norm=clip
+      )
     ),
     optax.constant_schedule(0.1),
   )
   state = init_state(model, tx, seed=0, image_size=16, ema=bool(ema_decay))
   train_step = step.make_train_step(
-    model, tx, spec=spec, loss=LOSS, schedule=optax.constant_schedule(0.1),
-    point_weight=optax.constant_schedule(3.0), ema_decay=ema_decay, accum=accum,
+    model,
+    tx,
+    spec=spec,
+    loss=LOSS,
+    schedule=optax.constant_schedule(0.1),
+    point_weight=optax.constant_schedule(3.0),
+    ema_decay=ema_decay,
+    accum=accum,
     skip_nan=skip_nan,
   )
   eval_step = step.make_eval_step(model, spec=spec, loss=LOSS)
@@ -79,9 +90,7 @@ def _batch(num_classes, num_points, multi_label, points='rare'):
   example_mask[-3:] = 0
   point = rng.random((BATCH, num_points, 2)).astype(np.float32) * mask[..., None]
   image = rng.normal(size=(BATCH, 16, 16, 3)).astype(np.float32)
-  return dict(
-    image=image, label=label, point=point, point_mask=mask, example_mask=example_mask
-  )
+  return dict(image=image, label=label, point=point, point_mask=mask, example_mask=example_mask)
 
 
 _mapped = functools.cache(parallel.pmap_step)  # compiled once for all tests
@@ -234,10 +243,14 @@ def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
   poisoned['image'][5, 0, 0, 0] = np.nan  # on one device alone
   again, sums = _run(train_step, after, poisoned, 4)
   assert int(again.step) == int(after.step) + 1 == 2
+
   def counts(tree):
     found = []
-    jax.tree.map(lambda node: found.append(int(node.count)) if scheduled(node) else None, tree,
-                 is_leaf=scheduled)
+    jax.tree.map(
+      lambda node: found.append(int(node.count)) if scheduled(node) else None,
+      tree,
+      is_leaf=scheduled,
+    )
     return found
 
   def scheduled(node):
@@ -245,10 +258,15 @@ def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
 
   # The learning rate goes on with the steps, all else stays.
   assert (counts(after.opt_state), counts(again.opt_state)) == ([1], [2])
-  same = jax.tree.map(lambda old, new: old if scheduled(old) else new, after.opt_state,
-                      again.opt_state, is_leaf=scheduled)
-  jax.tree.map(np.testing.assert_array_equal, again.replace(step=0, opt_state=same),
-               after.replace(step=0))
+  same = jax.tree.map(
+    lambda old, new: old if scheduled(old) else new,
+    after.opt_state,
+    again.opt_state,
+    is_leaf=scheduled,
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal, again.replace(step=0, opt_state=same), after.replace(step=0)
+  )
   assert sums['skipped'] == (1, 1)
   # Left out of every mean, not counted as zero.
   assert all(count == 0 for name, (_, count) in sums.items() if name != 'skipped')

@@ -160,9 +160,7 @@ def test_a_damaged_config_is_not_overwritten(tmp_path, synthetic_imagenet_ab):
   assert (tmp_path / 'config.json').read_text() == '{"half of'
 
 
-def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
-  synthetic_imagenet_ab, tmp_path
-):
+def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(synthetic_imagenet_ab, tmp_path):
   config = short_config(synthetic_imagenet_ab)
   config.checkpoint_every_steps = 1
   config.optimizer.warmup_epochs = 1.0  # the first step still has a learning rate of 0
@@ -213,12 +211,25 @@ def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_i
       run.check_records({**note, 'records': {**note['records'], **changed}})
 
 
-@pytest.mark.parametrize(('key', 'value'), [
-  ('batch_size', 0), ('batch_size', -32), ('log_every', 0), ('checkpoint_every_steps', 0),
-  ('total_steps', -3), ('eval_every_epochs', -1.0), ('optimizer.grad_accum_steps', 0),
-  ('optimizer.learning_rate', -0.1), ('optimizer.learning_rate', float('nan')),
-  ('keep_checkpoints', 0), ('num_epochs', float('nan')), ('num_epochs', 0.0),
-  ('num_epochs', -1.0), ('seed', 1 << 63)])
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    ('batch_size', 0),
+    ('batch_size', -32),
+    ('log_every', 0),
+    ('checkpoint_every_steps', 0),
+    ('total_steps', -3),
+    ('eval_every_epochs', -1.0),
+    ('optimizer.grad_accum_steps', 0),
+    ('optimizer.learning_rate', -0.1),
+    ('optimizer.learning_rate', float('nan')),
+    ('keep_checkpoints', 0),
+    ('num_epochs', float('nan')),
+    ('num_epochs', 0.0),
+    ('num_epochs', -1.0),
+    ('seed', 1 << 63),
+  ],
+)
 def test_numbers_that_mean_nothing_are_a_line(synthetic_imagenet_ab, key, value):
   config = short_config(synthetic_imagenet_ab)
   config.update_from_flattened_dict({key: value})
@@ -232,7 +243,7 @@ def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_im
   config, workdir, _ = finished
   data_dir = tmp_path / 'data'
   shutil.copytree(synthetic_imagenet_ab, data_dir)
-  names, = data_dir.rglob('label.labels.txt')
+  (names,) = data_dir.rglob('label.labels.txt')
   names.write_text(names.read_text().replace('disc', 'disk'))
   other = config.copy_and_resolve_references()
   other.data.data_dir = str(data_dir)  # as if the run's data had been moved
@@ -274,11 +285,17 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
   one, two = tmp_path / 'one', tmp_path / 'two'
   loop.train_and_evaluate(config, one)
   arguments = [
-    '--config.batch_size=32', '--config.num_epochs=1', '--config.log_every=2',
-    '--config.checkpoint_every_steps=5', '--config.eval_every_epochs=2',
-    f'--config.data.data_dir={synthetic_imagenet_ab}', '--config.data.train_split=train',
-    '--config.data.image_size=32', '--config.data.eval_resize=32',
-    '--config.model.sync_batch_norm=True', '--config.optimizer.warmup_epochs=0.5',
+    '--config.batch_size=32',
+    '--config.num_epochs=1',
+    '--config.log_every=2',
+    '--config.checkpoint_every_steps=5',
+    '--config.eval_every_epochs=2',
+    f'--config.data.data_dir={synthetic_imagenet_ab}',
+    '--config.data.train_split=train',
+    '--config.data.image_size=32',
+    '--config.data.eval_resize=32',
+    '--config.model.sync_batch_norm=True',
+    '--config.optimizer.warmup_epochs=0.5',
     '--config.report_images=1',
   ]
   with socket.socket() as probe:
@@ -287,10 +304,16 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
   processes = [
     subprocess.Popen(
       [sys.executable, 'run.py', '--config=configs/quickstart.py', f'--workdir={two}', *arguments],
-      cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
       env={
-        **os.environ, 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2',
-        'JAX_PROCESS_ID': str(index), 'JAX_NUM_CPU_DEVICES': '1',
+        **os.environ,
+        'JAX_COORDINATOR_ADDRESS': address,
+        'JAX_NUM_PROCESSES': '2',
+        'JAX_PROCESS_ID': str(index),
+        'JAX_NUM_CPU_DEVICES': '1',
       },
     )
     for index in range(2)

@@ -19,36 +19,43 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'The release of 2020.'}
   BUILDER_CONFIGS = [
-      tfds.core.BuilderConfig(
-          name='variations', description='One split for each of the eight variations.'),
-      tfds.core.BuilderConfig(
-          name='foregrounds',
-          description='Original images with the mask of their foreground, to be put on others\' '
-          'backgrounds.'),
+    tfds.core.BuilderConfig(
+      name='variations', description='One split for each of the eight variations.'
+    ),
+    tfds.core.BuilderConfig(
+      name='foregrounds',
+      description="Original images with the mask of their foreground, to be put on others' "
+      'backgrounds.',
+    ),
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-      f'Put {release.ARCHIVE_NAME} ({release.ARCHIVE_URL}), or what it unpacks to, and '
-      f'{release.MAPPING_NAME} ({release.MAPPING_URL}) into manual_dir.')
+    f'Put {release.ARCHIVE_NAME} ({release.ARCHIVE_URL}), or what it unpacks to, and '
+    f'{release.MAPPING_NAME} ({release.MAPPING_URL}) into manual_dir.'
+  )
 
   def _info(self) -> tfds.core.DatasetInfo:
     """Returns the metadata; the names of the nine classes are known only when it is built."""
     features = {
-        'image': tfds.features.Image(
-            encoding_format='jpeg', doc='The file as released, byte for byte.'),
-        'file_name': tfds.features.Text(doc='<class folder>/<file>.'),
-        'label': tfds.features.ClassLabel(doc='One of the nine classes of ImageNet-9.'),
-        'right_labels': tfds.features.Sequence(
-            tfds.features.ClassLabel(
-                names_file=str(tfds.core.tfds_path('datasets/imagenet2012/labels.txt'))),
-            doc='The ImageNet classes that belong to the label, ascending.'),
+      'image': tfds.features.Image(
+        encoding_format='jpeg', doc='The file as released, byte for byte.'
+      ),
+      'file_name': tfds.features.Text(doc='<class folder>/<file>.'),
+      'label': tfds.features.ClassLabel(doc='One of the nine classes of ImageNet-9.'),
+      'right_labels': tfds.features.Sequence(
+        tfds.features.ClassLabel(
+          names_file=str(tfds.core.tfds_path('datasets/imagenet2012/labels.txt'))
+        ),
+        doc='The ImageNet classes that belong to the label, ascending.',
+      ),
     }
     if self._has_masks:
       features['mask'] = tfds.features.Image(
-          shape=(None, None, 1), encoding_format='png', doc='255 on the foreground, else 0.')
+        shape=(None, None, 1), encoding_format='png', doc='255 on the foreground, else 0.'
+      )
     return self.dataset_info_from_configs(
-        features=tfds.features.FeaturesDict(features),
-        supervised_keys=('image', 'label'),
-        homepage='https://github.com/MadryLab/backgrounds_challenge',
+      features=tfds.features.FeaturesDict(features),
+      supervised_keys=('image', 'label'),
+      homepage='https://github.com/MadryLab/backgrounds_challenge',
     )
 
   @property
@@ -59,8 +66,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds the data set and prints what became of the input; a UserError stops it."""
     self._summary = None
     build_summary.warn_of_beam(self.name, kwargs.get('download_config'))
-    with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
-        contextlib.ExitStack() as self._open:
+    with (
+      build_summary.one_line_errors(),
+      build_summary.small_shuffle_buffer(),
+      contextlib.ExitStack() as self._open,
+    ):
       super().download_and_prepare(**kwargs)
       if self._summary:
         print(self._summary)
@@ -74,8 +84,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     except (AssertionError, OSError) as error:
       raise UserError(' '.join(str(error).split())) from error
     self._summary = build_summary.BuildSummary(
-        f'{self.name}/{self.builder_config.name}',
-        ('images read', *(['masks read'] if self._has_masks else []), 'images written'))
+      f'{self.name}/{self.builder_config.name}',
+      ('images read', *(['masks read'] if self._has_masks else []), 'images written'),
+    )
     self._right_labels = release.read_mapping(manual_dir / release.MAPPING_NAME)
     self._source = release.find(manual_dir)
     folders = ('original', release.MASKS) if self._has_masks else release.VARIATIONS
@@ -110,8 +121,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._summary.add('images written', written)
     self._summary.check()
     if not written:
-      raise UserError(f'{self._source} holds no usable image of {folder}: get '
-                      f'{release.ARCHIVE_NAME} again from {release.ARCHIVE_URL}')
+      raise UserError(
+        f'{self._source} holds no usable image of {folder}: get '
+        f'{release.ARCHIVE_NAME} again from {release.ARCHIVE_URL}'
+      )
 
   def _example(self, name: release.Name, mask: release.Name | None) -> dict | None:
     """Returns an example, or None if the image or its mask cannot be used."""
@@ -126,10 +139,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       return None
     label = self.info.features['label'].str2int(name[1])
     item = {
-        'image': data,
-        'file_name': f'{name[1]}/{name[2]}',
-        'label': label,
-        'right_labels': self._right_labels[label],
+      'image': data,
+      'file_name': f'{name[1]}/{name[2]}',
+      'label': label,
+      'right_labels': self._right_labels[label],
     }
     if not self._has_masks:
       return item

@@ -23,8 +23,16 @@ ARCHIVE_NAME = 'backgrounds_challenge_data.tar.gz'
 ARCHIVE_URL = f'{_REPOSITORY}/releases/download/data/{ARCHIVE_NAME}'
 MAPPING_NAME = 'in_to_in9.json'
 MAPPING_URL = f'{_REPOSITORY}/raw/master/{MAPPING_NAME}'
-VARIATIONS = ('original', 'mixed_same', 'mixed_rand', 'mixed_next', 'only_fg', 'no_fg',
-              'only_bg_b', 'only_bg_t')
+VARIATIONS = (
+  'original',
+  'mixed_same',
+  'mixed_rand',
+  'mixed_next',
+  'only_fg',
+  'no_fg',
+  'only_bg_b',
+  'only_bg_t',
+)
 MASKS = 'fg_mask'
 NUM_CLASSES = 9
 
@@ -87,15 +95,18 @@ def find(manual_dir: pathlib.Path) -> pathlib.Path:
   archive = manual_dir / ARCHIVE_NAME
   if archive.exists():
     return archive
-  folders = [folder for folder in (manual_dir, *sorted(manual_dir.iterdir()))
-             if any((folder / name / 'val').is_dir() for name in _FOLDERS)]
+  folders = [
+    folder
+    for folder in (manual_dir, *sorted(manual_dir.iterdir()))
+    if any((folder / name / 'val').is_dir() for name in _FOLDERS)
+  ]
   if len(folders) > 1:
     raise UserError(f'{folders[0]} and {folders[1]} are both an unpacked {ARCHIVE_NAME}: keep one')
   return folders[0] if folders else reader.require(archive, ARCHIVE_URL)
 
 
 def iter_files(
-    source: pathlib.Path, folders: Collection[str], summary: BuildSummary
+  source: pathlib.Path, folders: Collection[str], summary: BuildSummary
 ) -> Iterator[tuple[Name, bytes]]:
   """Yields (name, bytes) of the images and masks of some variations.
 
@@ -114,6 +125,7 @@ def iter_files(
 
 def _iter_release(source, folders, summary):
   """Yields (variation, class folder, file, bytes) of what lies at the right depth."""
+
   def refused(name, reason):
     summary.skip('refused member', f'{source}: {name}', reason)
 
@@ -123,12 +135,14 @@ def _iter_release(source, folders, summary):
       if path.is_dir():
         with progress_bar(path, f'Reading {folder}') as progress:
           for label, file_name, data in reader.iter_class_members(
-              path, refused=refused, progress=progress):
+            path, refused=refused, progress=progress
+          ):
             yield folder, label, file_name, data
     return
   with progress_bar(source, f'Reading {source.name}') as progress:
     for name, data in reader.iter_members(
-        source, source=ARCHIVE_URL, refused=refused, progress=progress):
+      source, source=ARCHIVE_URL, refused=refused, progress=progress
+    ):
       match = _MEMBER.fullmatch(name)
       if not match:
         summary.note('other files, left out')
@@ -145,18 +159,23 @@ def class_names(spool: Spool, folders: Collection[str], source: pathlib.Path) ->
   classes = {folder: {label for _, label, _ in spool.names(folder)} for folder in folders}
   for folder in folders:
     if not classes[folder]:
-      raise UserError(f'{source} holds no {folder}/val/<class>/<file>: get {ARCHIVE_NAME} again '
-                      f'from {ARCHIVE_URL}')
+      raise UserError(
+        f'{source} holds no {folder}/val/<class>/<file>: get {ARCHIVE_NAME} again '
+        f'from {ARCHIVE_URL}'
+      )
   # A mask of an unknown class is a mask without an image, no class.
   names = sorted(set().union(*(classes[folder] for folder in folders if folder != MASKS)))
   if len(names) != NUM_CLASSES:
-    raise UserError(f'{source} holds {len(names)} class folders ({", ".join(names[:12])}) where '
-                    f'ImageNet-9 has {NUM_CLASSES}: get {ARCHIVE_NAME} again from {ARCHIVE_URL}')
+    raise UserError(
+      f'{source} holds {len(names)} class folders ({", ".join(names[:12])}) where '
+      f'ImageNet-9 has {NUM_CLASSES}: get {ARCHIVE_NAME} again from {ARCHIVE_URL}'
+    )
   for folder in folders:
     missing = sorted(set(names) - classes[folder])
     if missing:
-      raise UserError(f'{source} holds no {folder}/val/{missing[0]}: get {ARCHIVE_NAME} again '
-                      f'from {ARCHIVE_URL}')
+      raise UserError(
+        f'{source} holds no {folder}/val/{missing[0]}: get {ARCHIVE_NAME} again from {ARCHIVE_URL}'
+      )
   return names
 
 
@@ -181,8 +200,10 @@ def read_mapping(path: pathlib.Path) -> list[list[int]]:
   right = [[] for _ in range(NUM_CLASSES)]
   for key, label in mapping.items():
     if key not in keys or type(label) is not int or not -1 <= label < NUM_CLASSES:
-      raise UserError(f'{path} maps {key!r:.40} to {label!r:.40}, expected an ImageNet class 0 to '
-                      f'999 and a label -1 to {NUM_CLASSES - 1}: {remedy}')
+      raise UserError(
+        f'{path} maps {key!r:.40} to {label!r:.40}, expected an ImageNet class 0 to '
+        f'999 and a label -1 to {NUM_CLASSES - 1}: {remedy}'
+      )
     if label >= 0:
       right[label].append(int(key))
   if not all(right):

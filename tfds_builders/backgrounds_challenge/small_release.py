@@ -9,14 +9,23 @@ import numpy as np
 from PIL import Image
 
 from tfds_builders.backgrounds_challenge.release import (
-    ARCHIVE_NAME,
-    MAPPING_NAME,
-    MASKS,
-    VARIATIONS,
+  ARCHIVE_NAME,
+  MAPPING_NAME,
+  MASKS,
+  VARIATIONS,
 )
 
-CLASSES = ('00_dog', '01_bird', '02_wheeled vehicle', '03_reptile', '04_carnivore', '05_insect',
-           '06_musical instrument', '07_primate', '08_fish')
+CLASSES = (
+  '00_dog',
+  '01_bird',
+  '02_wheeled vehicle',
+  '03_reptile',
+  '04_carnivore',
+  '05_insect',
+  '06_musical instrument',
+  '07_primate',
+  '08_fish',
+)
 SIZE = (32, 24)  # width, height
 IMAGES = 3  # of a class and variation
 # Both ways to say that an ImageNet class has no label: -1 for 9, 19, ..., no entry from 997 on.
@@ -35,7 +44,7 @@ def paint(variation: str, label: int, index: int, *, size=SIZE) -> bytes:
 def foreground(label: int, index: int, *, size=SIZE) -> np.ndarray:
   """Returns a mask, bool [H, W]: a rectangle in a place of its own."""
   mask = np.zeros(size[::-1], bool)
-  mask[index:index + 9, label:label + 12] = True
+  mask[index : index + 9, label : label + 12] = True
   return mask
 
 
@@ -49,8 +58,10 @@ def npy(array) -> bytes:
 def files(images=IMAGES, make_image=paint, make_mask=foreground) -> dict[str, bytes]:
   """Returns {path: bytes} of a release, masks last; they come in several number types."""
   release = {
-      f'{variation}/val/{name}/n{label}_{index}.JPEG': make_image(variation, label, index)
-      for variation in VARIATIONS for label, name in enumerate(CLASSES) for index in range(images)
+    f'{variation}/val/{name}/n{label}_{index}.JPEG': make_image(variation, label, index)
+    for variation in VARIATIONS
+    for label, name in enumerate(CLASSES)
+    for index in range(images)
   }
   for label, name in enumerate(CLASSES):
     for index in range(images):

@@ -40,45 +40,80 @@ def file_name(folder, image_id):
 
 
 def annotation(id_, image_id, category_id, box, crowd=0):
-  return {'id': id_, 'image_id': image_id, 'category_id': category_id, 'bbox': box,
-          'area': 12.25, 'iscrowd': crowd, 'segmentation': [[1, 2.5, 3]]}
+  return {
+    'id': id_,
+    'image_id': image_id,
+    'category_id': category_id,
+    'bbox': box,
+    'area': 12.25,
+    'iscrowd': crowd,
+    'segmentation': [[1, 2.5, 3]],
+  }
 
 
 ANNOTATIONS = {
-    'train2014': [
-        annotation(7, 9, 90, [16, 12, 32, 24]),
-        annotation(3, 9, 1, [0, 0, 64, 48], crowd=1),
-        annotation(5, 9, 90, [60, 40, 4.004, 8]),  # a hair wider than the image
-        annotation(8, 25, 47, [1.5, 2, 3, 4]),
-    ],
-    'val2014': [annotation(9, 42, 18, [0, 0, 33, 47])],
+  'train2014': [
+    annotation(7, 9, 90, [16, 12, 32, 24]),
+    annotation(3, 9, 1, [0, 0, 64, 48], crowd=1),
+    annotation(5, 9, 90, [60, 40, 4.004, 8]),  # a hair wider than the image
+    annotation(8, 25, 47, [1.5, 2, 3, 4]),
+  ],
+  'val2014': [annotation(9, 42, 18, [0, 0, 33, 47])],
 }
 
 
 def action(kind, icon, to, time, origin=None):
-  return {'actionType': kind, 'iconType': icon, 'timeAt': time,
-          'pointFrom': origin and dict(zip('xy', origin, strict=True)),
-          'pointTo': to and dict(zip('xy', to, strict=True))}
+  return {
+    'actionType': kind,
+    'iconType': icon,
+    'timeAt': time,
+    'pointFrom': origin and dict(zip('xy', origin, strict=True)),
+    'pointTo': to and dict(zip('xy', to, strict=True)),
+  }
 
 
 RECORDS = [
-    {'image_id': 25, 'worker_id': 'W1', 'hit_id': 'H1', 'page_id': 19, 'timeSpent': 8_260_000_000,
-     'imageWidth': 451, 'imageHeight': 450, 'originalImageWidth': 0, 'originalImageHeight': 0,
-     'actionHistories': [], 'categoryHistories': [], 'mouseTracking': []},
-    {'image_id': 9, 'worker_id': 'W2', 'hit_id': 'H2', 'page_id': 0, 'timeSpent': 5000,
-     'imageWidth': 450, 'imageHeight': 338, 'originalImageWidth': 64, 'originalImageHeight': 48,
-     'actionHistories': [
-         action('add', 'toothbrush', (0.5, 0.5), 3_000_000_001),
-         action('add', 'unicorn', (0.1, 0.1), 3_000_000_002),
-         action('add', 'person', (0.25, 1.02), 3_000_000_003),
-         action('move', 'toothbrush', (0.75, -0.125), 3_000_000_004, (0.5, 0.5)),
-         action('add', 'cup', (0.3, 0.3), 3_000_000_005),
-         action('remove', 'cup', None, 3_000_000_006, (0.3, 0.3))],
-     'categoryHistories': [{'categoryIndex': 6, 'categoryName': 'Food', 'timeAt': 10,
-                            'usingKeyboard': True}],
-     'mouseTracking': [{'x': 0.5, 'y': 0.25, 'timeAt': 3_000_000_000},
-                       {'x': 1.5, 'y': -1, 'timeAt': 3_000_000_001}]},
-    {'image_id': 777, 'worker_id': 'of no image'},
+  {
+    'image_id': 25,
+    'worker_id': 'W1',
+    'hit_id': 'H1',
+    'page_id': 19,
+    'timeSpent': 8_260_000_000,
+    'imageWidth': 451,
+    'imageHeight': 450,
+    'originalImageWidth': 0,
+    'originalImageHeight': 0,
+    'actionHistories': [],
+    'categoryHistories': [],
+    'mouseTracking': [],
+  },
+  {
+    'image_id': 9,
+    'worker_id': 'W2',
+    'hit_id': 'H2',
+    'page_id': 0,
+    'timeSpent': 5000,
+    'imageWidth': 450,
+    'imageHeight': 338,
+    'originalImageWidth': 64,
+    'originalImageHeight': 48,
+    'actionHistories': [
+      action('add', 'toothbrush', (0.5, 0.5), 3_000_000_001),
+      action('add', 'unicorn', (0.1, 0.1), 3_000_000_002),
+      action('add', 'person', (0.25, 1.02), 3_000_000_003),
+      action('move', 'toothbrush', (0.75, -0.125), 3_000_000_004, (0.5, 0.5)),
+      action('add', 'cup', (0.3, 0.3), 3_000_000_005),
+      action('remove', 'cup', None, 3_000_000_006, (0.3, 0.3)),
+    ],
+    'categoryHistories': [
+      {'categoryIndex': 6, 'categoryName': 'Food', 'timeAt': 10, 'usingKeyboard': True}
+    ],
+    'mouseTracking': [
+      {'x': 0.5, 'y': 0.25, 'timeAt': 3_000_000_000},
+      {'x': 1.5, 'y': -1, 'timeAt': 3_000_000_001},
+    ],
+  },
+  {'image_id': 777, 'worker_id': 'of no image'},
 ]
 
 
@@ -86,15 +121,25 @@ def write_release(folder, *, records=RECORDS, images=None, annotations=ANNOTATIO
   """Writes the four files; `images` replaces or adds {zip: {member: bytes}}."""
   folder = pathlib.Path(folder)
   (folder / coco_ab.FILE_NAME).write_text(
-      records if isinstance(records, str) else json.dumps(records))
+    records if isinstance(records, str) else json.dumps(records)
+  )
   with zipfile.ZipFile(folder / 'annotations_trainval2014.zip', 'w') as archive:
     for name, sizes in SIZE.items():
-      archive.writestr(f'annotations/instances_{name}.json', json.dumps({
-          'info': {'year': 2014}, 'licenses': [{'id': 1}],
-          'images': [{'id': i, 'file_name': file_name(name, i), 'width': w, 'height': h}
-                     for i, (w, h) in sizes.items()],
-          'annotations': annotations[name],
-          'categories': [{'id': i, 'name': name} for i, name in CATEGORIES.items()]}))
+      archive.writestr(
+        f'annotations/instances_{name}.json',
+        json.dumps(
+          {
+            'info': {'year': 2014},
+            'licenses': [{'id': 1}],
+            'images': [
+              {'id': i, 'file_name': file_name(name, i), 'width': w, 'height': h}
+              for i, (w, h) in sizes.items()
+            ],
+            'annotations': annotations[name],
+            'categories': [{'id': i, 'name': name} for i, name in CATEGORIES.items()],
+          }
+        ),
+      )
   for name, sizes in SIZE.items():
     members = {f'{name}/{file_name(name, i)}': jpeg(i, size) for i, size in sizes.items()}
     members.update((images or {}).get(name, {}))
@@ -128,16 +173,22 @@ def build(manual_dir, data_dir, config='local', **options):
   """Builds into data_dir and returns {split: {image_id: example}} with the bytes of the images."""
   builder = coco_ab_dataset_builder.Builder(data_dir=str(data_dir), config=config)
   builder.download_and_prepare(
-      download_dir=str(data_dir / 'downloads'),
-      download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), **options))
+    download_dir=str(data_dir / 'downloads'),
+    download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), **options),
+  )
   return load(data_dir, config)
 
 
 def load(data_dir, config='local'):
   builder = tfds.builder_from_directory(data_dir / 'coco_ab' / config / '1.0.0')
   decoders = {'image': tfds.decode.SkipDecoding()}
-  return {split: {int(e['image_id']): e for e in tfds.as_numpy(
-      builder.as_dataset(split=split, decoders=decoders))} for split in builder.info.splits}
+  return {
+    split: {
+      int(e['image_id']): e
+      for e in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))
+    }
+    for split in builder.info.splits
+  }
 
 
 @pytest.fixture
@@ -148,8 +199,7 @@ def release(tmp_path):
 
 def test_every_value_is_kept(release, tmp_path, capsys):
   examples = build(release, tmp_path / 'data')
-  assert {s: sorted(e) for s, e in examples.items()} == {
-      'train': [9, 25, 30], 'validation': [42]}
+  assert {s: sorted(e) for s, e in examples.items()} == {'train': [9, 25, 30], 'validation': [42]}
   one = examples['train'][9]
   label = coco_ab.CLASS_INDEX
   assert one['image'] == jpeg(9, (64, 48))
@@ -159,10 +209,12 @@ def test_every_value_is_kept(release, tmp_path, capsys):
   objects = one['objects']
   np.testing.assert_array_equal(objects['id'], [3, 5, 7])
   np.testing.assert_array_equal(objects['is_crowd'], [True, False, False])
-  np.testing.assert_array_equal(objects['label'],
-                                [label['person'], label['toothbrush'], label['toothbrush']])
+  np.testing.assert_array_equal(
+    objects['label'], [label['person'], label['toothbrush'], label['toothbrush']]
+  )
   np.testing.assert_allclose(
-      objects['bbox'], [[0, 0, 1, 1], [40 / 48, 60 / 64, 1, 1], [0.25, 0.25, 0.75, 0.75]])
+    objects['bbox'], [[0, 0, 1, 1], [40 / 48, 60 / 64, 1, 1], [0.25, 0.25, 0.75, 0.75]]
+  )
   np.testing.assert_array_equal(objects['area'], [12.25] * 3)
   assert one['has_record']
   icons = one['icons']  # replayed: moved, removed and unknown icons
@@ -172,12 +224,18 @@ def test_every_value_is_kept(release, tmp_path, capsys):
   actions = one['actions']
   np.testing.assert_array_equal(actions['action'], [0, 0, 0, 1, 0, 2])
   assert actions['icon'].tolist() == [
-      b'toothbrush', b'unicorn', b'person', b'toothbrush', b'cup', b'cup']
+    b'toothbrush',
+    b'unicorn',
+    b'person',
+    b'toothbrush',
+    b'cup',
+    b'cup',
+  ]
   nan = np.nan
-  np.testing.assert_array_equal(actions['from_x'], np.float32([nan, nan, nan, .5, nan, .3]))
-  np.testing.assert_array_equal(actions['from_y'], np.float32([nan, nan, nan, .5, nan, .3]))
-  np.testing.assert_array_equal(actions['to_x'], np.float32([.5, .1, .25, .75, .3, nan]))
-  np.testing.assert_array_equal(actions['to_y'], np.float32([.5, .1, 1.02, -.125, .3, nan]))
+  np.testing.assert_array_equal(actions['from_x'], np.float32([nan, nan, nan, 0.5, nan, 0.3]))
+  np.testing.assert_array_equal(actions['from_y'], np.float32([nan, nan, nan, 0.5, nan, 0.3]))
+  np.testing.assert_array_equal(actions['to_x'], np.float32([0.5, 0.1, 0.25, 0.75, 0.3, nan]))
+  np.testing.assert_array_equal(actions['to_y'], np.float32([0.5, 0.1, 1.02, -0.125, 0.3, nan]))
   # Beyond int32 and beyond float32's whole numbers.
   np.testing.assert_array_equal(actions['time_ms'], 3_000_000_000 + np.arange(1, 7))
   categories = one['categories']
@@ -187,15 +245,31 @@ def test_every_value_is_kept(release, tmp_path, capsys):
   np.testing.assert_array_equal(one['trace']['y'], [0.25, -1])
   np.testing.assert_array_equal(one['trace']['time_ms'], [3_000_000_000, 3_000_000_001])
   assert examples['train'][25]['record'] == {
-      'shown_width': 451, 'shown_height': 450, 'original_width': 0, 'original_height': 0,
-      'time_spent_ms': 8_260_000_000, 'hit_id': b'H1', 'worker_id': b'W1', 'page_id': 19}
+    'shown_width': 451,
+    'shown_height': 450,
+    'original_width': 0,
+    'original_height': 0,
+    'time_spent_ms': 8_260_000_000,
+    'hit_id': b'H1',
+    'worker_id': b'W1',
+    'page_id': 19,
+  }
   without = examples['train'][30]
   assert not without['has_record'] and len(without['labels']) == len(without['icons']['x']) == 0
   assert set(without['record'].values()) == {0, b''}
   summary = capsys.readouterr().out
-  for line in ('images 4', 'instances 5', 'records 3', 'with a record 2', 'icons 2', 'actions 6',
-               'trace points 2', 'skipped 0', 'records without an image 1',
-               'records with icons of no known class 1'):
+  for line in (
+    'images 4',
+    'instances 5',
+    'records 3',
+    'with a record 2',
+    'icons 2',
+    'actions 6',
+    'trace points 2',
+    'skipped 0',
+    'records without an image 1',
+    'records with icons of no known class 1',
+  ):
     assert line in ' '.join(summary.split()), line
 
 
@@ -221,24 +295,50 @@ def test_mini_release(shared, tmp_path, monkeypatch):
 BAD_RECORDS = json.dumps(RECORDS[:2]).replace('"timeAt": 10', '"timeAt": ')  # image 9
 
 
-@pytest.mark.parametrize('reason, detail, changes, left', [
+@pytest.mark.parametrize(
+  'reason, detail, changes, left',
+  [
     ('corrupt record', 'record 1 (image_id 9)', {'records': BAD_RECORDS}, [9, 25, 30]),
-    ('corrupt record', 'record 1 (image_id 9): a coordinate is not finite', {'records': json.dumps(
-        RECORDS).replace('0.5', 'NaN')}, [9, 25, 30]),
-    ('duplicate record', 'record 3: image_id 25', {'records': [*RECORDS, RECORDS[0]]},
-     [9, 25, 30]),
-    ('undecodable image', 'train2014.zip: train2014/COCO_train2014_000000000025.jpg', {'images': {
-        'train2014': {'train2014/COCO_train2014_000000000025.jpg': jpeg(25, (40, 40))[:-99]}}},
-     [9, 30]),
-    ('not in the instances file', 'train2014.zip: train2014/other.jpg', {'images': {
-        'train2014': {'train2014/other.jpg': jpeg(1, (8, 8))}}}, [9, 25, 30]),
-    ('image given twice', 'train2014.zip: again/COCO_train2014_000000000009.jpg', {'images': {
-        'train2014': {'again/COCO_train2014_000000000009.jpg': b'another'}}}, [9, 25, 30]),
-    ('refused member', '../outside.jpg', {'images': {
-        'train2014': {'../outside.jpg': jpeg(1, (8, 8))}}}, [9, 25, 30]),
-])
-def test_bad_input_is_named_counted_and_skipped(tmp_path, monkeypatch, caplog, capsys, reason,
-                                                detail, changes, left):
+    (
+      'corrupt record',
+      'record 1 (image_id 9): a coordinate is not finite',
+      {'records': json.dumps(RECORDS).replace('0.5', 'NaN')},
+      [9, 25, 30],
+    ),
+    ('duplicate record', 'record 3: image_id 25', {'records': [*RECORDS, RECORDS[0]]}, [9, 25, 30]),
+    (
+      'undecodable image',
+      'train2014.zip: train2014/COCO_train2014_000000000025.jpg',
+      {
+        'images': {
+          'train2014': {'train2014/COCO_train2014_000000000025.jpg': jpeg(25, (40, 40))[:-99]}
+        }
+      },
+      [9, 30],
+    ),
+    (
+      'not in the instances file',
+      'train2014.zip: train2014/other.jpg',
+      {'images': {'train2014': {'train2014/other.jpg': jpeg(1, (8, 8))}}},
+      [9, 25, 30],
+    ),
+    (
+      'image given twice',
+      'train2014.zip: again/COCO_train2014_000000000009.jpg',
+      {'images': {'train2014': {'again/COCO_train2014_000000000009.jpg': b'another'}}},
+      [9, 25, 30],
+    ),
+    (
+      'refused member',
+      '../outside.jpg',
+      {'images': {'train2014': {'../outside.jpg': jpeg(1, (8, 8))}}},
+      [9, 25, 30],
+    ),
+  ],
+)
+def test_bad_input_is_named_counted_and_skipped(
+  tmp_path, monkeypatch, caplog, capsys, reason, detail, changes, left
+):
   (tmp_path / 'raw').mkdir()
   release = write_release(tmp_path / 'raw', **changes)
   with pytest.raises(UserError, match=f'1 × {reason}'):
@@ -275,23 +375,30 @@ def test_an_archive_without_a_listed_image_is_one_line(release, tmp_path, monkey
   monkeypatch.setenv('LUAB_MAX_BAD_SHARE', '1')
   with zipfile.ZipFile(release / 'val2014.zip', 'w') as archive:
     archive.writestr('val2014/other.jpg', b'')
-  with pytest.raises(UserError, match=r'^\S*val2014.zip holds no usable image that annotations/inst'
-                     r'ances_val2014.json lists: get it again from http://images.coco\S*$'):
+  with pytest.raises(
+    UserError,
+    match=r'^\S*val2014.zip holds no usable image that annotations/inst'
+    r'ances_val2014.json lists: get it again from http://images.coco\S*$',
+  ):
     build(release, tmp_path / 'data')
 
 
-@pytest.mark.parametrize('match, bad', [
+@pytest.mark.parametrize(
+  'match, bad',
+  [
     ('category_id 2,', annotation(1, 9, 2, [0, 0, 1, 1])),
     ('bbox is not x, y, width, height', annotation(1, 9, 1, [0, 0, -1, 1])),
     ('bbox is not x, y, width, height', annotation(1, 9, 1, [0, 0, 1])),
     ('bbox is not x, y, width, height', annotation(1, 9, 1, [0, np.nan, 1, 1])),
     ('is not as in COCO .KeyError', {'id': 1, 'image_id': 9}),
-])
+  ],
+)
 def test_wrong_instances_are_refused(tmp_path, match, bad):
   write_release(tmp_path, annotations={**ANNOTATIONS, 'train2014': [bad]})
   with pytest.raises(UserError, match=match):
     Join(tmp_path).add_instances(
-        tmp_path / 'annotations_trainval2014.zip', 'annotations/instances_train2014.json')
+      tmp_path / 'annotations_trainval2014.zip', 'annotations/instances_train2014.json'
+    )
 
 
 def test_join_leaves_no_file(tmp_path):
@@ -302,19 +409,26 @@ def test_join_leaves_no_file(tmp_path):
 def test_found_as_the_tfds_command_finds_it(tmp_path):
   """`tfds build` imports the file by its folder's name, with nothing of ours on the path."""
   folder = pathlib.Path(coco_ab_dataset_builder.__file__).parents[1]
-  code = (f'import sys; sys.path.insert(0, {str(folder)!r}); '
-          'from coco_ab.coco_ab_dataset_builder import Builder; print(Builder.name)')
-  out = subprocess.run([sys.executable, '-I', '-c', code], cwd=tmp_path, check=True,
-                       capture_output=True, text=True)
+  code = (
+    f'import sys; sys.path.insert(0, {str(folder)!r}); '
+    'from coco_ab.coco_ab_dataset_builder import Builder; print(Builder.name)'
+  )
+  out = subprocess.run(
+    [sys.executable, '-I', '-c', code], cwd=tmp_path, check=True, capture_output=True, text=True
+  )
   assert out.stdout.strip() == 'coco_ab'
 
 
 def registered(folder):
   """Makes the files in `folder` the registered ones of the config 2014."""
-  return {url: checksums.UrlInfo(
-      size=(folder / name).stat().st_size, filename=name,
-      checksum=hashlib.sha256((folder / name).read_bytes()).hexdigest())
-          for name, url in coco_ab_dataset_builder.URLS.items()}
+  return {
+    url: checksums.UrlInfo(
+      size=(folder / name).stat().st_size,
+      filename=name,
+      checksum=hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+    )
+    for name, url in coco_ab_dataset_builder.URLS.items()
+  }
 
 
 def test_2014_takes_verified_files_from_manual_dir(release, tmp_path, monkeypatch):
@@ -345,5 +459,8 @@ def test_registered_checksums_are_the_published_ones():
     assert ours[urls[name]] == published[urls[name]]
   record = ours[coco_ab.URL]
   assert (record.size, record.checksum, record.filename) == (
-      398_322_779, coco_ab.SHA256, coco_ab.FILE_NAME)
+    398_322_779,
+    coco_ab.SHA256,
+    coco_ab.FILE_NAME,
+  )
   assert set(ours) == set(urls.values())

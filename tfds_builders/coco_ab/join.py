@@ -71,8 +71,10 @@ def class_names(archive: str | os.PathLike, members: Iterable[str]) -> tuple[str
     with reader.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file:
       for key, item in JsonStream(file, f'{archive}: {member}', ANNOTATIONS_URL).member_items():
         if key == 'categories' and (problem := _add_category(names, item)):
-          raise UserError(f'{archive}: {member} has a category that cannot be used ({problem}; '
-                          f'{item!r:.80}): mend it in all instances files')
+          raise UserError(
+            f'{archive}: {member} has a category that cannot be used ({problem}; '
+            f'{item!r:.80}): mend it in all instances files'
+          )
   if CLASS_INDEX.keys() >= set(names.values()):
     return CLASS_NAMES
   return tuple(name for _, name in sorted(names.items()))
@@ -148,8 +150,10 @@ class Join:
           ) from error
         missing -= {key}
       if missing:
-        raise UserError(f'{archive}: {member} has nothing in {min(missing)!r}: get the file from '
-                        f'{ANNOTATIONS_URL}')
+        raise UserError(
+          f'{archive}: {member} has nothing in {min(missing)!r}: get the file from '
+          f'{ANNOTATIONS_URL}'
+        )
       self._db.execute('CREATE INDEX IF NOT EXISTS by_image ON instances (image_id)')
     unknown = self._db.execute('SELECT DISTINCT category_id FROM instances').fetchall()
     unknown = sorted({row[0] for row in unknown} - self._labels.keys())
@@ -172,8 +176,14 @@ class Join:
       # So that NaN fails as well.
       if not sound or not all(abs(value) <= _MAX_PIXELS for value in [*box, area]):
         raise ValueError('bbox is not x, y, width, height in pixels, or area not in pixels')
-      row = (int(item['image_id']), int(item['id']), int(item['category_id']), *box, area,
-             int(item['iscrowd']))
+      row = (
+        int(item['image_id']),
+        int(item['id']),
+        int(item['category_id']),
+        *box,
+        area,
+        int(item['iscrowd']),
+      )
       self._db.execute('INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', row)
     elif key == 'categories':
       if item['name'] not in self.class_index:
@@ -183,25 +193,31 @@ class Join:
   def listed(self, file_name: str) -> Listed | None:
     """The image's entry in the instances files; None if there is none."""
     row = self._db.execute(
-      'SELECT image_id, width, height FROM images WHERE file_name = ?', (file_name,)).fetchone()
+      'SELECT image_id, width, height FROM images WHERE file_name = ?', (file_name,)
+    ).fetchone()
     return row and Listed(*row)
 
   def take_image(self, image_id: int) -> bool:
     """Marks a listed image as used; False if it was marked before."""
-    return self._db.execute(
-      'UPDATE images SET used = 1 WHERE image_id = ? AND NOT used', (image_id,)).rowcount == 1
+    return (
+      self._db.execute(
+        'UPDATE images SET used = 1 WHERE image_id = ? AND NOT used', (image_id,)
+      ).rowcount
+      == 1
+    )
 
   def instances(self, image_id: int) -> list[Instance]:
     """All instances of the image, in the order of their ids."""
     rows = self._db.execute(
       'SELECT id, category_id, x, y, width, height, area, is_crowd FROM instances '
-      'WHERE image_id = ? ORDER BY id', (image_id,))
+      'WHERE image_id = ? ORDER BY id',
+      (image_id,),
+    )
     return [Instance(row[0], self._labels[row[1]], *row[2:7], bool(row[7])) for row in rows]
 
   def take_record(self, image_id: int) -> str | None:
     """The record of the image, as `decoded` reads it; it counts as used now. None: no record."""
-    row = self._db.execute(
-      'SELECT record FROM records WHERE image_id = ?', (image_id,)).fetchone()
+    row = self._db.execute('SELECT record FROM records WHERE image_id = ?', (image_id,)).fetchone()
     if row is None:
       return None
     self._db.execute('UPDATE records SET used = 1 WHERE image_id = ?', (image_id,))
@@ -209,9 +225,14 @@ class Join:
 
   def unused(self) -> tuple[int, int, int]:
     """How many (listed images, records, instances of listed or unknown images) were not taken."""
-    return tuple(self._db.execute(f'SELECT count(*) FROM {rows}').fetchone()[0] for rows in (
-      'images WHERE NOT used', 'records WHERE NOT used',
-      'instances WHERE image_id NOT IN (SELECT image_id FROM images WHERE used)'))
+    return tuple(
+      self._db.execute(f'SELECT count(*) FROM {rows}').fetchone()[0]
+      for rows in (
+        'images WHERE NOT used',
+        'records WHERE NOT used',
+        'instances WHERE image_id NOT IN (SELECT image_id FROM images WHERE used)',
+      )
+    )
 
 
 def decoded(text: str) -> CocoRecord:
@@ -221,11 +242,22 @@ def decoded(text: str) -> CocoRecord:
   index, name, category_time_ms, using_keyboard = categories
   return CocoRecord(
     *fields,
-    Actions(np.array(action, np.int64), tuple(icon), _points(from_xy), _points(to_xy),
-            np.array(action_time_ms, np.int64)),
-    Categories(np.array(index, np.int32), tuple(name), np.array(category_time_ms, np.int64),
-               np.array(using_keyboard, bool)),
-    _points(trace_xy), np.array(trace_time_ms, np.int64))
+    Actions(
+      np.array(action, np.int64),
+      tuple(icon),
+      _points(from_xy),
+      _points(to_xy),
+      np.array(action_time_ms, np.int64),
+    ),
+    Categories(
+      np.array(index, np.int32),
+      tuple(name),
+      np.array(category_time_ms, np.int64),
+      np.array(using_keyboard, bool),
+    ),
+    _points(trace_xy),
+    np.array(trace_time_ms, np.int64),
+  )
 
 
 def _points(rows: list) -> np.ndarray:

@@ -42,8 +42,14 @@ class Encoder:
       self._count(record, summary)
     file_name = posixpath.basename(where)
     made = example.build_example(
-        data=data, file_name=file_name, size=size, listed=listed, instances=instances,
-        record=record, class_index=self._class_index)
+      data=data,
+      file_name=file_name,
+      size=size,
+      listed=listed,
+      instances=instances,
+      record=record,
+      class_index=self._class_index,
+    )
     return file_name, self._packed(made)
 
   def _count(self, record: coco_ab.CocoRecord, summary: SummaryCalls) -> None:
@@ -54,8 +60,10 @@ class Encoder:
     summary.add('trace points', len(record.trace_xy))
     if unknown:
       summary.note('records with icons of no known class')
-      summary.warn(f'{coco_ab.FILE_NAME}: record {record.number} (image_id {record.image_id}): '
-                   f'unknown icons are not replayed: {unknown!r}')
+      summary.warn(
+        f'{coco_ab.FILE_NAME}: record {record.number} (image_id {record.image_id}): '
+        f'unknown icons are not replayed: {unknown!r}'
+      )
 
 
 def _start(setup: bytes) -> Encoder:

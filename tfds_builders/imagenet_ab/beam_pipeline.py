@@ -65,20 +65,23 @@ class BeamBuild:
     """
     if self._outputs is None:
       read = (
-          pipeline
-          | 'Parts' >> beam.Create(_parts(self._release))
-          | 'Spread' >> beam.Reshuffle()
-          | 'Read' >> beam.ParDo(_Read(self._release)).with_outputs(_COUNTS, main=_XMLS))
+        pipeline
+        | 'Parts' >> beam.Create(_parts(self._release))
+        | 'Spread' >> beam.Reshuffle()
+        | 'Read' >> beam.ParDo(_Read(self._release)).with_outputs(_COUNTS, main=_XMLS)
+      )
       self._outputs = (
-          read[_XMLS]
-          | 'ByStem' >> beam.GroupByKey()
-          | 'Join' >> beam.ParDo(_Join(self._release)).with_outputs())
+        read[_XMLS]
+        | 'ByStem' >> beam.GroupByKey()
+        | 'Join' >> beam.ParDo(_Join(self._release)).with_outputs()
+      )
       _ = (
-          (read[_COUNTS], self._outputs[_COUNTS])
-          | 'AllCounts' >> beam.Flatten()
-          | 'SumCounts' >> beam.CombinePerKey(_merged)
-          | 'ListCounts' >> beam.combiners.ToList()
-          | 'WriteCounts' >> beam.Map(_write_counts, path=os.fspath(self._counts_path)))
+        (read[_COUNTS], self._outputs[_COUNTS])
+        | 'AllCounts' >> beam.Flatten()
+        | 'SumCounts' >> beam.CombinePerKey(_merged)
+        | 'ListCounts' >> beam.combiners.ToList()
+        | 'WriteCounts' >> beam.Map(_write_counts, path=os.fspath(self._counts_path))
+      )
     return self._outputs
 
   def finish(self, summary: BuildSummary) -> None:
@@ -112,9 +115,10 @@ def workers() -> Iterator[None]:
     if match := _USER_ERROR.search(text):
       raise UserError(match[1]) from error
     if match := _NO_EXAMPLES.search(text):
-      raise UserError(f'no image of the split {match[1]} can be used: expected <class>.tar or '
-                      '<class>/<image> in it; what was left out is named in the log above'
-                      ) from error
+      raise UserError(
+        f'no image of the split {match[1]} can be used: expected <class>.tar or '
+        '<class>/<image> in it; what was left out is named in the log above'
+      ) from error
     raise
   finally:
     if saved is None:
@@ -147,7 +151,8 @@ class _CountingDoFn(beam.DoFn):
   def finish_bundle(self):
     for source, summary in self._summaries.items():
       counts = WindowedValue(
-          (source, summary.state()), window.GlobalWindow().max_timestamp(), [window.GlobalWindow()])
+        (source, summary.state()), window.GlobalWindow().max_timestamp(), [window.GlobalWindow()]
+      )
       yield beam.pvalue.TaggedOutput(_COUNTS, counts)
 
 
@@ -179,9 +184,12 @@ class _Join(_CountingDoFn):
     for (split, label, file_name), data in images.items():
       unused.discard(label)
       example = self._release.example(
-          split, (label, file_name, data), xmls.get((_XMLS, label)),
-          None if split == 'train' else xmls.get((_BOXES, release_files.BOX_FOLDER)),
-          self._summaries[split])
+        split,
+        (label, file_name, data),
+        xmls.get((_XMLS, label)),
+        None if split == 'train' else xmls.get((_BOXES, release_files.BOX_FOLDER)),
+        self._summaries[split],
+      )
       if example:
         yield beam.pvalue.TaggedOutput(split, (f'{label}/{file_name}', example))
     self._summaries[_XMLS].note('XMLs of no image', len(unused))
@@ -205,8 +213,11 @@ def _parts(release: Release) -> list[tuple[int, str, reader.ClassPart | None]]:
   """Returns (number, source, part of it or None for the whole) of all that is to be read."""
   parts = [(_XMLS, None)] + ([(_BOXES, None)] if release.boxes else [])
   for split, path in release.images.items():
-    class_parts = (reader.class_parts(path, source=release.image_source)
-                   if release.has_class_parts(split) else [])
+    class_parts = (
+      reader.class_parts(path, source=release.image_source)
+      if release.has_class_parts(split)
+      else []
+    )
     parts += [(split, part) for part in class_parts or [None]]
   return [(number, *part) for number, part in enumerate(parts)]
 

@@ -22,10 +22,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'ImageNet-AB v1.0.'}
   BUILDER_CONFIGS = [
-      tfds.core.BuilderConfig(
-          name='ilsvrc2012', description='The 1000 classes of ILSVRC2012, as released.'),
-      tfds.core.BuilderConfig(
-          name='local', description='Any images in the same layout; the folders are the classes.'),
+    tfds.core.BuilderConfig(
+      name='ilsvrc2012', description='The 1000 classes of ILSVRC2012, as released.'
+    ),
+    tfds.core.BuilderConfig(
+      name='local', description='Any images in the same layout; the folders are the classes.'
+    ),
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = """
   ilsvrc2012: put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (https://image-net.org) and
@@ -40,9 +42,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Returns the metadata; the classes of `local` are known only when it is built."""
     names = {} if self._is_local else {'names_file': release.tfds_file('labels.txt')}
     return self.dataset_info_from_configs(
-        features=example.features(tfds.features.ClassLabel(doc='Class of the image.', **names)),
-        supervised_keys=('image', 'label'),
-        homepage='https://github.com/naver-ai/NeglectedFreeLunch',
+      features=example.features(tfds.features.ClassLabel(doc='Class of the image.', **names)),
+      supervised_keys=('image', 'label'),
+      homepage='https://github.com/naver-ai/NeglectedFreeLunch',
     )
 
   @property
@@ -52,8 +54,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints what became of the input; a UserError stops it."""
     self._summary = self._beam = None
-    with build_summary.one_line_errors(), build_summary.small_shuffle_buffer(), \
-        contextlib.ExitStack() as self._open:
+    with (
+      build_summary.one_line_errors(),
+      build_summary.small_shuffle_buffer(),
+      contextlib.ExitStack() as self._open,
+    ):
       if build_summary.wants_beam(kwargs.get('download_config')):
         from tfds_builders.imagenet_ab import beam_pipeline  # importing Beam takes seconds
 
@@ -71,7 +76,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     except (AssertionError, OSError) as error:
       raise UserError(' '.join(str(error).split())) from error
     self._summary = build_summary.BuildSummary(
-        f'{self.name}/{self.builder_config.name}', release.COUNTS)
+      f'{self.name}/{self.builder_config.name}', release.COUNTS
+    )
     label = self.info.features['label']
     if self._beam:
       manual_dir = pathlib.Path(os.path.abspath(manual_dir))  # workers have other folders
@@ -83,9 +89,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       return self._beam_build.splits()
     files = self._release
     # Before the XMLs are read: processes take a while to start.
-    self._workers = self._open.enter_context(Workers(
-        worker.Encoder(files), worker.__name__, files,
-        sum(build_summary.input_bytes(path) for path in files.images.values())))
+    self._workers = self._open.enter_context(
+      Workers(
+        worker.Encoder(files),
+        worker.__name__,
+        files,
+        sum(build_summary.input_bytes(path) for path in files.images.values()),
+      )
+    )
     self._index_xmls()
     return {split: self._generate_examples(split) for split in files.images}
 
@@ -94,8 +105,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     if self._beam:
       return super()._generate_splits(dl_manager, download_config)
     return packing.write_splits(
-        self._split_generators(dl_manager), self._get_filename_template, download_config,
-        self.info.file_format)
+      self._split_generators(dl_manager),
+      self._get_filename_template,
+      download_config,
+      self.info.file_format,
+    )
 
   def _example_writer(self):
     return StableWriter(self.info.file_format)
@@ -143,7 +157,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def _joined(self, split: str, progress) -> Iterator[worker.Item]:
     """Yields what belongs to one image, of every image that none of its name came before."""
     for label, file_name, data in self._release.iter_images(
-        split, self._summary, progress=progress):
+      split, self._summary, progress=progress
+    ):
       self._summary.add('images read')
       if not self._seen.add(f'{split}/{label}', file_name, b''):
         self._release.skip_second_image(split, label, file_name, self._summary)

@@ -19,17 +19,17 @@ from luab_jax.errors import UserError
 from tfds_builders import build, build_summary
 from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder, release
 from tfds_builders.imagenet_ab.small_release import (
-    CLASSES,
-    CLICKED,
-    XML_NAME,
-    T,
-    image,
-    metadata,
-    voc,
-    write_class_tars,
-    write_release,
-    write_tar,
-    xml,
+  CLASSES,
+  CLICKED,
+  XML_NAME,
+  T,
+  image,
+  metadata,
+  voc,
+  write_class_tars,
+  write_release,
+  write_tar,
+  xml,
 )
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -42,9 +42,10 @@ def build_local(manual_dir, data_dir):
   names = builder.info.features['label'].names
   splits = builder.as_dataset(decoders={'image': tfds.decode.SkipDecoding()})
   return {
-      split: {f'{names[row["label"]]}/{row["file_name"].decode()}': row
-              for row in tfds.as_numpy(rows)}
-      for split, rows in splits.items()
+    split: {
+      f'{names[row["label"]]}/{row["file_name"].decode()}': row for row in tfds.as_numpy(rows)
+    }
+    for split, rows in splits.items()
   }
 
 
@@ -73,10 +74,10 @@ class LocalTest(tfds.testing.DatasetBuilderTestCase):
 
 CMYK = image((255, 0, 0, 0), mode='CMYK')
 ILSVRC_TRAIN = {
-    'n01739381': {'n01739381_1309.JPEG': CMYK, 'n01739381_1.JPEG': image('red')},
-    'n02077923': {'n02077923_14822.JPEG': CMYK[:-60]},  # damaged: left out
-    'n02105855': {'n02105855_2933.JPEG': image('green', form='PNG')},
-    'n99999999': {'n99999999_1.JPEG': image('red')},  # none of the 1000 classes: left out
+  'n01739381': {'n01739381_1309.JPEG': CMYK, 'n01739381_1.JPEG': image('red')},
+  'n02077923': {'n02077923_14822.JPEG': CMYK[:-60]},  # damaged: left out
+  'n02105855': {'n02105855_2933.JPEG': image('green', form='PNG')},
+  'n99999999': {'n99999999_1.JPEG': image('red')},  # none of the 1000 classes: left out
 }
 
 
@@ -93,16 +94,24 @@ class Ilsvrc2012Test(tfds.testing.DatasetBuilderTestCase):
     cls.EXAMPLE_DIR = cls._folder.name
     folder = pathlib.Path(cls.EXAMPLE_DIR)
     write_class_tars(folder / 'ILSVRC2012_img_train.tar', ILSVRC_TRAIN)
-    write_tar(folder / 'ILSVRC2012_img_val.tar', [
+    write_tar(
+      folder / 'ILSVRC2012_img_val.tar',
+      [
         (f'ILSVRC2012_val_{number:08d}.JPEG', image(color))
-        for number, color in ((1, 'red'), (50_000, 'blue'))])
-    write_tar(folder / 'ILSVRC2012_bbox_val_v3.tgz', [
-        ('val/ILSVRC2012_val_00000001.xml', xml(voc('n01751748', (0, 0, 6, 4))))], 'w:gz')
+        for number, color in ((1, 'red'), (50_000, 'blue'))
+      ],
+    )
+    write_tar(
+      folder / 'ILSVRC2012_bbox_val_v3.tgz',
+      [('val/ILSVRC2012_val_00000001.xml', xml(voc('n01751748', (0, 0, 6, 4))))],
+      'w:gz',
+    )
     write_tar(folder / XML_NAME, [('train_xml/n01739381/n01739381_1.xml', CLICKED)], 'w:gz')
     digest = hashlib.sha256((folder / XML_NAME).read_bytes()).hexdigest()
     cls._patches = [
-        mock.patch.object(release, 'XML_SHA256', digest),
-        mock.patch.dict(os.environ, {build_summary.MAX_BAD_SHARE_VARIABLE: '1'})]
+      mock.patch.object(release, 'XML_SHA256', digest),
+      mock.patch.dict(os.environ, {build_summary.MAX_BAD_SHARE_VARIABLE: '1'}),
+    ]
     for patch in cls._patches:
       patch.start()
     super().setUpClass()
@@ -116,22 +125,28 @@ class Ilsvrc2012Test(tfds.testing.DatasetBuilderTestCase):
 
   def _download_and_prepare_as_dataset(self, builder):
     super()._download_and_prepare_as_dataset(builder)
-    rows = {row['file_name'].decode(): row
-            for split in builder.as_dataset(decoders={'image': tfds.decode.SkipDecoding()}).values()
-            for row in tfds.as_numpy(split)}
+    rows = {
+      row['file_name'].decode(): row
+      for split in builder.as_dataset(decoders={'image': tfds.decode.SkipDecoding()}).values()
+      for row in tfds.as_numpy(split)
+    }
     label = builder.info.features['label'].int2str
     self.assertLen(builder.info.features['label'].names, 1000)
     # The labels of the first and the last validation image, as TFDS's imagenet2012 has them.
     self.assertEqual(label(rows['ILSVRC2012_val_00000001.JPEG']['label']), 'n01751748')
     self.assertEqual(label(rows['ILSVRC2012_val_00050000.JPEG']['label']), 'n02437616')
     np.testing.assert_allclose(
-        rows['ILSVRC2012_val_00000001.JPEG']['objects']['bbox'], [[0, 0, 0.5, 0.5]])
+      rows['ILSVRC2012_val_00000001.JPEG']['objects']['bbox'], [[0, 0, 0.5, 0.5]]
+    )
     self.assertFalse(rows['ILSVRC2012_val_00000001.JPEG']['has_xml'])
     self.assertLen(rows['n01739381_1.JPEG']['clicks']['x'], 2)
     self.assertEqual(
-        rows['n01739381_1.JPEG']['image'], ILSVRC_TRAIN['n01739381']['n01739381_1.JPEG'])
+      rows['n01739381_1.JPEG']['image'], ILSVRC_TRAIN['n01739381']['n01739381_1.JPEG']
+    )
     for name, color in (
-        ('n01739381_1309.JPEG', (0, 255, 255)), ('n02105855_2933.JPEG', (0, 128, 0))):
+      ('n01739381_1309.JPEG', (0, 255, 255)),
+      ('n02105855_2933.JPEG', (0, 128, 0)),
+    ):
       fixed = Image.open(io.BytesIO(rows[name]['image']))
       self.assertEqual((fixed.format, fixed.mode), ('JPEG', 'RGB'))
       np.testing.assert_allclose(np.asarray(fixed)[4, 6], color, atol=4)
@@ -145,7 +160,8 @@ def built(tmp_path_factory):
 
 def test_images_are_byte_identical(built):
   assert {name: row['image'] for name, row in built['train'].items()} == {
-      f'{label}/{file}': data for label, files in CLASSES.items() for file, data in files.items()}
+    f'{label}/{file}': data for label, files in CLASSES.items() for file, data in files.items()
+  }
   size = built['train']['dog/1.JPEG']['image_size']
   assert (size['height'], size['width']) == (7, 5)
 
@@ -202,26 +218,50 @@ def test_folders_give_the_same_examples_as_archives(built, tmp_path):
 
 
 def test_bad_input_is_named_counted_and_left_out(tmp_path, monkeypatch, caplog, capsys):
-  classes = {'cat': {**CLASSES['cat'], '4.JPEG': image('red')[:-40], '5.JPEG': b'no image'},
-             'dog': CLASSES['dog']}
-  raw = write_release(tmp_path / 'raw', classes, {
-      'cat/1': CLICKED, 'cat/2': CLICKED[:-9], 'cat/3': b'<!DOCTYPE a><annotation/>',
-      'dog/77': CLICKED, 'dog/1': xml(metadata() + voc('dog', (4, 2, 4, 6)))})
+  classes = {
+    'cat': {**CLASSES['cat'], '4.JPEG': image('red')[:-40], '5.JPEG': b'no image'},
+    'dog': CLASSES['dog'],
+  }
+  raw = write_release(
+    tmp_path / 'raw',
+    classes,
+    {
+      'cat/1': CLICKED,
+      'cat/2': CLICKED[:-9],
+      'cat/3': b'<!DOCTYPE a><annotation/>',
+      'dog/77': CLICKED,
+      'dog/1': xml(metadata() + voc('dog', (4, 2, 4, 6))),
+    },
+  )
   monkeypatch.setenv(build_summary.MAX_BAD_SHARE_VARIABLE, '0.6')
   rows = build_local(raw, tmp_path / 'data')['train']
   assert sorted(rows) == ['cat/1.JPEG', 'cat/2.JPEG', 'cat/3.JPEG', 'dog/1.JPEG', 'dog/2.png']
   assert not rows['cat/2.JPEG']['has_xml'] and not rows['cat/3.JPEG']['has_xml']
   assert rows['cat/2.JPEG']['image'] == CLASSES['cat']['2.JPEG']
-  for place in ('my_img_train.tar: cat/4.JPEG', 'my_img_train.tar: cat/5.JPEG',
-                f'{XML_NAME}: cat/2.xml', f'{XML_NAME}: cat/3.xml'):
+  for place in (
+    'my_img_train.tar: cat/4.JPEG',
+    'my_img_train.tar: cat/5.JPEG',
+    f'{XML_NAME}: cat/2.xml',
+    f'{XML_NAME}: cat/3.xml',
+  ):
     assert sum(place in message for message in caplog.messages) == 1, place
-  counts = dict(line.strip().rsplit(maxsplit=1) for line in
-                capsys.readouterr().out.split('Summary of imagenet_ab/local\n')[1].splitlines()
-                if line.startswith('  '))
+  counts = dict(
+    line.strip().rsplit(maxsplit=1)
+    for line in capsys.readouterr().out.split('Summary of imagenet_ab/local\n')[1].splitlines()
+    if line.startswith('  ')
+  )
   assert counts == {
-      'images read': '8', 'images written': '6', 'with XML': '2', 'selected': '2', 'clicks': '2',
-      'boxes': '1', 'skipped: corrupt XML': '2', 'skipped: undecodable image': '2',
-      'XMLs of no image': '1', 'boxes without area, left out': '1'}
+    'images read': '8',
+    'images written': '6',
+    'with XML': '2',
+    'selected': '2',
+    'clicks': '2',
+    'boxes': '1',
+    'skipped: corrupt XML': '2',
+    'skipped: undecodable image': '2',
+    'XMLs of no image': '1',
+    'boxes without area, left out': '1',
+  }
 
 
 def test_more_than_the_accepted_share_of_bad_input_fails(tmp_path):
@@ -239,7 +279,7 @@ def test_a_wrong_share_is_explained(tmp_path, monkeypatch, text):
 
 
 def _cut(path):
-  path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def _flat(path):
@@ -251,15 +291,20 @@ def _twice(path):
 
 
 MISTAKES = {
-    'no XMLs': (lambda raw: (raw / XML_NAME).unlink(), f'{XML_NAME} is missing: get .* from https://'),
-    'no images': (lambda raw: [path.unlink() for path in raw.glob('*img*')], 'holds no .*_img_'),
-    'empty folder': (lambda raw: [path.unlink() for path in raw.iterdir()], 'does not exist or is'),
-    'images cut off': (lambda raw: _cut(raw / 'my_img_train.tar'), 'my_img_train.tar is truncated'),
-    'XMLs cut off': (lambda raw: (raw / XML_NAME).write_bytes((raw / XML_NAME).read_bytes()[:-20]),
-                     f'{XML_NAME} is truncated or damaged'),
-    'no classes': (_flat, 'bad .*refused member'),
-    'image given twice': (_twice, 'bad .*image given twice'),
-    'split given twice': (lambda raw: (raw / 'other_img_val').mkdir(), 'are both the split'),
+  'no XMLs': (
+    lambda raw: (raw / XML_NAME).unlink(),
+    f'{XML_NAME} is missing: get .* from https://',
+  ),
+  'no images': (lambda raw: [path.unlink() for path in raw.glob('*img*')], 'holds no .*_img_'),
+  'empty folder': (lambda raw: [path.unlink() for path in raw.iterdir()], 'does not exist or is'),
+  'images cut off': (lambda raw: _cut(raw / 'my_img_train.tar'), 'my_img_train.tar is truncated'),
+  'XMLs cut off': (
+    lambda raw: (raw / XML_NAME).write_bytes((raw / XML_NAME).read_bytes()[:-20]),
+    f'{XML_NAME} is truncated or damaged',
+  ),
+  'no classes': (_flat, 'bad .*refused member'),
+  'image given twice': (_twice, 'bad .*image given twice'),
+  'split given twice': (lambda raw: (raw / 'other_img_val').mkdir(), 'are both the split'),
 }
 
 
@@ -277,7 +322,9 @@ def test_ilsvrc2012_takes_only_the_released_byproducts(tmp_path):
   raw = write_release(tmp_path / 'raw')
   for split in ('train', 'val'):
     (raw / f'my_img_{split}.tar').rename(raw / f'ILSVRC2012_img_{split}.tar')
-  with pytest.raises(UserError, match=f'{XML_NAME} has sha256 .*expected 38e67940.* again from https://'):
+  with pytest.raises(
+    UserError, match=f'{XML_NAME} has sha256 .*expected 38e67940.* again from https://'
+  ):
     build.build('imagenet_ab/ilsvrc2012', manual_dir=raw, data_dir=tmp_path / 'data')
   (raw / 'ILSVRC2012_img_val.tar').unlink()
   with pytest.raises(UserError, match='ILSVRC2012_img_val.tar is missing: get .*image-net.org'):

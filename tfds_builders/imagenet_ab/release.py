@@ -21,8 +21,9 @@ from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary, SummaryCalls
 from tfds_builders.imagenet_ab import example
 
-XML_SOURCE = ('https://huggingface.co/datasets/coallaoh/ImageNet-AB/resolve/main/'
-              'imagenet_ab_v1_0.tar.gz')
+XML_SOURCE = (
+  'https://huggingface.co/datasets/coallaoh/ImageNet-AB/resolve/main/imagenet_ab_v1_0.tar.gz'
+)
 XML_SHA256 = '38e67940a68adb5a3d436a25a0656d8c99023731077395b60097d01cd97868b1'
 IMAGE_SOURCE = 'https://image-net.org/download-images (after registration)'
 BOX_SOURCE = 'https://image-net.org'
@@ -54,15 +55,20 @@ class Release:
     return self.is_local or split == 'train'
 
   def iter_images(
-      self, split: str, summary: BuildSummary, *,
-      progress: reader.Progress | None = None, part: reader.ClassPart | None = None,
+    self,
+    split: str,
+    summary: BuildSummary,
+    *,
+    progress: reader.Progress | None = None,
+    part: reader.ClassPart | None = None,
   ) -> Iterator[tuple[str, str, bytes]]:
     """Yields (class name, file name, bytes) of every image of a split, or of one part of it."""
     path = self.images[split]
     refused = _refused(path, summary)
     if self.has_class_parts(split):
       for label, file_name, data in reader.iter_class_members(
-          path, source=self.image_source, refused=refused, progress=progress, part=part):
+        path, source=self.image_source, refused=refused, progress=progress, part=part
+      ):
         if label in self.classes:
           yield label, file_name, data
         else:
@@ -70,7 +76,8 @@ class Release:
       return
     labels = pathlib.Path(tfds_file('validation_labels.txt')).read_text().split()
     for name, data in reader.iter_members(
-        path, source=self.image_source, refused=refused, progress=progress):
+      path, source=self.image_source, refused=refused, progress=progress
+    ):
       match = _VALIDATION_NAME.fullmatch(posixpath.basename(name))
       if match and 1 <= int(match[1]) <= len(labels):
         yield labels[int(match[1]) - 1], match[0], data
@@ -78,21 +85,25 @@ class Release:
         refused(name, 'it is no validation image of ILSVRC2012')
 
   def iter_xmls(
-      self, summary: BuildSummary, *, progress: reader.Progress | None = None
+    self, summary: BuildSummary, *, progress: reader.Progress | None = None
   ) -> Iterator[tuple[str, str, bytes]]:
     """Yields (class name, stem, bytes) of the byproducts; the sha256 is checked at the end."""
     yield from _iter_xmls(self.xmls, XML_SOURCE, self.xml_sha256, summary, progress)
 
   def iter_boxes(
-      self, summary: BuildSummary, *, progress: reader.Progress | None = None
+    self, summary: BuildSummary, *, progress: reader.Progress | None = None
   ) -> Iterator[tuple[str, str, bytes]]:
     """Yields (folder, stem, bytes) of the XMLs of boxes."""
     if self.boxes:
       yield from _iter_xmls(self.boxes, BOX_SOURCE, '', summary, progress)
 
   def example(
-      self, split: str, image: tuple[str, str, bytes], xml: bytes | None, box_xml: bytes | None,
-      summary: BuildSummary | SummaryCalls,
+    self,
+    split: str,
+    image: tuple[str, str, bytes],
+    xml: bytes | None,
+    box_xml: bytes | None,
+    summary: BuildSummary | SummaryCalls,
   ) -> dict | None:
     """Returns an example, or None if the image cannot be used.
 
@@ -127,10 +138,12 @@ class Release:
     return example.encode(data, file_name, self.classes[label], size, record, objects)
 
   def skip_second_image(
-      self, split: str, label: str, file_name: str, summary: BuildSummary) -> None:
+    self, split: str, label: str, file_name: str, summary: BuildSummary
+  ) -> None:
     """Counts an image that another one of its name came before."""
-    summary.skip('image given twice', f'{self.images[split]}: {label}/{file_name}',
-                 'the first one counts')
+    summary.skip(
+      'image given twice', f'{self.images[split]}: {label}/{file_name}', 'the first one counts'
+    )
 
 
 def skip_second_xml(path: pathlib.Path, folder: str, stem: str, summary: BuildSummary) -> None:
@@ -148,20 +161,31 @@ def find(manual_dir: pathlib.Path, names: list[str] | None) -> Release:
   Raises:
     UserError: a file is missing or its headers are damaged.
   """
-  images = _local_splits(manual_dir) if names is None else {
+  images = (
+    _local_splits(manual_dir)
+    if names is None
+    else {
       'train': reader.require(manual_dir / 'ILSVRC2012_img_train.tar', IMAGE_SOURCE),
       'validation': reader.require(manual_dir / 'ILSVRC2012_img_val.tar', IMAGE_SOURCE),
-  }
-  classes = names if names is not None else sorted(set().union(
-      *(reader.class_names(path) for path in images.values())))
+    }
+  )
+  classes = (
+    names
+    if names is not None
+    else sorted(set().union(*(reader.class_names(path) for path in images.values())))
+  )
   xmls = manual_dir / 'imagenet_ab_v1_0.tar.gz'
   if names is None and not xmls.exists() and (manual_dir / 'train_xml').is_dir():
     xmls = manual_dir / 'train_xml'
   boxes = manual_dir / 'ILSVRC2012_bbox_val_v3.tgz'
   return Release(
-      images, {name: index for index, name in enumerate(classes)},
-      reader.require(xmls, XML_SOURCE), '' if names is None else XML_SHA256,
-      boxes if boxes.exists() else None, is_local=names is None)
+    images,
+    {name: index for index, name in enumerate(classes)},
+    reader.require(xmls, XML_SOURCE),
+    '' if names is None else XML_SHA256,
+    boxes if boxes.exists() else None,
+    is_local=names is None,
+  )
 
 
 def tfds_file(name: str) -> str:
@@ -171,8 +195,13 @@ def tfds_file(name: str) -> str:
 
 def _iter_xmls(path, source, sha256, summary, progress):
   for folder, name, data in reader.iter_class_members(
-      path, sha256=sha256, source=source, max_bytes=byproducts.MAX_XML_BYTES,
-      refused=_refused(path, summary), progress=progress):
+    path,
+    sha256=sha256,
+    source=source,
+    max_bytes=byproducts.MAX_XML_BYTES,
+    refused=_refused(path, summary),
+    progress=progress,
+  ):
     stem, extension = posixpath.splitext(name)
     if extension == '.xml':
       yield folder, stem, data
@@ -185,7 +214,7 @@ def _refused(path: pathlib.Path, summary: BuildSummary) -> reader.Refused:
 
 
 def _record(
-    xml: bytes | None, where: str, summary: BuildSummary | SummaryCalls
+  xml: bytes | None, where: str, summary: BuildSummary | SummaryCalls
 ) -> byproducts.Record | None:
   """Returns the record of an XML; None if there is none or it is bad."""
   try:
@@ -220,7 +249,9 @@ def _local_splits(manual_dir: pathlib.Path) -> dict[str, pathlib.Path]:
       raise UserError(f'{splits[name]} and {path} are both the split {name}: keep one of them')
     splits[name] = path
   if not splits:
-    raise UserError(f'{manual_dir} holds no *_img_<split>.tar or folder of that name: put the '
-                    'images there, see tfds_builders/imagenet_ab/README.md')
+    raise UserError(
+      f'{manual_dir} holds no *_img_<split>.tar or folder of that name: put the '
+      'images there, see tfds_builders/imagenet_ab/README.md'
+    )
   order = ('train', 'validation')
   return dict(sorted(splits.items(), key=lambda item: (item[0] not in order, item[0])))

@@ -18,8 +18,11 @@ def image(color, *, size=(12, 8), mode='RGB', form='JPEG'):
 
 def write_tar(path, members, mode='w'):
   """Writes (name, bytes) to a tar file or file object."""
-  with tarfile.open(path if isinstance(path, pathlib.Path) else None, mode,
-                    fileobj=None if isinstance(path, pathlib.Path) else path) as tar:
+  with tarfile.open(
+    path if isinstance(path, pathlib.Path) else None,
+    mode,
+    fileobj=None if isinstance(path, pathlib.Path) else path,
+  ) as tar:
     for name, data in members:
       info = tarfile.TarInfo(name)
       info.size = len(data)
@@ -38,21 +41,31 @@ def write_class_tars(path, classes):
 
 def metadata(*, selected=True, clicks=(), trace=(), hovers=(), extra=''):
   """Returns one `metadata` block; points are (x, y, time)."""
-  rows = [f'<{tag}><time>{t}</time><x>{x}</x><y>{y}</y></{tag}>'
-          for tag, points in (('selectedRecord', clicks), ('mouseTracking', trace))
-          for x, y, t in points]
-  rows += [f'<hoveredRecord><action>{action}</action><time>{t}</time></hoveredRecord>'
-           for action, t in hovers]
-  return (f'<metadata><worker_id>W1</worker_id><selected>{selected}</selected>'
-          f'<estimateTime>463</estimateTime>{"".join(rows)}{extra}</metadata>')
+  rows = [
+    f'<{tag}><time>{t}</time><x>{x}</x><y>{y}</y></{tag}>'
+    for tag, points in (('selectedRecord', clicks), ('mouseTracking', trace))
+    for x, y, t in points
+  ]
+  rows += [
+    f'<hoveredRecord><action>{action}</action><time>{t}</time></hoveredRecord>'
+    for action, t in hovers
+  ]
+  return (
+    f'<metadata><worker_id>W1</worker_id><selected>{selected}</selected>'
+    f'<estimateTime>463</estimateTime>{"".join(rows)}{extra}</metadata>'
+  )
 
 
 def voc(name, box, size=(12, 8)):
   """Returns a VOC header with one box (xmin, ymin, xmax, ymax)."""
-  sides = ''.join(f'<{side}>{value}</{side}>'
-                  for side, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box, strict=True))
-  return (f'<size><width>{size[0]}</width><height>{size[1]}</height></size><object>'
-          f'<name>{name}</name><truncated>1</truncated><bndbox>{sides}</bndbox></object>')
+  sides = ''.join(
+    f'<{side}>{value}</{side}>'
+    for side, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box, strict=True)
+  )
+  return (
+    f'<size><width>{size[0]}</width><height>{size[1]}</height></size><object>'
+    f'<name>{name}</name><truncated>1</truncated><bndbox>{sides}</bndbox></object>'
+  )
 
 
 def xml(body):
@@ -61,14 +74,18 @@ def xml(body):
 
 T = 1640942069944
 CLICKED = xml(
-    voc('cat', (3, 2, 15, 6))
-    + metadata(clicks=[(0.25, 0.5, T + 1), (1.25, -0.5, T + 3)], trace=[(0.1, 0.2, T)],
-               hovers=[('enter', T - 5), ('leave', T + 9)],
-               extra='<imagePosition><x>857</x><y>1976</y></imagePosition>')
-    + metadata(selected=False, trace=[(0.3, 0.4, T + 7)]))
+  voc('cat', (3, 2, 15, 6))
+  + metadata(
+    clicks=[(0.25, 0.5, T + 1), (1.25, -0.5, T + 3)],
+    trace=[(0.1, 0.2, T)],
+    hovers=[('enter', T - 5), ('leave', T + 9)],
+    extra='<imagePosition><x>857</x><y>1976</y></imagePosition>',
+  )
+  + metadata(selected=False, trace=[(0.3, 0.4, T + 7)])
+)
 CLASSES = {
-    'cat': {'1.JPEG': image('red'), '2.JPEG': image('white'), '3.JPEG': image('black')},
-    'dog': {'1.JPEG': image('blue', size=(5, 7)), '2.png': image('green', form='PNG')},
+  'cat': {'1.JPEG': image('red'), '2.JPEG': image('white'), '3.JPEG': image('black')},
+  'dog': {'1.JPEG': image('blue', size=(5, 7)), '2.png': image('green', form='PNG')},
 }
 
 
@@ -82,5 +99,3 @@ def write_release(folder, classes=None, xmls=None, validation=None):
   members.insert(1, ('train_xml/cat/._1.xml', b'\x00\x05\x16\x07'))
   write_tar(folder / XML_NAME, members, 'w:gz')
   return folder
-
-

@@ -32,8 +32,9 @@ class Encoder:
 
 
 def _start(setup: bytes) -> Encoder:
-  return Encoder(msgspec.msgpack.decode(
-      setup, type=Release, dec_hook=lambda kind, value: kind(value)))
+  return Encoder(
+    msgspec.msgpack.decode(setup, type=Release, dec_hook=lambda kind, value: kind(value))
+  )
 
 
 if __name__ == '__main__':

@@ -31,7 +31,8 @@ class XmlStore:
   def add(self, folder: str, stem: str, data: bytes) -> bool:
     """Stores one XML; returns False if there is one under this name already, which stays."""
     cursor = self._database.execute(
-        'INSERT OR IGNORE INTO xml VALUES (?, ?)', (posixpath.join(folder, stem), data))
+      'INSERT OR IGNORE INTO xml VALUES (?, ?)', (posixpath.join(folder, stem), data)
+    )
     if not cursor.rowcount:
       return False
     self._used.append(0)
@@ -40,7 +41,8 @@ class XmlStore:
   def get(self, folder: str, stem: str) -> bytes | None:
     """Returns the XML of an image, or None."""
     row = self._database.execute(
-        'SELECT rowid, data FROM xml WHERE key = ?', (posixpath.join(folder, stem),)).fetchone()
+      'SELECT rowid, data FROM xml WHERE key = ?', (posixpath.join(folder, stem),)
+    ).fetchone()
     if row is None:
       return None
     self._used[row[0] - 1] = 1

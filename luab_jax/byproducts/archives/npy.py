@@ -20,11 +20,21 @@ def parse(data: bytes) -> np.ndarray:
     # too, and allocates what the header claims.
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0,
-                   (2, 0): np.lib.format.read_array_header_2_0}[version]
+    read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
     shape, by_columns, dtype = read_header(file)
-  except (KeyError, ValueError, TypeError, SyntaxError, ArithmeticError, MemoryError,
-          RecursionError, tokenize.TokenError) as error:
+  except (
+    KeyError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+  ) as error:
     raise ValueError(f'it is no npy file: {str(error):.100}'.splitlines()[0]) from error
   if dtype == 'V2':
     dtype = np.dtype(ml_dtypes.bfloat16)

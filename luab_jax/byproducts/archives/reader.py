@@ -46,18 +46,19 @@ def require(path: str | os.PathLike, source: str) -> pathlib.Path:
   """Returns `path`; raises a UserError that says where to get it if it does not exist."""
   path = pathlib.Path(path)
   if not path.exists():
-    raise UserError(f'{path} is missing: get {path.name} from {source} and put it into '
-                    f'{path.parent.resolve()}')
+    raise UserError(
+      f'{path} is missing: get {path.name} from {source} and put it into {path.parent.resolve()}'
+    )
   return path
 
 
 @contextlib.contextmanager
 def open_verified(
-    path: str | os.PathLike,
-    *,
-    sha256: str = '',
-    source: str = 'its publisher',
-    progress: Progress | None = None,
+  path: str | os.PathLike,
+  *,
+  sha256: str = '',
+  source: str = 'its publisher',
+  progress: Progress | None = None,
 ) -> Iterator[IO[bytes]]:
   """Opens a file for one forward read; on leaving the block, its sha256 must be the given one.
 
@@ -81,8 +82,10 @@ def open_verified(
     yield reader  # type: ignore[misc]
     got = reader.drain()
   if got != sha256:
-    raise UserError(f'{path} has sha256 {got}, expected {sha256}: it is incomplete or another '
-                    f'version; get it again from {source}')
+    raise UserError(
+      f'{path} has sha256 {got}, expected {sha256}: it is incomplete or another '
+      f'version; get it again from {source}'
+    )
 
 
 @contextlib.contextmanager
@@ -92,18 +95,19 @@ def _damage(path: pathlib.Path, source: str) -> Iterator[None]:
     yield
   except _DAMAGED as error:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    raise UserError(f'{path} is truncated or damaged ({reason:.200}): get it again from '
-                    f'{source}') from error
+    raise UserError(
+      f'{path} is truncated or damaged ({reason:.200}): get it again from {source}'
+    ) from error
 
 
 def iter_members(
-    path: str | os.PathLike,
-    *,
-    sha256: str = '',
-    source: str = 'its publisher',
-    max_bytes: int = MAX_MEMBER_BYTES,
-    refused: Refused | None = None,
-    progress: Progress | None = None,
+  path: str | os.PathLike,
+  *,
+  sha256: str = '',
+  source: str = 'its publisher',
+  max_bytes: int = MAX_MEMBER_BYTES,
+  refused: Refused | None = None,
+  progress: Progress | None = None,
 ) -> Iterator[tuple[str, bytes]]:
   """Yields (name, bytes) of every regular member of a tar, tar.gz, zip or folder of class folders.
 
@@ -136,14 +140,14 @@ def iter_members(
 
 
 def iter_class_members(
-    path: str | os.PathLike,
-    *,
-    sha256: str = '',
-    source: str = 'its publisher',
-    max_bytes: int = MAX_MEMBER_BYTES,
-    refused: Refused | None = None,
-    progress: Progress | None = None,
-    part: ClassPart | None = None,
+  path: str | os.PathLike,
+  *,
+  sha256: str = '',
+  source: str = 'its publisher',
+  max_bytes: int = MAX_MEMBER_BYTES,
+  refused: Refused | None = None,
+  progress: Progress | None = None,
+  part: ClassPart | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
   """Yields (class, file name, bytes) of a tar of `<class>.tar` or a folder of class folders.
 
@@ -176,10 +180,16 @@ def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> se
   """
   path = require(path, source)
   if path.is_dir():
-    names = {folder.name for folder in path.iterdir()
-             if folder.is_dir() and not folder.name.startswith('.')}
-    return {name for name in names
-            if not member_names.checked(name)[1] and not member_names.class_problem(name)}
+    names = {
+      folder.name
+      for folder in path.iterdir()
+      if folder.is_dir() and not folder.name.startswith('.')
+    }
+    return {
+      name
+      for name in names
+      if not member_names.checked(name)[1] and not member_names.class_problem(name)
+    }
   compressed = _magic(path, source) == b'\x1f\x8b'
   classes = set()
   with _damage(path, source), (gzip.open if compressed else open)(path, 'rb') as file:
@@ -221,7 +231,7 @@ def class_parts(path: str | os.PathLike, *, source: str = 'its publisher') -> li
 
 @contextlib.contextmanager
 def open_zip_member(
-    path: str | os.PathLike, name: str, *, source: str = 'its publisher'
+  path: str | os.PathLike, name: str, *, source: str = 'its publisher'
 ) -> Iterator[IO[bytes]]:
   """Opens one member of a zip for streaming.
 
@@ -285,7 +295,8 @@ def _iter_tar(file, folder, max_bytes, refuse, nested):
       refuse(posixpath.join(folder, member.name), reason)
     elif inner:
       yield from _iter_tar(
-          Part(file, member.size), name[: -len('.tar')], max_bytes, refuse, nested=False)
+        Part(file, member.size), name[: -len('.tar')], max_bytes, refuse, nested=False
+      )
     else:
       yield posixpath.join(folder, name), read_data(file, member.size)
 
@@ -299,8 +310,11 @@ def _iter_zip(path, sha256, source, max_bytes, refuse, progress):
     for member in archive.infolist():
       if progress:
         progress(member.compress_size)
-      if member.filename.endswith('/') or member_names.is_companion(member.filename) \
-          or member.filename.startswith('__MACOSX/'):
+      if (
+        member.filename.endswith('/')
+        or member_names.is_companion(member.filename)
+        or member.filename.startswith('__MACOSX/')
+      ):
         continue
       name, reason = member_names.checked(member.filename)
       kind = stat.S_IFMT(member.external_attr >> 16)

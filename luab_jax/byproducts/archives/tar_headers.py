@@ -101,8 +101,13 @@ def _plain_header(block) -> Header | None:
 
   tarfile takes longer over a header than gzip over an average XML of ImageNet-AB.
   """
-  plain = (len(block) == tarfile.BLOCKSIZE and block[156:157] == tarfile.REGTYPE
-           and block[345:346] == b'\0' and block[135:136] in b'\0 ' and block[:100].isascii())
+  plain = (
+    len(block) == tarfile.BLOCKSIZE
+    and block[156:157] == tarfile.REGTYPE
+    and block[345:346] == b'\0'
+    and block[135:136] in b'\0 '
+    and block[:100].isascii()
+  )
   if plain and _OCTAL.fullmatch(size := block[124:135]) and _OCTAL.fullmatch(block[148:154]):
     if int(block[148:154], 8) == sum(block) - sum(block[148:156]) + 8 * ord(' '):
       name = block[:100].partition(b'\0')[0].decode('ascii')
@@ -123,8 +128,11 @@ def _header(file, block, info, extended) -> Header:
   size = info.size if size is None else int(size)
   has_data = info.isreg() or info.type not in tarfile.SUPPORTED_TYPES
   return Header(
-      info.name if name is None else name.decode('utf-8', 'surrogateescape'),
-      size if has_data else 0, is_file=info.isreg() and not sparse, is_dir=info.isdir())
+    info.name if name is None else name.decode('utf-8', 'surrogateescape'),
+    size if has_data else 0,
+    is_file=info.isreg() and not sparse,
+    is_dir=info.isdir(),
+  )
 
 
 def _extension(file, size) -> bytes:
@@ -143,9 +151,9 @@ def _pax_records(data) -> dict[bytes, bytes]:
   while start < len(data):
     match = _PAX_RECORD.match(data, start)
     end = start + int(match[1]) if match else 0
-    if not match or end <= match.end() or data[end - 1:end] != b'\n':
+    if not match or end <= match.end() or data[end - 1 : end] != b'\n':
       raise tarfile.ReadError('a damaged pax header')
-    records[match[2]] = data[match.end():end - 1]
+    records[match[2]] = data[match.end() : end - 1]
     start = end
   return records
 

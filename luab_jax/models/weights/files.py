@@ -58,11 +58,16 @@ def read(path: str | os.PathLike) -> WeightFile:
       f'{path}: {error}; give a .safetensors file, or one with the bare state dict: '
       'torch.save(model.state_dict(), FILE)'
     ) from error
-  except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile,
-          safetensors.SafetensorError) as error:
+  except (
+    OSError,
+    ValueError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    safetensors.SafetensorError,
+  ) as error:
     raise UserError(
-      f'{path} cannot be read as weights: '
-      f'{" ".join(str(error).split())[:200] or "it is cut off"}'
+      f'{path} cannot be read as weights: {" ".join(str(error).split())[:200] or "it is cut off"}'
     ) from error
 
 

@@ -31,12 +31,7 @@ VIT_NAMES = (
   (r'^block(\d+)/(fc\d)/', r'blocks/\1/mlp/\2/'),
   (r'^block(\d+)/', r'blocks/\1/'),
 )
-LEAF_NAMES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'mean': 'running_mean',
-  'var': 'running_var',
-}
+LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
 # BatchNorm's step counter, and a layer between features and classifier of the first ViTs.
 _WITHOUT_COUNTERPART = ('num_batches_tracked', 'pre_logits.fc.weight', 'pre_logits.fc.bias')
 

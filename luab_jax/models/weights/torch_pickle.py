@@ -28,8 +28,16 @@ _MAX_INSTRUCTIONS = 2_000_000  # a ResNet-152 takes 60,000
 _STORAGES = {
   f'torch {name}Storage': np.dtype(dtype)
   for name, dtype in {
-    'Double': '<f8', 'Float': '<f4', 'Half': '<f2', 'BFloat16': ml_dtypes.bfloat16, 'Long': '<i8',
-    'Int': '<i4', 'Short': '<i2', 'Char': 'i1', 'Byte': 'u1', 'Bool': '?',
+    'Double': '<f8',
+    'Float': '<f4',
+    'Half': '<f2',
+    'BFloat16': ml_dtypes.bfloat16,
+    'Long': '<i8',
+    'Int': '<i4',
+    'Short': '<i2',
+    'Char': 'i1',
+    'Byte': 'u1',
+    'Bool': '?',
   }.items()
 }
 _ORDERED_DICT = 'collections OrderedDict'
@@ -37,13 +45,39 @@ _TENSORS = ('torch._utils _rebuild_tensor', 'torch._utils _rebuild_tensor_v2')
 _PARAMETERS = ('torch._utils _rebuild_parameter', 'torch.nn.parameter Parameter')
 _KNOWN = {_ORDERED_DICT, *_TENSORS, *_PARAMETERS, *_STORAGES}
 # Instructions that stand for a number or a string; 'STRING's are those of Python 2.
-_VALUES = ('BININT', 'BININT1', 'BININT2', 'INT', 'LONG', 'LONG1', 'LONG4', 'BINFLOAT', 'FLOAT',
-           'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'SHORT_BINSTRING', 'BINSTRING',
-           'SHORT_BINBYTES', 'BINBYTES')
+_VALUES = (
+  'BININT',
+  'BININT1',
+  'BININT2',
+  'INT',
+  'LONG',
+  'LONG1',
+  'LONG4',
+  'BINFLOAT',
+  'FLOAT',
+  'BINUNICODE',
+  'SHORT_BINUNICODE',
+  'BINUNICODE8',
+  'SHORT_BINSTRING',
+  'BINSTRING',
+  'SHORT_BINBYTES',
+  'BINBYTES',
+)
 # Under which of its entries a training checkpoint holds the weights; averaged ones first, as timm.
 _WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
-_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
-           RecursionError, struct.error, zipfile.BadZipFile, zlib.error, EOFError)
+_DAMAGE = (
+  ValueError,
+  TypeError,
+  LookupError,
+  AttributeError,
+  ArithmeticError,
+  MemoryError,
+  RecursionError,
+  struct.error,
+  zipfile.BadZipFile,
+  zlib.error,
+  EOFError,
+)
 
 
 class BadTorchFile(Exception):
@@ -240,7 +274,8 @@ def _state_dict(content, numbers):
     raise BadTorchFile('it holds no state dict')
   return {
     str(name): _view(value, numbers[value.storage.key])
-    for name, value in content.items() if isinstance(value, _Tensor)
+    for name, value in content.items()
+    if isinstance(value, _Tensor)
   }
 
 
@@ -252,7 +287,8 @@ def _view(tensor, numbers):
   if len(numbers) != storage.count or math.prod(shape) > storage.count:
     raise ValueError('a tensor that is not all in the file')
   if math.prod(shape) and storage.count <= offset + sum(
-      (n - 1) * stride for n, stride in zip(shape, strides, strict=True)):
+    (n - 1) * stride for n, stride in zip(shape, strides, strict=True)
+  ):
     raise ValueError('a tensor that reaches over its storage')
   if not math.prod(shape):
     return np.zeros(shape, storage.dtype)

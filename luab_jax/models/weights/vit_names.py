@@ -55,24 +55,31 @@ def from_flax(arrays, source):
       f'{source}: not the .npz of a ViT with a class token (no embedding/kernel, or no cls); give '
       "one of augreg's, or of big_vision with pool_type='tok'"
     )
-  arrays = _unstacked({
-    name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)
-  })
+  arrays = _unstacked(
+    {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+  )
   rename = {
-    'cls': 'cls_token', 'pos_embedding': 'pos_embed',
+    'cls': 'cls_token',
+    'pos_embedding': 'pos_embed',
     'Transformer/posembed_input/pos_embedding': 'pos_embed',
-    'embedding/kernel': 'patch_embed.proj.weight', 'embedding/bias': 'patch_embed.proj.bias',
-    'Transformer/encoder_norm/scale': 'norm.weight', 'Transformer/encoder_norm/bias': 'norm.bias',
-    'head/kernel': 'head.weight', 'head/bias': 'head.bias',
-    'pre_logits/kernel': 'pre_logits.fc.weight', 'pre_logits/bias': 'pre_logits.fc.bias',
+    'embedding/kernel': 'patch_embed.proj.weight',
+    'embedding/bias': 'patch_embed.proj.bias',
+    'Transformer/encoder_norm/scale': 'norm.weight',
+    'Transformer/encoder_norm/bias': 'norm.bias',
+    'head/kernel': 'head.weight',
+    'head/bias': 'head.bias',
+    'pre_logits/kernel': 'pre_logits.fc.weight',
+    'pre_logits/bias': 'pre_logits.fc.bias',
   }
   state = {}
   for name, value in arrays.items():
     block = re.fullmatch(r'Transformer/encoderblock_(\d+)/(.+)', name)
     if not block:
       state[rename.get(name, name)] = _to_torch(value)
-  blocks = sorted({match[1] for name in arrays
-                   if (match := re.match(r'Transformer/encoderblock_(\d+)/', name))}, key=int)
+  blocks = sorted(
+    {match[1] for name in arrays if (match := re.match(r'Transformer/encoderblock_(\d+)/', name))},
+    key=int,
+  )
   try:
     for i in blocks:
       start = f'Transformer/encoderblock_{i}/'
@@ -107,8 +114,10 @@ def _block(start, arrays):
   if (len(norms), len(attention), len(mlp)) != (2, 1, 1):
     raise ValueError(f'{len(norms)} norms, {len(attention)} attentions, {len(mlp)} mlps')
   (attention,), (mlp,) = attention, mlp
-  qkv = {kind: [arrays[f'{attention}/{part}/{kind}'] for part in ('query', 'key', 'value')]
-         for kind in ('kernel', 'bias')}
+  qkv = {
+    kind: [arrays[f'{attention}/{part}/{kind}'] for part in ('query', 'key', 'value')]
+    for kind in ('kernel', 'bias')
+  }
   dim = qkv['kernel'][0].shape[0]
   state = {
     'attn.qkv.weight': np.concatenate([kernel.reshape(dim, -1) for kernel in qkv['kernel']], 1).T,

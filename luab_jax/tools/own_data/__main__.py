@@ -27,39 +27,65 @@ class _Parser(argparse.ArgumentParser):
 def parse_arguments(argv):
   """Parses the command line; raises UserError for what does not go together."""
   parser = _Parser(
-    prog='python -m luab_jax.tools.own_data', allow_abbrev=False,
+    prog='python -m luab_jax.tools.own_data',
+    allow_abbrev=False,
     description='Turn images of your own, with clicks or icons if there are any, into the files '
-    'that the builders read, check them on the way, and say which commands come next.')
+    'that the builders read, check them on the way, and say which commands come next.',
+  )
   path = {'type': pathlib.Path, 'metavar': 'PATH'}
-  parser.add_argument('--images', required=True, **path, help='folder of class folders with images '
-                      '(CLASS/xxx.jpg); with --coco, of images')
+  parser.add_argument(
+    '--images',
+    required=True,
+    **path,
+    help='folder of class folders with images (CLASS/xxx.jpg); with --coco, of images',
+  )
   parser.add_argument('--clicks', **path, help='CSV with the columns file,x,y[,time in ms]')
-  parser.add_argument('--click_units', choices=('pixels', 'fraction'), default='pixels',
-                      help='of x (to the right) and y (down), of the upright image at its full '
-                      'size (default: %(default)s)')
+  parser.add_argument(
+    '--click_units',
+    choices=('pixels', 'fraction'),
+    default='pixels',
+    help='of x (to the right) and y (down), of the upright image at its full '
+    'size (default: %(default)s)',
+  )
   parser.add_argument('--validation', **path, help='folder of validation images, as --images')
-  parser.add_argument('--validation_share', type=float, metavar='SHARE',
-                      help='without that folder, the share of the images to validate on (default: '
-                      '0.1)')
+  parser.add_argument(
+    '--validation_share',
+    type=float,
+    metavar='SHARE',
+    help='without that folder, the share of the images to validate on (default: 0.1)',
+  )
   parser.add_argument('--coco', **path, help='instances of several classes an image, JSON as COCO')
   parser.add_argument('--coco_validation', **path, help='the same for the validation images')
-  parser.add_argument('--icons', **path, help='with --coco: CSV with the columns '
-                      'file,class,x,y[,time in ms]')
-  parser.add_argument('--out', required=True, **path, help='folder for the files: a new one, or '
-                      'one that this command has made')
+  parser.add_argument(
+    '--icons', **path, help='with --coco: CSV with the columns file,class,x,y[,time in ms]'
+  )
+  parser.add_argument(
+    '--out',
+    required=True,
+    **path,
+    help='folder for the files: a new one, or one that this command has made',
+  )
   args = parser.parse_args(argv)
   for wrong, message in (
-    (args.validation and args.validation_share is not None,
-     '--validation and --validation_share exclude one another'),
+    (
+      args.validation and args.validation_share is not None,
+      '--validation and --validation_share exclude one another',
+    ),
     (args.coco and args.clicks, '--clicks is for class folders: give --icons with --coco'),
     (args.icons and not args.coco, '--icons needs --coco=instances.json'),
     (args.coco_validation and not args.coco, '--coco_validation needs --coco'),
-    (args.coco and args.validation and not args.coco_validation,
-     '--validation needs --coco_validation=instances.json as well'),
-    (args.coco_validation and args.validation_share is not None,
-     '--coco_validation and --validation_share exclude one another'),
-    (args.validation and not args.coco and args.validation.resolve() == args.images.resolve(),
-     '--images and --validation are the same folder: leave out --validation'),
+    (
+      args.coco and args.validation and not args.coco_validation,
+      '--validation needs --coco_validation=instances.json as well',
+    ),
+    (
+      args.coco_validation and args.validation_share is not None,
+      '--coco_validation and --validation_share exclude one another',
+    ),
+    (
+      args.validation and not args.coco and args.validation.resolve() == args.images.resolve(),
+      '--images and --validation are the same folder: leave out --validation',
+    ),
   ):
     if wrong:
       raise UserError(message)
@@ -82,8 +108,9 @@ def main(argv=None):
   title, out = TITLE + layout.NAME, args.out
   try:
     _claim(out, title)
-    with open(out / 'problems.csv', 'w', encoding='utf-8', errors='backslashreplace',
-              newline='') as file:
+    with open(
+      out / 'problems.csv', 'w', encoding='utf-8', errors='backslashreplace', newline=''
+    ) as file:
       report = reporting.Report(file)
       table = layout.convert(args, out, report)
     lines = report.lines(out / 'problems.csv')
@@ -91,8 +118,18 @@ def main(argv=None):
     (out / 'README.txt').write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
   except OSError as error:
     raise UserError(f'cannot write into --out={out}: {error}') from error
-  print('\n'.join([f'{title}: {out}', *lines, *reporting.shortened(table), '',
-                   *next_commands(args, layout.NAME, report)]), flush=True)
+  print(
+    '\n'.join(
+      [
+        f'{title}: {out}',
+        *lines,
+        *reporting.shortened(table),
+        '',
+        *next_commands(args, layout.NAME, report),
+      ]
+    ),
+    flush=True,
+  )
 
 
 def _check_paths(args):
@@ -130,19 +167,39 @@ def next_commands(args, name, report):
   """Lines with the commands that build, draw, train and predict."""
   out = args.out
   run = f'--workdir=runs/{out.resolve().name}'
-  train = ['python', 'run.py', '--config=configs/own_data.py',
-           f'--config.data.data_dir={out}/built']
+  train = [
+    'python',
+    'run.py',
+    '--config=configs/own_data.py',
+    f'--config.data.data_dir={out}/built',
+  ]
   if not name.startswith('imagenet_ab'):
     train.append(f'--config.data.name={name}')
   if not any(report.counts.get(f'{what} kept') for what in ('clicks', 'icons')):
     train.append('--config.loss.point_weight=0')
-  build = ['python', '-m', 'tfds_builders.build', name, f'--manual_dir={out}',
-           f'--data_dir={out}/built']
+  build = [
+    'python',
+    '-m',
+    'tfds_builders.build',
+    name,
+    f'--manual_dir={out}',
+    f'--data_dir={out}/built',
+  ]
   if (out / 'built' / name).exists():
     build.append('--overwrite')
   train.append(run)
-  return ['Next, from the folder of run.py:', *('  ' + shlex.join(command) for command in (
-    build, [*train, '--mode=plot'], train, ['python', 'run.py', '--mode=predict', run, 'IMAGE']))]
+  return [
+    'Next, from the folder of run.py:',
+    *(
+      '  ' + shlex.join(command)
+      for command in (
+        build,
+        [*train, '--mode=plot'],
+        train,
+        ['python', 'run.py', '--mode=predict', run, 'IMAGE'],
+      )
+    ),
+  ]
 
 
 if __name__ == '__main__':

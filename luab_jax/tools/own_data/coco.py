@@ -73,8 +73,10 @@ def _read(path, split, names, classes, entries, report):
       if problem := member_names.class_problem(name) or member_names.checked(name)[1]:
         raise ValueError(problem)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-      raise UserError(f'{path}: a category needs an id and a name that a class may have: mend '
-                      f'{item!r:.80} ({error})') from error
+      raise UserError(
+        f'{path}: a category needs an id and a name that a class may have: mend '
+        f'{item!r:.80} ({error})'
+      ) from error
     classes.setdefault(name, len(classes) + 1)
   of_id = {}
   report.count('images listed', len(content['images']))
@@ -94,7 +96,10 @@ def _read(path, split, names, classes, entries, report):
       report.problem('image listed twice, the first one counts', where)
     else:
       of_id[number] = entries[image.path] = {
-        'image': image._replace(split=split), 'listed': listed, 'instances': []}
+        'image': image._replace(split=split),
+        'listed': listed,
+        'instances': [],
+      }
   for item in content['annotations']:
     report.count('instances read')
     instance = _instance(item, of_id, name_of)
@@ -112,8 +117,10 @@ def _load(path):
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error.strerror}') from error
   except (ValueError, TypeError, KeyError, RecursionError) as error:
-    raise UserError(f'{path} is no JSON of instances as COCO has them, an object with the lists '
-                    f'images, annotations and categories ({error!r:.80})') from error
+    raise UserError(
+      f'{path} is no JSON of instances as COCO has them, an object with the lists '
+      f'images, annotations and categories ({error!r:.80})'
+    ) from error
   if wrong:
     raise UserError(f'{path}: {wrong[0]!r} is no list: write it as COCO does')
   return parts
@@ -140,12 +147,15 @@ def _write(entries, classes, icons, out, placer, report):
   """Writes all files; returns the rows of the table of classes."""
   table = {name: [0, 0, 0, 0] for name in classes}
   categories = [{'id': number, 'name': name} for name, number in classes.items()]
-  lists = {split: {'images': [], 'annotations': [], 'categories': categories}
-           for split in ('train', 'val')}
+  lists = {
+    split: {'images': [], 'annotations': [], 'categories': categories} for split in ('train', 'val')
+  }
   records, ids = [], itertools.count(1)
   with contextlib.ExitStack() as stack:
-    zips = {split: stack.enter_context(writer.zip_file(out / f'{split}2014.zip'))
-            for split in ('train', 'val')}
+    zips = {
+      split: stack.enter_context(writer.zip_file(out / f'{split}2014.zip'))
+      for split in ('train', 'val')
+    }
     for number, entry in enumerate(tqdm(entries, unit='image', disable=None, leave=False), 1):
       image, listed = entry['image'], entry['listed']
       of_image = [icon for icon in icons.pop(image.path, []) if _has_class(icon, classes, report)]
@@ -160,10 +170,19 @@ def _write(entries, classes, icons, out, placer, report):
       name = str(name.with_suffix('.jpg') if checked.anew else name)
       writer.add_to_zip(zips[image.split], f'{image.split}2014/{name}', checked.data)
       lists[image.split]['images'].append(
-        {'id': number, 'file_name': name, 'height': listed[0], 'width': listed[1]})
+        {'id': number, 'file_name': name, 'height': listed[0], 'width': listed[1]}
+      )
       lists[image.split]['annotations'] += [
-        {'id': next(ids), 'image_id': number, 'category_id': classes[label], 'bbox': box,
-         'area': area, 'iscrowd': crowd} for label, box, area, crowd in entry['instances']]
+        {
+          'id': next(ids),
+          'image_id': number,
+          'category_id': classes[label],
+          'bbox': box,
+          'area': area,
+          'iscrowd': crowd,
+        }
+        for label, box, area, crowd in entry['instances']
+      ]
       report.count('instances kept', len(entry['instances']))
       report.count('images in train' if image.split == 'train' else 'images in validation')
       kept = placer.inside(of_image, image, checked.size)
@@ -180,8 +199,12 @@ def _write(entries, classes, icons, out, placer, report):
     for split, content in lists.items():
       if not content['images']:
         raise UserError(f'no image is left in {split}: see {out}/problems.csv')
-      writer.add_to_zip(annotations, f'annotations/instances_{split}2014.json',
-                         json.dumps(content).encode(), compress=True)
+      writer.add_to_zip(
+        annotations,
+        f'annotations/instances_{split}2014.json',
+        json.dumps(content).encode(),
+        compress=True,
+      )
   with writer.replacing(out / 'coco_ab_v1_0.json') as file:
     file.write(json.dumps(records).encode())
   return table
@@ -196,8 +219,11 @@ def _as_listed(image, checked, listed, report):
     if image_files.image_size(raw) == listed:
       report.count('images left unturned, as the instances give their size')
       return images.Checked(raw, False, listed)
-  report.problem('image of another size than listed, kept', str(image.path),
-                 f'{checked.size[1]} x {checked.size[0]}, listed {listed[1]} x {listed[0]} px')
+  report.problem(
+    'image of another size than listed, kept',
+    str(image.path),
+    f'{checked.size[1]} x {checked.size[0]}, listed {listed[1]} x {listed[0]} px',
+  )
   return checked
 
 
@@ -212,12 +238,24 @@ def _record(number, size, icons):
   actions, places = [], {}
   for point, x, y in icons:
     place = {'x': x, 'y': y}
-    actions.append({
-      'actionType': 'move' if point.label in places else 'add', 'iconType': point.label,
-      'pointFrom': places.get(point.label), 'pointTo': place, 'timeAt': point.time})
+    actions.append(
+      {
+        'actionType': 'move' if point.label in places else 'add',
+        'iconType': point.label,
+        'pointFrom': places.get(point.label),
+        'pointTo': place,
+        'timeAt': point.time,
+      }
+    )
     places[point.label] = place
   height, width = size
   return {
-    'image_id': number, 'originalImageHeight': height, 'originalImageWidth': width,
-    'imageHeight': height, 'imageWidth': width, 'actionHistories': actions,
-    'categoryHistories': [], 'mouseTracking': []}
+    'image_id': number,
+    'originalImageHeight': height,
+    'originalImageWidth': width,
+    'imageHeight': height,
+    'imageWidth': width,
+    'actionHistories': actions,
+    'categoryHistories': [],
+    'mouseTracking': [],
+  }

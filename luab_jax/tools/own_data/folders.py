@@ -63,8 +63,9 @@ def convert(args, out: pathlib.Path, report: Report) -> list[str]:
     placer.check_units()
   for column, split in ((0, 'training'), (2, 'validation')):
     if not sum(row[column] for row in table.values()):
-      raise UserError(f'{args.images}: no {split} image is left: mend those that are unreadable, '
-                      'or add images')
+      raise UserError(
+        f'{args.images}: no {split} image is left: mend those that are unreadable, or add images'
+      )
   return class_table(table, HEADS)
 
 

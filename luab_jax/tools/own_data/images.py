@@ -80,8 +80,9 @@ def find(folder: pathlib.Path, split: str, report: Report, *, classes: bool) -> 
         found.append(Found(path, folder.resolve().name, name, label, split))
   if not found:
     where = 'class folders (FOLDER/CLASS/xxx.jpg)' if classes else 'it'
-    raise UserError(f'{folder} holds no images in {where}; their names end in '
-                    f'{", ".join(image_files.EXTENSIONS)}')
+    raise UserError(
+      f'{folder} holds no images in {where}; their names end in {", ".join(image_files.EXTENSIONS)}'
+    )
   return found
 
 
@@ -119,16 +120,20 @@ def name_anew(images: list[Found], report: Report) -> list[Found]:
         number += 1
       stem = f'{stem}_{number}'
       if other.folder == image.folder and other.path.parent == image.path.parent:
-        report.problem('image with nearly the name of another one, kept', str(image.path),
-                       f'is like {other.path.name}: the same image twice?')
+        report.problem(
+          'image with nearly the name of another one, kept',
+          str(image.path),
+          f'is like {other.path.name}: the same image twice?',
+        )
       report.count('images that got another name, to tell them apart')
     taken[image.label, normal(stem)] = image
     named.append(image._replace(new_name=stem + suffix))
   return named
 
 
-def check_levels(images: list[Found], folder: pathlib.Path, known: set[str],
-                 report: Report) -> None:
+def check_levels(
+  images: list[Found], folder: pathlib.Path, known: set[str], report: Report
+) -> None:
   """Notices a folder that was given one level too high: its folders are no classes.
 
   Args:
@@ -147,8 +152,11 @@ def check_levels(images: list[Found], folder: pathlib.Path, known: set[str],
     below.setdefault(image.label, []).append(parts[1] if len(parts) > 2 else '')
   for label, inner in below.items():
     if all(inner) and len(set(inner)) > 1:
-      report.problem('class whose images all lie in several folders below it, kept',
-                     f'{folder}/{label}', ', '.join(sorted(set(inner))))
+      report.problem(
+        'class whose images all lie in several folders below it, kept',
+        f'{folder}/{label}',
+        ', '.join(sorted(set(inner))),
+      )
   if set(below) <= known:
     return
   option = '--images' if images[0].split == 'train' else '--validation'
@@ -160,13 +168,17 @@ def check_levels(images: list[Found], folder: pathlib.Path, known: set[str],
       words += [f'--validation={folder / label}' for label in others[:1]]
     else:
       words = [f'--validation={folder / (others or splits)[0]}']
-    raise UserError(f'{folder} holds {" and ".join(splits)}, which are splits, no classes: give '
-                    f'{shlex.join(words)}')
+    raise UserError(
+      f'{folder} holds {" and ".join(splits)}, which are splits, no classes: give '
+      f'{shlex.join(words)}'
+    )
   label, inner = next(iter(below.items()))
   if len(below) == 1 and len(set(inner) - {''}) > 1 and 2 * sum(map(bool, inner)) > len(inner):
-    raise UserError(f'{folder}: its only class folder, {label!r}, holds {len(set(inner) - {""})} '
-                    f'folders of images: if these are the classes, give '
-                    f'{shlex.quote(f"{option}={folder / label}")}')
+    raise UserError(
+      f'{folder}: its only class folder, {label!r}, holds {len(set(inner) - {""})} '
+      f'folders of images: if these are the classes, give '
+      f'{shlex.quote(f"{option}={folder / label}")}'
+    )
 
 
 def check_classes(images: list[Found], report: Report) -> None:

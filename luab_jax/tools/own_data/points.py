@@ -25,8 +25,9 @@ class Point(NamedTuple):
   label: str  # class of an icon; '' for a click
 
 
-def read(path: pathlib.Path, names: Names, units: str, report: Report, *, what: str
-         ) -> dict[pathlib.Path, list[Point]]:
+def read(
+  path: pathlib.Path, names: Names, units: str, report: Report, *, what: str
+) -> dict[pathlib.Path, list[Point]]:
   """Reads a CSV with the columns file, x, y, optionally time, and for icons class.
 
   The first line names the columns, in any order; other columns are ignored. The separator is a
@@ -64,11 +65,14 @@ def read(path: pathlib.Path, names: Names, units: str, report: Report, *, what: 
     raise UserError(f'{path} has no rows below its first line: add {what}, or leave out --{what}')
   if not points:
     reason = f'; the first is {unknown}' if unknown else ''
-    raise UserError(f'{path}: none of its rows gives a point of an image{reason}. The column file '
-                    'holds CLASS/xxx.jpg, a longer path, or a bare file name that is unique')
+    raise UserError(
+      f'{path}: none of its rows gives a point of an image{reason}. The column file '
+      'holds CLASS/xxx.jpg, a longer path, or a bare file name that is unique'
+    )
   if units == 'pixels' and largest <= 1:
-    raise UserError(f'{path}: no x or y is above 1, so they are no pixels: add '
-                    '--click_units=fraction')
+    raise UserError(
+      f'{path}: no x or y is above 1, so they are no pixels: add --click_units=fraction'
+    )
   return {image: sorted(rows, key=lambda point: point.time) for image, rows in points.items()}
 
 
@@ -79,13 +83,17 @@ def _rows(path, what):
     with open(path, encoding='utf-8-sig', newline='') as file:
       head = file.readline()
       if not head.strip():
-        raise UserError(f'{path} is empty, or its first line is: that line must name the columns '
-                        f'{",".join(wanted)}[,time]')
+        raise UserError(
+          f'{path} is empty, or its first line is: that line must name the columns '
+          f'{",".join(wanted)}[,time]'
+        )
       separator = max(',;\t', key=head.count)
       columns = [name.strip().lower() for name in next(csv.reader([head], delimiter=separator), [])]
       if missing := [name for name in wanted if columns.count(name) != 1]:
-        raise UserError(f'{path}: its first line must name the columns {",".join(wanted)}[,time], '
-                        f'each once; {missing[0]} is missing or twice in {head.strip()!r:.80}')
+        raise UserError(
+          f'{path}: its first line must name the columns {",".join(wanted)}[,time], '
+          f'each once; {missing[0]} is missing or twice in {head.strip()!r:.80}'
+        )
       reader = csv.reader(file, delimiter=separator)
       for cells in reader:
         if cells:
@@ -119,8 +127,9 @@ class Placer:
     self._furthest = 0.0  # right or down, of the points kept, as written
     self._on_large = 0
 
-  def inside(self, points: list[Point], image: Found, size: tuple[int, int]
-             ) -> list[tuple[Point, float, float]]:
+  def inside(
+    self, points: list[Point], image: Found, size: tuple[int, int]
+  ) -> list[tuple[Point, float, float]]:
     """The points that lie on an image, as (point, x, y) in fractions of it; others are reported.
 
     (0, 0) is the outer corner of the top left pixel, (width, height) that of the bottom right one;
@@ -140,8 +149,10 @@ class Placer:
         self._on_large += min(size) >= _LARGE
       else:
         self._report.problem(
-          f'{self._what} outside the image, left out', point.where,
-          f'({point.x:g}, {point.y:g}) {self._units} on {image.name} of {size[1]} x {size[0]} px')
+          f'{self._what} outside the image, left out',
+          point.where,
+          f'({point.x:g}, {point.y:g}) {self._units} on {image.name} of {size[1]} x {size[0]} px',
+        )
     self._report.count(f'{self._what} kept', len(kept))
     return kept
 
@@ -157,9 +168,12 @@ class Placer:
       raise UserError(
         f'{self._path}: {outside} {self._what} lie outside their images, most of them: they are '
         f'not in {self._units} of the image (upright, at its full size); add '
-        f'--click_units={other}, or correct them')
+        f'--click_units={other}, or correct them'
+      )
     if self._units == 'pixels' and self._on_large >= _MANY and self._furthest <= 100:
       self._report.problem(
         f'no {self._what} lie beyond 100 px: are they percent? Divide by 100 and give '
-        '--click_units=fraction', str(self._path),
-        f'{self._on_large} {self._what} on images of {_LARGE} px and more')
+        '--click_units=fraction',
+        str(self._path),
+        f'{self._on_large} {self._what} on images of {_LARGE} px and more',
+      )

@@ -58,11 +58,15 @@ def class_table(rows: dict[str, list[int]], heads: tuple[str, ...]) -> list[str]
   """Lines of a table with a row for each class, as {class: numbers under `heads`}."""
   width = max(map(len, ['class', *rows]))
   sizes = [max(len(head), 7) for head in heads]
-  lines = [f'  {"class":<{width}}' + ''.join(
-    f'  {head:>{size}}' for head, size in zip(heads, sizes, strict=True))]
+  lines = [
+    f'  {"class":<{width}}'
+    + ''.join(f'  {head:>{size}}' for head, size in zip(heads, sizes, strict=True))
+  ]
   for name, numbers in rows.items():
-    lines.append(f'  {name:<{width}}' + ''.join(
-      f'  {number:>{size},}' for number, size in zip(numbers, sizes, strict=True)))
+    lines.append(
+      f'  {name:<{width}}'
+      + ''.join(f'  {number:>{size},}' for number, size in zip(numbers, sizes, strict=True))
+    )
   return lines
 
 

@@ -37,16 +37,22 @@ def arms(result):
           seeds = [run[figure] * scale for run in arm['runs'].values() if figure in run]
           axes.plot(seeds, [position + 0.25] * len(seeds), '|', color=colour, alpha=0.7)
           axes.errorbar(
-            value.mean * scale, position, xerr=(value.half_width or 0) * scale, fmt='o',
-            color=colour, capsize=3,
+            value.mean * scale,
+            position,
+            xerr=(value.half_width or 0) * scale,
+            fmt='o',
+            color=colour,
+            capsize=3,
           )
       axes.set_yticks(range(len(names)), names if axes is line[0] else [''] * len(names))
       axes.set_ylim(len(names) - 0.5, -0.5)
   n = len(result['seeds'])
   page.suptitle(
     f'{result["model"]} on {result["data"]}: mean and 95 % interval, {n} seeds (ticks: each seed)'
-    if n > 1 else f'{result["model"]} on {result["data"]}: a single seed, no intervals',
-    color=_INK, fontsize=11,
+    if n > 1
+    else f'{result["model"]} on {result["data"]}: a single seed, no intervals',
+    color=_INK,
+    fontsize=11,
   )
   return page
 
@@ -62,7 +68,10 @@ def sweep(result, name):
   """
   content = result['sweeps'][name]
   figures = statistics.sorted_figures(
-    figure for values in content['arms'].values() for value in values for figure in value
+    figure
+    for values in content['arms'].values()
+    for value in values
+    for figure in value
     if statistics.is_primary(figure)
   )
   across = min(max(len(figures), 1), 3)
@@ -76,13 +85,22 @@ def sweep(result, name):
       if known:
         scale, (colour, marker) = statistics.scale(figure), colours[arm]
         axes.errorbar(
-          [100 * share for share, _ in known], [f.mean * scale for _, f in known],
-          yerr=[(f.half_width or 0) * scale for _, f in known], color=colour, marker=marker,
-          markersize=5, capsize=3, label=arm,
+          [100 * share for share, _ in known],
+          [f.mean * scale for _, f in known],
+          yerr=[(f.half_width or 0) * scale for _, f in known],
+          color=colour,
+          marker=marker,
+          markersize=5,
+          capsize=3,
+          label=arm,
         )
-    axes.set_xlabel({
-      'data_fractions': 'training images used, %', 'byproduct_shares': 'images with byproducts, %'
-    }[name], color=_INK)
+    axes.set_xlabel(
+      {
+        'data_fractions': 'training images used, %',
+        'byproduct_shares': 'images with byproducts, %',
+      }[name],
+      color=_INK,
+    )
   handles, labels = panels.flat[0].get_legend_handles_labels()
   page.legend(
     handles, labels, loc='outside upper center', ncols=len(labels), frameon=False, labelcolor=_INK

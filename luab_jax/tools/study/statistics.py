@@ -18,8 +18,13 @@ _HIDDEN = ('class_loss', 'point_loss', 'points_used', 'click_error_px', 'top5')
 # These first, the others (localisation) after them, the cost at the end.
 _FIRST = ('top1', 'mAP', 'click_error')
 _WORDS = {
-  'top1_loc': 'top-1 localisation', 'top1': 'top-1', 'maxboxacc_v2': 'MaxBoxAccV2',
-  'pointing': 'pointing game', 'ms_per_step': 'ms a step', 'cam': 'CAM', '_': ' ',
+  'top1_loc': 'top-1 localisation',
+  'top1': 'top-1',
+  'maxboxacc_v2': 'MaxBoxAccV2',
+  'pointing': 'pointing game',
+  'ms_per_step': 'ms a step',
+  'cam': 'CAM',
+  '_': ' ',
 }
 
 
@@ -57,7 +62,8 @@ def figures_of(summary) -> dict[str, float]:
   """
   figures = {
     f'{split}/{name}': value
-    for split, results in summary['results'].items() for name, value in results.items()
+    for split, results in summary['results'].items()
+    for name, value in results.items()
     if isinstance(value, float) and math.isfinite(value) and name not in _HIDDEN
   }
   if summary.get('ms_per_step') is not None:

@@ -59,10 +59,22 @@ SWEEPS = {
 }
 # Between two starts of a study these may change: they alter no run that is there already.
 HARMLESS = (
-  'log_every', 'eval_every_epochs', 'checkpoint_every_steps', 'keep_checkpoints',
-  'keep_every_steps', 'keep_best', 'on_nan', 'preemption_grace_seconds', 'report_images',
-  'wandb', 'data.data_dir', 'data.eval_splits', 'robustness.', 'study.seeds',
-  'study.data_fractions', 'study.byproduct_shares',
+  'log_every',
+  'eval_every_epochs',
+  'checkpoint_every_steps',
+  'keep_checkpoints',
+  'keep_every_steps',
+  'keep_best',
+  'on_nan',
+  'preemption_grace_seconds',
+  'report_images',
+  'wandb',
+  'data.data_dir',
+  'data.eval_splits',
+  'robustness.',
+  'study.seeds',
+  'study.data_fractions',
+  'study.byproduct_shares',
 )
 
 
@@ -83,10 +95,15 @@ def run_study(config, workdir) -> dict:
   run_folder.claim(workdir, config, harmless=HARMLESS)
   figures, machines = _run_all(planned(config, whole), workdir, whole.robustness)
   result = {
-    'data': config.data.name, 'model': config.model.name, 'batch_size': config.batch_size,
-    'total_steps': whole.total_steps, 'images': whole.num_examples,
+    'data': config.data.name,
+    'model': config.model.name,
+    'batch_size': config.batch_size,
+    'total_steps': whole.total_steps,
+    'images': whole.num_examples,
     'icon_label': config.data.icon_label if whole.spec.multi_label else None,
-    'seeds': _seeds(config), 'machines': machines, **_compare(config, figures),
+    'seeds': _seeds(config),
+    'machines': machines,
+    **_compare(config, figures),
   }
   if parallel.is_main_host():
     tables.write(result, workdir)
@@ -127,7 +144,8 @@ def planned(config, whole) -> dict:
   """
   runs = {
     folder(arm, seed): _arm_config(config, whole, arm, seed)
-    for seed in _seeds(config) for arm in ARMS
+    for seed in _seeds(config)
+    for arm in ARMS
   }
   for sweep, arms in SWEEPS.items():
     for seed in _seeds(config):
@@ -170,8 +188,12 @@ def _run_all(runs, workdir, prepared):
   missing = [name for name, summary in summaries.items() if summary is None]
   terminal = parallel.is_main_host() and sys.stderr.isatty()
   with tqdm.tqdm(
-    total=len(runs), initial=len(runs) - len(missing), desc='study', unit='run',
-    disable=not terminal, dynamic_ncols=True,
+    total=len(runs),
+    initial=len(runs) - len(missing),
+    desc='study',
+    unit='run',
+    disable=not terminal,
+    dynamic_ncols=True,
   ) as bar:
     for name in missing:
       bar.set_postfix_str(name)
@@ -235,9 +257,7 @@ def _compare(config, figures):
     values = sorted(config.study[sweep])
     sweeps[sweep] = {
       'values': values,
-      'arms': {
-        arm: [statistics.summarise(runs(arm, sweep, v)) for v in values] for arm in names
-      },
+      'arms': {arm: [statistics.summarise(runs(arm, sweep, v)) for v in values] for arm in names},
       # Against the same head without clicks, on the same images.
       'gain': {
         arm: [

@@ -6,12 +6,12 @@ import jax
 
 from luab_jax.tools.study import plots, statistics
 
-_READ = '''Mean over {n} seed{s} ± half the width of its {level} interval (Student's t){unknown}.
+_READ = """Mean over {n} seed{s} ± half the width of its {level} interval (Student's t){unknown}.
 All figures but the cost are in %, click errors in % of the crop's side. Differences are taken seed
 by seed; "includes 0" means that the seeds do not tell the two apart. The intervals are not
 corrected for the number of comparisons. "–": not measured or, as the click error of the baseline,
 without meaning. The cost is the median over a run's log intervals, data included.
-'''
+"""
 _TITLES = {
   'data_fractions': ('Share of the training images', 'the same number of steps for all'),
   'byproduct_shares': ('Share of the images with byproducts', 'all images for all'),
@@ -45,29 +45,42 @@ def markdown(result) -> str:
   n = len(result['seeds'])
   arms = result['arms']
   lines = [
-    f'# Does LUAB help? {result["model"]} on {result["data"]}', '',
+    f'# Does LUAB help? {result["model"]} on {result["data"]}',
+    '',
     f'{result["images"]:,} training images, {result["total_steps"]:,} steps of '
     f'{result["batch_size"]}, seeds {", ".join(map(str, result["seeds"]))}; '
-    f'{", ".join(result["machines"])}, JAX {jax.__version__}.', '',
-    *(f'- **{name}**: {arm["says"]}' + f', λ = {arm["point_weight"]:g}' * (arm['point_weight'] > 0)
-      for name, arm in arms.items()), '',
+    f'{", ".join(result["machines"])}, JAX {jax.__version__}.',
+    '',
+    *(
+      f'- **{name}**: {arm["says"]}' + f', λ = {arm["point_weight"]:g}' * (arm['point_weight'] > 0)
+      for name, arm in arms.items()
+    ),
+    '',
     _READ.format(
-      n=n, s='s' * (n > 1), level=f'{100 * statistics.CONFIDENCE:g} %',
+      n=n,
+      s='s' * (n > 1),
+      level=f'{100 * statistics.CONFIDENCE:g} %',
       unknown='; a single seed has none' * (n == 1),
     ),
   ]
   if result['icon_label'] == 'drop_when_icon_cropped':
     lines.append(
-      "In all arms a class loses its label when the crop loses its icon (`data.icon_label`), in "
+      'In all arms a class loses its label when the crop loses its icon (`data.icon_label`), in '
       'the controls by the icons of the control: the baseline is not free of byproducts.\n'
     )
-  differences = {name: arm['difference_to_baseline'] for name, arm in arms.items()
-                 if name != 'baseline'}
+  differences = {
+    name: arm['difference_to_baseline'] for name, arm in arms.items() if name != 'baseline'
+  }
   minus = {f'minus {other}': d for other, d in result['luab_spatial_minus'].items()}
   lines += [
-    '## Figures', '', _figures(result),
-    '## Difference to the baseline', '', statistics.table(differences, n=n, signed=True),
-    '## What the clicks add under the spatial head: luab_spatial', '',
+    '## Figures',
+    '',
+    _figures(result),
+    '## Difference to the baseline',
+    '',
+    statistics.table(differences, n=n, signed=True),
+    '## What the clicks add under the spatial head: luab_spatial',
+    '',
     statistics.table(minus, n=n, signed=True),
   ]
   for sweep in result['sweeps']:
@@ -84,7 +97,8 @@ def _sweep(result, name):
     lines += [f'### {arm}', '', _primary_table(headings, values, n=n)]
   for arm, values in sweep['gain'].items():
     lines += [
-      f'### {arm}: difference to the same head without clicks', '',
+      f'### {arm}: difference to the same head without clicks',
+      '',
       _primary_table(headings, values, n=n, signed=True),
     ]
   return lines

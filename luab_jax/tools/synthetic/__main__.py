@@ -19,24 +19,34 @@ class _Parser(argparse.ArgumentParser):
 def parse_arguments(argv):
   """Parses the command line; raises UserError on anything that cannot be generated."""
   parser = _Parser(
-    prog='python -m luab_jax.tools.synthetic', allow_abbrev=False,
+    prog='python -m luab_jax.tools.synthetic',
+    allow_abbrev=False,
     description='Write a small synthetic data set in the exact files of a real release. The same '
     'arguments write the same bytes.',
-    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
   parser.add_argument('--release', required=True, choices=RELEASES, help='whose files to write')
   parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the files')
   parser.add_argument('--seed', type=int, default=0, help='another seed draws another data set')
   parser.add_argument('--train', type=int, default=4000, help='number of training images')
   parser.add_argument(
-    '--validation', type=int, default=1000, help='number of images in each other split')
+    '--validation', type=int, default=1000, help='number of images in each other split'
+  )
   parser.add_argument(
-    '--correlation', type=float, default=0.7,
-    help='probability that the background is the one of the class; 1/6 is none at all')
+    '--correlation',
+    type=float,
+    default=0.7,
+    help='probability that the background is the one of the class; 1/6 is none at all',
+  )
   parser.add_argument('--size', type=int, default=48, help='short side of the images in pixels')
   args = parser.parse_args(argv)
   for name, least, most in (
-    ('seed', 0, 2**63 - 1), ('train', 1, 999_999), ('validation', 1, 999_999),
-    ('correlation', 0, 1), ('size', 32, 2048)):
+    ('seed', 0, 2**63 - 1),
+    ('train', 1, 999_999),
+    ('validation', 1, 999_999),
+    ('correlation', 0, 1),
+    ('size', 32, 2048),
+  ):
     value = getattr(args, name)
     if not least <= value <= most:
       raise UserError(f'--{name}={value} is out of range: choose from {least} to {most}')
@@ -62,14 +72,21 @@ def main(argv=None):
     readme.unlink(missing_ok=True)
     release = {'imagenet_ab': imagenet_release, 'coco_ab': coco_release}[args.release]
     counts = release.write(
-      args.out, seed=args.seed, train=args.train, validation=args.validation,
-      correlation=args.correlation, size=args.size)
+      args.out,
+      seed=args.seed,
+      train=args.train,
+      validation=args.validation,
+      correlation=args.correlation,
+      size=args.size,
+    )
     unfinished.write_text(_readme(args, title, counts))
     unfinished.replace(readme)
   except OSError as error:
     raise UserError(f'cannot write into --out={args.out}: {error}') from error
-  print(f'{args.release} (synthetic) in {args.out}: '
-        + ', '.join(f'{number} {what}' for what, number in counts.items()))
+  print(
+    f'{args.release} (synthetic) in {args.out}: '
+    + ', '.join(f'{number} {what}' for what, number in counts.items())
+  )
 
 
 def _check_folder_is_ours(out, marks, title):
@@ -78,15 +95,15 @@ def _check_folder_is_ours(out, marks, title):
     if mark.is_file() and mark.read_text(errors='replace').startswith(title + '\n'):
       return
   if any(out.iterdir()):
-    raise UserError(
-      f'--out={out} holds files that are no "{title}": name a new or an empty folder')
+    raise UserError(f'--out={out} holds files that are no "{title}": name a new or an empty folder')
 
 
 def _readme(args, title, counts):
   """Says what is in the folder, first of all that it is synthetic."""
   flags = ' '.join(
     f'--{name}={getattr(args, name)}'
-    for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size'))
+    for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size')
+  )
   lines = [
     title,
     '',

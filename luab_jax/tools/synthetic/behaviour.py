@@ -147,8 +147,11 @@ def simulate_blocks(rng, target, image_width, image_height):
 def _simulate_block(rng, target, image_width, image_height):
   scale = 150 / min(image_width, image_height)
   shown = Shown(
-    width=round(image_width * scale), height=round(image_height * scale),
-    left=int(rng.integers(0, 1600)), top=int(rng.integers(100, 2400)), page=int(rng.integers(10)),
+    width=round(image_width * scale),
+    height=round(image_height * scale),
+    left=int(rng.integers(0, 1600)),
+    top=int(rng.integers(100, 2400)),
+    page=int(rng.integers(10)),
   )
   block = Block(
     assignment_id=f'3SYNTHETIC{_hex(rng, 20)}',
@@ -183,7 +186,8 @@ def _pass_over(rng, block, shown, clock):
   duration = int(rng.uniform(120, 700))
   block.hovers += [(clock, 'enter'), (clock + duration, 'leave')]
   block.track += stroke(
-    rng, edge_point(rng), edge_point(rng), clock, duration, shown.width, shown.height)
+    rng, edge_point(rng), edge_point(rng), clock, duration, shown.width, shown.height
+  )
   return clock + duration + int(rng.uniform(200, 5000))
 
 

@@ -40,21 +40,33 @@ class Session:
   track: list[dict] = dataclasses.field(default_factory=list)
 
   def open_page(self, index, using_keyboard):
-    self.categories.append({
-      'categoryIndex': index, 'categoryName': PAGES[index][0], 'timeAt': self.time,
-      'usingKeyboard': using_keyboard})
+    self.categories.append(
+      {
+        'categoryIndex': index,
+        'categoryName': PAGES[index][0],
+        'timeAt': self.time,
+        'usingKeyboard': using_keyboard,
+      }
+    )
 
   def act(self, action, icon, point_from, point_to):
-    self.actions.append({
-      'actionType': action, 'iconType': icon,
-      'pointFrom': _point(point_from), 'pointTo': _point(point_to), 'timeAt': self.time})
+    self.actions.append(
+      {
+        'actionType': action,
+        'iconType': icon,
+        'pointFrom': _point(point_from),
+        'pointTo': _point(point_to),
+        'timeAt': self.time,
+      }
+    )
 
   def drag(self, rng, start, end):
     """The cursor's way to `end`; time passes."""
     duration = int(rng.uniform(300, 1500))
     shown_end = [min(max(v, 0.0), 1.0) for v in end]
     for time, x, y in behaviour.stroke(
-      rng, start, shown_end, self.time, duration, self.width, self.height):
+      rng, start, shown_end, self.time, duration, self.width, self.height
+    ):
       self.track.append({'timeAt': time, 'x': x, 'y': y})
     self.time += duration
 

@@ -44,7 +44,8 @@ def draw(seed, split, index, correlation, size):
   rng = np.random.default_rng([seed, 1, SPLITS.index(split), index, 0])
   label = index % len(CLASSES)
   texture = scene.choose_texture(
-    rng, label, scene.UNIFORM if split == 'uncorrelated' else correlation)
+    rng, label, scene.UNIFORM if split == 'uncorrelated' else correlation
+  )
   drawn = scene.draw_scene(rng, [label], texture, size, _RADIUS)
   return drawn, f'{CLASSES[label]}_{_FIRST_NUMBER[split] + index}'
 
@@ -65,8 +66,17 @@ def write(out, seed, train, validation, correlation, size):
     train, validation: numbers of images; 'uncorrelated' has as many as validation.
   """
   counts = dict.fromkeys(
-    ('training images', 'with XML', 'with a box', 'selected', 'clicks', 'validation images',
-     'uncorrelated images'), 0)
+    (
+      'training images',
+      'with XML',
+      'with a box',
+      'selected',
+      'clicks',
+      'validation images',
+      'uncorrelated images',
+    ),
+    0,
+  )
   bar = tqdm(total=train + 2 * validation, unit='image', desc='imagenet_ab', disable=None)
   with bar:
     with (
@@ -98,7 +108,8 @@ def encode_jpeg(pixels):
   """JPEG bytes of u8[H, W, 3]; full colour resolution, because the objects are small."""
   file = io.BytesIO()
   Image.fromarray(pixels).save(
-    file, 'JPEG', quality=92, subsampling=0, comment=scene.LABEL.encode())
+    file, 'JPEG', quality=92, subsampling=0, comment=scene.LABEL.encode()
+  )
   return file.getvalue()
 
 
@@ -141,13 +152,20 @@ def _voc_annotation(drawn, folder, stem, class_name):
   for obj in drawn.objects:
     element = ET.SubElement(root, 'object')
     for tag, value in (
-      ('name', class_name), ('pose', 'Unspecified'), ('truncated', 0), ('difficult', 0)):
+      ('name', class_name),
+      ('pose', 'Unspecified'),
+      ('truncated', 0),
+      ('difficult', 0),
+    ):
       _add(element, tag, value)
     xmin, ymin, xmax, ymax = obj.box
     box = ET.SubElement(element, 'bndbox')
     for tag, value in (
-      ('xmin', np.floor(xmin)), ('ymin', np.floor(ymin)),
-      ('xmax', np.ceil(xmax)), ('ymax', np.ceil(ymax))):
+      ('xmin', np.floor(xmin)),
+      ('ymin', np.floor(ymin)),
+      ('xmax', np.ceil(xmax)),
+      ('ymax', np.ceil(ymax)),
+    ):
       _add(box, tag, int(value))
   return root
 
