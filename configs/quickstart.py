@@ -52,7 +52,7 @@ def get_config():
   c.data.click = 'mean'
   c.data.icons = 'replayed'
   c.data.icon_label = 'drop_when_icon_cropped'
-  c.data.byproduct_share = 1.0  # of the images keep their clicks or icons in training
+  c.data.byproduct_fraction = 1.0  # of the images keep their clicks or icons in training
   c.data.control = 'none'
   c.data.shuffle_buffer = 4096
 
@@ -93,5 +93,5 @@ def get_config():
   c.study.linear_point_weight = 0.3
   c.study.spatial_point_weight = 30.0
   c.study.data_fractions = ()  # of the training images
-  c.study.byproduct_shares = ()  # of the images with byproducts; 0 may be one of them
+  c.study.byproduct_fractions = ()  # of the images with byproducts; 0 may be one of them
   return c

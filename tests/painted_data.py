@@ -184,7 +184,7 @@ def config(data_dir, dataset, /, **changes):
       'click': 'mean',
       'icons': 'replayed',
       'control': 'none',
-      'byproduct_share': 1.0,
+      'byproduct_fraction': 1.0,
       'icon_label': 'drop_when_icon_cropped',
       'shuffle_buffer': 16,
     }

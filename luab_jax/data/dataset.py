@@ -99,7 +99,7 @@ class Source:
 
   def _columns(self):
     """The columns that the chosen options need; nothing else of a record is parsed."""
-    named = {'file_name': True} if self.data.byproduct_share < 1 else {}
+    named = {'file_name': True} if self.data.byproduct_fraction < 1 else {}
     if self.spec.multi_label and self.data.icons == 'adds_only':
       return named | {'labels': True, 'actions': {'action', 'icon', 'to_x', 'to_y'}}
     if self.spec.multi_label:
@@ -127,10 +127,12 @@ class Source:
     return targets.click_point(fields['clicks'], selected, data.click)
 
   def train_points(self, fields):
-    """As `points`, but only of the images that `data.byproduct_share` leaves their byproducts."""
+    """As `points`, but only for the `data.byproduct_fraction` of the images that keep theirs."""
     points, has = self.points(fields)
-    if self.data.byproduct_share < 1:
-      points, has = targets.keep_share(points, has, fields['file_name'], self.data.byproduct_share)
+    if self.data.byproduct_fraction < 1:
+      points, has = targets.keep_share(
+        points, has, fields['file_name'], self.data.byproduct_fraction
+      )
     return points, has
 
   def boxes(self, fields):
@@ -181,10 +183,8 @@ def _check_options(data):
   ):
     if data[key] < low:
       raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
-  if not 0 <= data.byproduct_share <= 1:
-    raise UserError(
-      f'data.byproduct_share={data.byproduct_share} is a share of the images: between 0 and 1'
-    )
+  if not 0 <= data.byproduct_fraction <= 1:
+    raise UserError(f'data.byproduct_fraction={data.byproduct_fraction} must lie between 0 and 1')
   for key, high in (('crop_scale', 1), ('crop_ratio', float('inf'))):
     if len(data[key]) != 2 or not 0 < data[key][0] <= data[key][1] <= high:
       raise UserError(

@@ -34,7 +34,7 @@ spread over other hosts, sees the same bytes. A window as in torchvision's Rando
 resized, flipped, jittered.
 
 Evaluation: every example once, in file order; short side to `eval_resize`, centre crop. It sees the
-real byproducts whatever `control` and `byproduct_share` say, and the real labels whatever
+real byproducts whatever `control` and `byproduct_fraction` say, and the real labels whatever
 `icon_label` says: these are about what the model is trained on.
 
 TensorFlow only reads here: accelerators are hidden from it.

@@ -45,7 +45,7 @@ def small(tmp_path_factory):
     ({'train_split': 'train[:oops]'}, 'no split'),
     ({'train_split': 'train[:0]'}, 'is empty'),
     ({'click': 'median'}, "data.click='median' is unknown: choose one of mean, first, last"),
-    ({'byproduct_share': 1.5}, 'data.byproduct_share=1.5 .* between 0 and 1'),
+    ({'byproduct_fraction': 1.5}, 'data.byproduct_fraction=1.5 .* between 0 and 1'),
     ({'control': 'off'}, 'none, shuffled, uniform'),
     ({'resize_method': 'area'}, 'bicubic, bilinear'),
     ({'byproduct': 'trace', 'trace_points': 1}, 'at least 2'),

@@ -47,7 +47,7 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
     if trained[-1] in really:
       return train_really(config, workdir, quiet=quiet)
     run_folder.claim(workdir, config)
-    share = config.data.byproduct_share * (config.loss.point_weight > 0)
+    share = config.data.byproduct_fraction * (config.loss.point_weight > 0)
     rng = np.random.default_rng([config.seed, len(trained)])
     accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'
     results = {
@@ -172,7 +172,7 @@ def test_a_stopped_study_trains_only_the_rest(synthetic_imagenet_ab, monkeypatch
 
 def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch, tmp_path):
   config = _config(
-    synthetic_imagenet_ab, data_fractions=(0.25, 0.5, 1.0), byproduct_shares=(0.0, 0.1, 1.0)
+    synthetic_imagenet_ab, data_fractions=(0.25, 0.5, 1.0), byproduct_fractions=(0.0, 0.1, 1.0)
   )
   runs = study.planned(config, Experiment(config))
   names = list(runs)
@@ -181,12 +181,12 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   assert few.data.train_split == 'train[0:22]' and few.total_steps == 2  # of 86
   steps = few.optimizer.warmup_epochs * 22 / 32, config.optimizer.warmup_epochs * 86 / 32
   assert steps[0] == pytest.approx(steps[1])
-  assert runs['byproduct_share_0.1/luab_linear/seed0'].data.byproduct_share == 0.1
+  assert runs['byproduct_fraction_0.1/luab_linear/seed0'].data.byproduct_fraction == 0.1
   assert names[:12] == list(study.planned(_config(synthetic_imagenet_ab), Experiment(config)))
   trained = _pretend(monkeypatch)
   result = study.run_study(config, tmp_path)
   assert len(trained) == len(names)
-  sweep = result['sweeps']['byproduct_shares']
+  sweep = result['sweeps']['byproduct_fractions']
   figure = 'uncorrelated/top1'
   assert sweep['arms']['luab_linear'][0] == result['arms']['baseline']['figures']
   assert sweep['arms']['luab_spatial'][2] == result['arms']['luab_spatial']['figures']
@@ -194,7 +194,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   assert gain[0] == 0 and gain[1] == pytest.approx(0.02, abs=0.03) and gain[2] > 0.15
   page = (tmp_path / 'study.md').read_text()
   assert '## Share of the training images' in page and '| | 0 % | 10 % | 100 % |' in page
-  for name in ('study', 'data_fractions', 'byproduct_shares'):
+  for name in ('study', 'data_fractions', 'byproduct_fractions'):
     _assert_drawn(tmp_path / f'{name}.png')
 
 
@@ -226,7 +226,7 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
     ({'seeds': 0}, 'study.seeds=0'),
     ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
     ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is no share'),
-    ({'byproduct_shares': (10.0,)}, '10.0 is no share between 0 and 1'),
+    ({'byproduct_fractions': (10.0,)}, '10.0 is no share between 0 and 1'),
   ],
 )
 def test_mistakes(synthetic_imagenet_ab, tmp_path, changes, message):

@@ -97,7 +97,7 @@ def sweep(result, name):
     axes.set_xlabel(
       {
         'data_fractions': 'training images used, %',
-        'byproduct_shares': 'images with byproducts, %',
+        'byproduct_fractions': 'images with byproducts, %',
       }[name],
       color=_INK,
     )

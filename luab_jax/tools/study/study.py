@@ -9,7 +9,7 @@ Sweeps (only if config.study names values for them):
   data_fractions: shares of the training images, a TFDS subsplit of `data.train_split`. All runs
     take the same number of steps, and of warm-up steps, as a run on all images: fewer images are
     seen more often, so that the comparison is of what images are worth, not of what steps are.
-  byproduct_shares: shares of the images that keep their byproducts (`data.byproduct_share`).
+  byproduct_fractions: of the images, those that keep their byproducts (`data.byproduct_fraction`).
 """
 
 import json
@@ -55,7 +55,7 @@ WITHOUT_CLICKS = {'luab_linear': 'baseline', 'luab_spatial': 'spatial_no_click'}
 # Arms of a sweep; a byproduct share of 0 is WITHOUT_CLICKS.
 SWEEPS = {
   'data_fractions': ('baseline', 'luab_linear', 'spatial_no_click', 'luab_spatial'),
-  'byproduct_shares': ('luab_linear', 'luab_spatial'),
+  'byproduct_fractions': ('luab_linear', 'luab_spatial'),
 }
 # Between two starts of a study these may change: they alter no run that is there already.
 HARMLESS = (
@@ -74,7 +74,7 @@ HARMLESS = (
   'robustness.',
   'study.seeds',
   'study.data_fractions',
-  'study.byproduct_shares',
+  'study.byproduct_fractions',
 )
 
 
@@ -129,7 +129,7 @@ def _seeds(config):
 
 def folder(arm, seed, sweep='', value=1.0) -> str:
   """Where a run lies below the workdir; ends of a sweep are runs that the study has anyway."""
-  if sweep == 'byproduct_shares' and value == 0:
+  if sweep == 'byproduct_fractions' and value == 0:
     arm, value = WITHOUT_CLICKS[arm], 1.0
   part = f'{sweep.removesuffix("s")}_{value:g}/' if value != 1 else ''
   return f'{part}{arm}/seed{seed}'
@@ -178,7 +178,7 @@ def _on_fewer_images(config, whole, fraction):
 
 def _with_fewer_byproducts(config, whole, share):
   del whole
-  config.data.byproduct_share = float(share)
+  config.data.byproduct_fraction = float(share)
   return config
 
 

@@ -14,7 +14,7 @@ without meaning. The cost is the median over a run's log intervals, data include
 """
 _TITLES = {
   'data_fractions': ('Share of the training images', 'the same number of steps for all'),
-  'byproduct_shares': ('Share of the images with byproducts', 'all images for all'),
+  'byproduct_fractions': ('Share of the images with byproducts', 'all images for all'),
 }
 
 

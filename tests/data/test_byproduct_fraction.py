@@ -1,4 +1,4 @@
-"""data.byproduct_share: which images keep their byproducts in training, and where that holds."""
+"""data.byproduct_fraction: which images keep their byproducts in training, and where that holds."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def _data(module, data_dir, **changes):
 @pytest.mark.parametrize('control', ['none', 'shuffled', 'uniform'])
 def test_an_image_keeps_its_click_or_has_none(synthetic_imagenet_ab, control):
   real, all_has = _trained_on(_data(quickstart, synthetic_imagenet_ab))
-  data = _data(quickstart, synthetic_imagenet_ab, byproduct_share=0.5, control=control)
+  data = _data(quickstart, synthetic_imagenet_ab, byproduct_fraction=0.5, control=control)
   points, has = _trained_on(data)
   assert 0.25 * all_has.sum() < has.sum() < 0.75 * all_has.sum() and (has <= all_has).all()
   np.testing.assert_array_equal(_trained_on(data, seed=1)[1], has)  # the same images, any seed
@@ -70,14 +70,14 @@ def test_an_image_keeps_its_click_or_has_none(synthetic_imagenet_ab, control):
 
 def test_an_image_of_several_classes_keeps_all_icons_or_none(synthetic_coco_ab):
   all_has = _trained_on(_data(quickstart_coco, synthetic_coco_ab))[1]
-  has = _trained_on(_data(quickstart_coco, synthetic_coco_ab, byproduct_share=0.5))[1]
+  has = _trained_on(_data(quickstart_coco, synthetic_coco_ab, byproduct_fraction=0.5))[1]
   kept = has.any(axis=1)
   np.testing.assert_array_equal(has[kept], all_has[kept])
   assert 0.25 < kept.mean() < 0.75 and all_has.sum(axis=1).max() > 1
 
 
 def test_batches_of_training_follow_it_and_those_of_evaluation_do_not(synthetic_imagenet_ab):
-  data = _data(quickstart, synthetic_imagenet_ab, byproduct_share=0.0)
+  data = _data(quickstart, synthetic_imagenet_ab, byproduct_fraction=0.0)
   batch = next(iter(pipeline.train_batches(data, seed=0, batch_size=96)))
   assert not batch['point_mask'].any() and not batch['point'].any()
   batches, _ = pipeline.eval_batches(data, 'train', batch_size=96)
