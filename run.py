@@ -74,11 +74,11 @@ def main(argv):
   if _MODE.value == 'export':
     if not _WORKDIR.value:
       raise UserError('which run? Add --workdir=runs/quickstart (or another one)')
-    from luab_jax.runtime import checkpoint, parallel
+    from luab_jax.runtime import checkpoint, hosts
     from luab_jax.tools import export
 
     checkpoint.silence_orbax()
-    parallel.start_devices()
+    hosts.start_devices()
     print(f'Open {export.export(_WORKDIR.value)}/README.md: what is there and how to load it')
     return 0
   os.environ.setdefault(*WITHOUT_KERAS)
@@ -89,14 +89,14 @@ def main(argv):
     return doctor.examine(_load_config(needed=False), _WORKDIR.value or 'runs')
   config = _load_config()
   # Only now: these import JAX and TensorFlow, and `--help` should not wait for them.
-  from luab_jax.runtime import checkpoint, compile_cache, parallel, preemption
+  from luab_jax.runtime import checkpoint, compile_cache, hosts, preemption
   from luab_jax.train import loop
 
   checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
-  parallel.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
-  parallel.start_hosts()
-  parallel.start_devices()
+  hosts.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
+  hosts.start_hosts()
+  hosts.start_devices()
   file = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = _WORKDIR.value or os.path.join('runs', os.path.splitext(os.path.basename(file))[0])
   try:
@@ -116,7 +116,7 @@ def main(argv):
     print(f'run.py: {stopped}', file=sys.stderr)
     return preemption.EXIT_SAVED
   except UserError as error:
-    parallel.leave(2, f'run.py: {error}')
+    hosts.exit_now(2, f'run.py: {error}')
     raise
   return 0
 
@@ -132,12 +132,12 @@ def _predict(paths):
   logging.set_verbosity(logging.ERROR)
   os.environ.setdefault(*WITHOUT_KERAS)
   hide_damaged_images()
-  from luab_jax.runtime import checkpoint, compile_cache, parallel
+  from luab_jax.runtime import checkpoint, compile_cache, hosts
   from luab_jax.tools import predict
 
   checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
-  parallel.start_devices()
+  hosts.start_devices()
   try:
     return predict.predict_files(_WORKDIR.value, paths)
   except BrokenPipeError:  # whoever read the output has seen enough: `| head`

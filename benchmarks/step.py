@@ -164,9 +164,9 @@ def main():
   if options.tiny:
     overhead(options, 'tiny_vit', 16, 4, 1)
     return
-  from luab_jax.runtime import parallel
+  from luab_jax.runtime import hosts
 
-  parallel.use_cpu_cores(64)
+  hosts.use_cpu_cores(64)
   cases = {
     'vit_ti16': lambda: overhead(options, 'vit_ti16', 96, 32, 1),
     'resnet18': lambda: overhead(options, 'resnet18', 64, 32, 1),

@@ -7,9 +7,6 @@ import sys
 
 import pytest
 
-from luab_jax.errors import UserError
-from luab_jax.runtime import parallel
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -131,26 +128,6 @@ def test_an_own_config_file_is_taken(tmp_path):
   # The next mistake is of the overrides, which come after the file.
   _answers("unexpected argument 'x'", f'--config={file}', '--config.data.image_size=32', 'x')
   _answers("'imagesize'", f'--config={file}', '--config.data.imagesize=32')
-
-
-@pytest.mark.parametrize(
-  ('address', 'count', 'index', 'message'),
-  [
-    ('localhost:1', '2', '2', 'JAX_PROCESS_ID=2 is not from 0 to 1'),
-    ('localhost:1', '2', '-1', 'ids start at 0, see "Machines" in docs/running.md'),
-    ('localhost:1', '0', '0', 'JAX_NUM_PROCESSES=0 must be at least 1'),
-    ('localhost:1', 'two', '0', 'must be integers too'),
-    ('localhost', '2', '0', 'has no port: give host:port, such as localhost:12345'),
-    ('localhost:', '2', '0', 'has no port: give host:port, such as localhost:12345'),
-  ],
-)
-def test_wrong_numbers_of_processes_are_told(monkeypatch, address, count, index, message):
-  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', address)
-  monkeypatch.setenv('JAX_NUM_PROCESSES', count)
-  monkeypatch.setenv('JAX_PROCESS_ID', index)
-  with pytest.raises(UserError) as error:
-    parallel.start_hosts()
-  assert message in str(error.value) and '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from luab_jax.evaluate.metrics import (
   average_precision_within,
   mean_average_precision,
 )
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts, parallel
 from luab_jax.train.step import mean_metrics
 
 # (column of the batch, its value, what the figures call it)
@@ -77,7 +77,7 @@ def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progr
   figures = {'examples': int(totals['class_loss'][1]), **figures}
   if spec.multi_label:
     figures |= _mean_average_precision(scores, spec.class_names)
-  counts = parallel.sum_over_hosts(places.counts)
+  counts = hosts.sum_over_hosts(places.counts)
   return figures | localization.figures(counts, multi_label=spec.multi_label)
 
 

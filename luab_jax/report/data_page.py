@@ -8,7 +8,7 @@ from luab_jax.data import pipeline
 from luab_jax.report import html, plots, samples
 from luab_jax.report.captions import class_names, described, marks_of, percent, told
 from luab_jax.report.html import Section, Table
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 
 # Images to count and to search in: enough for a picture of the data, few enough to cost seconds.
 SEARCHED = 256
@@ -26,7 +26,7 @@ def draw(config, workdir):
     UserError: missing data, a wrong option, an image that cannot be read, a folder that cannot be
       written.
   """
-  if not parallel.is_main_host():
+  if not hosts.is_main_host():
     return
   spec = pipeline.dataset_spec(config.data)
   count = config.report_images or 12

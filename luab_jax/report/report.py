@@ -21,7 +21,7 @@ from luab_jax.report.captions import (
 )
 from luab_jax.report.html import Section, Table
 from luab_jax.report.robustness_page import robustness_sections, suite
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 from luab_jax.train import metric_log
 
 # Pictures are few; a fixed small batch compiles once and fits beside the training state.
@@ -86,7 +86,7 @@ def write_report(workdir, *, config, spec, model, variables, summary, boards=Non
     UserError: an image that cannot be read, a folder that cannot be written.
   """
   count = config.report_images
-  if not count or not parallel.is_main_host():
+  if not count or not hosts.is_main_host():
     return None
   workdir = pathlib.Path(workdir)
   sets = config.robustness.sets

@@ -23,7 +23,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from luab_jax.errors import UserError
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 
 _ROOM_FOR_METADATA = 1 << 20  # bytes
 # Lies in the folder as long as it is the one that was opened. If that is moved or deleted, the
@@ -162,7 +162,7 @@ class Checkpoints:
         raise OSError(f'{needed / 2**20:.1f} MiB are needed and {free / 2**20:.1f} MiB are free')
 
   def _failed(self, error):
-    if jax.process_count() > 1 and parallel.is_process_loss(error):
+    if jax.process_count() > 1 and hosts.is_process_loss(error):
       return error
     why = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
     return UserError(

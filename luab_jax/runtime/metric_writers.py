@@ -15,7 +15,7 @@ import tqdm
 from PIL import Image
 
 from luab_jax.errors import UserError
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 from luab_jax.runtime import workdir as run_folder
 
 _MOST_PICTURES = 8  # at a time: every one of them is stored again with each run
@@ -32,7 +32,7 @@ def open_boards(workdir, config, *, quiet=False):
     UserError: config.wandb without the package, or without being logged in.
   """
   boards = Boards(0 if quiet else min(config.report_images, _MOST_PICTURES), quiet=quiet)
-  if parallel.is_main_host():
+  if hosts.is_main_host():
     plain = json.loads(config.to_json_best_effort())
     if config.wandb:
       boards.add(WeightsAndBiases, workdir, plain, quiet)

@@ -17,7 +17,7 @@ import threading
 
 import jax
 
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 
 EXIT_SAVED = 75
 
@@ -92,7 +92,7 @@ class StopRequest:
     """Whether the run stops after this step: the same answer on all processes, each step asked."""
     if not self._several:
       return self.now()
-    if not parallel.reached_preemption(step):
+    if not hosts.reached_preemption(step):
       return False
     self._start_timer(signal.SIGTERM)
     return True

@@ -4,7 +4,7 @@ import contextlib
 import json
 
 from luab_jax.errors import UserError
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 
 # Keys that may differ between the start of a run and its continuation: they change neither the
 # model, nor the order of the data, nor what a checkpoint holds.
@@ -53,7 +53,7 @@ def claim(workdir, config, harmless=HARMLESS):
         + (f' and {len(differing) - 5} more' if len(differing) > 5 else '')
         + '; choose another --workdir, or delete this one'
       )
-  elif parallel.is_main_host():
+  elif hosts.is_main_host():
     try:
       workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -130,13 +130,13 @@ def _devices(found, config):
   try:
     import jax
 
-    from luab_jax.runtime import compile_cache, parallel
+    from luab_jax.runtime import compile_cache, hosts, parallel
 
     compile_cache.use_compile_cache()
     parts = (config.batch_size, config.optimizer.grad_accum_steps) if config else (64,)
-    parallel.use_cpu_cores(*parts)
-    parallel.start_hosts()
-    parallel.start_devices()
+    hosts.use_cpu_cores(*parts)
+    hosts.start_hosts()
+    hosts.start_devices()
     devices = jax.devices()
   except UserError as error:
     found.mend(str(error))

@@ -16,7 +16,7 @@ from luab_jax.evaluate import evaluate, robustness
 from luab_jax.models import build_model
 from luab_jax.models.losses import point_weight_schedule
 from luab_jax.models.weights import load
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts, parallel
 from luab_jax.runtime import workdir as run_folder
 from luab_jax.train.state import init_state, learning_rate_schedule, make_optimizer
 from luab_jax.train.step import (
@@ -233,7 +233,7 @@ class Experiment:
       'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'versions': {'python': platform.python_version(), 'jax': jax.__version__},
     }
-    if parallel.is_main_host():
+    if hosts.is_main_host():
       run_folder.write_json(path, summary)
     return summary
 

@@ -11,7 +11,7 @@ import numpy as np
 from luab_jax.data import pipeline
 from luab_jax.errors import UserError
 from luab_jax.report import data_page, report
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts, parallel
 from luab_jax.runtime import workdir as run_folder
 from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.runtime.metric_writers import open_boards
@@ -50,7 +50,7 @@ def _train_and_evaluate(run, workdir, boards, quiet):
   start = int(state.step)
   # A run may have been stopped between the step and the end of its evaluation.
   missing = run.report_names(start) - metric_log.results_at(workdir, start).keys()
-  pending = parallel.agree(start > 0 and run.is_evaluated_at(start) and bool(missing))
+  pending = hosts.agree(start > 0 and run.is_evaluated_at(start) and bool(missing))
   log = metric_log.RunLog(
     workdir,
     log_every=config.log_every,
@@ -72,12 +72,12 @@ def _train_and_evaluate(run, workdir, boards, quiet):
   started = time.time()
   with StopRequest(config.preemption_grace_seconds) as stop:
     try:
-      with parallel.process_loss():
+      with hosts.exit_on_process_loss():
         state, results = _train(run, state, start, pending, checkpoints, log, boards, stop)
         checkpoints.tidy()
     finally:
       log.close()
-      with parallel.process_loss():
+      with hosts.exit_on_process_loss():
         checkpoints.close()  # waits for what is being saved
   summary = run.summary(
     workdir,
@@ -196,7 +196,7 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   started = time.time()
   replicated, bar = parallel.replicate(state), sys.stderr.isatty()
   figures = run.evaluate(parallel.pmap_step(run.eval_step), replicated, bar=bar, whole=True)
-  if parallel.is_main_host():
+  if hosts.is_main_host():
     metric_log.replace_lines(workdir, step, figures)
   summary = run.summary(workdir, step, figures, seconds=time.time() - started, steps=0)
   with open_boards(workdir, config, quiet=quiet) as boards:
@@ -243,7 +243,7 @@ def _draw(run, state, workdir, summary, boards):
 
 def _report(workdir, summary, page):
   """What came out, in three lines: figures, the page or file to open, the curves."""
-  if not parallel.is_main_host():
+  if not hosts.is_main_host():
     return
   shown = []
   for name, figures in summary['results'].items():

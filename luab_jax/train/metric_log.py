@@ -20,7 +20,7 @@ import jax
 import tqdm
 
 from luab_jax.errors import UserError
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 from luab_jax.runtime import workdir as run_folder
 from luab_jax.runtime.metric_writers import Boards
 from luab_jax.train.step import mean_metrics
@@ -68,7 +68,7 @@ class RunLog:
     self._sums = dict(partial or {})
     self._pending = []
     self._finite = collections.deque(maxlen=3)  # the last losses, for people
-    self._main = parallel.is_main_host()
+    self._main = hosts.is_main_host()
     self._clock = (time.perf_counter(), start_step)
     self._step_times = []  # seconds a step, one for each undisturbed interval of this start
     self._undisturbed = False  # the first interval compiles

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from luab_jax.errors import UserError
-from luab_jax.runtime import metric_writers, parallel
+from luab_jax.runtime import hosts, metric_writers
 from luab_jax.train import loop, metric_log
 from tests.short_run import short_config
 
@@ -189,7 +189,7 @@ def test_wandb_without_an_account_or_the_package_is_a_line(
 
 
 def test_only_the_main_host_has_boards(synthetic_imagenet_ab, tmp_path, monkeypatch):
-  monkeypatch.setattr(parallel, 'is_main_host', lambda: False)
+  monkeypatch.setattr(hosts, 'is_main_host', lambda: False)
   with metric_writers.open_boards(tmp_path, _config(synthetic_imagenet_ab, 4)) as opened:
     opened.scalars(2, 'train', {'loss': 1.5})
     assert opened.num_pictures == 0

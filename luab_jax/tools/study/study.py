@@ -22,7 +22,7 @@ import tqdm
 from luab_jax.data import tfrecords
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
-from luab_jax.runtime import parallel
+from luab_jax.runtime import hosts
 from luab_jax.runtime import workdir as run_folder
 from luab_jax.tools.study import statistics, tables
 from luab_jax.train import loop
@@ -105,7 +105,7 @@ def run_study(config, workdir) -> dict:
     'machines': machines,
     **_compare(config, figures),
   }
-  if parallel.is_main_host():
+  if hosts.is_main_host():
     tables.write(result, workdir)
   return result
 
@@ -186,7 +186,7 @@ def _run_all(runs, workdir, prepared):
   """Trains what is not finished: ({folder: figures}, names of the machines)."""
   summaries = {name: _finished(config, workdir / name, prepared) for name, config in runs.items()}
   missing = [name for name, summary in summaries.items() if summary is None]
-  terminal = parallel.is_main_host() and sys.stderr.isatty()
+  terminal = hosts.is_main_host() and sys.stderr.isatty()
   with tqdm.tqdm(
     total=len(runs),
     initial=len(runs) - len(missing),
