@@ -11,14 +11,13 @@ BENCHMARKS = {
   'input_pipeline': 'photographs to batches: our modes, PIL, decoding alone',
   'step': 'LUAB over plain cross entropy; the share of time that training waits for data',
   'start': 'seconds from start to the first step, and from kill to training again',
+  'resume': 'seconds that a resume in the middle of an epoch spends on reading what it skips',
   'scaling': '1, 2, 4, 8 virtual devices: communication, compile time',
   'gpu': 'training images/s on a GPU, beside timm under torch.compile',
   'imagenet_ab_build': 'time and memory of building imagenet_ab',
   'coco_ab_read': 'time and memory of reading coco_ab_v1_0.json at its real size',
   'backgrounds_challenge_build': 'time and memory of building backgrounds_challenge',
   'timm_parity': "our ResNet and ViT against timm's: the same numbers?",
-  'faults': 'runs that are killed, starved of disk, lost a process: the same bits?',
-  'fuzz': 'damaged and hostile files through the readers',
   'table': 'writes docs/benchmarks.md from the newest results',
 }
 

@@ -39,9 +39,9 @@ DISTINCT = 100  # images; more than gzip's window of 32 KB remembers
 WORK = {
   'start': f'import {BUILDER}.backgrounds_challenge_dataset_builder',
   'read': (
-    'from luab_jax.byproducts.archives import reader as archives\n'
+    'from luab_jax.byproducts.archives import reader\n'
     f'from {BUILDER}.release import ARCHIVE_NAME\n'
-    'for _ in archives.iter_members(folder + "/" + ARCHIVE_NAME):\n  pass'
+    'for _ in reader.iter_members(folder + "/" + ARCHIVE_NAME):\n  pass'
   ),
 } | {
   config: (

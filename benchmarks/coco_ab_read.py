@@ -123,18 +123,18 @@ def make_files(folder, share):
 # What a fresh process does; `folder` stands before it.
 _BEGIN = """
 import pathlib, time
-from luab_jax.byproducts import coco, coco_schema
+from luab_jax.byproducts import coco_ab, coco_schema
 from tfds_builders.coco_ab.join import Join
-path = pathlib.Path(folder) / coco.FILE_NAME
+path = pathlib.Path(folder) / coco_ab.FILE_NAME
 cpu, began, points = time.process_time(), time.perf_counter(), 0
 """
 _READ = """
-for record in coco.read_records(path):
+for record in coco_ab.read_records(path):
   points += len(record.trace_xy)
 """
 _JOIN = f"""
 join = Join(folder)
-assert not list(join.add_records(coco.read_records(path)))
+assert not list(join.add_records(coco_ab.read_records(path)))
 join.add_instances(path.parent / {ZIP!r}, {MEMBER!r})
 """
 _END = """

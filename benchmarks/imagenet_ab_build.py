@@ -49,15 +49,15 @@ def timed(work, units):
 READ = (
   _TIMED
   + f"""
-from luab_jax import archives
-from luab_jax.byproducts import imagenet, traces
+from luab_jax.byproducts import imagenet_ab, traces
+from luab_jax.byproducts.archives import reader
 from xml.etree import ElementTree
 def trees(files):
   for data in files:
     ElementTree.fromstring(data)
 def read():
-  for _, data in archives.iter_members(folder + '/{XML_NAME}', sha256=digest):
-    imagenet.parse_xml(data)
+  for _, data in reader.iter_members(folder + '/{XML_NAME}', sha256=digest):
+    imagenet_ab.parse_xml(data)
 """
 )
 BUILD = (
@@ -69,7 +69,6 @@ os.environ.setdefault(*WITHOUT_KERAS)
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from benchmarks import imagenet_ab_peer
-from luab_jax import image_files
 from tfds_builders import build, workers
 from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder, release
 tfds.disable_progress_bar()
@@ -192,7 +191,7 @@ def reading(folder, xmls, rounds):
   )
   digest = hashlib.sha256(archive.read_bytes()).hexdigest()
   code = f'folder, digest = {str(folder)!r}, {digest!r}\n{READ}'
-  in_memory = f"files = [data for _, data in archives.iter_members(folder + '/{XML_NAME}')]"
+  in_memory = f"files = [data for _, data in reader.iter_members(folder + '/{XML_NAME}')]"
   result = harness.compare(
     f'{xmls:,} XMLs out of the tar.gz',
     {

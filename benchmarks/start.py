@@ -49,7 +49,7 @@ def first_step(start):
 
 def measure(options, folder, data_dir, case, keys, numbers):
   """One comparison; see the module's text. `numbers`: unique ones, for names of folders."""
-  from benchmarks.faults_runs import Run
+  from tests.stress.faults.runs import Run
 
   def run(name):
     return Run(
@@ -101,7 +101,7 @@ def main():
   parser = harness.parser(__doc__, rounds=2)
   parser.add_argument('--only', help='cases whose name holds this')
   options = parser.parse_args()
-  from benchmarks.faults_runs import build_data
+  from tests.stress.faults.runs import build_data
 
   with tempfile.TemporaryDirectory(prefix='luab_start_') as name:
     folder = pathlib.Path(name)

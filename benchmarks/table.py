@@ -15,7 +15,7 @@ from benchmarks.__main__ import BENCHMARKS
 
 FILES = (harness.ROOT / 'docs' / 'benchmarks.md', harness.ROOT / 'README.md')
 # Those that record nothing: they print what they found.
-_SILENT = {'table', 'backgrounds_challenge_build', 'faults', 'fuzz', 'timm_parity'}
+_SILENT = {'table', 'backgrounds_challenge_build', 'timm_parity'}
 
 
 def newest(path):

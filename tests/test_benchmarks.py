@@ -128,24 +128,24 @@ def test_the_table_has_the_newest_result_of_each_case(tmp_path):
   results.write_text(
     '\n'.join(
       [
-        _line('fuzz', 'one', 5),
-        _line('coco_ab_read', 'x', 7),
-        _line('fuzz', 'one', 100),
-        _line('fuzz', 'two', 6, goals=[]),
+        _line('step', 'one', 5),
+        _line('input_pipeline', 'x', 7),
+        _line('step', 'one', 100),
+        _line('step', 'two', 6, goals=[]),
       ]
     )
     + '\n'
   )
   lines = table.newest(results)
   assert [(line['benchmark'], line['case']) for line in lines] == [
-    ('coco_ab_read', 'x'),
-    ('fuzz', 'one'),
-    ('fuzz', 'two'),
+    ('input_pipeline', 'x'),
+    ('step', 'one'),
+    ('step', 'two'),
   ]  # in the order of the names
   goals = table.goals(lines).splitlines()
-  assert goals[3] == '| one: b / a | ≤ 1.5 | 2 | **not met** | `python -m benchmarks fuzz` |'
+  assert goals[3] == '| one: b / a | ≤ 1.5 | 2 | **not met** | `python -m benchmarks step` |'
   assert any('not run' in row and 'imagenet_ab_build' in row for row in goals)
-  assert not any('not run' in row and 'coco_ab_read' in row for row in goals)
+  assert not any('not run' in row and 'input_pipeline' in row for row in goals)
   text = table.everything(lines)
   assert '| steps | seconds | ratio |' in text and 'none' not in text
   assert '| plain | 100 (100…101) | 1 |' in text
@@ -165,7 +165,7 @@ def test_the_table_is_put_between_its_markers(tmp_path):
 
 def test_a_damaged_result_is_named(tmp_path):
   path = tmp_path / 'results.jsonl'
-  path.write_text(_line('fuzz', 'one', 5) + '\n{"half of\n')
+  path.write_text(_line('step', 'one', 5) + '\n{"half of\n')
   with pytest.raises(SystemExit, match='results.jsonl, line 2 is no result'):
     table.newest(path)
 

@@ -119,6 +119,8 @@ def _check(command):
       if args[2] not in BENCHMARKS:
         raise UserError(f'no benchmark {args[2]}')
       _check_script(ROOT / 'benchmarks' / f'{args[2]}.py', args[3:])
+  elif args[0] == '-m' and args[1].startswith('tests.stress.'):
+    _check_script(ROOT / args[1].replace('.', '/') / '__main__.py', args[2:])
   elif args[0].endswith('.py'):
     _check_script(ROOT / args[0], args[1:])
   elif args[0] == '-m' and args[1] in _PARSERS:
@@ -283,7 +285,8 @@ def test_wrong_commands_are_noticed(monkeypatch):
     'python -m luab_jax.nothing --x=3',
     'python -m tfds_builders.build imagenet_ab/lokal --manual_dir=x',
     'python -m benchmarks nothing',
-    'python -m benchmarks fuzz --input=3',
+    'python -m benchmarks step --round=3',
+    'python -m tests.stress.fuzz --input=3',
     'python -m luab_jax.tools.own_data --image=x --out=y',
     'tfds build tfds_builders/imagenet_ab --config=ilsvrc',
     'tfds build imagenet_ab_xyz',

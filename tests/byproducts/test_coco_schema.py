@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz, fuzz_inputs
 from luab_jax.byproducts import coco_ab, coco_schema, json_stream
 from luab_jax.errors import UserError
 from tests.byproducts.test_coco_ab import BROKEN, CORRUPT, RECORD, record, some_records
+from tests.stress.fuzz import inputs, runner
 
 GOOD = json.dumps(record(3))
 
@@ -160,10 +160,10 @@ def test_any_records(tmp_path_factory, items, chunk_bytes):
 
 
 def test_damaged_files(tmp_path):
-  corpus = fuzz_inputs.Corpus(tmp_path)
+  corpus = inputs.Corpus(tmp_path)
   used = 0
   for number in range(400):
-    files = fuzz.make_input('COCO-AB records', number, 11, corpus)
+    files = runner.make_input('COCO-AB records', number, 11, corpus)
     used += compare(
       tmp_path / 'f.json', files[coco_ab.FILE_NAME], chunk_bytes=int(files['chunk_bytes'])
     )

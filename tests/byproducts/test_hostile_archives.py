@@ -1,4 +1,4 @@
-"""Hostile tars and zips: each bug that benchmarks/fuzz.py, or reading for it, found."""
+"""Hostile tars and zips: each bug that tests.stress.fuzz, or reading for it, found."""
 
 import contextlib
 import gzip

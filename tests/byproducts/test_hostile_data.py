@@ -1,4 +1,4 @@
-"""Hostile records, masks, data sets and names: each bug that benchmarks/fuzz.py, or reading for it,
+"""Hostile records, masks, data sets and names: each bug that tests.stress.fuzz, or reading for it,
 found; and that names of strangers stay text on the pages.
 """
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks import fuzz, fuzz_inputs
 from luab_jax.byproducts import BadRecord, imagenet_ab, traces
+from tests.stress.fuzz import inputs, runner
 
 POINT = '<mouseTracking><time>1</time><x>0.5</x><y>-0.25</y></mouseTracking>'
 SPACED = POINT.replace('><', '>\n  <') + '\n'
@@ -129,10 +129,10 @@ def test_what_is_written_as_in_the_release_is_lifted():
 
 
 def test_damaged_files_are_read_as_by_the_parser(tmp_path):
-  corpus = fuzz_inputs.Corpus(tmp_path)
+  corpus = inputs.Corpus(tmp_path)
   lifted = 0
   for number in range(600):
-    data = fuzz.make_input('ImageNet-AB XML', number, 7, corpus)['record.xml']
+    data = runner.make_input('ImageNet-AB XML', number, 7, corpus)['record.xml']
     try:
       ours = outcome(lambda data=data: imagenet_ab.parse_xml(data))
     except (RecursionError, MemoryError) as error:

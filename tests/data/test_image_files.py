@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from benchmarks import fuzz, fuzz_inputs
 from luab_jax.data import image_files
+from tests.stress.fuzz import inputs, runner
 from tfds_builders.imagenet_ab import small_release
 
 
@@ -25,10 +25,10 @@ def _whole_decode(data):
 
 @pytest.mark.filterwarnings('ignore')  # Pillow warns of some damage
 def test_a_jpeg_decoded_to_an_eighth_is_refused_as_a_whole_one_is(tmp_path):
-  corpus = fuzz_inputs.Corpus(tmp_path)
+  corpus = inputs.Corpus(tmp_path)
   accepted = refused = 0
   for number in range(500):
-    data = fuzz.make_input('JPEG, PNG, BMP, GIF', number, 3, corpus)['image']
+    data = runner.make_input('JPEG, PNG, BMP, GIF', number, 3, corpus)['image']
     try:
       size = image_files.image_size(data)
     except image_files.BadImage:

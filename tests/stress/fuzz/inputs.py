@@ -1,4 +1,4 @@
-"""Inputs for benchmarks/fuzz.py: a small corpus of sound files, and what is done to them.
+"""Inputs for tests.stress.fuzz: a small corpus of sound files, and what is done to them.
 
 An input is {file name: bytes}. It depends on the corpus and the generator's seed alone.
 """
@@ -19,83 +19,34 @@ from luab_jax.byproducts import coco_ab
 from luab_jax.tools.synthetic import __main__ as synthetic
 from tfds_builders.backgrounds_challenge import small_release
 
-RECORDS = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'records'
+RECORDS = pathlib.Path(__file__).resolve().parents[4] / 'shared' / 'records'
 MASK_SIZE = 12, 16  # height, width
 
 _NUMBER = re.compile(rb'-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
+# fmt: off
 _VALUES = [
-  b'NaN',
-  b'nan',
-  b'Infinity',
-  b'-inf',
-  b'1e308',
-  b'-1e308',
-  b'1e999',
-  b'-1',
-  b'0',
-  b'-0.0',
-  b'',
-  b'1' + b'0' * 30,
-  b'1' + b'0' * 400,
-  b'9' * 5000,
-  b'0x1F',
-  b'abc',
-  b'1_0',
-  b'0.5.5',
-  b'2.5',
-  b'2147483648',
-  b'9223372036854775807',
-  b'9223372036854775808',
-  b'null',
-  b'true',
-  b'"0.5"',
-  b'[1]',
-  b'{}',
-  b'1001',
-  b'-1000.5',
-  b'1e-320',
-  '٣'.encode(),
-  b'\\ud800',
-  b' ',
+  *b'NaN nan Infinity -inf 1e308 -1e308 1e999 -1 0 -0.0 0x1F abc 1_0 0.5.5 2.5'.split(),
+  *b'2147483648 9223372036854775807 9223372036854775808 null true "0.5" [1] {}'.split(),
+  *b'1001 -1000.5 1e-320 \\ud800'.split(),
+  b'', b' ', b'1' + b'0' * 30, b'1' + b'0' * 400, b'9' * 5000, '٣'.encode(),
 ]
 _PIECES = [
-  b'\0',
-  b'\xff\xfe',
-  b'\xef\xbb\xbf',
-  b'\xc3\xa9',
-  b'\xe9',
-  b'"',
-  b'\\',
-  b'{',
-  b'}',
-  b'[',
-  b']',
-  b',',
-  b':',
-  b'<',
-  b'>',
-  b'&',
-  b'</',
-  b'/>',
-  b']]>',
-  b'<![CDATA[',
-  b'<!--',
-  b'<?xml?>',
-  b'&a;',
-  b'&#0;',
-  b'&#xD800;',
+  *b'" \\ { } [ ] , : < > & </ /> ]]> <![CDATA[ <!-- <?xml?> &a; &#0; &#xD800;'.split(),
+  b'\0', b'\xff\xfe',
+  b'\xef\xbb\xbf', b'\xc3\xa9', b'\xe9', b'\n', b'\x1b[2J', b'PK\1\2', b'\x1f\x8b',
   b'<!DOCTYPE a [<!ENTITY a "aaaa">]>',
-  b'{"image_id": ',
-  b'\n',
-  b'\x1b[2J',
   b'<metadata><x>1</x></metadata>',
   b'<selectedRecord><x>2</x></selectedRecord>',
-  b'PK\1\2',
   b'<selected>maybe</selected>',
-  b'"mouseTracking": [{}],',
-  b'"image_id": true,',
-  b'\x1f\x8b',
+  b'{"image_id": ', b'"mouseTracking": [{}],', b'"image_id": true,',
 ]
+_JSON_VALUES = [
+  None, True, False, 0, 1, -1, 2.5, 0.5, -0.001, 1.0001, 1000, 1001, 1e308, -1e308, 10**30, 10**400,
+  2**31, 2**63, -(2**63) - 1, float('nan'), float('inf'),
+  '', '0.5', 'add', 'cup', 'unicorn', '\ud800', '\ufffd', '\0', 'é' * 1000, '<script>',
+  [], {}, [[[[]]]], {'x': 1}, [1, 2, 3, 4], [0, 0, 0, 0], [-1, -1, 1e300, 1e300],
+]
+# fmt: on
 _WORDS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 
@@ -105,16 +56,9 @@ class Corpus:
   def __init__(self, folder: pathlib.Path):
     for release in ('imagenet_ab', 'coco_ab'):
       if not (folder / release).exists():
+        size = ['--train=12', '--validation=2', '--size=32']
         with contextlib.redirect_stdout(None):
-          synthetic.main(
-            [
-              f'--release={release}',
-              f'--out={folder / release}',
-              '--train=12',
-              '--validation=2',
-              '--size=32',
-            ]
-          )
+          synthetic.main([f'--release={release}', f'--out={folder / release}', *size])
     with tarfile.open(folder / 'imagenet_ab' / 'imagenet_ab_v1_0.tar.gz') as tar:
       self.xmls = [
         tar.extractfile(member).read()
@@ -145,21 +89,12 @@ def _images(rng):
   """Yields small JPEG, PNG, GIF and BMP files of several modes."""
   pixels = rng.integers(0, 256, (12, 16, 3), np.uint8)
   picture = Image.fromarray(np.repeat(np.repeat(pixels, 2, 0), 2, 1))
+  jpegs = [('RGB', {}), ('RGB', {'progressive': True}), ('L', {}), ('CMYK', {})]
+  jpegs.append(('RGB', {'restart_marker_rows': 1}))
+  others = 'RGB:PNG P:PNG RGBA:PNG 1:PNG RGB:BMP L:BMP P:GIF RGB:TIFF RGB:WEBP'.split()
   for mode, form, options in [
-    ('RGB', 'JPEG', {}),
-    ('RGB', 'JPEG', {'progressive': True}),
-    ('L', 'JPEG', {}),
-    ('CMYK', 'JPEG', {}),
-    ('RGB', 'JPEG', {'restart_marker_rows': 1}),
-    ('RGB', 'PNG', {}),
-    ('P', 'PNG', {}),
-    ('RGBA', 'PNG', {}),
-    ('1', 'PNG', {}),
-    ('RGB', 'BMP', {}),
-    ('L', 'BMP', {}),
-    ('P', 'GIF', {}),
-    ('RGB', 'TIFF', {}),
-    ('RGB', 'WEBP', {}),
+    *((mode, 'JPEG', options) for mode, options in jpegs),
+    *((*other.split(':'), {}) for other in others),
   ]:
     file = io.BytesIO()
     picture.convert(mode).save(file, form, **options)
@@ -238,9 +173,8 @@ def _word(rng, data, _):
 
 def _encode(rng, data, _):
   text = data.decode('utf-8', errors='replace')
-  encoding = pick(
-    rng, ['utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'latin-1', 'utf-7', 'cp037', 'utf-8-sig']
-  )
+  encodings = 'utf-16 utf-16-le utf-16-be utf-32 latin-1 utf-7 cp037 utf-8-sig'.split()
+  encoding = pick(rng, encodings)
   return text.encode(encoding, errors='replace')
 
 
@@ -273,21 +207,9 @@ def _nest(rng, data, _):
 
 
 MUTATIONS = [
-  _flip,
-  _flip,
-  _truncate,
-  _delete,
-  _duplicate,
-  _splice,
-  _insert,
-  _insert,
-  _number,
-  _number,
-  _number,
-  _word,
-  _encode,
-  _declare,
-  _nest,
+  *[_flip, _insert] * 2,
+  *[_number] * 3,
+  *[_truncate, _delete, _duplicate, _splice, _word, _encode, _declare, _nest],
 ]
 VALUE_MUTATIONS = [_number, _number, _number, _insert]  # many of them leave a file well-formed
 
@@ -323,49 +245,7 @@ def change_value(rng, value):
     if rng.random() < 0.1:
       return value[:at] + value[at + 1 :] if rng.random() < 0.5 else value + [value[at]]
     return [*value[:at], change_value(rng, value[at]), *value[at + 1 :]]
-  return pick(
-    rng,
-    [
-      None,
-      True,
-      False,
-      0,
-      1,
-      -1,
-      2.5,
-      0.5,
-      -0.001,
-      1.0001,
-      1000,
-      1001,
-      1e308,
-      -1e308,
-      10**30,
-      10**400,
-      2**31,
-      2**63,
-      -(2**63) - 1,
-      float('nan'),
-      float('inf'),
-      '',
-      '0.5',
-      'add',
-      'cup',
-      'unicorn',
-      '\ud800',
-      '\ufffd',
-      '\0',
-      'é' * 1000,
-      '<script>',
-      [],
-      {},
-      [[[[]]]],
-      {'x': 1},
-      [1, 2, 3, 4],
-      [0, 0, 0, 0],
-      [-1, -1, 1e300, 1e300],
-    ],
-  )
+  return pick(rng, _JSON_VALUES)
 
 
 def tar_of(members, *, compressed=False) -> bytes:

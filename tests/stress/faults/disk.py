@@ -1,4 +1,4 @@
-"""Cases of faults.py: a disk that is full or read-only, a folder that goes away."""
+"""Cases with a disk that is full or read-only, a folder that goes away."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 
-from benchmarks.faults_runs import NotRun, Violation, compare
+from tests.stress.faults.runs import NotRun, Violation, compare
 
 _ENDS = 60  # seconds a run may take to notice and end
 

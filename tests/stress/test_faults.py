@@ -1,4 +1,4 @@
-"""The short form of benchmarks/faults.py: runs that are killed, starved of disk, or lose a process.
+"""The short form of tests.stress.faults: runs that are killed, starved of disk, or lose a process.
 
 And a regression test for what it found that no other file covers.
 """
@@ -10,12 +10,12 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import faults_disk, faults_hosts
-from benchmarks.faults_runs import NotRun, Run, compare
 from configs import quickstart
 from luab_jax.data import pipeline
 from luab_jax.errors import UserError
 from luab_jax.train import loop, metric_log
+from tests.stress.faults import disk, hosts
+from tests.stress.faults.runs import NotRun, Run, compare
 
 _DEVICES = 8  # as conftest.py says for the tests' own process
 _SHORT = {
@@ -83,16 +83,16 @@ def _disturbed_at(monkeypatch, step, disturb):
     yield
 
 
-@pytest.mark.parametrize('fault', [faults_disk.full, faults_disk.moved])
+@pytest.mark.parametrize('fault', [disk.full, disk.moved])
 def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
   undisturbed, synthetic_imagenet_ab, tmp_path, monkeypatch, fault
 ):
-  with contextlib.ExitStack() as disk, contextlib.ExitStack() as faults:
+  with contextlib.ExitStack() as mounts, contextlib.ExitStack() as faults:
     folder = tmp_path / 'disk'
     folder.mkdir()
-    if fault is faults_disk.full:
+    if fault is disk.full:
       try:
-        folder = disk.enter_context(faults_disk.small_disk(tmp_path))
+        folder = mounts.enter_context(disk.small_disk(tmp_path))
       except NotRun as reason:
         pytest.skip(str(reason))
     run = _run(tmp_path, 'disk', synthetic_imagenet_ab, workdir=folder / 'run')
@@ -144,7 +144,7 @@ def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
   synthetic_imagenet_ab, tmp_path
 ):
   run = Run(tmp_path, 'two', synthetic_imagenet_ab, images=96, **_SHORT)
-  starts = faults_hosts.start_both(run)
+  starts = hosts.start_both(run)
   try:
     assert starts[0].wait_until(run.lines), starts[0].said()
     starts[1].kill()

@@ -5,7 +5,7 @@ until it ends, and compares with an undisturbed run: every array of every kept c
 (np.array_equal; parameters, optimizer, averages), metrics.jsonl byte by byte, the results in
 summary.json, and which files are there. A violation is printed and makes the exit status 1.
 
-  python benchmarks/faults.py [--kills=50] [--runs=5] [--signals=6] [--only=CASE] [--seed=0]
+  python -m tests.stress.faults [--kills=50] [--runs=5] [--signals=6] [--only=CASE] [--seed=0]
 
 The cases that fill a disk need root, to mount a tmpfs: elsewhere they are "not run". All cases
 together start about 110 processes of 10 CPU-seconds each.
@@ -13,17 +13,14 @@ together start about 110 processes of 10 CPU-seconds each.
 
 import argparse
 import collections
-import pathlib
 import random
 import shutil
 import signal
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
-from benchmarks import faults_disk, faults_hosts, faults_resume  # noqa: E402
-from benchmarks.faults_runs import NotRun, Run, Violation, build_data, compare, scratch_folder  # noqa: E402
+from tests.stress.faults import disk, hosts
+from tests.stress.faults.runs import NotRun, Run, Violation, build_data, compare, scratch_folder
 
 # Where the kills of a run go, in this order: one that is killed at its end has no more to come.
 _TARGETS = (
@@ -187,9 +184,8 @@ CASES = {
   'kills, 4 devices': lambda bench, options: kills(bench, options, 4),
   'SIGTERM, SIGINT': signals,
   'from 1 device to 4': other_devices,
-  **faults_disk.CASES,
-  **faults_hosts.CASES,
-  **faults_resume.CASES,
+  **disk.CASES,
+  **hosts.CASES,
 }
 
 

@@ -1,18 +1,13 @@
-"""The kinds of input of benchmarks/fuzz.py: how each is made, read, and counted a second way.
+"""The kinds of input of tests.stress.fuzz: how each is made, read, and counted a second way.
 
 A `make_…` returns the files of one input, a `check_…` writes what it has to into a folder and runs
 the project's reader on it. A check returns an Outcome, or raises AssertionError where the reader
 breaks a promise; any other exception is a broken promise too.
 """
 
-import collections
 import contextlib
-import dataclasses
-import io
 import json
-import pathlib
 import re
-import struct
 import zipfile
 
 import defusedxml.ElementTree
@@ -20,50 +15,17 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from benchmarks.fuzz_inputs import (
-  MASK_SIZE,
-  MUTATIONS,
-  VALUE_MUTATIONS,
-  change_value,
-  mutate,
-  pick,
-  resize_header,
-  zip_of,
-)
 from luab_jax.byproducts import BadRecord, coco_ab, imagenet_ab
-from luab_jax.data import geometry, image_files, image_ops
 from luab_jax.errors import UserError
+from tests.stress.fuzz.inputs import MUTATIONS, VALUE_MUTATIONS, change_value, mutate, pick, zip_of
+from tests.stress.fuzz.outcome import Outcome, refusal
 from tfds_builders import packing
-from tfds_builders.backgrounds_challenge import release
 from tfds_builders.coco_ab import example as coco_example
 from tfds_builders.coco_ab.join import Join, decoded
 from tfds_builders.imagenet_ab import example as imagenet_example
 
 _IMAGENET = imagenet_example.features(tfds.features.ClassLabel(names=['cat']))
 _COCO = coco_example.features()
-
-
-@dataclasses.dataclass
-class Outcome:
-  """What became of an input; records_in is counted without the reader wherever that is possible."""
-
-  refused: str = ''  # the UserError, if the whole input was refused
-  records_in: int = 0
-  records_out: int = 0
-  skipped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-
-  def skip(self, reason: object) -> None:
-    """Counts a record that the reader skipped and reported; by kind of reason, not by detail."""
-    text = str(reason)
-    assert text and '\n' not in text and len(text) < 400, f'a bad message: {text!r:.500}'
-    text = re.sub(r'\(.*|: .*|[\'"].*[\'"]', '', text)
-    self.skipped[' '.join(re.sub(r'-?\d\S*', '#', text).split())[:60]] += 1
-
-
-def refusal(error: UserError) -> Outcome:
-  """The outcome of an input that the reader refused as a whole."""
-  assert '\n' not in str(error) and len(str(error)) < 1000, f'a bad message: {error!s:.1200}'
-  return Outcome(refused=str(error))
 
 
 def make_xml(rng, corpus):
@@ -241,126 +203,3 @@ def _count_entries(text):
       if key in ('images', 'annotations') and isinstance(value, list)
     )
   return None
-
-
-def make_image(rng, corpus):
-  data = pick(rng, corpus.images)
-  if rng.random() < 0.3:
-    data = resize_header(rng, data)
-  if rng.random() < 0.8:
-    data = mutate(rng, data, corpus.images)
-  return {'image': data, 'draw': rng.bytes(4)}
-
-
-def check_image(files, folder):
-  """What the builders ask of an image; one that they accept must decode in the pipeline."""
-  del folder
-  data = files['image']
-  outcome = Outcome(records_in=1)
-  try:
-    size = image_files.image_size(data)
-  except image_files.BadImage as error:
-    outcome.skip(error)
-    return outcome
-  assert min(size) > 0, f'accepted with a size of {size}'
-  assert tuple(image_ops.decode(data).shape) == (*size, 3), 'another size in the pipeline'
-  draw = np.frombuffer(files['draw'], np.uint8) / 256
-
-  def choose(height, width):
-    height, width = int(height), int(width)
-    top, left = int(draw[0] * height), int(draw[1] * width)
-    return geometry.Window(
-      *map(
-        tf.constant,
-        (top, left, 1 + int(draw[2] * (height - top - 1)), 1 + int(draw[3] * (width - left - 1))),
-      )
-    )
-
-  pixels, whole, window = image_ops.decode_window(tf.constant(data), choose)
-  assert tuple(whole.numpy()) == size, 'another size in the header'
-  assert tuple(pixels.shape) == (int(window.height), int(window.width), 3)
-  outcome.records_out = 1
-  return outcome
-
-
-def make_mask(rng, corpus):
-  data = pick(rng, corpus.masks)
-  draw = rng.random()
-  if draw < 0.5:
-    data = mutate(rng, data, corpus.masks)
-  elif draw < 0.7:  # only the values
-    data = data[:128] + mutate(rng, data[128:], corpus.masks)[: len(data) - 128]
-  elif draw < 0.95:
-    shape = pick(
-      rng,
-      [
-        '(12, 16)',
-        '(16, 12)',
-        '(10**9, 10**9)',
-        '(12, 1000000000)',
-        '(-12, -16)',
-        '()',
-        '(192,)',
-        '(12, 16, 1)',
-        '((12), 16)',
-        'None',
-        '(' * 300,
-        '"a"',
-      ],
-    )
-    header = f"{{'descr': {pick(rng, MASK_TYPES)!r}, 'fortran_order': False, 'shape': {shape}, }}"
-    data = b'\x93NUMPY\1\0' + struct.pack('<H', len(header)) + header.encode() + data[128:]
-  return {'mask.npy': data}
-
-
-MASK_TYPES = [
-  '|b1',
-  '|u1',
-  '<i8',
-  '<f8',
-  '<f2',
-  '<f16',
-  '|O',
-  '<U1',
-  '|S9',
-  '<c8',
-  '<M8[s]',
-  '|V8',
-  [('a', '<i4'), ('b', '|O')],
-  '|u1,' * 50,
-  '<i999999999',
-]
-
-
-def check_mask(files, folder):
-  """A foreground mask; one that is accepted holds what np.load reads."""
-  del folder
-  outcome = Outcome(records_in=1)
-  try:
-    mask = release.read_mask(files['mask.npy'], MASK_SIZE)
-  except release.BadMask as error:
-    outcome.skip(error)
-    return outcome
-  assert mask.shape == MASK_SIZE and mask.dtype == bool
-  np.testing.assert_array_equal(mask, np.load(io.BytesIO(files['mask.npy']), allow_pickle=False))
-  outcome.records_out = 1
-  return outcome
-
-
-def make_mapping(rng, corpus):
-  if rng.random() < 0.5:
-    value = change_value(rng, json.loads(corpus.mapping))
-    return {release.MAPPING_NAME: json.dumps(value).encode()}
-  return {release.MAPPING_NAME: mutate(rng, corpus.mapping, [corpus.mapping])}
-
-
-def check_mapping(files, folder):
-  """The class mapping of the Backgrounds Challenge."""
-  path = pathlib.Path(folder) / release.MAPPING_NAME
-  path.write_bytes(files[release.MAPPING_NAME])
-  try:
-    right = release.read_mapping(path)
-  except UserError as error:
-    return refusal(error)
-  assert len(right) == 9 and all(right) and all(0 <= i < 1000 for row in right for i in row)
-  return Outcome(records_in=1, records_out=1)

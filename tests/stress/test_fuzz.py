@@ -1,15 +1,17 @@
-"""The short form of benchmarks/fuzz.py, and that it would notice."""
+"""The short form of tests.stress.fuzz, and that it would notice."""
 
 import collections
 import time
 
 import pytest
 
-from benchmarks import fuzz, fuzz_inputs, fuzz_readers
 from luab_jax.byproducts import coco_ab, imagenet_ab
 from luab_jax.byproducts.archives import reader
 from luab_jax.byproducts.imagenet_ab import parse_xml
 from luab_jax.data import image_files
+from tests.stress.fuzz import __main__ as command
+from tests.stress.fuzz import inputs, runner
+from tests.stress.fuzz.outcome import Outcome
 
 INPUTS = {
   'ImageNet-AB XML': 800,
@@ -26,7 +28,7 @@ INPUTS = {
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return fuzz_inputs.Corpus(tmp_path_factory.mktemp('corpus'))
+  return inputs.Corpus(tmp_path_factory.mktemp('corpus'))
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +37,11 @@ def builds_go_on(monkeypatch):
 
 
 def run(kind, corpus, tmp_path, inputs, seed=1):
-  return fuzz.run_kind(kind, inputs, seed, corpus, tmp_path / 'files')
+  return runner.run_kind(kind, inputs, seed, corpus, tmp_path / 'files')
 
 
 @pytest.mark.filterwarnings('ignore')  # Pillow and numpy warn of some damage
-@pytest.mark.parametrize('kind', fuzz.KINDS)
+@pytest.mark.parametrize('kind', runner.KINDS)
 def test_no_input_crashes_hangs_or_is_lost(corpus, tmp_path, kind):
   result = run(kind, corpus, tmp_path, INPUTS[kind])
   assert not result.violations
@@ -92,7 +94,7 @@ BROKEN = {
 def test_a_broken_reader_is_noticed(corpus, tmp_path, monkeypatch, name):
   kind, module, function, broken, message = BROKEN[name]
   monkeypatch.setattr(module, function, broken)
-  monkeypatch.setattr(fuzz, 'CPU_LIMIT', 0.2)
+  monkeypatch.setattr(runner, 'CPU_LIMIT', 0.2)
   inputs = 40 if name == 'hang' else 80
   result = run(kind, corpus, tmp_path, inputs)
   words = '\n'.join(what for _, what in result.violations)
@@ -101,10 +103,10 @@ def test_a_broken_reader_is_noticed(corpus, tmp_path, monkeypatch, name):
 
 def test_inputs_come_again(corpus, tmp_path):
   """What is written for a violation is what the reader got, in whatever process."""
-  again = fuzz_inputs.Corpus(tmp_path)
-  for kind in fuzz.KINDS:
+  again = inputs.Corpus(tmp_path)
+  for kind in runner.KINDS:
     for number in range(5):
-      assert fuzz.make_input(kind, number, 3, corpus) == fuzz.make_input(kind, number, 3, again)
+      assert runner.make_input(kind, number, 3, corpus) == runner.make_input(kind, number, 3, again)
 
 
 def test_a_process_that_dies_is_a_violation_with_its_input(tmp_path, monkeypatch):
@@ -119,12 +121,12 @@ def test_a_process_that_dies_is_a_violation_with_its_input(tmp_path, monkeypatch
     def poll(self):
       return self.returncode
 
-  monkeypatch.setattr(fuzz.subprocess, 'Popen', Dead)
-  result = fuzz.supervise('zip', 100, 0, tmp_path)
+  monkeypatch.setattr(command.subprocess, 'Popen', Dead)
+  result = command.supervise('zip', 100, 0, tmp_path)
   assert result.violations == [[41, 'the process died, status -11: ']]
 
 
 def test_counts_that_do_not_add_up_are_a_violation():
-  outcome = fuzz_readers.Outcome(records_in=3, records_out=1, skipped=collections.Counter(a=1))
+  outcome = Outcome(records_in=3, records_out=1, skipped=collections.Counter(a=1))
   with pytest.raises(AssertionError, match='3 records in, 1 out, 1 skipped'):
-    fuzz.Result().add(outcome)
+    runner.Result().add(outcome)

@@ -1,11 +1,11 @@
-"""Cases of faults.py: two processes train together, one of them is lost or told to stop."""
+"""Cases with two processes that train together: one of them is lost or gets SIGTERM."""
 
 import os
 import signal
 import socket
 import time
 
-from benchmarks.faults_runs import Violation, compare
+from tests.stress.faults.runs import Violation, compare
 
 _ENDS = 60  # seconds after which the one that is left has to have ended
 

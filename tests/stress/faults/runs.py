@@ -1,4 +1,4 @@
-"""Runs that are started, disturbed, started again and compared: what the cases of faults.py share.
+"""Runs that are started, disturbed, started again and compared: what the cases share.
 
 Everything is seen from outside, as a user sees it: processes of run.py, what they say, the files in
 their folder.
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 HANGS = 600  # seconds after which a process counts as hanging, on a machine that does other work
 
 # Neither lines nor evaluations fall together with checkpoints, which therefore hold half intervals.

@@ -1,0 +1,67 @@
+"""What it costs to resume in the middle of an epoch.
+
+What the epoch had before the checkpoint is read and dropped undecoded. Here with records of the
+size of ImageNet's, from memory: a slower disk is the limit instead.
+
+  python -m benchmarks resume [--rounds=5]
+"""
+
+import os
+import tempfile
+
+from benchmarks import harness
+
+_FILES, _RECORDS, _BYTES = 16, 100, 110_000  # ImageNet: 1.28 million JPEGs of 110 KB on average
+_PASSES = 4
+_BATCH = 128
+
+
+def write_split(folder):
+  """A tfrecords.Split that has each of its files _PASSES times."""
+  import numpy as np
+  import tensorflow as tf
+
+  from luab_jax.data import tfrecords
+
+  paths = [os.path.join(folder, f'{i:05d}.tfrecord') for i in range(_FILES)]
+  for path in paths:
+    with tf.io.TFRecordWriter(path) as writer:
+      for _ in range(_RECORDS):
+        writer.write(os.urandom(_BYTES))
+  take = np.full(_FILES * _PASSES, _RECORDS, np.int64)
+  return tfrecords.Split(
+    name='train',
+    folder=folder,
+    num_examples=int(take.sum()),
+    paths=paths * _PASSES,
+    skip=0 * take,
+    take=take,
+    first=np.cumsum(take) - take,
+  )
+
+
+def main():
+  """Times the first record of streams that start at the beginning and at the end of an epoch."""
+  options = harness.parser(__doc__).parse_args()
+  from luab_jax.data import shuffling, tfrecords
+
+  with tempfile.TemporaryDirectory(prefix='luab_resume_') as folder:
+    split = write_split(folder)
+    last = split.num_examples // _BATCH - 2  # what follows is in the buffers already
+
+    def first_record(step):
+      stream = shuffling.shuffled(
+        split, tfrecords.fold(0, 0), shuffling.Rows(_BATCH), start_step=step, buffer_size=_BATCH
+      )
+      next(iter(stream))
+
+    result = harness.compare(
+      f'to the first record of an epoch of {split.num_examples:,}, of 110 KB each',
+      {'from the beginning': lambda: first_record(0), 'from the end': lambda: first_record(last)},
+      rounds=options.rounds,
+      show=['seconds', 'cpu_seconds'],
+    )
+  start, end = (figures['seconds']['median'] for figures in result['alternatives'].values())
+  rate = last * _BATCH / (end - start)
+  note = f'{rate:,.0f} skipped records a second: half of ImageNet in {640_000 / rate / 60:.1f} min.'
+  harness.record('resume', result, notes=[note], results=options.results)
