@@ -103,32 +103,32 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
     f'--images={folder}',
     f'--clicks={tmp_path / "clicks.csv"}',
     f'--out={raw}',
-    '--validation_share=0.2',
+    '--validation_fraction=0.2',
   ]
   own_data.main(arguments)
   said = capsys.readouterr().out
   counts = _counts(said)
   assert counts == {
-    'image files found': 20,
+    'images found': 20,
     'clicks read': 25,
     'clicks kept': 19,
-    'images in train': 14,
-    'images in validation': 4,
-    'images that got another name, to tell them apart': 2,
-    'images written anew as JPEG: turned as their EXIF says, or WebP or TIFF': 1,
-    'image with nearly the name of another one, kept': 2,
-    'file without the extension of an image, left out': 1,
-    'image outside the class folders, left out': 1,
-    'unreadable image, left out': 1,
-    'clicks of no image, left out': 2,
-    'clicks that cannot be read, left out': 2,
-    'clicks outside the image, left out': 1,
-    'clicks of an unreadable image, left out': 1,
+    'images for training': 14,
+    'images for validation': 4,
+    'images renamed to keep names unique': 2,
+    'image re-encoded as JPEG (EXIF orientation, WebP or TIFF)': 1,
+    'images with nearly the same name as another, kept': 2,
+    'file without an image extension, skipped': 1,
+    'image outside the class folders, skipped': 1,
+    'image unreadable, skipped': 1,
+    'clicks without a matching image, skipped': 2,
+    'clicks malformed, skipped': 2,
+    'click outside the image, skipped': 1,
+    'click on an unreadable image, skipped': 1,
   }
   with open(raw / 'problems.csv', newline='') as file:
     problems = list(csv.DictReader(file))
-  assert len(problems) == sum(counts[kind] for kind in {row['problem'] for row in problems})
-  assert [row['where'] for row in problems if row['problem'].startswith('clicks of no image')] == [
+  assert len(problems) == sum(list(counts.values())[7:])  # all but the first seven counts
+  assert [row['where'] for row in problems if row['problem'].startswith('click without')] == [
     f'{tmp_path}/clicks.csv:{line}' for line in (22, 23)
   ]
   # Nothing is copied but what had to be written anew.
@@ -175,9 +175,9 @@ def test_the_same_split_and_fractions_and_a_validation_folder(photos, tmp_path, 
   ]
   own_data.main([*arguments, '--click_units=fraction'])
   counts = _counts(capsys.readouterr().out)
-  assert counts['clicks kept'] == 19 and counts['images in validation'] == 2
-  assert counts['class in validation only, kept: it cannot be learned'] == 1
-  assert counts['class without a validation image, kept'] == 1
+  assert counts['clicks kept'] == 19 and counts['images for validation'] == 2
+  assert counts['class in validation only: cannot be learned, kept'] == 1
+  assert counts['class without validation images, kept'] == 1
   # Of the same name in both folders: each has its own record.
   xmls = {
     f'{label}/{name}': data
@@ -255,20 +255,20 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
   said = capsys.readouterr().out
   placed = sum(map(len, dots.values()))
   assert {
-    'image files found': 11,
+    'images found': 11,
     'images listed': 12,
-    'images in train': 9,
-    'images in validation': 1,
-    'image that the instances do not list, left out': 1,
-    'entry of an image that cannot be read, left out': 1,
-    'listed image without a file, left out': 1,
+    'images for training': 9,
+    'image for validation': 1,
+    'image not in the instances file, skipped': 1,
+    'image listed with invalid values, skipped': 1,
+    'image listed but not found, skipped': 1,
     'instances read': placed + 4,
     'instances kept': placed,
-    'instance that cannot be used, left out': 4,
+    'instances unusable, skipped': 4,
     'icons read': 2 * placed + 2,
     'icons kept': 2 * placed,
-    'icons of an unknown class, left out': 1,
-    'icons outside the image, left out': 1,
+    'icon of an unknown class, skipped': 1,
+    'icon outside the image, skipped': 1,
   }.items() <= _counts(said).items()
   command = next(line for line in said.splitlines() if 'tfds_builders.build' in line)
   assert build.main(shlex.split(command)[3:]) == 0
@@ -303,32 +303,32 @@ def test_mistakes_are_one_line(photos, tmp_path):
       own_data.main([f'--images={images}', f'--out={tmp_path / out}', *arguments])
     assert '\n' not in str(error.value)
 
-  failing('absent is no folder', images=tmp_path / 'absent')
+  failing('absent is not a folder', images=tmp_path / 'absent')
   failing('holds no images in class folders', images=folder / 'dog/deep')
-  failing('lies in .*photos, the images', out='photos/raw')
+  failing('is inside the image folder .*photos', out='photos/raw')
   failing('--clicks is for class folders', '--coco=x.json', f'--clicks={clicks}')
-  failing('must lie between 0 and 1', '--validation_share=1')
+  failing('must be between 0 and 1', '--validation_fraction=1')
   failing(
     'photos is not empty and was not made by this command', images=folder / 'dog', out='photos'
   )
   failing('photos is a folder: --clicks takes a file', f'--clicks={folder}')
-  failing('absent is no folder', f'--validation={tmp_path}/absent')
+  failing('absent is not a folder', f'--validation={tmp_path}/absent')
   failing('i.json cannot be read: No such file', f'--coco={tmp_path}/i.json')
   failing('clicks.csv cannot be read: No such file', f'--clicks={clicks}')
   for rows, match in (
-    ([('name', 'x', 'y')], 'its first line must name the columns file,x,y'),
-    ([('file', 'x', 'y')], 'clicks.csv has no rows below its first line: .* leave out --clicks'),
-    ([('file', 'x', 'y'), ('cow.jpg', 1, 2)], "none of its rows .*'cow.jpg': there is no such"),
-    ([('file', 'x', 'y'), (name, 9999, 9999)], '1 clicks lie outside .*--click_units=fraction'),
+    ([('name', 'x', 'y')], 'the first line must name the columns file,x,y'),
+    ([('file', 'x', 'y')], 'clicks.csv has no rows below its first line: .* omit --clicks'),
+    ([('file', 'x', 'y'), ('cow.jpg', 1, 2)], "none of its rows .*'cow.jpg': no such image"),
+    ([('file', 'x', 'y'), (name, 9999, 9999)], '1 of 1 click outside .*--click_units=fraction'),
   ):
     _write_csv(clicks, rows[0], rows[1:])
     failing(match, f'--clicks={clicks}')
   clicks.write_bytes(b'')
   failing('clicks.csv is empty', f'--clicks={clicks}')
   clicks.write_bytes('file,x,y\nä,1,2'.encode('latin-1'))
-  failing('is no CSV in UTF-8', f'--clicks={clicks}')
+  failing('is not a CSV in UTF-8', f'--clicks={clicks}')
   (tmp_path / 'i.json').write_text('{"images": []}')
-  failing('i.json is no JSON of instances .*KeyError.*annotations', f'--coco={tmp_path}/i.json')
+  failing('i.json is not a COCO instances file.*KeyError.*annotations', f'--coco={tmp_path}/i.json')
   (folder / 'dog ').mkdir()
   (folder / 'dog /1.jpg').write_bytes(b'')
   failing("begins or ends with white space: rename the folder 'dog '")
@@ -345,7 +345,7 @@ def test_a_folder_given_one_level_too_high(photos, tmp_path, capsys):
     ([f'--images={given}'], right),
     ([f'--images={given}', f'--validation={given}/validation'], right),
     ([f'--images={given}/Train', f'--validation={given}'], f'--validation={given}/validation'),
-    ([f'--images={given.parent}'], f"'all', holds 2 folders .* give --images={given}"),
+    ([f'--images={given.parent}'], f"'all', holds 2 folders .* pass --images={given}"),
   ):
     with pytest.raises(UserError, match=remedy):
       own_data.main([*wrong, out])
@@ -355,7 +355,7 @@ def test_a_folder_given_one_level_too_high(photos, tmp_path, capsys):
   (given / 'validation').rename(given / 'Test')
   own_data.main([f'--images={given}', out])
   said = capsys.readouterr().out
-  assert _counts(said)['class whose images all lie in several folders below it, kept'] == 1
+  assert _counts(said)['class with all images in several subfolders, kept'] == 1
   assert f'{given}/pets: Katze, dog' in said
 
 
@@ -364,7 +364,7 @@ def test_one_class_only_is_said(photos, tmp_path, capsys):
   (folder / 'dog').rename(tmp_path / 'dog')
   own_data.main([f'--images={folder}', f'--out={tmp_path}/raw'])
   counts = _counts(capsys.readouterr().out)
-  assert counts['one class only: there is nothing to tell apart, kept'] == 1
+  assert counts['class on its own: nothing to classify, kept'] == 1
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_clicks_that_may_be_percent(side, furthest, unit, tmp_path, capsys):
   )
   said = capsys.readouterr().out
   assert (
-    'no clicks lie beyond 100 px: are they percent? Divide by 100 and give '
+    'file with no click beyond 100 px: percentages? Divide by 100 and pass '
     '--click_units=fraction' in said
   ) == (unit == 'percent')
 
@@ -458,4 +458,4 @@ def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path):
     capture_output=True,
     text=True,
   )
-  assert done.stderr == '' and _counts(done.stdout)['unreadable image, left out'] == 1
+  assert done.stderr == '' and _counts(done.stdout)['image unreadable, skipped'] == 1

@@ -1,5 +1,5 @@
-"""Images of one's own in the files that the builders' `local` configs read.
+"""Converts images of your own into the files that the builders' `local` configs read.
 
 `python -m luab_jax.tools.own_data --images=FOLDER --clicks=clicks.csv --out=RAW`; docs/own_data.md
-shows the whole way.
+shows every step.
 """

@@ -1,236 +1,191 @@
-"""Writes images, instances as COCO's and icons in the layout of `coco_ab/local`.
+"""Writes images, COCO instances and icons as the files of `coco_ab/local`.
 
-| in the layout | content |
+| output | content |
 |---|---|
 | train2014.zip, val2014.zip | the images, stored as they are |
 | annotations_trainval2014.zip | instances of both splits, without polygons |
-| coco_ab_v1_0.json | the icons of an image, as a record of a worker who placed them |
-
-The files of instances are read as a whole: 1 GB of memory for a million.
+| coco_ab_v1_0.json | one record for each image with icons: how they were placed |
 """
 
+import argparse
 import contextlib
 import itertools
 import json
-import math
 import pathlib
 
 from tqdm import tqdm
 
-from luab_jax.byproducts.archives import member_names, writer
+from luab_jax.byproducts.archives import writer
 from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import images, points
-from luab_jax.tools.own_data.problems import Report, class_table
+from luab_jax.tools.own_data.images import EncodedImage
+from luab_jax.tools.own_data.instances import ListedImage, Listing
+from luab_jax.tools.own_data.points import Point
+from luab_jax.tools.own_data.problems import Problems, format_class_table
 
 NAME = 'coco_ab/local'
-HEADS = ('images, train', 'with icon', 'images, validation', 'with icon')
+_HEADS = ('images, train', 'with icon', 'images, validation', 'with icon')
+_SPLITS = ('train', 'val')
 
 
-def convert(args, out: pathlib.Path, report: Report) -> list[str]:
-  """Converts what the arguments of the command name; returns the table of the classes.
+def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> list[str]:
+  """Converts what the command line names; returns the lines of the table of classes.
 
   Raises:
-    UserError: what cannot be converted as a whole.
+    UserError: the input cannot be converted.
   """
-  found = images.find(args.images, 'train', report, classes=False)
+  found = images.find_images(args.images, 'train', problems, has_classes=False)
   if args.validation:
-    found += images.find(args.validation, 'val', report, classes=False)
-  found = images.name_anew(found, report)
-  names = images.Names(found)
-  classes: dict = {}
-  entries: dict = {}
-  _read(args.coco, 'train', names, classes, entries, report)
+    found += images.find_images(args.validation, 'val', problems, has_classes=False)
+  found = images.rename_unique(found, problems)
+  index = images.ImageIndex(found)
+  listing = Listing()
+  listing.add_file(args.coco, 'train', index, problems)
   if args.coco_validation:
-    _read(args.coco_validation, 'val', names, classes, entries, report)
+    listing.add_file(args.coco_validation, 'val', index, problems)
   else:
-    moved = images.split_off([entry['image'] for entry in entries.values()], args.validation_share)
-    for image in moved:
-      entries[image.path]['image'] = image
-  for image in found:
-    if image.path not in entries:
-      report.problem('image that the instances do not list, left out', str(image.path))
+    files = [listed.file for listed in listing.images.values()]
+    for file in images.hold_out(files, args.validation_fraction):
+      listing.images[file.path] = listing.images[file.path]._replace(file=file)
+  for file in found:
+    if file.path not in listing.images:
+      problems.add('image not in the instances file, skipped', str(file.path))
   icons = {}
   if args.icons:
-    icons = points.read(args.icons, names, args.click_units, report, what='icons')
-  placer = points.Placer(args.icons, args.click_units, report, what='icons')
-  table = _write(list(entries.values()), classes, icons, out, placer, report)
+    icons = points.read_points(args.icons, index, args.click_units, problems, what='icon')
+  scaler = points.PointScaler(args.icons, args.click_units, problems, what='icon')
+  table = _write(listing, icons, out, scaler, problems)
   for name, (train, _, validation, _) in table.items():
     if validation and not train:
-      report.problem('class in validation only, kept: it cannot be learned', name)
+      problems.add('class in validation only: cannot be learned, kept', name)
   if args.icons:
-    placer.check_units()
-  return class_table(table, HEADS)
+    scaler.check_units()
+  return format_class_table(table, _HEADS)
 
 
-def _read(path, split, names, classes, entries, report):
-  """Reads a file of instances into `classes` {name: id} and `entries` {path of an image: entry}."""
-  content = _load(path)
-  name_of = {}
-  for item in content['categories']:
-    try:
-      name = name_of[item['id']] = item['name']
-      if problem := member_names.class_problem(name) or member_names.checked(name)[1]:
-        raise ValueError(problem)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-      raise UserError(
-        f'{path}: a category needs an id and a name that a class may have: mend '
-        f'{item!r:.80} ({error})'
-      ) from error
-    classes.setdefault(name, len(classes) + 1)
-  of_id = {}
-  report.count('images listed', len(content['images']))
-  for item in content['images']:
-    where = f'{path}: {item!r:.80}'
-    try:
-      image, problem = names.find(item['file_name'])
-      number, listed = item['id'], (int(item['height']), int(item['width']))
-      if not isinstance(number, int | str) or min(listed) < 1:
-        raise ValueError('id, height or width is not as in COCO')
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-      report.problem('entry of an image that cannot be read, left out', where, repr(error))
-      continue
-    if image is None:
-      report.problem('listed image without a file, left out', where, problem)
-    elif image.path in entries or number in of_id:
-      report.problem('image listed twice, the first one counts', where)
-    else:
-      of_id[number] = entries[image.path] = {
-        'image': image._replace(split=split),
-        'listed': listed,
-        'instances': [],
-      }
-  for item in content['annotations']:
-    report.count('instances read')
-    instance = _instance(item, of_id, name_of)
-    if isinstance(instance, str):
-      report.problem('instance that cannot be used, left out', f'{path}: {item!r:.80}', instance)
-    else:
-      of_id[item['image_id']]['instances'].append(instance)
-
-
-def _load(path):
-  try:
-    content = json.loads(path.read_text(encoding='utf-8-sig'))
-    parts = {key: content[key] for key in ('images', 'annotations', 'categories')}
-    wrong = [key for key, value in parts.items() if not isinstance(value, list)]
-  except OSError as error:
-    raise UserError(f'{path} cannot be read: {error.strerror}') from error
-  except (ValueError, TypeError, KeyError, RecursionError) as error:
-    raise UserError(
-      f'{path} is no JSON of instances as COCO has them, an object with the lists '
-      f'images, annotations and categories ({error!r:.80})'
-    ) from error
-  if wrong:
-    raise UserError(f'{path}: {wrong[0]!r} is no list: write it as COCO does')
-  return parts
-
-
-def _instance(item, of_id, name_of):
-  """(name of the class, box, area, crowd) of an annotation, or why it cannot be used."""
-  try:
-    if item['image_id'] not in of_id:
-      return 'its image is not listed, or was left out'
-    if item['category_id'] not in name_of:
-      return 'there is no such category'
-    box = [float(value) for value in item['bbox']]
-    area = float(item.get('area') or box[2] * box[3])
-    crowd = int(item.get('iscrowd') or 0)
-  except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-    return repr(error)
-  if len(box) != 4 or not math.isfinite(sum(box) + area) or min(*box[2:], area) < 0:
-    return 'bbox is not x, y, width, height in pixels'
-  return name_of[item['category_id']], box, area, crowd
-
-
-def _write(entries, classes, icons, out, placer, report):
+def _write(
+  listing: Listing,
+  icons: dict[pathlib.Path, list[Point]],
+  out: pathlib.Path,
+  scaler: points.PointScaler,
+  problems: Problems,
+) -> dict[str, list[int]]:
   """Writes all files; returns the rows of the table of classes."""
-  table = {name: [0, 0, 0, 0] for name in classes}
-  categories = [{'id': number, 'name': name} for name, number in classes.items()]
-  lists = {
-    split: {'images': [], 'annotations': [], 'categories': categories} for split in ('train', 'val')
-  }
+  table = {name: [0, 0, 0, 0] for name in listing.classes}
+  content: dict[str, dict[str, list]] = {s: {'images': [], 'annotations': []} for s in _SPLITS}
   records, ids = [], itertools.count(1)
-  with contextlib.ExitStack() as stack:
-    zips = {
-      split: stack.enter_context(writer.zip_file(out / f'{split}2014.zip'))
-      for split in ('train', 'val')
-    }
-    for number, entry in enumerate(tqdm(entries, unit='image', disable=None, leave=False), 1):
-      image, listed = entry['image'], entry['listed']
-      of_image = [icon for icon in icons.pop(image.path, []) if _has_class(icon, classes, report)]
-      checked = images.check(image, report)
-      if checked is None:
-        for point in of_image:
-          report.problem('icons of an unreadable image, left out', point.where, image.name)
-        report.count('instances of images left out', len(entry['instances']))
+  with (
+    writer.zip_file(out / 'train2014.zip') as train_zip,
+    writer.zip_file(out / 'val2014.zip') as val_zip,
+  ):
+    zips = {'train': train_zip, 'val': val_zip}
+    rows = tqdm(listing.images.values(), unit='image', disable=None, leave=False)
+    for number, listed in enumerate(rows, 1):
+      split = listed.file.split
+      of_image = _of_known_classes(icons.get(listed.file.path, []), listing.classes, problems)
+      encoded = _encode(listed, of_image, problems)
+      if encoded is None:
         continue
-      checked = _as_listed(image, checked, listed, report)
-      name = pathlib.PurePath(image.new_name)
-      name = str(name.with_suffix('.jpg') if checked.anew else name)
-      writer.add_to_zip(zips[image.split], f'{image.split}2014/{name}', checked.data)
-      lists[image.split]['images'].append(
-        {'id': number, 'file_name': name, 'height': listed[0], 'width': listed[1]}
+      path = pathlib.PurePath(listed.file.new_name)
+      name = str(path.with_suffix('.jpg') if encoded.is_reencoded else path)
+      writer.add_to_zip(zips[split], f'{split}2014/{name}', encoded.data)
+      height, width = listed.size
+      content[split]['images'].append(
+        {'id': number, 'file_name': name, 'height': height, 'width': width}
       )
-      lists[image.split]['annotations'] += [
-        {
-          'id': next(ids),
-          'image_id': number,
-          'category_id': classes[label],
-          'bbox': box,
-          'area': area,
-          'iscrowd': crowd,
-        }
-        for label, box, area, crowd in entry['instances']
-      ]
-      report.count('instances kept', len(entry['instances']))
-      report.count('images in train' if image.split == 'train' else 'images in validation')
-      kept = placer.inside(of_image, image, checked.size)
-      present = {instance[0] for instance in entry['instances']}
-      placed = {point.label for point, _, _ in kept}
-      report.count('icons of classes without an instance there', len(placed - present))
-      for label in present | placed:
-        column = 0 if image.split == 'train' else 2
-        table[label][column] += label in present
-        table[label][column + 1] += label in placed
+      content[split]['annotations'] += _annotations(listed, number, ids, listing.classes)
+      kept = scaler.to_fractions(of_image, listed.file, encoded.size)
+      _count(listed, kept, table, problems)
       if kept:
-        records.append(_record(number, checked.size, kept))
-    annotations = stack.enter_context(writer.zip_file(out / 'annotations_trainval2014.zip'))
-    for split, content in lists.items():
-      if not content['images']:
-        raise UserError(f'no image is left in {split}: see {out}/problems.csv')
-      writer.add_to_zip(
-        annotations,
-        f'annotations/instances_{split}2014.json',
-        json.dumps(content).encode(),
-        compress=True,
-      )
+        records.append(_record(number, encoded.size, kept))
+    _write_instances(content, listing.classes, out)
   with writer.replacing(out / 'coco_ab_v1_0.json') as file:
     file.write(json.dumps(records).encode())
   return table
 
 
-def _as_listed(image, checked, listed, report):
-  """The image with the pixels that its boxes are given in, should these be the unturned ones."""
-  if checked.size == listed:
-    return checked
-  raw = image.path.read_bytes()
+def _of_known_classes(
+  icons: list[Point], classes: dict[str, int], problems: Problems
+) -> list[Point]:
+  for icon in icons:
+    if icon.label not in classes:
+      problems.add('icon of an unknown class, skipped', icon.where, repr(icon.label))
+  return [icon for icon in icons if icon.label in classes]
+
+
+def _encode(listed: ListedImage, icons: list[Point], problems: Problems) -> EncodedImage | None:
+  """Reads an image with the pixels that its boxes refer to; None, reported, if it is unreadable."""
+  file = listed.file
+  encoded = images.encode(file, problems)
+  if encoded is None:
+    for icon in icons:
+      problems.add('icon on an unreadable image, skipped', icon.where, file.name)
+    problems.count('instance of an unreadable image, skipped', len(listed.instances))
+    return None
+  if encoded.size == listed.size:
+    return encoded
+  raw = file.path.read_bytes()
   with contextlib.suppress(image_files.BadImage):
-    if image_files.image_size(raw) == listed:
-      report.count('images left unturned, as the instances give their size')
-      return images.Checked(raw, False, listed)
-  report.problem(
-    'image of another size than listed, kept',
-    str(image.path),
-    f'{checked.size[1]} x {checked.size[0]}, listed {listed[1]} x {listed[0]} px',
+    if image_files.image_size(raw) == listed.size:
+      problems.count('image not rotated by its EXIF orientation: the listed size is without it')
+      return EncodedImage(raw, False, listed.size)
+  problems.add(
+    'image with another size than listed, kept',
+    str(file.path),
+    f'{encoded.size[1]} x {encoded.size[0]}, listed {listed.size[1]} x {listed.size[0]} px',
   )
-  return checked
+  return encoded
 
 
-def _has_class(icon, classes, report):
-  if icon.label not in classes:
-    report.problem('icons of an unknown class, left out', icon.where, repr(icon.label))
-  return icon.label in classes
+def _annotations(
+  listed: ListedImage, number: int, ids: itertools.count, classes: dict[str, int]
+) -> list[dict]:
+  """Returns the annotations of an image as COCO has them."""
+  return [
+    {
+      'id': next(ids),
+      'image_id': number,
+      'category_id': classes[instance.label],
+      'bbox': instance.box,
+      'area': instance.area,
+      'iscrowd': instance.is_crowd,
+    }
+    for instance in listed.instances
+  ]
+
+
+def _count(
+  listed: ListedImage,
+  icons: list[tuple[Point, float, float]],
+  table: dict[str, list[int]],
+  problems: Problems,
+) -> None:
+  """Counts an image that is written, its instances and its icons."""
+  is_train = listed.file.split == 'train'
+  problems.count('instance kept', len(listed.instances))
+  problems.count(f'image for {"training" if is_train else "validation"}')
+  present = {instance.label for instance in listed.instances}
+  placed = {point.label for point, _, _ in icons}
+  problems.count('icon of a class without an instance in the image', len(placed - present))
+  column = 0 if is_train else 2
+  for label in present | placed:
+    table[label][column] += label in present
+    table[label][column + 1] += label in placed
+
+
+def _write_instances(
+  content: dict[str, dict[str, list]], classes: dict[str, int], out: pathlib.Path
+) -> None:
+  """Writes the instances files of both splits into their zip."""
+  categories = [{'id': number, 'name': name} for name, number in classes.items()]
+  with writer.zip_file(out / 'annotations_trainval2014.zip') as archive:
+    for split, lists in content.items():
+      if not lists['images']:
+        raise UserError(f'no images left in {split}: see {out}/problems.csv')
+      data = json.dumps(lists | {'categories': categories}).encode()
+      name = f'annotations/instances_{split}2014.json'
+      writer.add_to_zip(archive, name, data, compress=True)
 
 
 def _record(number, size, icons):

@@ -1,87 +1,176 @@
-"""Writes images in class folders and their clicks in the layout of `imagenet_ab/local`.
+"""Writes images in class folders, with their clicks, as the files of `imagenet_ab/local`.
 
-| in the layout | content |
+| output | content |
 |---|---|
-| train/CLASS/, val/CLASS/ | links to the images; copies only of those that had to be written anew |
-| imagenet_ab_v1_0.tar.gz | train_xml/CLASS/NAME.xml of each image with clicks, each click a block |
+| train/CLASS/, val/CLASS/ | links to the images; only re-encoded ones are copies |
+| imagenet_ab_v1_0.tar.gz | train_xml/CLASS/NAME.xml of each image with clicks, one block a click |
 """
 
+import argparse
 import os
 import pathlib
+import shlex
 import xml.etree.ElementTree as ET
 
 from tqdm import tqdm
 
 from luab_jax.byproducts.archives import writer
 from luab_jax.errors import UserError
-from luab_jax.tools.own_data import images, points
-from luab_jax.tools.own_data.problems import Report, class_table
+from luab_jax.tools.own_data import points
+from luab_jax.tools.own_data.images import (
+  EncodedImage,
+  ImageFile,
+  ImageIndex,
+  encode,
+  find_images,
+  hold_out,
+  normalize,
+  rename_unique,
+)
+from luab_jax.tools.own_data.problems import Problems, format_class_table
 from luab_jax.tools.synthetic import behaviour, imagenet_release
 
 NAME = 'imagenet_ab/local'
-HEADS = ('train', 'of these clicked', 'validation', 'of these clicked')
+_HEADS = ('train', 'with clicks', 'validation', 'with clicks')
+_TRAINING = ('train', 'training')
+_SPLITS = (*_TRAINING, 'val', 'valid', 'validation', 'dev', 'test', 'testing')  # best first
 
 
-def convert(args, out: pathlib.Path, report: Report) -> list[str]:
-  """Converts what the arguments of the command name; returns the table of the classes.
+def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> list[str]:
+  """Converts what the command line names; returns the lines of the table of classes.
 
   Raises:
-    UserError: what cannot be converted as a whole.
+    UserError: the input cannot be converted.
   """
-  found = images.find(args.images, 'train', report, classes=True)
-  images.check_levels(found, args.images, set(), report)
-  if args.validation:
-    validation = images.find(args.validation, 'val', report, classes=True)
-    images.check_levels(validation, args.validation, {image.label for image in found}, report)
-    found += validation
-  else:
-    found = images.split_off(found, args.validation_share)
-  found = images.name_anew(found, report)
+  found = _find(args, problems)
   clicks = {}
   if args.clicks:
-    names = images.Names(found)
-    clicks = points.read(args.clicks, names, args.click_units, report, what='clicks')
-  placer = points.Placer(args.clicks, args.click_units, report, what='clicks')
-  images.check_classes(found, report)
+    clicks = points.read_points(
+      args.clicks, ImageIndex(found), args.click_units, problems, what='click'
+    )
+  scaler = points.PointScaler(args.clicks, args.click_units, problems, what='click')
+  _check_classes(found, problems)
   table = {label: [0, 0, 0, 0] for label in sorted({image.label for image in found})}
   with writer.tar_gz(out / 'imagenet_ab_v1_0.tar.gz') as tar:
     for image in tqdm(found, unit='image', desc='own data', disable=None, leave=False):
-      checked = images.check(image, report)
-      of_image = clicks.pop(image.path, [])
-      if checked is None:
-        for point in of_image:
-          report.problem('clicks of an unreadable image, left out', point.where, image.name)
+      encoded = encode(image, problems)
+      of_image = clicks.get(image.path, [])
+      if encoded is None:
+        for click in of_image:
+          problems.add('click on an unreadable image, skipped', click.where, image.name)
         continue
-      _place(image, checked, out, report)
-      kept = placer.inside(of_image, image, checked.size)
+      _place(image, encoded, out, problems)
+      kept = scaler.to_fractions(of_image, image, encoded.size)
       _add_clicks(tar, image, kept)
       column = 0 if image.split == 'train' else 2
       table[image.label][column] += 1
       table[image.label][column + 1] += bool(kept)
-      report.count('images in train' if image.split == 'train' else 'images in validation')
+      problems.count(f'image for {"training" if image.split == "train" else "validation"}')
   if args.clicks:
-    placer.check_units()
-  for column, split in ((0, 'training'), (2, 'validation')):
-    if not sum(row[column] for row in table.values()):
-      raise UserError(
-        f'{args.images}: no {split} image is left: mend those that are unreadable, or add images'
+    scaler.check_units()
+  for split in ('training', 'validation'):
+    if not problems.number(f'image for {split}'):
+      raise UserError(f'{args.images}: no readable {split} images: fix the files or add images')
+  return format_class_table(table, _HEADS)
+
+
+def _find(args: argparse.Namespace, problems: Problems) -> list[ImageFile]:
+  """Lists the images of both splits, each with a unique name."""
+  found = find_images(args.images, 'train', problems, has_classes=True)
+  _check_level(found, args.images, set(), problems)
+  if args.validation:
+    validation = find_images(args.validation, 'val', problems, has_classes=True)
+    _check_level(validation, args.validation, {image.label for image in found}, problems)
+    found += validation
+  else:
+    found = hold_out(found, args.validation_fraction)
+  return rename_unique(found, problems)
+
+
+def _check_level(
+  images: list[ImageFile], folder: pathlib.Path, known: set[str], problems: Problems
+) -> None:
+  """Refuses a folder that is one level above the class folders.
+
+  Args:
+    images: all images found in it, of one split.
+    folder: the folder.
+    known: the training classes for validation images, else empty.
+    problems: records classes whose images all lie in several subfolders.
+
+  Raises:
+    UserError: not all folders are known classes, and they are named like splits; or there is only
+      one, and most of its images lie in several subfolders.
+  """
+  subfolders: dict[str, list[str]] = {}  # of each class, the subfolder or '' of each image
+  for image in images:
+    parts = image.name.split('/')
+    subfolders.setdefault(image.label, []).append(parts[1] if len(parts) > 2 else '')
+  for label, names in subfolders.items():
+    if all(names) and len(set(names)) > 1:
+      problems.add(
+        'class with all images in several subfolders, kept',
+        f'{folder}/{label}',
+        ', '.join(sorted(set(names))),
       )
-  return class_table(table, HEADS)
+  if set(subfolders) <= known:
+    return
+  option = '--images' if images[0].split == 'train' else '--validation'
+  if all(normalize(label) in _SPLITS for label in subfolders):
+    raise UserError(_format_splits(folder, list(subfolders), option))
+  label, names = next(iter(subfolders.items()))
+  distinct = set(names) - {''}
+  if len(subfolders) == 1 and len(distinct) > 1 and 2 * sum(map(bool, names)) > len(names):
+    raise UserError(
+      f'{folder}: its only class folder, {label!r}, holds {len(distinct)} folders of images: if '
+      f'these are the classes, pass {shlex.quote(f"{option}={folder / label}")}'
+    )
 
 
-def _place(image, checked, out, report):
-  """Puts an image into its class folder without copying it where that is possible."""
+def _format_splits(folder: pathlib.Path, labels: list[str], option: str) -> str:
+  """Returns the message for a folder of splits, with the arguments to pass instead."""
+  splits = sorted(labels, key=lambda label: _SPLITS.index(normalize(label)))
+  others = [label for label in splits[1:] if normalize(label) not in _TRAINING]
+  if option == '--images':
+    arguments = [f'--images={folder / splits[0]}']
+    arguments += [f'--validation={folder / label}' for label in others[:1]]
+  else:
+    arguments = [f'--validation={folder / (others or splits)[0]}']
+  return (
+    f'{folder} holds {" and ".join(splits)}, which look like splits, not classes: pass '
+    f'{shlex.join(arguments)}'
+  )
+
+
+def _check_classes(images: list[ImageFile], problems: Problems) -> None:
+  """Reports a single class, classes that one split lacks, and names that are nearly the same."""
+  train, validation = ({i.label for i in images if i.split == s} for s in ('train', 'val'))
+  if len(train) == 1:
+    problems.add('class on its own: nothing to classify, kept', *train)
+  for label in sorted(validation - train):
+    problems.add('class in validation only: cannot be learned, kept', label)
+  for label in sorted(train - validation):
+    problems.add('class without validation images, kept', label)
+  seen: dict[str, str] = {}
+  for label in sorted(train | validation):
+    other = seen.setdefault(normalize(label), label)
+    if other != label:
+      problems.add('class with nearly the same name as another, kept', label, f'similar to {other}')
+
+
+def _place(image: ImageFile, encoded: EncodedImage, out: pathlib.Path, problems: Problems) -> None:
+  """Puts an image into its class folder: a link where possible, else a file."""
   target = out / image.split / image.label / image.new_name
   target.parent.mkdir(parents=True, exist_ok=True)
-  if checked.anew:
-    target.with_suffix('.jpg').write_bytes(checked.data)
+  if encoded.is_reencoded:
+    target.with_suffix('.jpg').write_bytes(encoded.data)
     return
   source = image.path.resolve()
   try:
     os.link(source, target)
-  except OSError:  # on another disk, or one that knows no hard links
+  except OSError:  # on another disk, or a file system without hard links
     target.symlink_to(source)
-    report.count('images linked by name: keep them where they are until the data are built')
+    problems.count('image linked symbolically: keep the originals until the data set is built')
 
 
 def _add_clicks(tar, image, kept):

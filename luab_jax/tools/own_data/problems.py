@@ -1,78 +1,94 @@
-"""What a conversion tells its user: counts that add up, and every problem by name."""
+"""What a conversion reports: counts that add up, and every problem by name."""
 
 import csv
 import pathlib
+from typing import TextIO
 
-_SHOWN_PROBLEMS = 3  # of a kind on the screen; problems.csv has all
-_SHOWN_CLASSES = 30
+_EXAMPLES = 3  # shown for each kind of problem; problems.csv lists all
+_MAX_CLASSES = 30  # rows of the table on the screen
 
 
-class Report:
-  """Counts what is read, written and left out, and writes each problem to problems.csv at once."""
+class Problems:
+  """Counts what is read, written and skipped; writes each problem to problems.csv as it occurs.
 
-  def __init__(self, file) -> None:
-    """`file`: problems.csv, open for writing text."""
+  A kind of count or problem starts with its noun in the singular, as in 'image unreadable,
+  skipped', so that it can be printed with any number.
+  """
+
+  def __init__(self, file: TextIO) -> None:
+    """`file`: problems.csv, open for writing."""
     self._writer = csv.writer(file)
     self._writer.writerow(('problem', 'where', 'detail'))
-    self.counts: dict[str, int] = {}
-    self.problems: dict[str, list] = {}  # kind -> [count, first lines]
+    self._counts: dict[str, int] = {}
+    self._problems: dict[str, int] = {}
+    self._examples: dict[str, list[str]] = {}
 
-  def count(self, what: str, amount: int = 1) -> None:
-    """Adds to a count; those that were never asked for are not printed."""
+  def count(self, kind: str, amount: int = 1) -> None:
+    """Adds to a count; a count of zero is not printed."""
     if amount:
-      self.counts[what] = self.counts.get(what, 0) + amount
+      self._counts[kind] = self._counts.get(kind, 0) + amount
 
-  def problem(self, kind: str, where: str, detail: object = '') -> None:
-    """Counts one problem and writes it down.
+  def add(self, kind: str, where: str, detail: object = '') -> None:
+    """Records one problem.
 
     Args:
-      kind: one of a few, such as 'unreadable image, left out'.
+      kind: one of a few, such as 'image unreadable, skipped'.
       where: the file, or file and line.
       detail: what is wrong with this one.
     """
-    row = self.problems.setdefault(kind, [0, []])
-    row[0] += 1
-    if len(row[1]) < _SHOWN_PROBLEMS:
-      row[1].append(f'{where}: {detail}' if detail else where)
+    self._problems[kind] = self._problems.get(kind, 0) + 1
+    self._examples.setdefault(kind, [])
+    if len(self._examples[kind]) < _EXAMPLES:
+      self._examples[kind].append(f'{where}: {detail}' if detail else where)
     self._writer.writerow((kind, where, detail))
 
   def number(self, kind: str) -> int:
-    """How many problems of a kind there are."""
-    return self.problems.get(kind, (0,))[0]
+    """How often something was counted or was a problem."""
+    return self._counts.get(kind, 0) + self._problems.get(kind, 0)
 
-  def lines(self, path: str | pathlib.Path) -> list[str]:
-    """The counts and the problems; `path`: where all of these are."""
-    lines = [f'  {number:>9,}  {what}' for what, number in self.counts.items()]
-    if not self.problems:
+  def format(self, path: pathlib.Path) -> list[str]:
+    """Returns the counts and problems as lines; `path`: where problems.csv is."""
+    lines = [_format_count(number, kind) for kind, number in self._counts.items()]
+    if not self._problems:
       return [*lines, 'No problems found.']
     lines.append(f'Problems (all in {path}):')
-    for kind, (number, first) in self.problems.items():
-      lines.append(f'  {number:>9,}  {kind}')
-      lines += [f'{"":13}{line:.160}' for line in first]
-      if number > len(first):
+    for kind, number in self._problems.items():
+      lines.append(_format_count(number, kind))
+      lines += [f'{"":13}{line:.160}' for line in self._examples[kind]]
+      if number > _EXAMPLES:
         lines.append(f'{"":13}…')
     return lines
 
 
-def class_table(rows: dict[str, list[int]], heads: tuple[str, ...]) -> list[str]:
-  """Lines of a table with a row for each class, as {class: numbers under `heads`}."""
+def _format_count(number: int, kind: str) -> str:
+  noun, _, rest = kind.partition(' ')
+  return f'  {number:>9,}  {pluralize(number, noun)} {rest}'
+
+
+def pluralize(number: int, noun: str) -> str:
+  """Returns the form of a noun that goes with a number."""
+  if number == 1:
+    return noun
+  return noun + ('es' if noun.endswith('s') else 's')
+
+
+def format_class_table(rows: dict[str, list[int]], heads: tuple[str, ...]) -> list[str]:
+  """Returns the lines of a table with one row a class: {class: its numbers, one for each head}."""
   width = max(map(len, ['class', *rows]))
   sizes = [max(len(head), 7) for head in heads]
-  lines = [
-    f'  {"class":<{width}}'
-    + ''.join(f'  {head:>{size}}' for head, size in zip(heads, sizes, strict=True))
+  cells = [('class', heads), *((name, [f'{n:,}' for n in row]) for name, row in rows.items())]
+  return [
+    f'  {name:<{width}}' + ''.join(f'  {c:>{size}}' for c, size in zip(row, sizes, strict=True))
+    for name, row in cells
   ]
-  for name, numbers in rows.items():
-    lines.append(
-      f'  {name:<{width}}'
-      + ''.join(f'  {number:>{size},}' for number, size in zip(numbers, sizes, strict=True))
-    )
-  return lines
 
 
-def shortened(table: list[str]) -> list[str]:
-  """A table of many classes cut for the screen."""
-  if len(table) <= _SHOWN_CLASSES + 1:
+def shorten_table(table: list[str]) -> list[str]:
+  """Cuts a table of many classes for the screen."""
+  hidden = len(table) - 1 - _MAX_CLASSES
+  if hidden <= 0:
     return table
-  left = len(table) - 1 - _SHOWN_CLASSES
-  return [*table[: _SHOWN_CLASSES + 1], f'  … and {left} classes more, see README.txt']
+  return [
+    *table[: 1 + _MAX_CLASSES],
+    f'  … and {hidden} more {pluralize(hidden, "class")}, see README.txt',
+  ]
