@@ -1,4 +1,4 @@
-"""Own data from end to end: converted, built, read, with the click where it was painted."""
+"""Own data end to end: convert, build and read it, and find each click where a dot was painted."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ def _write_csv(path, head, rows, **options):
 
 @pytest.fixture
 def photos(tmp_path):
-  """Folders of 18 images of two classes with a dot each; {path below the folder: its (x, y)}."""
+  """A folder of 18 images of two classes, with a dot each; {path below it: (x, y) of the dot}."""
   rng = np.random.default_rng(0)
   dots = {}
   names = [f'{label}/{number}.jpg' for label in ('Katze', 'dog') for number in range(7)]
@@ -46,7 +46,7 @@ def photos(tmp_path):
     path = tmp_path / 'photos' / name
     path.parent.mkdir(parents=True, exist_ok=True)
     image = paint(height, width, [dot])
-    if name == 'dog/0.jpg':  # as phones store it: to be turned clockwise
+    if name == 'dog/0.jpg':  # as phones store it: to be rotated clockwise
       file = io.BytesIO()
       exif = PIL.Image.Exif()
       exif[0x0112] = 6
@@ -63,7 +63,7 @@ def _size(path):
 
 
 def _counts(text):
-  """{what: number} of the lines with a number in front."""
+  """Returns {kind: number} of the lines that start with a number."""
   return {
     what: int(number.replace(',', ''))
     for number, what in re.findall(r'^ +([\d,]+)  (\S.*)$', text, re.M)
@@ -84,7 +84,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   rows = [(name, *(dot * _size(folder / name)), 1000) for name, dot in dots.items()]
   rows[0] = (rows[0][0].replace('/', '\\'), *rows[0][1:])  # from Windows
   rows[1] = (str(folder / rows[1][0]), *rows[1][1:])
-  # Of another showing, elsewhere.
+  # A second, earlier click at another place.
   rows.append((rows[2][0], *(0.9 * np.array(_size(folder / rows[2][0]))), 900))
   bad = [
     ('dog/1.jpg', -1, 5, 1),
@@ -106,8 +106,8 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
     '--validation_fraction=0.2',
   ]
   own_data.main(arguments)
-  said = capsys.readouterr().out
-  counts = _counts(said)
+  output = capsys.readouterr().out
+  counts = _counts(output)
   assert counts == {
     'images found': 20,
     'clicks read': 25,
@@ -131,31 +131,30 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   assert [row['where'] for row in problems if row['problem'].startswith('click without')] == [
     f'{tmp_path}/clicks.csv:{line}' for line in (22, 23)
   ]
-  # Nothing is copied but what had to be written anew.
+  # Only re-encoded images are copies.
   assert os.path.samefile(raw / 'train/Katze/1.jpg', folder / 'Katze/1.jpg') or os.path.samefile(
     raw / 'val/Katze/1.jpg', folder / 'Katze/1.jpg'
   )
-  commands = [shlex.split(line) for line in said.splitlines() if line.startswith('  python')]
+  commands = [shlex.split(line) for line in output.splitlines() if line.startswith('  python')]
   assert commands[0][2] == 'tfds_builders.build' and build.main(commands[0][3:]) == 0
   assert {'images written': 18, 'with XML': 18, 'clicks': 19}.items() <= {
     what: int(number)
     for what, number in re.findall(r'^  (\S.*?)  +(\d+)$', capsys.readouterr().out, re.M)
   }.items()
-  left = 18
+  unmatched = 18
   for split, count in (('train', 14), ('validation', 4)):
     spec, batch = _batch(raw / 'built', 'imagenet_ab/local', split, count)
     assert spec.class_names == ['Katze', 'dog'] and batch['point_mask'].all()
     for image, point in zip(batch['image'], batch['point'][:, 0], strict=True):
       dot = find_dot(image.mean(-1) / 255)
-      near = np.abs(np.array(dot) - point).max() < 1.5 / 64
-      left -= near
-  assert left == 1  # the image of two clicks, whose mean is not the dot
-  # The second time it knows its own folder, and says that the data are to be built again.
+      unmatched -= np.abs(np.array(dot) - point).max() < 1.5 / 64
+  assert unmatched == 1  # the image with two clicks, whose mean is not the dot
+  # A second run recognizes its own folder, and rebuilds the data set.
   own_data.main(arguments)
   assert '--overwrite' in capsys.readouterr().out
 
 
-def test_the_same_split_and_fractions_and_a_validation_folder(photos, tmp_path, capsys):
+def test_click_fractions_and_a_validation_folder(photos, tmp_path, capsys):
   folder, dots = photos
   (tmp_path / 'val/dog').mkdir(parents=True)
   (tmp_path / 'val/owl').mkdir()
@@ -178,7 +177,7 @@ def test_the_same_split_and_fractions_and_a_validation_folder(photos, tmp_path, 
   assert counts['clicks kept'] == 19 and counts['images for validation'] == 2
   assert counts['class in validation only: cannot be learned, kept'] == 1
   assert counts['class without validation images, kept'] == 1
-  # Of the same name in both folders: each has its own record.
+  # Images of the same name in both folders have their own records.
   xmls = {
     f'{label}/{name}': data
     for label, name, data in archives.iter_class_members(tmp_path / 'raw/imagenet_ab_v1_0.tar.gz')
@@ -190,7 +189,7 @@ def test_the_same_split_and_fractions_and_a_validation_folder(photos, tmp_path, 
 
 
 def _dots(height, width, points):
-  """A picture with a red, a green and a blue dot, for the classes in this order."""
+  """An image with a red, a green and a blue dot for the three classes, in this order."""
   colours = np.array(
     [(255, BACKGROUND, BACKGROUND), (BACKGROUND, 255, BACKGROUND), (BACKGROUND, BACKGROUND, 255)]
   )
@@ -227,7 +226,7 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
           'bbox': [x * width - 5, y * height - 5, 10, 10],
         }
       )
-      icons.append((f'{number}.png', classes[c], 1, 1, 5))  # put down, then moved to its place
+      icons.append((f'{number}.png', classes[c], 1, 1, 5))  # placed, then moved
       icons.append((f'{number}.png', classes[c], x * width, y * height, 7))
     dots[number] = points
   content['annotations'] += [
@@ -252,7 +251,7 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
       f'--out={tmp_path}/raw',
     ]
   )
-  said = capsys.readouterr().out
+  output = capsys.readouterr().out
   placed = sum(map(len, dots.values()))
   assert {
     'images found': 11,
@@ -269,10 +268,10 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
     'icons kept': 2 * placed,
     'icon of an unknown class, skipped': 1,
     'icon outside the image, skipped': 1,
-  }.items() <= _counts(said).items()
-  command = next(line for line in said.splitlines() if 'tfds_builders.build' in line)
+  }.items() <= _counts(output).items()
+  command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
   assert build.main(shlex.split(command)[3:]) == 0
-  assert '--config.data.name=coco_ab/local' in said
+  assert '--config.data.name=coco_ab/local' in output
   seen = 0
   for split, count in (('train', 9), ('validation', 1)):
     spec, batch = _batch(tmp_path / 'raw/built', 'coco_ab/local', split, count)
@@ -334,7 +333,7 @@ def test_mistakes_are_one_line(photos, tmp_path):
   failing("begins or ends with white space: rename the folder 'dog '")
 
 
-def test_a_folder_given_one_level_too_high(photos, tmp_path, capsys):
+def test_a_folder_one_level_too_high(photos, tmp_path, capsys):
   folder, _ = photos
   given, out = tmp_path / 'disk/all', f'--out={tmp_path}/raw'
   (given / 'validation/dog').mkdir(parents=True)
@@ -350,16 +349,16 @@ def test_a_folder_given_one_level_too_high(photos, tmp_path, capsys):
     with pytest.raises(UserError, match=remedy):
       own_data.main([*wrong, out])
   own_data.main([*right.split(), out])
-  # Folders below a class are allowed, and so is a class that is called as a split.
+  # Subfolders of a class are allowed, and so is a class named like a split.
   (given / 'Train').rename(given / 'pets')
   (given / 'validation').rename(given / 'Test')
   own_data.main([f'--images={given}', out])
-  said = capsys.readouterr().out
-  assert _counts(said)['class with all images in several subfolders, kept'] == 1
-  assert f'{given}/pets: Katze, dog' in said
+  output = capsys.readouterr().out
+  assert _counts(output)['class with all images in several subfolders, kept'] == 1
+  assert f'{given}/pets: Katze, dog' in output
 
 
-def test_one_class_only_is_said(photos, tmp_path, capsys):
+def test_a_single_class_is_reported(photos, tmp_path, capsys):
   folder, _ = photos
   (folder / 'dog').rename(tmp_path / 'dog')
   own_data.main([f'--images={folder}', f'--out={tmp_path}/raw'])
@@ -370,7 +369,7 @@ def test_one_class_only_is_said(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
   'side, furthest, unit', [(300, 99, 'percent'), (300, 101, 'pixels'), (150, 99, 'pixels')]
 )
-def test_clicks_that_may_be_percent(side, furthest, unit, tmp_path, capsys):
+def test_clicks_that_may_be_percentages(side, furthest, unit, tmp_path, capsys):
   rng = np.random.default_rng(0)
   rows = []
   for label in ('cat', 'dog'):
@@ -384,15 +383,15 @@ def test_clicks_that_may_be_percent(side, furthest, unit, tmp_path, capsys):
   own_data.main(
     [f'--images={tmp_path}/photos', f'--clicks={tmp_path}/clicks.csv', f'--out={tmp_path}/raw']
   )
-  said = capsys.readouterr().out
+  output = capsys.readouterr().out
   assert (
     'file with no click beyond 100 px: percentages? Divide by 100 and pass '
-    '--click_units=fraction' in said
+    '--click_units=fraction' in output
   ) == (unit == 'percent')
 
 
 @pytest.mark.parametrize('option', ['--help', '--no-such-option'])
-def test_help_does_not_wait_for_tensorflow(option):
+def test_help_does_not_import_tensorflow(option):
   code = (
     'import runpy, sys\n'
     f'sys.argv = ["own_data", {option!r}]\n'
@@ -405,8 +404,8 @@ def test_help_does_not_wait_for_tensorflow(option):
   assert done.stdout.splitlines()[-1] == 'False'
 
 
-def test_output_that_nobody_reads_any_more(photos, tmp_path):
-  """As with `| head`: the status that a shell gives for it, not a word, and the files are there."""
+def test_closed_stdout(photos, tmp_path):
+  """As in `| head`: the exit status of SIGPIPE, nothing on stderr, and complete files."""
   reader, writer = os.pipe()
   os.close(reader)
   done = subprocess.run(
@@ -427,7 +426,7 @@ def test_output_that_nobody_reads_any_more(photos, tmp_path):
   assert 'Next, from the folder of run.py' in (tmp_path / 'raw/README.txt').read_text()
 
 
-def test_paths_are_looked_at_before_the_slow_imports(tmp_path):
+def test_paths_are_checked_before_tensorflow_is_imported(tmp_path):
   source = f"""import sys
 from luab_jax.tools.own_data.__main__ import UserError, main
 for option in ('images=absent', 'validation=absent', 'clicks=absent'):
@@ -436,10 +435,10 @@ for option in ('images=absent', 'validation=absent', 'clicks=absent'):
   except UserError as error:
     print(error)
 print('tensorflow' in sys.modules)"""
-  said = subprocess.run(
+  output = subprocess.run(
     [sys.executable, '-c', source], cwd=ROOT, check=True, capture_output=True, text=True
   ).stdout.splitlines()
-  assert len(said) == 4 and said[-1] == 'False'
+  assert len(output) == 4 and output[-1] == 'False'
 
 
 def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path):
