@@ -9,11 +9,9 @@ a temporary folder. Measured in fresh processes, start-up not counted:
   building  imagenet_ab/local, TFRecords included; on one core; with a look at the headers alone
             instead of the decode that every image gets; and TFDS's own way to pack the same images
             without byproducts, which decodes none
-  sharing   the same build of more images on one core, in threads, and in processes, whose start
-            is counted
 
-  python -m benchmarks imagenet_ab_build [--xmls=20000] [--images=1000] [--many=15000]
-                                         [--width=500] [--dir=/tmp] [--only=reading]
+  python -m benchmarks imagenet_ab_build [--xmls=20000] [--images=1000] [--width=500]
+                                         [--dir=/tmp] [--only=reading]
 
 A tenth of the real release, with tiny images: --xmls=127000 --images=128000 --width=32.
 """
@@ -69,8 +67,8 @@ os.environ.setdefault(*WITHOUT_KERAS)
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from benchmarks import imagenet_ab_peer
-from tfds_builders import build, workers
-from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder, release
+from tfds_builders import build, image_check
+from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 tfds.disable_progress_bar()
 tf.io.decode_image(open(folder + '/one.jpg', 'rb').read())
 data = folder + '/data'
@@ -89,7 +87,7 @@ from PIL import Image
 def header(data):
   with Image.open(io.BytesIO(data)) as picture:
     return picture.size[::-1]
-release.image_size = header
+image_check.image_size = header
 """
 
 
@@ -262,43 +260,20 @@ def building(folder, train, width, rounds):
   return result, goals, [f'{size / 1e3:.0f} KB an image.']
 
 
-def sharing(folder, train, width, rounds):
-  """Measures a build on all cores; returns (result, goals, notes)."""
-  write_release(folder, 2, train, 1, width)
-  images = train + 1
-  code = f'folder = {str(folder)!r}\n{BUILD}'
-  ours = f'timed(ours, {images})'
-  result = harness.compare(
-    f'sharing out the build of {images:,} images',
-    {
-      'one core': harness.fresh_process(f'{code}\n{ONE_CORE}\n{ours}'),
-      'threads': harness.fresh_process(f'{code}\nworkers.MIN_BYTES = 1 << 60\n{ours}'),
-      'processes': harness.fresh_process(f'{code}\nworkers.MIN_BYTES = 0\n{ours}'),
-    },
-    rounds=rounds,
-    unit='images',
-    warmup=0,
-    show=['images/s', 'images/CPU-s', 'peak_mib'],
-  )
-  return result, [], ['peak_mib is that of the largest process.']
-
-
 def main():
   parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--xmls', type=int, default=20_000)
   parser.add_argument('--images', type=int, default=1000)
-  parser.add_argument('--many', type=int, default=15_000)
   parser.add_argument('--width', type=int, default=500, help='pixels of the images; 4:3')
-  parser.add_argument('--only', choices=['reading', 'building', 'sharing'])
+  parser.add_argument('--only', choices=['reading', 'building'])
   parser.add_argument('--tiny', action='store_true', help='a few small files, for tests')
   parser.add_argument('--dir', default=None, help='for the temporary folder')
   options = parser.parse_args()
   if options.tiny:
-    options.xmls, options.images, options.many, options.width = 20, 20, 20, 32
+    options.xmls, options.images, options.width = 20, 20, 32
   works = {
     'reading': lambda folder: reading(folder, options.xmls, options.rounds),
     'building': lambda folder: building(folder, options.images, options.width, options.rounds),
-    'sharing': lambda folder: sharing(folder, options.many, options.width, options.rounds),
   }
   for work in [works[options.only]] if options.only else works.values():
     with tempfile.TemporaryDirectory(dir=options.dir) as name:

@@ -9,8 +9,8 @@ import os
 import pathlib
 import sys
 
+from luab_jax import WITHOUT_KERAS
 from luab_jax.errors import UserError
-from luab_jax.runtime import lean_process
 from tfds_builders import build_summary
 
 CONFIGS = {
@@ -73,7 +73,7 @@ def build(
       f'--manual_dir={manual_dir} is no folder: put the raw files there, see '
       f'tfds_builders/{dataset.partition("/")[0]}/README.md'
     )
-  lean_process.import_tensorflow()
+  os.environ.setdefault(*WITHOUT_KERAS)
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()  # TFDS's bars know no total; ours show the time left
@@ -105,13 +105,15 @@ def main(argv: list[str]) -> int:
     args = parse_args(argv)
     if args.max_bad_share:
       os.environ[build_summary.MAX_BAD_SHARE_VARIABLE] = args.max_bad_share
-    lean_process.bound_malloc()
     path = build(
       args.dataset, manual_dir=args.manual_dir, data_dir=args.data_dir, overwrite=args.overwrite
     )
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print('interrupted: the unfinished data set was deleted', file=sys.stderr)
+    return 130
   print(f'{args.dataset} is in {path}')
   return 0
 

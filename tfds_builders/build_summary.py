@@ -4,7 +4,7 @@ import collections
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import logging
 from tqdm import tqdm
@@ -121,15 +121,6 @@ class BuildSummary:
     """Counts something a user should know of that is not bad input."""
     self._noted[what] += int(amount)
 
-  def warn(self, text: str) -> None:
-    """Says in the log what is not counted."""
-    logging.warning('%s', text)
-
-  def repeat(self, calls: Iterable[Sequence]) -> None:
-    """Makes the calls that a `SummaryCalls` has kept."""
-    for name, *args in calls:
-      getattr(self, name)(*args)
-
   def state(self) -> dict[str, dict[str, int]]:
     """Returns all counts as plain data, for `merge`."""
     return {
@@ -166,22 +157,6 @@ class BuildSummary:
     width = max(len(name) for name, _ in rows)
     lines = [f'  {name:<{width}}  {value:>12}' for name, value in rows]
     return '\n'.join([f'Summary of {self._title}', *lines])
-
-
-class SummaryCalls(list):
-  """What a worker has to say to a BuildSummary, as plain values, for its `repeat`."""
-
-  def add(self, count: str, amount: int = 1) -> None:
-    self.append(('add', count, int(amount)))
-
-  def skip(self, reason: str, where: str, detail: object = '') -> None:
-    self.append(('skip', reason, where, str(detail)))
-
-  def note(self, what: str, amount: int = 1) -> None:
-    self.append(('note', what, int(amount)))
-
-  def warn(self, text: str) -> None:
-    self.append(('warn', text))
 
 
 @contextlib.contextmanager

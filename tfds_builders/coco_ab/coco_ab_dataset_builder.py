@@ -11,15 +11,17 @@ from collections.abc import Iterator
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import tensorflow_datasets as tfds  # noqa: E402
+from absl import logging  # noqa: E402
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError  # noqa: E402
 
 from luab_jax.byproducts import coco_ab  # noqa: E402
 from luab_jax.byproducts.archives import reader  # noqa: E402
+from luab_jax.data.image_files import BadImage  # noqa: E402
 from luab_jax.errors import UserError  # noqa: E402
 from tfds_builders import build_summary, packing  # noqa: E402
-from tfds_builders.coco_ab import example, worker  # noqa: E402
-from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, class_names  # noqa: E402
-from tfds_builders.workers import Workers  # noqa: E402
+from tfds_builders.coco_ab import example  # noqa: E402
+from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names, decoded  # noqa: E402
+from tfds_builders.image_check import check_images  # noqa: E402
 
 URLS = {
   'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
@@ -67,7 +69,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       build_summary.one_line_errors(),
       build_summary.small_shuffle_buffer(),
       contextlib.closing(Join(folder if folder.is_dir() else None)) as self._join,
-      contextlib.ExitStack() as self._open,
     ):
       self._summary = build_summary.BuildSummary(f'{self.name}/{self.builder_config.name}', _COUNTS)
       super()._download_and_prepare(dl_manager, download_config)
@@ -93,16 +94,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
       self.info.features['labels'].feature.names = names  # one label, which the others are too
       self._join.class_index = {name: index for index, name in enumerate(names)}
-    images = [files[f'{folder}.zip'] for folder in _SPLITS.values()]
-    # Before the records are read: processes take a while to start.
-    self._workers = self._open.enter_context(
-      Workers(
-        worker.Encoder(self._join.class_index),
-        worker.__name__,
-        self._join.class_index,
-        sum(build_summary.input_bytes(path) for path in images),
-      )
-    )
+    self._packed = packing.Packer(example.features(tuple(self._join.class_index)))
     self._read_records(files[coco_ab.FILE_NAME])
     return {
       split: self._generate_examples(
@@ -157,9 +149,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._join.add_instances(annotations, _instances(folder))
     with build_summary.progress_bar(images, f'Packing {folder}') as progress:
       written = False
-      for record in self._workers.records(self._joined(images, folder, progress), self._summary):
-        written = True
-        yield record
+      for joined, size in check_images(self._joined(images, folder, progress), lambda i: i.data):
+        if built := self._example(joined, size):
+          written = True
+          yield built['file_name'], self._packed(built)
     self._summary.check()
     if not written:
       raise UserError(
@@ -167,7 +160,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         f'again from {URLS[f"{folder}.zip"]}'
       )
 
-  def _joined(self, images, folder, progress) -> Iterator[worker.Item]:
+  def _joined(self, images, folder, progress) -> Iterator[Joined]:
     """Yields what belongs to one image, of every listed image that was not there before."""
     for name, data in reader.iter_members(
       images,
@@ -183,13 +176,50 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       elif not self._join.take_image(listed.image_id):
         self._summary.skip('image given twice', where, 'the first one counts')
       else:
-        yield (
+        text = self._join.take_record(listed.image_id)
+        yield Joined(
           where,
           data,
           listed,
           self._join.instances(listed.image_id),
-          self._join.take_record(listed.image_id),
+          decoded(text) if text else None,
         )
+
+  def _example(self, joined: Joined, size: tuple[int, int] | BadImage) -> dict | None:
+    """Returns an example, or None if the image cannot be decoded."""
+    if isinstance(size, BadImage):
+      self._summary.skip('undecodable image', joined.where, size)
+      return None
+    if size != (joined.listed.height, joined.listed.width):
+      self._summary.note('images of another size than listed')
+    self._summary.add('instances', len(joined.instances))
+    if joined.record:
+      self._count(joined.record)
+    return example.build_example(
+      data=joined.data,
+      file_name=posixpath.basename(joined.where),
+      size=size,
+      listed=joined.listed,
+      instances=joined.instances,
+      record=joined.record,
+      class_index=self._join.class_index,
+    )
+
+  def _count(self, record: coco_ab.CocoRecord) -> None:
+    icons, unknown = coco_ab.replay_icons(record.actions, self._join.class_index)
+    self._summary.add('with a record')
+    self._summary.add('icons', len(icons))
+    self._summary.add('actions', len(record.actions.action))
+    self._summary.add('trace points', len(record.trace_xy))
+    if unknown:
+      self._summary.note('records with icons of no known class')
+      logging.warning(
+        '%s: record %d (image_id %d): unknown icons are not replayed: %r',
+        coco_ab.FILE_NAME,
+        record.number,
+        record.image_id,
+        unknown,
+      )
 
 
 def _instances(folder: str) -> str:

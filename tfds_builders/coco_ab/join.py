@@ -53,6 +53,16 @@ class Instance(NamedTuple):
   is_crowd: bool
 
 
+class Joined(NamedTuple):
+  """An image and what belongs to it."""
+
+  where: str  # archive and member
+  data: bytes
+  listed: Listed
+  instances: list[Instance]
+  record: CocoRecord | None
+
+
 def class_names(archive: str | os.PathLike, members: Iterable[str]) -> tuple[str, ...]:
   """The classes of instances files of one's own, read from their categories.
 

@@ -25,6 +25,7 @@ from etils import epath
 from luab_jax.byproducts.archives import reader
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary
+from tfds_builders.image_check import check_image
 from tfds_builders.imagenet_ab import release as release_files
 from tfds_builders.imagenet_ab.release import Release
 
@@ -183,13 +184,14 @@ class _Join(_CountingDoFn):
     unused = {folder for source, folder in xmls if source == _XMLS}
     for (split, label, file_name), data in images.items():
       unused.discard(label)
-      example = self._release.example(
-        split,
-        (label, file_name, data),
+      joined = release_files.Joined(
+        label,
+        file_name,
+        data,
         xmls.get((_XMLS, label)),
         None if split == 'train' else xmls.get((_BOXES, release_files.BOX_FOLDER)),
-        self._summaries[split],
       )
+      example = self._release.example(split, joined, check_image(data), self._summaries[split])
       if example:
         yield beam.pvalue.TaggedOutput(split, (f'{label}/{file_name}', example))
     self._summaries[_XMLS].note('XMLs of no image', len(unused))

@@ -10,10 +10,10 @@ import tensorflow_datasets as tfds
 
 from luab_jax.errors import UserError
 from tfds_builders import build_summary, packing
-from tfds_builders.imagenet_ab import example, release, worker
+from tfds_builders.image_check import check_images
+from tfds_builders.imagenet_ab import example, release
 from tfds_builders.imagenet_ab.xml_store import XmlStore
 from tfds_builders.stable_writer import StableWriter
-from tfds_builders.workers import Workers
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -88,15 +88,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._beam_build = self._beam.BeamBuild(self._release, self.data_dir)
       return self._beam_build.splits()
     files = self._release
-    # Before the XMLs are read: processes take a while to start.
-    self._workers = self._open.enter_context(
-      Workers(
-        worker.Encoder(files),
-        worker.__name__,
-        files,
-        sum(build_summary.input_bytes(path) for path in files.images.values()),
-      )
-    )
+    self._packed = packing.Packer(self.info.features)
     self._index_xmls()
     return {split: self._generate_examples(split) for split in files.images}
 
@@ -147,14 +139,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     path = self._release.images[split]
     written = 0
     with build_summary.progress_bar(path, f'Reading {split} images') as progress:
-      for record in self._workers.records(self._joined(split, progress), self._summary):
-        written += 1
-        yield record
+      for image, size in check_images(self._joined(split, progress), lambda image: image.data):
+        example = self._release.example(split, image, size, self._summary)
+        if example:
+          written += 1
+          yield f'{image.label}/{image.file_name}', self._packed(example)
     self._summary.check()
     if not written:
       raise UserError(f'{path} holds no images: expected <class>.tar or <class>/<image> in it')
 
-  def _joined(self, split: str, progress) -> Iterator[worker.Item]:
+  def _joined(self, split: str, progress) -> Iterator[release.Joined]:
     """Yields what belongs to one image, of every image that none of its name came before."""
     for label, file_name, data in self._release.iter_images(
       split, self._summary, progress=progress
@@ -165,4 +159,4 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         continue
       stem = posixpath.splitext(file_name)[0]
       box_xml = None if split == 'train' else self._boxes.get(release.BOX_FOLDER, stem)
-      yield split, label, file_name, data, self._xmls.get(label, stem), box_xml
+      yield release.Joined(label, file_name, data, self._xmls.get(label, stem), box_xml)

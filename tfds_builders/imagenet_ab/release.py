@@ -9,6 +9,7 @@ import pathlib
 import posixpath
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as imagenet2012
@@ -16,9 +17,9 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_build
 from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts import imagenet_ab as byproducts
 from luab_jax.byproducts.archives import reader
-from luab_jax.data.image_files import BadImage, image_size
+from luab_jax.data.image_files import BadImage
 from luab_jax.errors import UserError
-from tfds_builders.build_summary import BuildSummary, SummaryCalls
+from tfds_builders.build_summary import BuildSummary
 from tfds_builders.imagenet_ab import example
 
 XML_SOURCE = (
@@ -33,6 +34,16 @@ BOX_FOLDER = 'val'  # within the archive of boxes
 _VALIDATION_NAME = re.compile(r'ILSVRC2012_val_(\d{8})\.JPEG')
 _LOCAL_SPLIT = re.compile(r'(?:[^.].*_)?img_([A-Za-z0-9_]+?)(?:\.tar)?')  # no ._companions
 _SPLIT_NAMES = {'val': 'validation'}
+
+
+class Joined(NamedTuple):
+  """An image and the XMLs that belong to it."""
+
+  label: str  # name of its class
+  file_name: str
+  data: bytes
+  xml: bytes | None  # its byproducts; None: there are none
+  box_xml: bytes | None  # boxes for an image whose own XML has none; None for 'train'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,34 +109,26 @@ class Release:
       yield from _iter_xmls(self.boxes, BOX_SOURCE, '', summary, progress)
 
   def example(
-    self,
-    split: str,
-    image: tuple[str, str, bytes],
-    xml: bytes | None,
-    box_xml: bytes | None,
-    summary: BuildSummary | SummaryCalls,
+    self, split: str, image: Joined, size: tuple[int, int] | BadImage, summary: BuildSummary
   ) -> dict | None:
     """Returns an example, or None if the image cannot be used.
 
     Args:
       split: name of the split.
-      image: (class name, file name, bytes).
-      xml: its byproducts, None where there are none.
-      box_xml: its boxes, for images whose byproducts have none; not used for 'train'.
-      summary: told what becomes of the image.
+      image: the image and its XMLs.
+      size: its (height, width) in px once decoded, or why it cannot be decoded.
+      summary: counts the image, what belongs to it, and what is wrong with either.
     """
-    label, file_name, data = image
+    label, file_name, data, xml, box_xml = image
     stem = posixpath.splitext(file_name)[0]
-    try:
-      size = image_size(data)
-    except BadImage as error:
-      summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', error)
+    if isinstance(size, BadImage):
+      summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', size)
       return None
     if not self.is_local:
       data = _fixed_image(file_name, data)
     record = _record(xml, f'{self.xmls}: {label}/{stem}.xml', summary)
     header = record
-    if split != 'train' and not (record and record.boxes):
+    if not (record and record.boxes) and box_xml is not None:
       header = _record(box_xml, f'{self.boxes}: {BOX_FOLDER}/{stem}.xml', summary)
     objects, without_area = example.encode_boxes(header, size)
     summary.note('boxes without area, left out', without_area)
@@ -213,9 +216,7 @@ def _refused(path: pathlib.Path, summary: BuildSummary) -> reader.Refused:
   return lambda name, reason: summary.skip('refused member', f'{path}: {name}', reason)
 
 
-def _record(
-  xml: bytes | None, where: str, summary: BuildSummary | SummaryCalls
-) -> byproducts.Record | None:
+def _record(xml: bytes | None, where: str, summary: BuildSummary) -> byproducts.Record | None:
   """Returns the record of an XML; None if there is none or it is bad."""
   try:
     return None if xml is None else byproducts.parse_xml(xml)
