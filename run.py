@@ -112,7 +112,7 @@ def main(argv):
       from luab_jax.report import data_page
 
       data_page.draw(config, workdir)
-  except preemption.Stopped as stopped:
+  except preemption.Preempted as stopped:
     print(f'run.py: {stopped}', file=sys.stderr)
     return preemption.EXIT_SAVED
   except UserError as error:

@@ -26,11 +26,11 @@ def short_config(data_dir):
 
 
 def restore(config, workdir):
-  """(state, note) of the newest checkpoint of a run."""
+  """(state, metadata) of the newest checkpoint of a run."""
   checkpoints = loop.open_checkpoints(workdir, config)
-  state, note = Experiment(config).init_or_restore(checkpoints)
+  state, metadata = Experiment(config).init_or_restore(checkpoints)
   checkpoints.close()
-  return state, note
+  return state, metadata
 
 
 def assert_same_bits(left, right):

@@ -84,20 +84,20 @@ class Predictor:
       checkpoints.close()
     if restored is None:
       raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
-    state, note = restored
+    state, metadata = restored
     variables = {
       'params': state['ema_params'] or state['params'],
       'batch_stats': state['batch_stats'] or {},
     }
     try:
-      config = ml_collections.ConfigDict(note['config'])
+      config = ml_collections.ConfigDict(metadata['config'])
       head = variables['params']['head']
       num_points = (
         head['attention']['kernel'].shape[-1]
         if 'attention' in head
         else head['points']['kernel'].shape[-1] // 2
       )
-      classes = note['classes']
+      classes = metadata['classes']
       # Several classes an image: a point for each. A trace may have as many, and says what it is.
       multi_label = num_points == len(classes) and config.data.byproduct != 'trace'
       model = build_model(

@@ -69,7 +69,7 @@ CURVES = {
 }
 
 
-def write_report(workdir, *, config, spec, model, variables, summary, boards=None):
+def write_report(workdir, *, config, spec, model, variables, summary, writers=None):
   """Draws a finished or evaluated run into `<workdir>/report.html`.
 
   Args:
@@ -79,7 +79,7 @@ def write_report(workdir, *, config, spec, model, variables, summary, boards=Non
     model: Flax module.
     variables: unreplicated Flax variables (numpy).
     summary: what summary.json holds.
-    boards: metric_writers.Boards that show the predictions too.
+    writers: metric_writers.MetricWriters that show the predictions too.
   Returns:
     Path of the page; None on other than the main host, or where report_images is 0.
   Raises:
@@ -94,8 +94,8 @@ def write_report(workdir, *, config, spec, model, variables, summary, boards=Non
   results = {name: figures for name, figures in summary['results'].items() if name not in shifted}
   train = samples.training_examples(config, data_page.SEARCHED, count)
   looked_at = _looked_at(model, variables, results, spec, config) if config.data.eval_splits else []
-  if boards and looked_at:
-    boards.pictures(summary['step'], 'predictions', looked_at[0].pictures)
+  if writers and looked_at:
+    writers.images(summary['step'], 'predictions', looked_at[0].pictures)
   sections = [
     _results(results),
     *robustness_sections(shifted, summary['not_prepared'], sets),

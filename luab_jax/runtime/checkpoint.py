@@ -1,7 +1,7 @@
-"""Checkpoints by Orbax: any tree of arrays beside a small JSON note. Knows no models.
+"""Checkpoints by Orbax: any tree of arrays beside small JSON metadata. Knows no models.
 
 The tree is saved unreplicated, so the number of devices and hosts may change between runs. The
-note holds shape, dtype and digest of every array: Orbax itself has no end-to-end checksum and
+metadata hold shape, dtype and digest of every array: Orbax itself has no end-to-end checksum and
 restores an array with a flipped byte without complaint.
 """
 
@@ -107,7 +107,7 @@ class Checkpoints:
         options=self._options,
         item_handlers={
           'state': ocp.StandardCheckpointHandler(),
-          'note': ocp.JsonCheckpointHandler(),
+          'metadata': ocp.JsonCheckpointHandler(),
         },
       )
       if '://' not in str(self.directory) and not self._read_only:
@@ -127,8 +127,8 @@ class Checkpoints:
     """Whether to save now: at every k-th step, and where the best one is to be known."""
     return step % self._save_every == 0 or step in self._best.values
 
-  def save(self, step: int, tree, note: dict):
-    """Starts saving a tree of numpy arrays and a JSON-serialisable note as `step`.
+  def save(self, step: int, tree, metadata: dict):
+    """Starts saving a tree of numpy arrays and JSON-serialisable metadata as `step`.
 
     Returns once the arrays are safe from later changes; the files appear atomically. Every
     process of a run calls it, the first one writes. A step that is there already is left alone.
@@ -145,7 +145,7 @@ class Checkpoints:
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(tree),
-          note=ocp.args.JsonSave({'arrays': _describe(tree), **note}),
+          metadata=ocp.args.JsonSave({'arrays': _describe(tree), **metadata}),
         ),
       )
     except Exception as error:  # as in `restore`: Orbax passes on whatever its threads met
@@ -177,7 +177,7 @@ class Checkpoints:
       template: tree of numpy arrays of the structure, shapes and dtypes that were saved; None:
         whatever was saved, as nested dicts and lists.
     Returns:
-      (tree of numpy arrays, note), or None if nothing was saved yet.
+      (tree of numpy arrays, metadata), or None if nothing was saved yet.
     Raises:
       UserError: the saved tree has another structure or other shapes, or every checkpoint is
         damaged.
@@ -188,10 +188,12 @@ class Checkpoints:
     for step in steps:
       # What Orbax raises for a damaged folder ranges from KeyError to a bare Exception.
       try:
-        note = self._manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))
-        saved = dict(note['note']['arrays'])
+        metadata = self._manager.restore(
+          step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        )
+        saved = dict(metadata['metadata']['arrays'])
       except Exception as error:
-        self._set_aside(step, f'its note is unreadable ({type(error).__name__}: {error})')
+        self._set_aside(step, f'its metadata are unreadable ({type(error).__name__}: {error})')
         continue
       if template is not None:
         self._check_structure(step, saved, template)
@@ -206,7 +208,7 @@ class Checkpoints:
       if changed:
         self._set_aside(step, f'{len(changed)} arrays changed on disk, the first is {changed[0]}')
         continue
-      return state, note['note']
+      return state, metadata['metadata']
     if steps:
       moved = '' if self._read_only else ' and now lie in its damaged/ folder'
       raise UserError(

@@ -1,113 +1,132 @@
-"""Where a run is watched: TensorBoard, and Weights & Biases where `config.wandb` asks for it.
+"""Metric writers: TensorBoard, and Weights & Biases where `config.wandb` asks for it.
 
-Both show what metrics.jsonl holds, with the config and a few pictures. They are for people:
-nothing is read back from them, and one that fails is given up, while the run goes on.
+Both show what metrics.jsonl holds, with the config and a few images. They are for people: nothing
+is read back from them, and one that fails is dropped while the run goes on.
 """
+
+from __future__ import annotations
 
 import contextlib
 import io
 import json
 import os
+import pathlib
 import secrets
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import tqdm
+from ml_collections import ConfigDict
 from PIL import Image
 
 from luab_jax.errors import UserError
 from luab_jax.runtime import hosts
-from luab_jax.runtime import workdir as run_folder
+from luab_jax.runtime.workdir import flatten, write_text
 
-_MOST_PICTURES = 8  # at a time: every one of them is stored again with each run
+_MAX_IMAGES = 8  # per call: they are all stored again at every start
 
 
-def open_boards(workdir, config, *, quiet=False):
-  """The boards of a run, to be closed by `with`; none on other than the main host.
+class CaptionedImage(Protocol):
+  """An encoded image with its caption, such as `html.Picture` of the report."""
+
+  content: bytes
+  caption: str
+
+
+def open_metric_writers(
+  workdir: pathlib.Path, config: ConfigDict, *, verbose: bool = True
+) -> MetricWriters:
+  """The metric writers of a run, a context manager; empty on all but the main host.
 
   Args:
-    workdir: pathlib.Path of the run, which exists.
-    config: of the run; `wandb` and `report_images` count.
-    quiet: one of many runs: no pictures and no words.
+    workdir: of the run, which exists.
+    config: of the run; `wandb` and `report_images` are read.
+    verbose: False for one of many runs: no images, no messages.
+
   Raises:
-    UserError: config.wandb without the package, or without being logged in.
+    UserError: config.wandb without the package, or without a login.
   """
-  boards = Boards(0 if quiet else min(config.report_images, _MOST_PICTURES), quiet=quiet)
+  num_images = min(config.report_images, _MAX_IMAGES) if verbose else 0
+  writers = MetricWriters(num_images, verbose=verbose)
   if hosts.is_main_host():
     plain = json.loads(config.to_json_best_effort())
     if config.wandb:
-      boards.add(WeightsAndBiases, workdir, plain, quiet)
-    boards.add(TensorBoard, workdir, plain)
-  return boards
+      writers.add(WeightsAndBiases, workdir, plain, verbose)
+    writers.add(TensorBoard, workdir, plain)
+  return writers
 
 
-class Boards:
-  """All boards of a run; without any, every method does nothing."""
+class MetricWriters:
+  """All metric writers of a run; without any, every method does nothing."""
 
-  def __init__(self, num_pictures=0, *, quiet=False):
-    self._boards = []
-    self._most = num_pictures
-    self._quiet = quiet
+  def __init__(self, num_images: int = 0, *, verbose: bool = True):
+    self._writers: list[TensorBoard | WeightsAndBiases] = []
+    self._num_images = num_images
+    self._verbose = verbose
 
   @property
-  def num_pictures(self):
-    """How many pictures at a time are wanted, 0 where nobody would see them."""
-    return self._most if self._boards else 0
+  def num_images(self) -> int:
+    """How many images to draw for one call of `images`; 0 if nobody would see them."""
+    return self._num_images if self._writers else 0
 
-  def add(self, kind, *arguments):
-    """Opens a board of a class; a UserError is the caller's."""
-    with self._giving_up(kind.name):
-      self._boards.append(kind(*arguments))
+  def add(self, kind: type[TensorBoard] | type[WeightsAndBiases], *arguments: Any) -> None:
+    """Opens a writer of class `kind`; its UserError is passed on."""
+    with self._dropping_failed(kind.name):
+      self._writers.append(kind(*arguments))
 
-  def scalars(self, step: int, split: str, figures: dict):
-    """Shows {name: number} of one step; what is no number is left out."""
+  def scalars(self, step: int, split: str, metrics: dict[str, Any]) -> None:
+    """Writes {name: number} of one step; values that are no numbers are left out."""
     values = {
-      f'{split}/{name}': value for name, value in figures.items() if isinstance(value, int | float)
+      f'{split}/{name}': value for name, value in metrics.items() if isinstance(value, int | float)
     }
-    self._each(lambda board: board.scalars(step, values))
+    self._each(lambda writer: writer.scalars(step, values))
 
-  def pictures(self, step: int, name: str, pictures):
-    """Shows the first of some `page.Picture`s."""
+  def images(self, step: int, name: str, images: Sequence[CaptionedImage]) -> None:
+    """Writes the first `num_images` of the images."""
     chosen = [
-      (Image.open(io.BytesIO(picture.content)), picture.caption)
-      for picture in pictures[: self.num_pictures]
+      (Image.open(io.BytesIO(image.content)), image.caption) for image in images[: self.num_images]
     ]
     if chosen:
-      self._each(lambda board: board.pictures(step, name, chosen))
+      self._each(lambda writer: writer.images(step, name, chosen))
 
-  def finish(self, summary: dict, report):
-    """Shows what summary.json holds and the path of report.html (None: there is none)."""
-    self._each(lambda board: board.finish(summary, report))
+  def finish(self, summary: dict[str, Any], report: pathlib.Path | None) -> None:
+    """Writes the contents of summary.json and of report.html, where there is one."""
+    self._each(lambda writer: writer.finish(summary, report))
 
-  def __enter__(self):
+  def __enter__(self) -> MetricWriters:
     return self
 
-  def __exit__(self, kind, error, trace):
-    self._each(lambda board: board.close(done=error is None))
+  def __exit__(self, kind, error, trace) -> None:
+    self._each(lambda writer: writer.close(done=error is None))
 
-  def _each(self, show):
-    for board in list(self._boards):
-      with self._giving_up(board.name, board):
-        show(board)
+  def _each(self, write: Callable[[TensorBoard | WeightsAndBiases], None]) -> None:
+    for writer in list(self._writers):
+      with self._dropping_failed(writer.name, writer):
+        write(writer)
 
   @contextlib.contextmanager
-  def _giving_up(self, name, board=None):
-    """Whatever goes wrong with a board inside, full disk or lost network, ends that board alone."""
+  def _dropping_failed(
+    self, name: str, writer: TensorBoard | WeightsAndBiases | None = None
+  ) -> Iterator[None]:
+    """A failure inside, such as a full disk or a lost network, ends that writer, not the run."""
     try:
       yield
     except UserError:
       raise
     except Exception as error:
-      if board:
-        self._boards.remove(board)
-      self._say(
-        f'{name} cannot be written ({type(error).__name__}: '
-        f'{" ".join(str(error).split()):.200}); the run goes on without'
-      )
+      if writer:
+        self._writers.remove(writer)
+      if self._verbose:
+        _print(
+          f'{name} cannot be written ({type(error).__name__}: '
+          f'{" ".join(str(error).split()):.200}); the run goes on without it'
+        )
 
-  def _say(self, text):
-    if not self._quiet:
-      with contextlib.suppress(OSError):  # stderr is often a file on the disk that is full
-        tqdm.tqdm.write(text, file=sys.stderr)
+
+def _print(text: str) -> None:
+  with contextlib.suppress(OSError):  # stderr is often a file on the disk that is full
+    tqdm.tqdm.write(text, file=sys.stderr)
 
 
 class TensorBoard:
@@ -115,10 +134,10 @@ class TensorBoard:
 
   name = 'TensorBoard'
 
-  def __init__(self, workdir, config):
+  def __init__(self, workdir: pathlib.Path, config: dict[str, Any]):
     import tensorflow as tf
 
-    # Not its `api`, which is the same and needs Keras (luab_jax.WITHOUT_KERAS).
+    # `hparams.api` is the same but needs Keras, see luab_jax.configure_process.
     from tensorboard.plugins.hparams import summary_v2 as hparams
 
     tf.config.set_visible_devices([], 'GPU')
@@ -126,52 +145,52 @@ class TensorBoard:
     self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
     values = {
       key: value if isinstance(value, bool | int | float | str) else str(value)
-      for key, value in run_folder.flatten(config).items()
+      for key, value in flatten(config).items()
     }
-    # The figures that belong to them are the run's own scalars.
+    # Their metrics are the run's own scalars.
     self._write(hparams.hparams_pb(values, trial_id=str(workdir.resolve())))
 
-  def _write(self, message):
+  def _write(self, message) -> None:
     with self._writer.as_default():
       self._summary.experimental.write_raw_pb(message.SerializeToString(), step=0)
     self._writer.flush()
 
-  def scalars(self, step, values):
+  def scalars(self, step: int, values: dict[str, float]) -> None:
     with self._writer.as_default():
       for name, value in values.items():
         self._summary.scalar(name, value, step=step)
     self._writer.flush()
 
-  def pictures(self, step, name, pictures):
+  def images(self, step: int, name: str, images: list[tuple[Image.Image, str]]) -> None:
     import numpy as np
 
     with self._writer.as_default():
-      for number, (image, caption) in enumerate(pictures):
+      for number, (image, caption) in enumerate(images):
         self._summary.image(
           f'{name}/{number}', np.asarray(image)[None], step=step, description=caption
         )
     self._writer.flush()
 
-  def finish(self, summary, report):
+  def finish(self, summary: dict[str, Any], report: pathlib.Path | None) -> None:
     from tensorboard.plugins.hparams import api_pb2
     from tensorboard.plugins.hparams import summary as hparams
 
     self._write(hparams.session_end_pb(api_pb2.STATUS_SUCCESS))
 
-  def close(self, done):
+  def close(self, done: bool) -> None:
     self._writer.close()
 
 
 class WeightsAndBiases:
-  """A run at wandb.ai, or as WANDB_MODE and the other variables of that package say.
+  """A run at wandb.ai, or wherever WANDB_MODE and the package's other variables say.
 
-  One that is started again goes on there, too: <workdir>/wandb_id.txt has its id. Steps which it
-  repeats, as they came after the checkpoint, are shown already and not taken a second time.
+  A resumed run continues there too: <workdir>/wandb_id.txt holds its id. Steps after the checkpoint
+  that the run repeats were logged already and are not logged a second time.
   """
 
   name = 'Weights & Biases'
 
-  def __init__(self, workdir, config, quiet):
+  def __init__(self, workdir: pathlib.Path, config: dict[str, Any], verbose: bool):
     try:
       import wandb
     except ImportError as error:
@@ -181,16 +200,16 @@ class WeightsAndBiases:
     self._wandb = wandb
     identity = workdir / 'wandb_id.txt'
     if not identity.exists():
-      run_folder.write_text(identity, secrets.token_hex(8))
-    options = {
+      write_text(identity, secrets.token_hex(8))
+    options: dict[str, Any] = {
       'project': os.environ.get('WANDB_PROJECT', 'luab_jax'),
       'name': str(workdir),
       'id': identity.read_text(encoding='utf-8').strip(),
       'resume': 'allow',
       'dir': str(workdir),
       'config': config,
-      # Without a network the end of a run waits for 5 minutes, and `wandb sync` uploads the rest.
-      'settings': wandb.Settings(console='off', silent=quiet, finish_timeout=300),
+      # Without a network, the end of a run waits 5 minutes; `wandb sync` uploads the rest later.
+      'settings': wandb.Settings(console='off', silent=not verbose, finish_timeout=300),
     }
     try:
       self._run = wandb.init(**options)
@@ -200,27 +219,25 @@ class WeightsAndBiases:
         'with `wandb sync`'
       ) from error
     except wandb.errors.CommError as error:
-      with contextlib.suppress(OSError):
-        tqdm.tqdm.write(
-          f'{self.name} cannot be reached ({" ".join(str(error).split()):.200}): '
-          f'kept in {workdir}/wandb for `wandb sync`',
-          file=sys.stderr,
-        )
+      _print(
+        f'{self.name} cannot be reached ({" ".join(str(error).split()):.200}): '
+        f'logged to {workdir}/wandb for a later `wandb sync`'
+      )
       wandb.teardown()  # or its service takes the second run of this id for the first one
       self._run = wandb.init(**options, mode='offline')
 
-  def scalars(self, step, values):
+  def scalars(self, step: int, values: dict[str, float]) -> None:
     self._run.log(values, step=step)
 
-  def pictures(self, step, name, pictures):
-    images = [self._wandb.Image(image, caption=caption) for image, caption in pictures]
-    self._run.log({name: images}, step=step)
+  def images(self, step: int, name: str, images: list[tuple[Image.Image, str]]) -> None:
+    captioned = [self._wandb.Image(image, caption=caption) for image, caption in images]
+    self._run.log({name: captioned}, step=step)
 
-  def finish(self, summary, report):
-    self._run.summary.update(run_folder.flatten(summary))
+  def finish(self, summary: dict[str, Any], report: pathlib.Path | None) -> None:
+    self._run.summary.update(flatten(summary))
     if report:
       page = self._wandb.Html(report.read_text(encoding='utf-8'), inject=False)
       self._run.log({'report': page}, step=summary['step'])
 
-  def close(self, done):
+  def close(self, done: bool) -> None:
     self._run.finish(exit_code=0 if done else 1)

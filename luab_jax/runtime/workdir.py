@@ -1,14 +1,18 @@
-"""A run's folder: whose it is, and how files get into it whole."""
+"""The workdir of a run: which experiment it belongs to, and writing files into it atomically."""
 
 import contextlib
 import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
 from luab_jax.runtime import hosts
 
 # Keys that may differ between the start of a run and its continuation: they change neither the
-# model, nor the order of the data, nor what a checkpoint holds.
-HARMLESS = (
+# model, nor the order of the data, nor the contents of a checkpoint.
+CHANGEABLE = (
   'num_epochs',
   'total_steps',
   'log_every',
@@ -28,24 +32,27 @@ HARMLESS = (
 )
 
 
-def claim(workdir, config, harmless=HARMLESS):
-  """Creates the run's folder, or checks that it belongs to the same experiment.
+def prepare_workdir(
+  workdir: pathlib.Path, config: ConfigDict, changeable: tuple[str, ...] = CHANGEABLE
+) -> None:
+  """Creates the workdir and its config.json, or checks that it belongs to the same experiment.
 
   Args:
-    workdir: pathlib.Path.
+    workdir: folder of the run.
     config: of the run that is about to start or continue.
-    harmless: keys, or beginnings of keys, that may differ from the config found there.
+    changeable: keys, or prefixes of keys, that may differ from those in config.json.
+
   Raises:
-    UserError: other keys differ; the folder cannot be written.
+    UserError: other keys differ, or the folder cannot be written.
   """
   path = workdir / 'config.json'
-  mine = flatten(json.loads(config.to_json_best_effort()))
+  plain = json.loads(config.to_json_best_effort())
   if path.exists():
-    theirs = flatten(_read(path))
+    ours, theirs = flatten(plain), flatten(_read(path))
     differing = [
-      f'{key} (there {theirs.get(key)}, here {mine.get(key)})'
-      for key in sorted(mine.keys() | theirs.keys())
-      if mine.get(key) != theirs.get(key) and not key.startswith(harmless)
+      f'{key} (there {theirs.get(key)}, here {ours.get(key)})'
+      for key in sorted(ours.keys() | theirs.keys())
+      if ours.get(key) != theirs.get(key) and not key.startswith(changeable)
     ]
     if differing:
       raise UserError(
@@ -58,22 +65,22 @@ def claim(workdir, config, harmless=HARMLESS):
       workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise UserError(f'cannot write to --workdir={workdir}: {error}') from error
-    write_json(path, json.loads(config.to_json_best_effort()))
+    write_json(path, plain)
 
 
-def _read(path):
+def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
     return dict(json.loads(path.read_text(encoding='utf-8')))
   except (OSError, ValueError, TypeError) as error:
     raise UserError(
-      f'{path} is damaged ({error}): put it back as it was, or delete it if you are sure that this '
-      'is the config of the run'
+      f'{path} is damaged ({error}): restore it, or delete it if you are sure that this is the '
+      'config of the run'
     ) from error
 
 
-def flatten(tree, prefix=''):
+def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
   """{'data': {'flip': True}} -> {'data.flip': True}."""
-  flat = {}
+  flat: dict[str, Any] = {}
   for key, value in tree.items():
     if isinstance(value, dict):
       flat |= flatten(value, f'{prefix}{key}.')
@@ -82,15 +89,15 @@ def flatten(tree, prefix=''):
   return flat
 
 
-def write_json(path, content):
-  """Writes JSON; see `write_text`."""
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes JSON atomically; see `write_text`."""
   write_text(path, json.dumps(content, indent=2) + '\n')
 
 
-def write_text(path, text):
-  """Writes a file so that a reader sees the old one or the new one, never half of it.
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file atomically: readers see the old or the new content, never half of it.
 
-  Raises UserError where it cannot be written.
+  Raises UserError if it cannot be written.
   """
   temporary = path.with_suffix('.tmp')
   try:
@@ -100,6 +107,6 @@ def write_text(path, text):
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise UserError(
-      f'{path} cannot be written ({error}): make room or mend the folder, and start the same '
-      'command again'
+      f'{path} cannot be written ({error}): free some disk space or fix the folder, and start the '
+      'same command again'
     ) from error

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from luab_jax.errors import UserError
 from luab_jax.models import NORMALISATIONS
 from luab_jax.models.weights import timm_names
-from luab_jax.runtime import workdir as run_folder
 from luab_jax.runtime.checkpoint import Checkpoints
+from luab_jax.runtime.workdir import write_json, write_text
 
 _CARD = """\
 # {model} trained on {data}
@@ -76,8 +76,8 @@ def export(workdir) -> pathlib.Path:
     UserError: there is no checkpoint, or the folder cannot be written.
   """
   workdir = pathlib.Path(workdir)
-  state, note = _newest(workdir)
-  config = ConfigDict(note['config'])
+  state, run_metadata = _newest(workdir)
+  config = ConfigDict(run_metadata['config'])
   config.model.normalisation = config.model.get('normalisation', 'imagenet')  # not in early runs
   variables = {
     'params': state['ema_params'] or state['params'],
@@ -97,9 +97,9 @@ def export(workdir) -> pathlib.Path:
     _write_arrays(folder / 'point_head.safetensors', points, metadata)
   except OSError as error:
     raise UserError(f'{folder} cannot be written: {error}') from error
-  run_folder.write_json(folder / 'classes.json', note['classes'])
-  card = _card(workdir, int(state['step']), bool(state['ema_params']), note, config, points)
-  run_folder.write_text(folder / 'README.md', card)
+  write_json(folder / 'classes.json', run_metadata['classes'])
+  card = _card(workdir, int(state['step']), bool(state['ema_params']), run_metadata, config, points)
+  write_text(folder / 'README.md', card)
   return folder
 
 
@@ -144,7 +144,7 @@ def _newest(workdir):
     raise UserError(f'{workdir} holds no checkpoint to export: train first, with --mode=train')
   if 'classes' not in found[1]:
     raise UserError(
-      f'{workdir} is of an early version of luab_jax, which did not note the classes: train again'
+      f'{workdir} is of an early version of luab_jax, which did not save the classes: train again'
     )
   return found
 
@@ -155,7 +155,7 @@ def _write_arrays(path, arrays, metadata):
   temporary.replace(path)
 
 
-def _card(workdir, step, averaged, note, config, points):
+def _card(workdir, step, averaged, run_metadata, config, points):
   mean, std = NORMALISATIONS[config.model.normalisation]
   data, known = config.data, config.model.name in timm_names.TIMM_MODELS
   names = "in timm's names and layouts" if known else "in luab_jax's names and Flax's layouts"
@@ -165,7 +165,7 @@ def _card(workdir, step, averaged, note, config, points):
     data=data.name,
     step=step,
     weights='the average of the parameters (EMA)' if averaged else 'the parameters themselves',
-    classes=len(note['classes']),
+    classes=len(run_metadata['classes']),
     figures=_figures(workdir, step),
     size=data.image_size,
     shorter=data.eval_resize,
@@ -174,10 +174,10 @@ def _card(workdir, step, averaged, note, config, points):
     mean=mean,
     std=std,
     normalisation=config.model.normalisation,
-    timm=_timm_use(config, len(note['classes']), mean, std),
+    timm=_timm_use(config, len(run_metadata['classes']), mean, std),
     names=f'backbone and classifier, float32, {names}',
     points=', '.join(f'{name} {list(value.shape)}' for name, value in points.items()),
-    config=json.dumps(note['config'], indent=2),
+    config=json.dumps(run_metadata['config'], indent=2),
   )
 
 

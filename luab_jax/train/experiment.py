@@ -17,7 +17,7 @@ from luab_jax.models import build_model
 from luab_jax.models.losses import point_weight_schedule
 from luab_jax.models.weights import load
 from luab_jax.runtime import hosts, parallel
-from luab_jax.runtime import workdir as run_folder
+from luab_jax.runtime.workdir import write_json
 from luab_jax.train.state import init_state, learning_rate_schedule, make_optimizer
 from luab_jax.train.step import (
   make_answer_step,
@@ -75,7 +75,7 @@ class Experiment:
     self.eval_step = make_eval_step(self.model, spec=spec, loss=config.loss)
 
   def init_or_restore(self, checkpoints):
-    """(state as numpy arrays, note): the newest checkpoint, or a fresh state and {}.
+    """(state as numpy arrays, metadata): the newest checkpoint, or a fresh state and {}.
 
     A fresh state has the weights of `config.init_from`; `self.loaded` then says in lines which.
     Raises UserError where the checkpoint is of another model, or of classes with other names, or
@@ -92,19 +92,19 @@ class Experiment:
     )
     self.num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
     self.loaded = []
-    state, note = checkpoints.restore(fresh) or (self._with_pretrained(fresh), {})
-    if note and note['classes'] != self.spec.class_names:
+    state, metadata = checkpoints.restore(fresh) or (self._with_pretrained(fresh), {})
+    if metadata and metadata['classes'] != self.spec.class_names:
       data = self.config.data
       raise UserError(
         f'{checkpoints.directory} was trained on other classes than {data.name} in '
         f'{data.data_dir} has: give the --config.data.data_dir it was trained on, or another '
         '--workdir'
       )
-    return state, note
+    return state, metadata
 
-  def check_records(self, note):
-    """Raises UserError where a run cannot go on: its training records are not those of `note`."""
-    before = note.get('records', self.records)
+  def check_records(self, metadata):
+    """Raises UserError unless the training records are those of the checkpoint's `metadata`."""
+    before = metadata.get('records', self.records)
     if before != self.records:
       data = self.config.data
       raise UserError(
@@ -128,7 +128,7 @@ class Experiment:
       ema_params=params if config.optimizer.ema_decay else {},
     )
 
-  def note(self, step, log):
+  def metadata(self, step, log):
     """What a checkpoint says besides the state: where in data and RunLog it is, and the config."""
     epoch, position = divmod(step * self.config.batch_size, self.num_examples)
     return {
@@ -234,7 +234,7 @@ class Experiment:
       'versions': {'python': platform.python_version(), 'jax': jax.__version__},
     }
     if hosts.is_main_host():
-      run_folder.write_json(path, summary)
+      write_json(path, summary)
     return summary
 
 

@@ -12,10 +12,10 @@ from luab_jax.data import pipeline
 from luab_jax.errors import UserError
 from luab_jax.report import data_page, report
 from luab_jax.runtime import hosts, parallel
-from luab_jax.runtime import workdir as run_folder
 from luab_jax.runtime.checkpoint import Checkpoints
-from luab_jax.runtime.metric_writers import open_boards
-from luab_jax.runtime.preemption import Stopped, StopRequest
+from luab_jax.runtime.metric_writers import open_metric_writers
+from luab_jax.runtime.preemption import Preempted, StopRequest
+from luab_jax.runtime.workdir import prepare_workdir
 from luab_jax.train import metric_log
 from luab_jax.train.experiment import Experiment, Interrupted
 from luab_jax.train.state import check_finite
@@ -33,20 +33,20 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
     What summary.json holds.
   Raises:
     UserError: bad config, missing data, a workdir of another run, a loss that is not finite.
-    Stopped: SIGTERM or SIGINT came; the state is saved.
+    Preempted: SIGTERM or SIGINT came; the state is saved.
   """
   workdir = pathlib.Path(workdir)
   run = Experiment(config)
-  run_folder.claim(workdir, config)
-  with open_boards(workdir, config, quiet=quiet) as boards:
-    return _train_and_evaluate(run, workdir, boards, quiet)
+  prepare_workdir(workdir, config)
+  with open_metric_writers(workdir, config, verbose=not quiet) as writers:
+    return _train_and_evaluate(run, workdir, writers, quiet)
 
 
-def _train_and_evaluate(run, workdir, boards, quiet):
+def _train_and_evaluate(run, workdir, writers, quiet):
   config = run.config
   checkpoints = open_checkpoints(workdir, config)
-  state, note = run.init_or_restore(checkpoints)
-  run.check_records(note)
+  state, metadata = run.init_or_restore(checkpoints)
+  run.check_records(metadata)
   start = int(state.step)
   # A run may have been stopped between the step and the end of its evaluation.
   missing = run.report_names(start) - metric_log.results_at(workdir, start).keys()
@@ -59,9 +59,9 @@ def _train_and_evaluate(run, workdir, boards, quiet):
     image_size=config.data.image_size,
     start_step=start,
     drop_evaluation=pending,
-    partial=note.get('partial_sums'),
-    unwritten=note.get('unwritten_lines', ''),
-    boards=boards,
+    partial=metadata.get('partial_sums'),
+    unwritten=metadata.get('unwritten_lines', ''),
+    writers=writers,
     quiet=quiet,
   )
   log.say(run.describe(state, start))
@@ -73,7 +73,7 @@ def _train_and_evaluate(run, workdir, boards, quiet):
   with StopRequest(config.preemption_grace_seconds) as stop:
     try:
       with hosts.exit_on_process_loss():
-        state, results = _train(run, state, start, pending, checkpoints, log, boards, stop)
+        state, results = _train(run, state, start, pending, checkpoints, log, writers, stop)
         checkpoints.tidy()
     finally:
       log.close()
@@ -87,17 +87,17 @@ def _train_and_evaluate(run, workdir, boards, quiet):
     steps=run.total_steps - start,
     ms_per_step=log.ms_per_step(),
   )
-  _close_with_report(run, state, workdir, summary, boards, quiet)
+  _close_with_report(run, state, workdir, summary, writers, quiet)
   return summary
 
 
-def _train(run, state, start, pending, checkpoints, log, boards, stop):
+def _train(run, state, start, pending, checkpoints, log, writers, stop):
   """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints.
 
   JAX refuses to copy anything between host and device there that was not asked for by name.
 
   Returns the state at the end as numpy arrays, and the results of the last evaluation: None if it
-  was done by an earlier start. Raises Stopped once a signal was obeyed.
+  was done by an earlier start. Raises Preempted once a signal was obeyed.
   """
   config = run.config
   state = parallel.replicate(state)
@@ -122,11 +122,11 @@ def _train(run, state, start, pending, checkpoints, log, boards, stop):
     log.flush()  # a loss that is not finite stops the run here, before it could be saved
     fetched = parallel.fetch(state)
     check_finite(step, fetched)
-    checkpoints.save(step, fetched, run.note(step, log))
+    checkpoints.save(step, fetched, run.metadata(step, log))
 
   results = evaluate(start) if pending else None
   if pending and results is None:
-    raise Stopped(start, run.total_steps)
+    raise Preempted(start, run.total_steps)
   batches = pipeline.train_batches(
     config.data,
     seed=config.seed,
@@ -136,7 +136,7 @@ def _train(run, state, start, pending, checkpoints, log, boards, stop):
     host=jax.process_index(),
   ).as_numpy_iterator()
   if not start:
-    batches = _showing_first(batches, run.spec, boards)
+    batches = _showing_first(batches, run.spec, writers)
   batches = parallel.prefetch(batches)
   for step in range(start + 1, run.total_steps + 1):
     with jax.transfer_guard('disallow'):
@@ -151,16 +151,16 @@ def _train(run, state, start, pending, checkpoints, log, boards, stop):
     if stopping or checkpoints.is_due(step):
       save(step)
     if stopping:
-      raise Stopped(step, run.total_steps)
+      raise Preempted(step, run.total_steps)
   return parallel.fetch(state), results
 
 
-def _showing_first(batches, spec, boards):
-  """The same batches; the boards show some images of the first one."""
+def _showing_first(batches, spec, writers):
+  """The same batches; the writers show some images of the first one."""
   for number, batch in enumerate(batches):
     if not number:
-      shown = data_page.first_images(batch, spec, boards.num_pictures)
-      boards.pictures(0, 'training', shown)
+      shown = data_page.first_images(batch, spec, writers.num_images)
+      writers.images(0, 'training', shown)
     yield batch
 
 
@@ -186,7 +186,7 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   run = Experiment(config)
   if not (workdir / 'checkpoints').is_dir():
     raise UserError(f'{workdir} holds no run to evaluate: train first, with --mode=train')
-  run_folder.claim(workdir, config)
+  prepare_workdir(workdir, config)
   checkpoints = open_checkpoints(workdir, config)
   state, _ = run.init_or_restore(checkpoints)
   checkpoints.close()
@@ -199,23 +199,23 @@ def evaluate_only(config, workdir, *, quiet=False) -> dict:
   if hosts.is_main_host():
     metric_log.replace_lines(workdir, step, figures)
   summary = run.summary(workdir, step, figures, seconds=time.time() - started, steps=0)
-  with open_boards(workdir, config, quiet=quiet) as boards:
+  with open_metric_writers(workdir, config, verbose=not quiet) as writers:
     for name, values in figures.items():
-      boards.scalars(step, name, values)
-    _close_with_report(run, state, workdir, summary, boards, quiet)
+      writers.scalars(step, name, values)
+    _close_with_report(run, state, workdir, summary, writers, quiet)
   return summary
 
 
-def _close_with_report(run, state, workdir, summary, boards, quiet):
-  """Draws report.html, says what came out, and shows both on the boards."""
+def _close_with_report(run, state, workdir, summary, writers, quiet):
+  """Draws report.html, says what came out, and shows both on the writers."""
   page = None
   if not quiet:
-    page = _draw(run, state, workdir, summary, boards)
+    page = _draw(run, state, workdir, summary, writers)
     _report(workdir, summary, page)
-  boards.finish(summary, page)
+  writers.finish(summary, page)
 
 
-def _draw(run, state, workdir, summary, boards):
+def _draw(run, state, workdir, summary, writers):
   """Writes report.html and returns its path, or None without one.
 
   A run that is done is not lost over a picture: a line says what failed.
@@ -228,7 +228,7 @@ def _draw(run, state, workdir, summary, boards):
       model=run.model,
       variables=state.eval_variables(),
       summary=summary,
-      boards=boards,
+      writers=writers,
     )
   except Exception as error:
     place = traceback.extract_tb(error.__traceback__)[-1]

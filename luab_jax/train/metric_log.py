@@ -1,8 +1,8 @@
-"""What a run says of itself: metrics.jsonl, the boards' scalars, a progress bar.
+"""What a run says of itself: metrics.jsonl, the writers' scalars, a progress bar.
 
 A line of metrics.jsonl is a pure function of the run's configuration: it holds no times, so that
 an interrupted run that was continued leaves the same file as an undisturbed one. Speed goes to
-the boards and to the console.
+the writers and to the console.
 """
 
 import collections
@@ -21,8 +21,8 @@ import tqdm
 
 from luab_jax.errors import UserError
 from luab_jax.runtime import hosts
-from luab_jax.runtime import workdir as run_folder
-from luab_jax.runtime.metric_writers import Boards
+from luab_jax.runtime.metric_writers import MetricWriters
+from luab_jax.runtime.workdir import write_text
 from luab_jax.train.step import mean_metrics
 
 
@@ -41,7 +41,7 @@ class RunLog:
     drop_evaluation=False,
     partial=None,
     unwritten='',
-    boards=None,
+    writers=None,
     quiet=False,
   ):
     """Opens the log for a run that starts (or continues) at `start_step`.
@@ -56,7 +56,7 @@ class RunLog:
       drop_evaluation: so are the results of `start_step` itself, as its evaluation is repeated.
       partial: sums of the interval under way, from `partial_sums` of the run that is continued.
       unwritten: lines that had not got into metrics.jsonl, from `unwritten_lines` likewise.
-      boards: Boards that show the lines too; the caller closes them.
+      writers: MetricWriters that show the lines too; the caller closes them.
       quiet: says nothing, and its progress bar leaves no trace.
 
     Raises:
@@ -75,7 +75,7 @@ class RunLog:
     self._quiet = quiet
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
     self._unwritten = ''  # lines for which there was no room yet
-    self._boards = boards or Boards()
+    self._writers = writers or MetricWriters()
     if self._main:
       _mend(self._path, start_step, drop_evaluation, unwritten)
     self.terminal = self._main and sys.stderr.isatty()
@@ -161,12 +161,12 @@ class RunLog:
     self.write(step, 'train', line, images_per_s=speed)
 
   def write(self, step: int, split: str, figures: dict, **only_shown):
-    """Writes one line {step, split, **figures}; `only_shown` goes to boards and console."""
+    """Writes one line {step, split, **figures}; `only_shown` goes to writers and console."""
     self._undisturbed &= split == 'train'
     if not self._main:
       return
     self._append(json.dumps({'step': step, 'split': split, **figures}) + '\n')
-    self._boards.scalars(step, split, {**figures, **only_shown})
+    self._writers.scalars(step, split, {**figures, **only_shown})
     text = _shown_text({**figures, **only_shown})
     if split == 'train' and self.terminal:
       self._bar.set_postfix_str(text)
@@ -300,4 +300,4 @@ def _whole_lines(text):
 
 
 def _write(path, lines):
-  run_folder.write_text(path, ''.join(json.dumps(line) + '\n' for line in lines))
+  write_text(path, ''.join(json.dumps(line) + '\n' for line in lines))

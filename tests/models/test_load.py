@@ -15,7 +15,7 @@ from configs import mini_release
 from luab_jax.errors import UserError
 from luab_jax.models import build_model
 from luab_jax.models.weights import files, load, timm_names
-from luab_jax.runtime import workdir as run_folder
+from luab_jax.runtime.workdir import prepare_workdir, write_json
 from luab_jax.tools import export
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
@@ -260,8 +260,8 @@ def test_another_network_is_refused_in_one_line(tmp_path, vit):
 def fresh(config, workdir):
   """(run, state, open checkpoints) as train.py starts one."""
   run, checkpoints = Experiment(config), loop.open_checkpoints(workdir, config)
-  state, note = run.init_or_restore(checkpoints)
-  return run, state, note, checkpoints
+  state, metadata = run.init_or_restore(checkpoints)
+  return run, state, metadata, checkpoints
 
 
 @pytest.mark.parametrize('ema_decay', [0.0, 0.9])
@@ -273,8 +273,8 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   run, state, _, checkpoints = fresh(config, tmp_path / 'first')
   assert run.loaded == []
   state = state.replace(step=np.int32(5), params=jax.tree.map(lambda x: x + 1, state.params))
-  note = {'step': 5, 'classes': run.spec.class_names, 'config': config.to_dict()}
-  checkpoints.save(5, state, note)
+  metadata = {'step': 5, 'classes': run.spec.class_names, 'config': config.to_dict()}
+  checkpoints.save(5, state, metadata)
   checkpoints.close()
   folder = export.export(tmp_path / 'first')
   assert sorted(os.listdir(folder)) == [
@@ -294,7 +294,7 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   assert_same_bits(started.ema_params, started.params if ema_decay else {})
   assert 'new: the point layer' in run.loaded[1] and int(started.step) == 0
   changed = started.replace(step=np.int32(3), params=jax.tree.map(lambda x: x * 2, started.params))
-  checkpoints.save(3, changed, note)
+  checkpoints.save(3, changed, metadata)
   checkpoints.close()
   (folder / 'model.safetensors').unlink()  # not needed any more
   run, resumed, _, checkpoints = fresh(config, tmp_path / 'second')
@@ -307,10 +307,10 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
 
 def test_resuming_with_other_weights_is_refused(tmp_path, synthetic_imagenet_ab):
   config = short_config(synthetic_imagenet_ab)
-  run_folder.claim(tmp_path, config)
+  prepare_workdir(tmp_path, config)
   config.init_from = 'w.safetensors'
   with pytest.raises(UserError, match=r'init_from \(there , here w.safetensors\)'):
-    run_folder.claim(tmp_path, config)
+    prepare_workdir(tmp_path, config)
 
 
 @pytest.mark.parametrize(('name', 'head'), [('resnet18', 'spatial'), ('vit_ti16', 'linear')])
@@ -355,7 +355,7 @@ def test_the_model_card_has_the_figures_and_how_to_load(tmp_path, evaluated):
     {'classes': ['raccoon', 'kangaroo'], 'config': config.to_dict()},
   )
   checkpoints.close()
-  run_folder.write_json(
+  write_json(
     tmp_path / 'summary.json',
     {'step': 7 if evaluated else 6, 'results': {'validation': {'top1': 0.8125, 'note': 'x'}}},
   )

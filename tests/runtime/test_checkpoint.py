@@ -36,17 +36,17 @@ def _restore(directory):
 
 
 def _step(restored):
-  state, note = restored
-  assert note['words'] == ['a', {'b': 0.1 + 0.2}]
-  assert int(state['step']) == note['step'] and state['empty'] == {}
+  state, metadata = restored
+  assert metadata['words'] == ['a', {'b': 0.1 + 0.2}]
+  assert int(state['step']) == metadata['step'] and state['empty'] == {}
   for saved, wanted in zip(
     (state['kernel'], state['nested'][0]),
-    (_tree(note['step'])['kernel'], _tree(note['step'])['nested'][0]),
+    (_tree(metadata['step'])['kernel'], _tree(metadata['step'])['nested'][0]),
     strict=True,
   ):
     np.testing.assert_array_equal(saved, wanted)
     assert saved.dtype == wanted.dtype
-  return note['step']
+  return metadata['step']
 
 
 def test_the_newest_comes_back_bit_for_bit(tmp_path):
@@ -155,12 +155,12 @@ def _truncate(folder):
 
 
 def _remove_note(folder):
-  for file in (folder / 'note').iterdir():
+  for file in (folder / 'metadata').iterdir():
     file.unlink()
 
 
 def _break_json(folder):
-  next(p for p in (folder / 'note').iterdir() if p.is_file()).write_text('{"arrays": {')
+  next(p for p in (folder / 'metadata').iterdir() if p.is_file()).write_text('{"arrays": {')
 
 
 def _empty(folder):

@@ -91,7 +91,7 @@ def _history(records):
   return lines
 
 
-def test_a_run_and_its_continuation_on_both_boards(synthetic_imagenet_ab, tmp_path, wandb_home):
+def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp_path, wandb_home):
   workdir = tmp_path / 'run'
   loop.train_and_evaluate(_config(synthetic_imagenet_ab, 4), workdir)
   summary = loop.train_and_evaluate(
@@ -168,7 +168,7 @@ def test_a_network_that_is_down_leaves_the_run_to_a_later_upload(
   monkeypatch.setenv('WANDB_MODE', 'online')
   monkeypatch.setenv('WANDB_API_KEY', 40 * 'a')
   monkeypatch.setenv('WANDB_INIT_TIMEOUT', '1')
-  with metric_writers.open_boards(tmp_path, _config(synthetic_imagenet_ab, 4)) as opened:
+  with metric_writers.open_metric_writers(tmp_path, _config(synthetic_imagenet_ab, 4)) as opened:
     opened.scalars(2, 'train', {'loss': 1.5, 'by_class': {}})
   said = capfd.readouterr().err
   assert 'Weights & Biases cannot be reached' in said and 'wandb sync' in said
@@ -182,26 +182,26 @@ def test_wandb_without_an_account_or_the_package_is_a_line(
   config = _config(synthetic_imagenet_ab, 4)
   monkeypatch.setenv('WANDB_MODE', 'online')
   with pytest.raises(UserError, match='wandb login.*WANDB_MODE=offline'):
-    metric_writers.open_boards(tmp_path, config)
+    metric_writers.open_metric_writers(tmp_path, config)
   monkeypatch.setitem(sys.modules, 'wandb', None)
   with pytest.raises(UserError, match='pip install "wandb>=0.31"'):
-    metric_writers.open_boards(tmp_path, config)
+    metric_writers.open_metric_writers(tmp_path, config)
 
 
-def test_only_the_main_host_has_boards(synthetic_imagenet_ab, tmp_path, monkeypatch):
+def test_only_the_main_host_writes(synthetic_imagenet_ab, tmp_path, monkeypatch):
   monkeypatch.setattr(hosts, 'is_main_host', lambda: False)
-  with metric_writers.open_boards(tmp_path, _config(synthetic_imagenet_ab, 4)) as opened:
+  with metric_writers.open_metric_writers(tmp_path, _config(synthetic_imagenet_ab, 4)) as opened:
     opened.scalars(2, 'train', {'loss': 1.5})
-    assert opened.num_pictures == 0
+    assert opened.num_images == 0
   assert not any(tmp_path.iterdir())
 
 
-def test_a_board_that_fails_is_given_up_and_the_log_goes_on(tmp_path, capfd):
+def test_a_writer_that_fails_is_dropped_and_the_log_goes_on(tmp_path, capfd):
   (tmp_path / 'tensorboard').write_text('in the way')
   config = short_config('unused')
-  with metric_writers.open_boards(tmp_path, config) as opened:
+  with metric_writers.open_metric_writers(tmp_path, config) as opened:
     log = metric_log.RunLog(
-      tmp_path, log_every=2, total_steps=10, batch_size=4, image_size=8, boards=opened
+      tmp_path, log_every=2, total_steps=10, batch_size=4, image_size=8, writers=opened
     )
     for step in (1, 2, 3):
       log.write(step, 'validation', {'top1': 0.5})

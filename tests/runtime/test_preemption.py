@@ -50,7 +50,7 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
 
   with monkeypatch.context() as patch:
     patch.setattr(metric_log.RunLog, 'add', signalled_add)
-    with pytest.raises(preemption.Stopped, match='stopped and saved at step 4 of 9'):
+    with pytest.raises(preemption.Preempted, match='stopped and saved at step 4 of 9'):
       loop.train_and_evaluate(config, tmp_path)
   assert f'{number.name}: finishing the step and saving, at most 30 s' in capfd.readouterr().err
   assert restore(config, tmp_path)[1]['step'] == 4  # of which no checkpoint was due
@@ -74,7 +74,7 @@ def test_a_signal_in_an_evaluation_gives_it_up_and_it_is_done_later(
 
   with monkeypatch.context() as patch:
     patch.setattr(evaluate, 'evaluate_split', signalled)
-    with pytest.raises(preemption.Stopped, match=f'at step {step} of 9'):
+    with pytest.raises(preemption.Preempted, match=f'at step {step} of 9'):
       loop.train_and_evaluate(config, tmp_path)
   assert {line['split'] for line in metric_log.read_lines(tmp_path) if line['step'] == step} <= {
     'train'
@@ -98,7 +98,7 @@ def test_a_run_killed_between_two_lines_of_its_last_evaluation_repeats_it(finish
 
 _SLOW = """
 import hashlib, sys, time
-from luab_jax import preemption
+from luab_jax.runtime import preemption
 with preemption.StopRequest(float(sys.argv[1])) as stop:
   print('ready', flush=True)
   if sys.argv[2] == 'busy':

@@ -119,7 +119,7 @@ def _run(config, workdir):
     )
   )
   log = types.SimpleNamespace(partial_sums=dict, unwritten_lines=list)
-  checkpoints.save(1, state, run.note(1, log))
+  checkpoints.save(1, state, run.metadata(1, log))
   checkpoints.close()
   return run, state
 
@@ -266,7 +266,7 @@ def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, 
   log = types.SimpleNamespace(partial_sums=dict, unwritten_lines=list)
   scaled = [state.replace(ema_params=_times(state.ema_params, f)) for f in (1.0, 1.5)]
   for step, one in enumerate(scaled, 1):
-    checkpoints.save(step, one, experiment.note(step, log))
+    checkpoints.save(step, one, experiment.metadata(step, log))
   checkpoints.close()
   image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), np.uint8)
 
@@ -278,7 +278,7 @@ def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, 
     return Predictor.from_run(workdir, batch_size=1).outputs(image)['score']
 
   np.testing.assert_allclose(predicted(), expected(scaled[1]), atol=1e-3)
-  for path in (workdir / 'checkpoints/2/note').rglob('*'):
+  for path in (workdir / 'checkpoints/2/metadata').rglob('*'):
     path.unlink()
   before = sorted(workdir.rglob('*'))
   np.testing.assert_allclose(predicted(), expected(scaled[0]), atol=1e-3)

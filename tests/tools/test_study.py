@@ -13,7 +13,7 @@ from scipy import stats
 from configs import quickstart, quickstart_coco
 from luab_jax.data import tfrecords
 from luab_jax.errors import UserError
-from luab_jax.runtime import workdir as run_folder
+from luab_jax.runtime.workdir import prepare_workdir
 from luab_jax.tools.study import statistics, study
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
@@ -46,7 +46,7 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
     trained.append(f'{workdir.parent.name}/{workdir.name}')
     if trained[-1] in really:
       return train_really(config, workdir, quiet=quiet)
-    run_folder.claim(workdir, config)
+    prepare_workdir(workdir, config)
     share = config.data.byproduct_fraction * (config.loss.point_weight > 0)
     rng = np.random.default_rng([config.seed, len(trained)])
     accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'

@@ -155,7 +155,7 @@ def test_an_entry_that_was_cut_off_is_warned_of_and_compiled_once(tmp_path):
   code = """
 import resource, sys
 import jax
-from luab_jax import compile_cache
+from luab_jax.runtime import compile_cache
 compile_cache.use_compile_cache()
 if sys.argv[1:]:  # no file may become longer, as on a disk that is full
   resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))

@@ -45,9 +45,9 @@ def test_a_run_writes_its_files(finished):
   assert 0 < clicks['click_error'] < 1
   assert clicks['click_error_px'] == pytest.approx(32 * clicks['click_error'])
   assert clicks['top5'] >= clicks['top1'] >= 0
-  state, note = restore(config, workdir)
-  assert int(state.step) == note['step'] == 9
-  assert note['data'] == {'epoch': 3, 'position': 0} and note['config']['seed'] == 0
+  state, metadata = restore(config, workdir)
+  assert int(state.step) == metadata['step'] == 9
+  assert metadata['data'] == {'epoch': 3, 'position': 0} and metadata['config']['seed'] == 0
 
 
 def test_the_loss_falls(finished):
@@ -204,11 +204,11 @@ def test_scores_that_are_not_finite_are_no_result(finished):
 
 def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_imagenet_ab):
   config, workdir, _ = finished
-  run, (_, note) = Experiment(config), restore(config, workdir)
-  run.check_records(note)
+  run, (_, metadata) = Experiment(config), restore(config, workdir)
+  run.check_records(metadata)
   for changed in ({'num_examples': 95}, {'files': 'others'}):
     with pytest.raises(UserError, match='of imagenet_ab/local, train; in .* there are 96 now'):
-      run.check_records({**note, 'records': {**note['records'], **changed}})
+      run.check_records({**metadata, 'records': {**metadata['records'], **changed}})
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from luab_jax.data import tfrecords
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
 from luab_jax.runtime import hosts
-from luab_jax.runtime import workdir as run_folder
+from luab_jax.runtime.workdir import prepare_workdir
 from luab_jax.tools.study import statistics, tables
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
@@ -58,7 +58,7 @@ SWEEPS = {
   'byproduct_fractions': ('luab_linear', 'luab_spatial'),
 }
 # Between two starts of a study these may change: they alter no run that is there already.
-HARMLESS = (
+CHANGEABLE = (
   'log_every',
   'eval_every_epochs',
   'checkpoint_every_steps',
@@ -92,7 +92,7 @@ def run_study(config, workdir) -> dict:
   workdir = pathlib.Path(workdir)
   _check(config)
   whole = Experiment(config)
-  run_folder.claim(workdir, config, harmless=HARMLESS)
+  prepare_workdir(workdir, config, changeable=CHANGEABLE)
   figures, machines = _run_all(planned(config, whole), workdir, whole.robustness)
   result = {
     'data': config.data.name,
@@ -221,7 +221,7 @@ def _finished(config, workdir, prepared):
   summary = _summary(workdir)
   if summary is None or summary['step'] != config.total_steps:
     return None
-  run_folder.claim(workdir, config)
+  prepare_workdir(workdir, config)
   wanted = set(config.data.eval_splits) | robustness.report_names(prepared.sources)
   complete = wanted <= summary['results'].keys()
   complete &= summary.get('not_prepared', {}) == prepared.missing  # no set has come since
