@@ -84,7 +84,7 @@ class MetricWriters:
 
   def images(self, step: int, name: str, images: Sequence[CaptionedImage]) -> None:
     """Writes the first `num_images` of the images."""
-    chosen = [
+    chosen: list[tuple[Image.Image, str]] = [
       (Image.open(io.BytesIO(image.content)), image.caption) for image in images[: self.num_images]
     ]
     if chosen:
