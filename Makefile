@@ -1,5 +1,6 @@
 # make quickstart   train LUAB on the embedded synthetic release and say what came out
 # make test         run all tests
+# make fast         the tests without those marked slow: the inner loop
 # make lint         ruff, and mypy on luab_jax; make test does that too
 # make lock         resolve requirements.lock anew from the two requirements files
 # Both of the first two create .venv from requirements.lock if it is missing or out of date.
@@ -9,7 +10,7 @@ PY := .venv/bin/python
 READY := .venv/installed
 QUICKSTART := data/quickstart
 
-.PHONY: quickstart test lint lock
+.PHONY: quickstart test fast lint lock
 .DELETE_ON_ERROR:
 
 quickstart: $(QUICKSTART)/imagenet_ab/local
@@ -17,6 +18,9 @@ quickstart: $(QUICKSTART)/imagenet_ab/local
 
 test: $(READY)
 	@$(PY) -m pytest -n 2 --dist loadfile
+
+fast: $(READY)
+	@$(PY) -m pytest -n 2 --dist loadfile -m 'not slow'
 
 lint: $(READY)
 	@$(PY) -m ruff check .

@@ -252,7 +252,6 @@ def executed(tmp_path_factory):
   return folder
 
 
-@pytest.mark.timeout(900)
 def test_every_unmarked_command_works(executed):
   assert (executed / 'runs/quickstart/summary.json').is_file()
 
@@ -262,7 +261,6 @@ def test_modes_that_ran_in_this_process_silence_no_later_test(executed, caplog):
   assert caplog.messages == ['said']
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
   'path', _parameters([path for path in documents.PAGES if documents.read_page(path).python])
 )

@@ -11,7 +11,6 @@ import nbformat
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.timeout(900)
 NOTEBOOKS = sorted((ROOT / 'notebooks').glob('*.ipynb'))
 
 

@@ -19,7 +19,6 @@ def _run(*arguments, **environment):
     cwd=ROOT,
     capture_output=True,
     text=True,
-    timeout=120,
     env={**os.environ, **environment},
   )
 
@@ -147,7 +146,6 @@ def test_help_needs_neither_jax_nor_tensorflow():
     cwd=ROOT,
     capture_output=True,
     text=True,
-    timeout=60,
   )
   assert '--workdir' in result.stdout and '--mode' in result.stdout
   imported = {line.split('|')[-1].strip() for line in result.stderr.splitlines()}

@@ -47,7 +47,6 @@ def _run(*args, cwd, **env):
     cwd=cwd,
     capture_output=True,
     text=True,
-    timeout=280,
     check=False,
     env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', **env},
   )

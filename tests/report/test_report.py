@@ -391,7 +391,6 @@ def _render(page, folder, *options):
     ],
     capture_output=True,
     text=True,
-    timeout=120,
     check=True,
   ).stdout
 

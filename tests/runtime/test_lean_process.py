@@ -26,7 +26,7 @@ def _run(code, **environment):
 def test_tensorflow_comes_without_jax_which_can_be_imported_later():
   code = """
 import json, sys
-from luab_jax import lean_process
+from luab_jax.runtime import lean_process
 lean_process.import_tensorflow()
 names = [name for name in ('tensorflow', 'jax', 'keras', 'tf_keras') if name in sys.modules]
 import jax
@@ -40,7 +40,7 @@ print(json.dumps([names, float(jnp.sum(jnp.ones(3))), int(tf.reduce_sum([1, 2]))
 def test_jax_that_is_there_stays():
   assert _run("""
 import json, jax, sys
-from luab_jax import lean_process
+from luab_jax.runtime import lean_process
 lean_process.import_tensorflow()
 print(json.dumps(sys.modules['jax'] is jax))
 """)
@@ -50,7 +50,7 @@ print(json.dumps(sys.modules['jax'] is jax))
 FREED = """
 import json, threading
 import numpy as np
-from luab_jax import lean_process
+from luab_jax.runtime import lean_process
 if BOUND:
   lean_process.bound_malloc()
 def resident():

@@ -316,10 +316,7 @@ def test_mistakes_are_one_line(arguments, message):
       predict.predict_files('x', arguments[1:])
     return
   result = subprocess.run(
-    [sys.executable, 'run.py', '--mode=predict', *arguments],
-    capture_output=True,
-    text=True,
-    timeout=120,
+    [sys.executable, 'run.py', '--mode=predict', *arguments], capture_output=True, text=True
   )
   assert result.returncode == 2 and message in result.stderr
   assert len(result.stderr.splitlines()) == 1, result.stderr

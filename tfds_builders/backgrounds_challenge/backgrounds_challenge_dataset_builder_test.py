@@ -375,7 +375,6 @@ def _run(*args, cwd):
     cwd=cwd,
     capture_output=True,
     text=True,
-    timeout=280,
     check=False,
     env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'PYTHONPATH': ''},
   )
