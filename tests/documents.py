@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(
   [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('tfds_builders/*/README.md')]
 )
-CONFIGS = sorted(ROOT.glob('configs/*.py'))
+CONFIGS = sorted(ROOT.glob('configs/[!_]*.py'))
 NOTEBOOKS = sorted(ROOT.glob('notebooks/*.ipynb'))
 
 _MARK = 'needs data'

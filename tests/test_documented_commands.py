@@ -25,6 +25,7 @@ from absl import flags, logging
 import run
 from benchmarks.__main__ import BENCHMARKS
 from luab_jax.errors import UserError
+from luab_jax.tools import cli
 from luab_jax.tools.own_data import __main__ as own_data
 from luab_jax.tools.synthetic import __main__ as synthetic
 from luab_jax.train import experiment
@@ -53,7 +54,7 @@ def _arguments(argv):
   values.unparse_flags()
   sys.argv = argv  # config_flags looks for overrides there
   try:
-    yield run._parse(argv)
+    yield cli.parse(argv)
   finally:
     sys.argv = before
 
@@ -64,12 +65,8 @@ def _check_run(args):
   if '--help' in args:
     return
   with _arguments(['run.py', *args]) as rest:
-    if len(rest) > 1 and run._MODE.value != 'predict':
-      raise UserError(f'unexpected argument {rest[1]!r}')
-    if flags.FLAGS['config'].present:
-      run._load_config()
-    elif run._MODE.value in ('train', 'eval', 'plot', 'study') and args:
-      raise UserError('no --config')
+    if args and not run._HELP_CONFIG.value:
+      cli.check_arguments(run._MODE.value, run._CONFIG.value, run._WORKDIR.value, rest[1:])
 
 
 def _check_script(path, args):
@@ -223,9 +220,10 @@ def _execute(command):
   else:
     config = any(arg.startswith('--config=') for arg in args)
     with _arguments([*args, *(_TINY_RUN if config else [])]) as rest:
-      if run._MODE.value in ('train', 'eval') and run._WORKDIR.value != _TRAINED:
+      training = run._MODE.value in ('train', 'eval') and not run._HELP_CONFIG.value
+      if training and (config and run._WORKDIR.value != _TRAINED):
         # All that could be wrong with the command: options, data, splits, model, schedules.
-        experiment.Experiment(run._load_config())
+        experiment.Experiment(run._CONFIG.value)
       else:
         assert run.main(rest) == 0, args
 

@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from configs import default, quickstart
+from luab_jax.errors import UserError
+from luab_jax.tools import cli
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -35,41 +39,34 @@ def _answers(message, *arguments, **environment):
   ('arguments', 'message'),
   [
     ([], 'Add --config=configs/quickstart.py'),
-    (['--config.batch_size=3'], '--config is missing: add --config=configs/quickstart.py'),
+    (['--config.batch_size=3'], '--config.batch_size needs a --config, such as --config=configs/'),
     (['--config.batch_size=3', _QUICKSTART], 'before a value for --config was specified'),
     (['configs/quickstart.py'], 'options look like --config=configs/quickstart.py'),
-    (['--config=configs/quickstart'], '--config=configs/quickstart: there is no such file; there'),
-    (['--config=imagenet_ab_resnet50'], 'there are configs/coco_ab_resnet50.py, configs/imagenet'),
-    (['--config=configs/'], '--config=configs/: there is no such file; there are configs/coco_ab'),
-    (['--config='], '--config=: there is no such file; there are configs/coco_ab_resnet50.py, '),
+    (['--config=configs/quickstart'], '--config=configs/quickstart: no such file; there are conf'),
+    (['--config=imagenet_ab_resnet50'], 'there are configs/coco_ab_resnet50.py, configs/default.'),
+    (['--config='], '--config=: no such file; there are configs/coco_ab_resnet50.py, '),
+    ([_QUICKSTART, '--config.data.eval_splits=validation'], "parse 'validation' as a ConfigDict"),
+    ([_QUICKSTART, '--config.model=resnet18'], "no key 'model'; did you mean model.dtype, model.h"),
+    ([_QUICKSTART, "--config.model={'name': 'resnet18'}"], "the config has no key 'model'"),
+    ([_QUICKSTART, '--config.batch_size=abc'], 'config.batch_size=abc: invalid literal for int'),
+    ([_QUICKSTART, '--config.data.flip=perhaps'], 'Non-boolean argument to boolean flag'),
+    ([_QUICKSTART, '--config.model.name.x=3'], "no key 'model.name.x'; did you mean model.name"),
+    ([_QUICKSTART, '--config.batch_sise=3'], "no key 'batch_sise'; did you mean batch_size?\n"),
+    ([_QUICKSTART, '--config.data.imag_size=3'], 'did you mean data.image_size, '),
+    ([_QUICKSTART, '--config.point_weight=3'], 'did you mean loss.point_weight?\n'),
     (
-      [_QUICKSTART, '--config.data.eval_splits=validation'],
-      "--config.data.eval_splits=\"{'validation': 'validation'}\"\n",
+      [_QUICKSTART, '--noconfig.data.flib'],
+      "the config has no key 'data.flib'; did you mean data.",
     ),
-    (
-      [_QUICKSTART, '--config.model=resnet18'],
-      'run.py: --config.model=resnet18: model is a section of the config, which cannot be replaced'
-      ': set its keys, such as --config.model.name=resnet18\n',
-    ),
-    ([_QUICKSTART, '--config.loss=3'], 'such as --config.loss.'),
-    (
-      [_QUICKSTART, "--config.model={'name': 'resnet18'}"],
-      "--config.model=… leaves the config without 'model.dtype', 'model.head', 'model.norm",
-    ),
-    (
-      [_QUICKSTART, '--config.batch_size=abc'],
-      '--config.batch_size=abc: must be of type int, such as 64 in the config\n',
-    ),
-    ([_QUICKSTART, '--config.data.flip=perhaps'], 'perhaps: must be of type bool, such as True'),
-    ([_QUICKSTART, '--config.model.name.x=3'], 'no such key in the config'),
-    ([_QUICKSTART, '--config.batch_sise=3'], 'Did you mean "batch_size"'),
-    ([_QUICKSTART, '--config.data.imag_size=3'], 'imag_size'),
-    ([_QUICKSTART, '--config.batch_size=many'], 'config.batch_size=many'),
-    (['--config=configs/quikstart.py'], 'configs/quikstart.py'),
+    ([_QUICKSTART, '--config.zzzz=3'], "the config has no key 'zzzz'; --help_config lists them"),
     ([_QUICKSTART, '--mode=trian'], '<train|eval'),
     ([_QUICKSTART, '--workdri=x'], 'workdir'),
     (['--mode=export'], 'Add --workdir='),
     (['--mode=export', '--workdir=/nowhere'], '/nowhere holds no checkpoint to export'),
+    (['--mode=predict', '--workdir=x', _QUICKSTART], 'takes the config of the run: leave --config'),
+    (['--mode=predict', '--workdir=x'], 'which images?'),
+    (['--mode=eval'], 'Add --config=configs/quickstart.py'),
+    (['--mode=eval', '--workdir=/nowhere'], '/nowhere holds no run: train first, or add --config='),
     ([_QUICKSTART, 'train'], "unexpected argument 'train'"),
     (
       [_QUICKSTART, '--config.data.data_dir=/nowhere'],
@@ -79,7 +76,7 @@ def _answers(message, *arguments, **environment):
     ),
   ],
 )
-def test_a_mistake_is_answered_in_one_line(arguments, message):
+def test_a_mistake_gets_one_line(arguments, message):
   _answers(message, *arguments)
 
 
@@ -89,44 +86,45 @@ _CHANGED = 'from configs import quickstart\ndef get_config():\n  c = quickstart.
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    (_CHANGED + 'c.batch_size = sise\n', "FILE:4: NameError: name 'sise' is not defined"),
-    ('\nimport mlcollections\n', "FILE:2: ModuleNotFoundError: No module named 'mlcollections'"),
-    ('# Read me\n\nTwo commands:\n', 'FILE:3: SyntaxError: invalid syntax'),
-    (_CHANGED + 'c.lock()\n  c.batch_sise = 3\n', 'FILE:5: AttributeError: '),
-    (_CHANGED + 'raise ValueError("a\\nb")\n', 'FILE:4: ValueError: a; b'),
-    (_CHANGED + 'open("/nowhere")\n', 'FILE:4: FileNotFoundError: '),
-    ('c = {}\n', 'FILE has no function get_config(): see configs/quickstart.py'),
-    (_CHANGED + 'c.seed = 1\n', 'get_config() of FILE returns NoneType, not an ml_collections.Con'),
-    (
-      _CHANGED + 'del c.optimizer\n  return c\n',
-      "FILE lacks 'optimizer': copy it from configs/quickstart.py",
-    ),
-    (
-      _CHANGED + 'del c.optimizer.ema_decay, c.seed\n  return c\n',
-      "FILE lacks 'optimizer.ema_decay', 'seed': copy it from configs/quickstart.py",
-    ),
-    (
-      _CHANGED + 'c = c.copy_and_resolve_references()\n  del c.loss\n  c.loss = 3\n  return c\n',
-      "FILE lacks 'loss.label_smoothing', ",
-    ),
-    (
-      _CHANGED + 'c.batch_sise, c.data.imagesize = 3, 32\n  return c\n',
-      "FILE has 'batch_sise', 'data.imagesize', which nothing reads: configs/quickstart.py has all",
-    ),
+    (_CHANGED + 'c.batch_size = sise\n', "FILE: NameError: name 'sise' is not defined"),
+    ('import mlcollections\n', "FILE: ModuleNotFoundError: No module named 'mlcollections'"),
+    ('Two commands:\n', 'FILE: SyntaxError: invalid syntax (own.py, line 1)'),
+    (_CHANGED + 'c.batch_sise = 3\n', 'FILE: AttributeError: Did you mean "batch_size"'),
+    (_CHANGED + 'raise ValueError("a\\nb")\n', 'FILE: ValueError: b'),
+    (_CHANGED + 'open("/nowhere")\n', 'FILE: get_config() fails or returns no ConfigDict'),
+    (_CHANGED + 'c.seed = 1\n', 'FILE: get_config() fails or returns no ConfigDict'),
+    ('c = {}\n', "has no attribute 'get_config'"),
   ],
 )
-def test_a_mistake_in_an_own_config_file_is_told_with_its_line(tmp_path, text, message):
+def test_a_mistake_in_a_config_file_gets_one_line(tmp_path, monkeypatch, text, message):
   file = tmp_path / 'own.py'
   file.write_text(text)
-  _answers(f'run.py: {message}'.replace('FILE', str(file)), f'--config={file}', '--config.seed=4')
+  monkeypatch.setattr(sys, 'argv', ['run.py'])
+  monkeypatch.delitem(sys.modules, 'config_config', raising=False)  # as ml_collections calls it
+  with pytest.raises(UserError) as error:
+    cli.ConfigParser('config').parse(str(file))
+  assert message.replace('FILE', str(file)) in str(error.value)
+  assert '\n' not in str(error.value)
 
 
-def test_an_own_config_file_is_taken(tmp_path):
+def test_an_own_config_file_may_lie_anywhere(tmp_path):
   file = tmp_path / 'own.py'
   file.write_text(_CHANGED + 'c.data.data_dir = "/of_own"\n  return c\n')
-  # The next mistake is of the overrides, which come after the file.
-  _answers("unexpected argument 'x'", f'--config={file}', '--config.data.image_size=32', 'x')
-  _answers("'imagesize'", f'--config={file}', '--config.data.imagesize=32')
+  result = _run(f'--config={file}', '--config.data.image_size=32', '--help_config')
+  assert "data.data_dir = '/of_own'\n    Folder" in result.stdout
+  assert 'data.image_size = 32\n    Side of' in result.stdout
+  assert result.returncode == 0
+
+
+def test_the_config_of_a_run_is_read_as_it_was_written(tmp_path):
+  config = quickstart.get_config()
+  config.batch_size = 7
+  (tmp_path / 'config.json').write_text(config.to_json_best_effort())
+  assert cli.read_run_config(tmp_path, default.get_config()) == config
+  for text in ('{', '{"data": {"eval_splits": {}}, "batch_sise": 3}', '[]'):
+    (tmp_path / 'config.json').write_text(text)
+    with pytest.raises(UserError, match='config.json is not a config of this version'):
+      cli.read_run_config(tmp_path, default.get_config())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
   """Trains (or continues) a run, evaluates it and writes its files.
 
   Args:
-    config: ml_collections.ConfigDict, see configs/quickstart.py for all keys.
+    config: ml_collections.ConfigDict, see configs/default.py for all keys.
     workdir: folder; gets config.json, metrics.jsonl, summary.json, report.html, tensorboard/,
       checkpoints/.
     quiet: one of many runs: prints nothing but a progress bar that goes away.

@@ -11,7 +11,7 @@ from absl import flags
 from configs import quickstart
 from luab_jax.data import image_ops
 from luab_jax.errors import UserError
-from luab_jax.tools import doctor, self_check
+from luab_jax.tools import cli, doctor, self_check
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_the_command_needs_no_config(machine, monkeypatch, capsys):
 
   monkeypatch.chdir(machine)
   try:
-    run._parse(['run.py', '--mode=doctor'])
+    cli.parse(['run.py', '--mode=doctor'])
     assert run.main(['run.py']) == 0
     assert 'data sets in ~/tensorflow_datasets: none' in capsys.readouterr().out
   finally:

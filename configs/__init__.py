@@ -1,0 +1,1 @@
+"""Experiments; `default.py` holds every key."""

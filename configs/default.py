@@ -1,0 +1,186 @@
+"""Every config key with its comment and source; the values are those of ResNet-50 on ImageNet-AB.
+
+An experiment starts from this config and sets what differs. The config is locked, so a key that is
+not here is an error. `python run.py --config=… --help_config` lists the keys with the values of
+an experiment and these comments.
+
+The paper's hyper-parameters are not available, so these are the usual recipe of ResNet-50 on
+ImageNet. "Ours" marks a choice that has no source but the reason given.
+"""
+
+import ml_collections
+
+
+def get_config():
+  """The default config, locked; any key can be set with --config.KEY=VALUE."""
+  c = ml_collections.ConfigDict()
+  # Seed of initial weights, data order and augmentation.
+  c.seed = 0
+  # Pretrained weights: a .safetensors or .pth of timm or torchvision, or an .npz of augreg.
+  c.init_from = ''
+  # Images per step, over all devices and hosts.
+  c.batch_size = 1024
+  # Passes over the training images; for ResNet-50 on ImageNet 90 (Goyal et al. 2017,
+  # arXiv:1706.02677).
+  c.num_epochs = 90.0
+  # If above 0, train for this many steps instead of num_epochs.
+  c.total_steps = 0
+  # Steps between lines of metrics.jsonl.
+  c.log_every = 100
+  # Epochs between evaluations; 0: only at the end.
+  c.eval_every_epochs = 5.0
+  # Steps between checkpoints.
+  c.checkpoint_every_steps = 1000
+  # How many of the newest checkpoints to keep.
+  c.keep_checkpoints = 2
+  # Also keep checkpoints at multiples of this many steps; 0: none.
+  c.keep_every_steps = 0
+  # Also keep the best checkpoint by SPLIT/METRIC, such as validation/top1; with a minus before it
+  # where lower is better.
+  c.keep_best = ''
+  # At a loss that is not finite: stop the run, or skip (and count) the step.
+  c.on_nan = 'stop'
+  # Seconds from SIGTERM or SIGINT to exit, saving included; 30 is Google Cloud's notice of
+  # preemption.
+  c.preemption_grace_seconds = 30.0
+  # Images in each grid of report.html; 0: no report.
+  c.report_images = 12
+  # Also log to Weights & Biases (pip install wandb).
+  c.wandb = False
+
+  # Which data to read and how to augment them.
+  c.data = ml_collections.ConfigDict()
+  # TFDS name, as built by tfds_builders.
+  c.data.name = 'imagenet_ab/ilsvrc2012'
+  # Folder of the prepared data.
+  c.data.data_dir = '~/tensorflow_datasets'
+  # TFDS split to train on. ImageNet's validation images have no clicks, so a hundredth of the
+  # training images is held out to measure the click error.
+  c.data.train_split = 'train[:99%]'
+  # {name: TFDS split} of every split to evaluate.
+  c.data.eval_splits = {'validation': 'validation', 'heldout_clicks': 'train[99%:]'}
+  # Side of the square crop in pixels.
+  c.data.image_size = 224
+  # Evaluation resizes the shorter side to this and crops the centre (torchvision).
+  c.data.eval_resize = 256
+  # bicubic or bilinear. bicubic with antialias gives the authors' pixels (PIL's); bilinear without
+  # reads 1.6 times as many images per CPU-second (docs/benchmarks.md).
+  c.data.resize_method = 'bicubic'
+  # Whether shrinking averages over pixels, as PIL does, instead of leaving some out.
+  c.data.antialias = True
+  # Smallest and largest area of a random crop, as a fraction of the image (Szegedy et al. 2015,
+  # arXiv:1409.4842; torchvision's RandomResizedCrop).
+  c.data.crop_scale = (0.08, 1.0)
+  # Smallest and largest aspect ratio of a random crop (same source).
+  c.data.crop_ratio = (3 / 4, 4 / 3)
+  # Flip half of the training images horizontally.
+  c.data.flip = True
+  # Strength of random brightness, contrast and saturation, such as 0.4; 0: none.
+  c.data.color_jitter = 0.0
+  # click, or trace: the mouse's path to the click.
+  c.data.byproduct = 'click'
+  # Points of a trace (ours).
+  c.data.trace_points = 8
+  # ImageNet-AB: mean (the authors' notebook) of the first click of each time the image was
+  # selected, or the first or last of them.
+  c.data.click = 'mean'
+  # COCO-AB: the icons left after the history was replayed (ours), or adds_only: every icon added,
+  # also those moved or removed later (the authors).
+  c.data.icons = 'replayed'
+  # COCO-AB: drop_when_icon_cropped (the authors' notebook) drops a class whose icon is outside the
+  # crop; keep does not.
+  c.data.icon_label = 'drop_when_icon_cropped'
+  # Fraction of the training images that keep their byproducts.
+  c.data.byproduct_fraction = 1.0
+  # Control experiment: none, shuffled (clicks of other images) or uniform (random clicks).
+  c.data.control = 'none'
+  # Records in the shuffle buffers of all hosts together, 0.9 GB of ImageNet's. Ours: TFDS has
+  # shuffled the files already.
+  c.data.shuffle_buffer = 8192
+
+  # The network.
+  c.model = ml_collections.ConfigDict()
+  # resnet18 to resnet152, vit_ti16, vit_s16, vit_b16, tiny_conv or tiny_vit.
+  c.model.name = 'resnet50'
+  # linear: two more outputs on the pooled feature (the paper). spatial: the expected position under
+  # an attention map, which also pools the features for the classifier (ours).
+  c.model.head = 'linear'
+  # Of the computation; parameters, losses and metrics are float32.
+  c.model.dtype = 'bfloat16'
+  # Mean and deviation of pixels: imagenet (torchvision), or half: 0.5 and 0.5 (augreg).
+  c.model.normalisation = 'imagenet'
+  # Batch statistics over all devices; False: per device (PyTorch's default).
+  c.model.sync_batch_norm = False
+
+  # Cross-entropy plus point_weight times the point loss.
+  c.loss = ml_collections.ConfigDict()
+  # Probability moved from the label to all classes; on ImageNet 0.1 (Szegedy et al. 2016,
+  # arXiv:1512.00567).
+  c.loss.label_smoothing = 0.1
+  # λ; 0 trains without byproducts. Ours: 0.3 for the linear head and 10 or 30 for the spatial head
+  # did best on synthetic data (docs/study.md).
+  c.loss.point_weight = 0.3
+  # constant, warmup (from 0) or cosine (down to 0).
+  c.loss.point_schedule = 'constant'
+  # Steps of the warmup schedule.
+  c.loss.point_warmup_steps = 0
+  # smooth_l1 (Girshick 2015, arXiv:1504.08083), l1 or l2.
+  c.loss.point_loss = 'smooth_l1'
+  # Distance at which smooth_l1 turns from quadratic to linear, in fractions of the crop.
+  c.loss.smooth_l1_beta = 1.0
+
+  # The optimizer; its learning rate decays to 0 with a cosine (Loshchilov and Hutter 2017,
+  # arXiv:1608.03983).
+  c.optimizer = ml_collections.ConfigDict()
+  # sgd (with Nesterov momentum) or adamw.
+  c.optimizer.name = 'sgd'
+  # The peak; for SGD on ImageNet 0.1 per 256 images (Goyal et al. 2017, as warm-up, momentum and
+  # decay). With half the batch take half.
+  c.optimizer.learning_rate = 0.4
+  # Epochs of linear warm-up from 0.
+  c.optimizer.warmup_epochs = 5.0
+  # Of sgd.
+  c.optimizer.momentum = 0.9
+  # Of adamw.
+  c.optimizer.beta1 = 0.9
+  # Of adamw.
+  c.optimizer.beta2 = 0.999
+  # Of kernels alone, not of biases and norms; adamw decouples it from the gradient.
+  c.optimizer.weight_decay = 1e-4
+  # Largest global norm of the gradient; 0: no clipping.
+  c.optimizer.grad_clip_norm = 0.0
+  # Micro-batches per step, for a batch that does not fit into memory.
+  c.optimizer.grad_accum_steps = 1
+  # Decay of the averaged parameters that are evaluated and exported; 0: none.
+  c.optimizer.ema_decay = 0.0
+
+  # Shifted versions of ImageNet (docs/robustness.md), for models of its 1,000 classes.
+  c.robustness = ml_collections.ConfigDict()
+  # Evaluated at the end and by --mode=eval, where TFDS has prepared them.
+  c.robustness.sets = (
+    'imagenet2012',
+    'imagenet2012_real',
+    'imagenet_v2',
+    'imagenet_r',
+    'imagenet_a',
+    'imagenet_sketch',
+    'imagenet2012_corrupted',
+    'siscore',
+    'backgrounds_challenge',
+  )
+  # Folder of the prepared sets.
+  c.robustness.data_dir = '~/tensorflow_datasets'
+
+  # Runs of --mode=study (docs/study.md).
+  c.study = ml_collections.ConfigDict()
+  # Seeds per arm.
+  c.study.seeds = 5
+  # λ of the arms with the linear head; ours, tuned on synthetic data.
+  c.study.linear_point_weight = 0.3
+  # λ of the arms with the spatial head; ours, tuned on synthetic data.
+  c.study.spatial_point_weight = 10.0
+  # Sweep over fractions of the training images, such as (0.1, 0.25, 0.5, 1).
+  c.study.data_fractions = ()
+  # Sweep over fractions of the images with byproducts; may include 0.
+  c.study.byproduct_fractions = ()
+  return c.lock()

@@ -1,0 +1,207 @@
+"""The command line of run.py: config files and overrides, one line for a mistake, exit statuses."""
+
+import contextlib
+import difflib
+import glob
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import textwrap
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from luab_jax import WITHOUT_KERAS, hide_damaged_images
+from luab_jax.errors import UserError
+from luab_jax.runtime.lean_process import bound_malloc
+
+_FREE_SECTION = 'data.eval_splits.'  # its keys are the user's
+
+
+class ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
+  """Parser of --config: ml_collections' own, with one line for a mistake in a file or override."""
+
+  def parse(self, argument: str) -> ConfigDict:
+    """Returns the locked config of 'FILE' or 'FILE:argument of get_config'."""
+    path = argument.partition(':')[0]
+    if not os.path.isfile(path):
+      found = ', '.join(sorted(glob.glob('configs/[!_]*.py'))) or 'none in configs/'
+      raise UserError(f'--config={path}: no such file; there are {found}')
+    try:
+      config = super().parse(argument)
+    except Exception as error:  # the file is the user's code, which may raise anything
+      raise UserError(f'{path}: {_last_line(error)}') from error
+    if not isinstance(config, ConfigDict):
+      raise UserError(
+        f'{path}: get_config() fails or returns no ConfigDict: see configs/default.py'
+      )
+    keys = _flatten(config)
+    for override in re.findall(r'^--?(?:no)?config\.([\w.]+)', '\n'.join(sys.argv), re.MULTILINE):
+      if override not in keys and not override.startswith(_FREE_SECTION):
+        raise UserError(f"the config has no key '{override}'{_suggest(override, keys)}")
+    return config
+
+
+def _suggest(key, keys):
+  """Names the keys of a section, those of the same name elsewhere, or the nearest in spelling."""
+  near = [name for name in keys if name.startswith(key + '.')]
+  near = near or [name for name in keys if name.rpartition('.')[2] == key.rpartition('.')[2]]
+  near = near or difflib.get_close_matches(key, keys)
+  return f'; did you mean {", ".join(near)}?' if near else '; --help_config lists them all'
+
+
+def _flatten(config, prefix=''):
+  """{'data.flip': True, ...} of a config."""
+  flat: dict[str, Any] = {}
+  for key, value in config.items():
+    if isinstance(value, ConfigDict) and f'{prefix}{key}.' != _FREE_SECTION:
+      flat |= _flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value.to_dict() if isinstance(value, ConfigDict) else value
+  return flat
+
+
+def _last_line(error):
+  """The last line of an exception's traceback."""
+  name = type(error).__name__
+  if error.args and isinstance(error.args[0], KeyError):
+    error = error.args[0]  # ConfigDict wraps it in an AttributeError
+  line = str(error.args[0] if len(error.args) == 1 else error).strip().rpartition('\n')[2]
+  return line if line.startswith(name) else f'{name}: {line}'
+
+
+def describe(config: ConfigDict, source: str) -> str:
+  """Lists the keys of a config, each with its value and its comment.
+
+  Args:
+    config: of any experiment.
+    source: of configs/default.py, where a key's comment stands above it.
+  """
+  keys, comment, lines = _flatten(config), '', []
+  for line in map(str.strip, source.splitlines()):
+    if key := re.match(r'c\.([\w.]+) = ', line):
+      if key[1] in keys:
+        lines.append(f'{key[1]} = {keys[key[1]]!r}')
+        lines += textwrap.wrap(comment, 96, initial_indent='    ', subsequent_indent='    ')
+      else:
+        lines += ['', f'{key[1]}: {comment}']
+    comment = f'{comment} {line[2:]}'.strip() if line.startswith('# ') else ''
+  return '\n'.join(lines)
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses the flags and returns the other arguments; raises UserError for a wrong flag."""
+  flags.FLAGS.set_gnu_getopt()  # options may follow the images of --mode=predict
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, ValueError) as error:
+    text = ' '.join(str(error).split())
+    if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith('config.'):
+      text = (
+        f'--{error.flagname} needs a --config, such as --config=configs/quickstart.py, before it'
+      )
+    raise UserError(f'{text} (see `python run.py --help`)') from error
+
+
+def check_arguments(mode: str, config: ConfigDict | None, workdir: str | None, images: list[str]):
+  """Raises UserError where a mode lacks an argument or does not take it."""
+  if mode != 'predict' and images:
+    like = f'--config={images[0]}' if images[0].endswith('.py') else '--mode=eval'
+    raise UserError(f'unexpected argument {images[0]!r}; options look like {like}')
+  if mode in ('export', 'predict'):
+    if not workdir:
+      raise UserError('which run? Add --workdir=runs/quickstart (or another one)')
+    if config:
+      raise UserError(f'--mode={mode} takes the config of the run: leave --config out')
+  elif mode in ('train', 'study') or (mode in ('eval', 'plot') and not workdir):
+    if not config:
+      raise UserError(
+        'which experiment? Add --config=configs/quickstart.py (or another file there)'
+      )
+  if mode == 'predict' and not images:
+    raise UserError('which images? Name files or folders: --mode=predict --workdir=RUN a.jpg b/')
+
+
+def default_workdir(mode: str) -> str:
+  """runs/NAME of --config=configs/NAME.py; for a study runs/NAME_study."""
+  name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
+  return f'runs/{name}_study' if mode == 'study' else f'runs/{name}'
+
+
+def read_run_config(workdir: str, config: ConfigDict) -> ConfigDict:
+  """The config that a run was started with.
+
+  Args:
+    workdir: of the run.
+    config: the defaults, which are changed.
+
+  Raises:
+    UserError: there is no run, or its config.json cannot be read.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    raise UserError(f'{workdir} holds no run: train first, or add --config=configs/quickstart.py')
+  try:
+    saved = json.loads(path.read_text(encoding='utf-8'))
+    config.data.eval_splits = saved['data'].pop('eval_splits')  # not to be merged
+    config.update(saved)
+  except (OSError, ValueError, TypeError, LookupError) as error:
+    raise UserError(
+      f'{path} is not a config of this version ({_last_line(error)}): add --config=FILE'
+    ) from error
+  return config
+
+
+def configure_libraries(mode: str) -> None:
+  """Settings for the whole process, to be made before TensorFlow is imported."""
+  logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
+  os.environ.setdefault(*WITHOUT_KERAS)
+  bound_malloc()
+  if mode == 'predict':
+    hide_damaged_images()
+
+
+def start_runtime(config: ConfigDict | None) -> None:
+  """Starts JAX, on all processes of the run; without a config on this one alone."""
+  # Imported only now: JAX takes seconds, and `--help` should not wait for it.
+  from luab_jax.runtime import checkpoint, compile_cache, hosts
+
+  checkpoint.silence_orbax()
+  compile_cache.use_compile_cache()
+  if config:
+    hosts.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)
+    hosts.start_hosts()
+  hosts.start_devices()
+
+
+@contextlib.contextmanager
+def exit_on_broken_pipe():
+  """Exits quietly once nobody reads stdout any more, as in `| head`."""
+  try:
+    yield
+    sys.stdout.flush()
+  except BrokenPipeError:
+    os._exit(128 + signal.SIGPIPE)
+
+
+def run(main) -> None:
+  """Runs main(arguments); the exit status is what it returns, and 2 for a UserError."""
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
+    signal.signal(signal.SIGINT, _exit_interrupted)
+  try:
+    app.run(main, flags_parser=parse)
+  except UserError as error:
+    print(f'run.py: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+def _exit_interrupted(*_):
+  """Exits at once: a KeyboardInterrupt raised in a callback of JAX would be printed and ignored."""
+  with contextlib.suppress(OSError, ValueError, RuntimeError):  # a closed or busy stream
+    print('run.py: interrupted; what was saved before stays', file=sys.stderr, flush=True)
+    sys.stdout.flush()
+  os._exit(128 + signal.SIGINT)
