@@ -39,7 +39,6 @@ from ml_collections import ConfigDict
 
 from luab_jax.models import build_model
 from luab_jax.models.weights import load, timm_names
-from luab_jax.tools import export
 from tests.weight_files import flax_names
 
 LIMIT = 1e-4
@@ -106,7 +105,7 @@ def difference(ours, theirs):
 def load_and_compare(what, path, name, size, logits, grid=None):
   """Loads a file as a run would, prints the differences; returns whether they are small."""
   config, variables, apply = ours(name, size)
-  variables, _ = load.start_from(path, config, variables)
+  variables, _ = load.load_pretrained(path, config, variables)
   outputs = apply(variables, noise(size))
   differences = {'logits': difference(outputs['logits'], logits)}
   if grid is not None:
@@ -202,7 +201,7 @@ def check_export(name, head, folder):
   rng = np.random.default_rng(1)
   variables = jax.tree.map(lambda x: (x + 0.02 * rng.normal(size=x.shape)).astype('f4'), variables)
   outputs = apply(variables, noise(224))
-  model, points = export.state_dicts(variables, name)
+  model, points = timm_names.state_dicts(variables, name)
   safetensors.numpy.save_file(model, folder / 'export.safetensors')
   pooling = {}
   if name.startswith('vit') and head == 'spatial':

@@ -114,14 +114,16 @@ _CALLS = {
   '__import__',
   'os.system',
   'os.popen',
-  'np.load',
-  'numpy.load',
   'tfds.load',
   'tfds.builder',
   'os.execv',
   'os.execvp',
   'os.spawnv',
 }
+
+
+# A pickle calls what its names stand for. Here they stand for functions of this file alone.
+_UNPICKLER = 'torch_pickle.py'
 
 
 def _ways_to_execute(source):
@@ -133,7 +135,10 @@ def _ways_to_execute(source):
     elif isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] in _MODULES:
       found |= {node.module} - _READ_ONLY
     elif isinstance(node, ast.Call):
-      found |= {ast.unparse(node.func)} & _CALLS
+      name = ast.unparse(node.func)
+      found |= {name} & _CALLS
+      if name in ('np.load', 'numpy.load') and 'allow_pickle' not in {w.arg for w in node.keywords}:
+        found.add(name)
       found |= {
         keyword.arg
         for keyword in node.keywords
@@ -150,7 +155,10 @@ def test_nothing_that_is_read_can_be_executed():
     *(p for p in (ROOT / 'tfds_builders').rglob('*.py') if not p.name.endswith('_test.py')),
   ]
   assert len(paths) > 50
-  assert {p.name: found for p in paths if (found := _ways_to_execute(p.read_text()))} == {}
+  found = {p.name: names for p in paths if (names := _ways_to_execute(p.read_text()))}
+  assert found == {_UNPICKLER: {'pickle'}}
+  (path,) = [p for p in paths if p.name == _UNPICKLER]
+  assert _is_restricted_unpickler(path.read_text())
   # It would be noticed.
   for line in (
     'import pickle',
@@ -158,13 +166,59 @@ def test_nothing_that_is_read_can_be_executed():
     'def f():\n  import yaml',
     'eval(x)',
     'np.load(x)',
+    'np.load(x, allow_pickle=True)',
+    'numpy.load(x)',
     'f(x, shell=True)',
     'g(x, allow_pickle=y)',
     'os.system(x)',
     'from importlib import import_module',
   ):
     assert _ways_to_execute(line), line
-  assert not _ways_to_execute('model.eval(); re.compile(x); f(allow_pickle=False)')
+  assert not _ways_to_execute('model.eval(); re.compile(x); np.load(x, allow_pickle=False)')
+
+
+def _is_restricted_unpickler(source):
+  """Whether pickle serves only as the base of classes that choose themselves what names mean.
+
+  Such a class defines find_class and persistent_load without a call of the inherited ones.
+  """
+  tree = ast.parse(source)
+  uses = sorted(
+    ast.unparse(node)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == 'pickle'
+  )
+  classes = [
+    node
+    for node in ast.walk(tree)
+    if isinstance(node, ast.ClassDef) and 'pickle.Unpickler' in map(ast.unparse, node.bases)
+  ]
+  methods = [
+    {f.name: ast.unparse(f) for f in node.body if isinstance(f, ast.FunctionDef)}
+    for node in classes
+  ]
+  return (
+    set(uses) == {'pickle.Unpickler', 'pickle.UnpicklingError'}
+    and uses.count('pickle.Unpickler') == len(classes)
+    and 'getattr' not in source
+    and all(
+      'super()' not in code and '.find_class(' not in code
+      for found in methods
+      for code in (found['find_class'], found['persistent_load'])
+    )
+  )
+
+
+def test_an_unpickler_that_is_not_restricted_would_be_noticed():
+  (path,) = (ROOT / 'luab_jax').rglob(_UNPICKLER)
+  source = path.read_text()
+  assert not _is_restricted_unpickler(source + '\npickle.loads(b"")')
+  assert not _is_restricted_unpickler(source + '\npickle.Unpickler(file).load()')
+  refusal = "raise BadTorchFile(\n      f'it names"
+  assert refusal in source
+  assert not _is_restricted_unpickler(
+    source.replace(refusal, f'return super().find_class(module, name)\n    {refusal}')
+  )
 
 
 def _load(path):

@@ -3,9 +3,7 @@
 import json
 import pathlib
 
-import numpy as np
 import safetensors.numpy
-from flax import traverse_util
 from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
@@ -83,7 +81,7 @@ def export(workdir) -> pathlib.Path:
     'params': state['ema_params'] or state['params'],
     'batch_stats': state['batch_stats'],
   }
-  model, points = state_dicts(variables, config.model.name)
+  model, points = timm_names.state_dicts(variables, config.model.name)
   metadata = {
     'format': 'pt',
     'model': config.model.name,
@@ -101,35 +99,6 @@ def export(workdir) -> pathlib.Path:
   card = _card(workdir, int(state['step']), bool(state['ema_params']), run_metadata, config, points)
   write_text(folder / 'README.md', card)
   return folder
-
-
-def state_dicts(variables, model_name):
-  """Our variables as arrays for PyTorch.
-
-  Args:
-    variables: params and batch_stats.
-    model_name: ours, e.g. 'resnet50'.
-
-  Returns:
-    ({name: array} of backbone and classifier in timm's names and layouts, ours for a model that
-    timm does not have; {name: array} of the point layer: points.weight [2K,D] and points.bias
-    [2K], or attention.weight [K,D]).
-  """
-  flat = traverse_util.flatten_dict(variables, sep='/')
-  flat = {path: np.asarray(value) for path, value in flat.items()}
-  names = timm_names.timm_names(variables, model_name)
-  layout = np.ascontiguousarray
-  if model_name in timm_names.TIMM_MODELS:
-    layout = timm_names.to_timm_layout
-  model = {name: layout(flat[path]) for path, name in names.items()}
-  points = {
-    path.removeprefix('params/head/')
-    .replace('/kernel', '.weight')
-    .replace('/bias', '.bias'): timm_names.to_timm_layout(value)
-    for path, value in flat.items()
-    if path not in names
-  }
-  return model, points
 
 
 def _newest(workdir):

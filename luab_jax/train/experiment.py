@@ -118,7 +118,7 @@ class Experiment:
     config = self.config
     if not config.init_from:
       return fresh
-    variables, self.loaded = load.start_from(
+    variables, self.loaded = load.load_pretrained(
       config.init_from, config.model, {'params': fresh.params, 'batch_stats': fresh.batch_stats}
     )
     params = variables['params']

@@ -167,13 +167,13 @@ def test_a_classifier_that_does_not_fit_starts_new(conversions, name):
   }
   for why, weights in cases.items():
     done = timm_names.convert(weights, name, variables)
-    assert done.renewed == {'the classifier': why, 'the point layer': 'it has none there'}
+    assert done.initialized == {'the classifier': why, 'the point layer': 'it has none there'}
     kept = done.variables['params']['head']['classifier']
     assert kept == variables['params']['head']['classifier']
     assert set(done.skipped) | set(done.loaded) == set(weights)
     assert not head & set(done.loaded)
   done = timm_names.convert(state, name, variables)
-  assert done.renewed == {'the point layer': 'it has none there'} and head < set(done.loaded)
+  assert done.initialized == {'the point layer': 'it has none there'} and head < set(done.loaded)
 
 
 @pytest.mark.parametrize(('old', 'new'), [(14, 24), (14, 7), (4, 5), (5, 1)])

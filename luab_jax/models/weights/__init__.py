@@ -1,1 +1,1 @@
-"""Weight files of other projects, read and written."""
+"""Pretrained weights: their file formats and the names of other projects."""

@@ -1,19 +1,21 @@
-"""Weights of others, read from their files as named arrays; no file can run anything.
+"""Reads pretrained weights as named arrays; nothing in the files is executed.
 
-Formats are told apart by their first bytes, not by the name: safetensors, torch's .pth (both
-kinds, see luab_jax/models/weights/torch_pickle.py), and the .npz of augreg and big_vision.
+The format is recognized by the first bytes, not by the name: safetensors, torch's .pth (both kinds,
+see `torch_pickle`) and the .npz of augreg and big_vision.
 """
 
 import os
 import pathlib
+import struct
+import tokenize
 import zipfile
 import zlib
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
-from luab_jax.byproducts.archives import npy, zip_members
 from luab_jax.errors import UserError
 from luab_jax.models.weights import torch_pickle
 
@@ -21,12 +23,12 @@ _MAX_BYTES = 4 << 30  # of all arrays together; a ViT-B/16 has 0.35 GB
 
 
 class WeightFile(NamedTuple):
-  """What a file holds.
+  """The content of a file of weights.
 
   Attributes:
     arrays: {name: array in the file's dtype}.
     kind: 'safetensors', 'pth' or 'npz'.
-    metadata: {key: text}, of safetensors alone.
+    metadata: {key: text}; safetensors only.
   """
 
   arrays: dict[str, np.ndarray]
@@ -46,7 +48,7 @@ def read(path: str | os.PathLike) -> WeightFile:
       start = file.read(9)
     if pathlib.Path(path).stat().st_size > _MAX_BYTES:
       raise ValueError(f'it is larger than {_MAX_BYTES >> 30} GiB')
-    if start[8:] == b'{':  # first: the eight bytes before it are a length, any bytes
+    if start[8:] == b'{':  # first, since any bytes may precede it: they are a length
       return _read_safetensors(path)
     if start[:2] == b'PK':
       return _read_zip(path)
@@ -61,36 +63,45 @@ def read(path: str | os.PathLike) -> WeightFile:
   except (
     OSError,
     ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
     EOFError,
+    struct.error,
+    tokenize.TokenError,
     zlib.error,
     zipfile.BadZipFile,
     safetensors.SafetensorError,
   ) as error:
     raise UserError(
-      f'{path} cannot be read as weights: {" ".join(str(error).split())[:200] or "it is cut off"}'
+      f'{path} cannot be read as weights: {" ".join(str(error).split())[:200] or "it is truncated"}'
     ) from error
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: str | os.PathLike) -> WeightFile:
   with safetensors.safe_open(path, framework='np') as file:
     arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     return WeightFile(arrays, 'safetensors', dict(file.metadata() or {}))
 
 
-def _read_zip(path):
-  with zip_members.open_zip(path) as archive:
-    members = archive.infolist()
-    if any(info.filename.split('/')[1:] == ['data.pkl'] for info in members):
-      return WeightFile(torch_pickle.read_zip(archive), 'pth', {})
-    if not members or any(not info.filename.endswith('.npy') for info in members):
-      raise ValueError('it is a zip, but neither of torch (data.pkl) nor of numpy (only .npy)')
-    if sum(info.file_size for info in members) > _MAX_BYTES:
+def _read_zip(path: str | os.PathLike) -> WeightFile:
+  with zipfile.ZipFile(path) as archive:
+    names = archive.namelist()
+    if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
       raise ValueError(f'its arrays claim more than {_MAX_BYTES >> 30} GiB')
-    arrays = {}
-    for info in members:
-      with zip_members.open_member(archive, info) as file:
-        try:
-          arrays[info.filename.removesuffix('.npy')] = npy.parse(file.read())
-        except ValueError as error:
-          raise ValueError(f'{info.filename}: {error}') from error
-    return WeightFile(arrays, 'npz', {})
+    if any(name.split('/')[1:] == ['data.pkl'] for name in names):
+      return WeightFile(torch_pickle.read_zip(archive), 'pth', {})
+  if not names or not all(name.endswith('.npy') for name in names):
+    raise ValueError('it is a zip, but neither of torch (data.pkl) nor of numpy (only .npy)')
+  with np.load(path, allow_pickle=False) as arrays:
+    return WeightFile({name: _number_array(name, arrays[name]) for name in arrays}, 'npz', {})
+
+
+def _number_array(name: str, array: np.ndarray) -> np.ndarray:
+  if array.dtype == 'V2':  # how numpy saves bfloat16
+    return array.view(ml_dtypes.bfloat16)
+  if array.dtype.kind not in 'biuf':
+    raise ValueError(f'{name} is of {str(array.dtype):.40}, expected numbers')
+  return array

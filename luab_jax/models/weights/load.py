@@ -1,27 +1,33 @@
-"""The start from weights of others: `--config.init_from=FILE`."""
+"""Initializes a model from pretrained weights: `--config.init_from=FILE`."""
 
+import os
 import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
 from luab_jax.models import VITS
 from luab_jax.models.weights import files, timm_names, vit_names
 
 
-def start_from(path, model_config, variables):
-  """Puts the weights of a file into fresh variables.
+def load_pretrained(
+  path: str | os.PathLike, model_config: ConfigDict, variables: dict
+) -> tuple[dict, list[str]]:
+  """Loads the weights in a file into freshly initialized variables.
 
   Args:
-    path: of a ResNet's or ViT's weights: .safetensors or .pth with the names of timm, torchvision
-      or `--mode=export`, or .npz of augreg or big_vision.
-    model_config: the `model` part of the config.
-    variables: params and batch_stats as the model's `init` gives them.
+    path: weights of a ResNet or ViT: .safetensors or .pth with the names of timm, torchvision or
+      `--mode=export`, or .npz of augreg or big_vision.
+    model_config: `config.model`.
+    variables: params and batch_stats as returned by the model's `init`.
 
   Returns:
     (variables with the file's arrays in float32, lines that say what was loaded, what was skipped
-    and what keeps its start values).
+    and what keeps its initial values).
 
   Raises:
-    UserError: the file cannot be read, holds another model, or saw pictures normalised otherwise.
+    UserError: the file cannot be read, holds another model, or expects another normalisation.
   """
   path = pathlib.Path(path).expanduser()
   file = files.read(path)
@@ -31,7 +37,7 @@ def start_from(path, model_config, variables):
     state = vit_names.from_flax(state, path)
   elif 'encoder.pos_embedding' in state:
     state = vit_names.from_torchvision(state)
-  # As left by torch's wrappers for several GPUs and for compilation.
+  # Prefixes of torch's wrappers for several GPUs and for compilation.
   state = {
     name.removeprefix('_orig_mod.').removeprefix('module.').removeprefix('_orig_mod.'): value
     for name, value in state.items()
@@ -40,23 +46,31 @@ def start_from(path, model_config, variables):
   return done.variables, _describe(path, state, done, file, model_config)
 
 
-def _check_normalisation(path, file, model_config):
+def _check_normalisation(
+  path: pathlib.Path, file: files.WeightFile, model_config: ConfigDict
+) -> None:
   expected = file.metadata.get('normalisation', 'half' if file.kind == 'npz' else '')
   if expected not in ('', model_config.normalisation):
     raise UserError(
-      f"{path}: these weights expect pictures with model.normalisation='{expected}', the config "
+      f"{path}: these weights expect images with model.normalisation='{expected}', the config "
       f"has '{model_config.normalisation}'; add --config.model.normalisation={expected}"
     )
 
 
-def _describe(path, state, done, file, model_config):
-  """Two lines, or three where a choice is left to the user."""
+def _describe(
+  path: pathlib.Path,
+  state: dict[str, np.ndarray],
+  done: timm_names.Conversion,
+  file: files.WeightFile,
+  model_config: ConfigDict,
+) -> list[str]:
+  """Returns two lines, or three where a choice is left to the user."""
   numbers = sum(state[name].size for name in done.loaded)
-  renewed = '; '.join(f'{part} ({why})' for part, why in done.renewed.items())
+  initialized = '; '.join(f'{part} ({why})' for part, why in done.initialized.items())
   lines = [
     f'init_from {path}: {len(done.loaded)} arrays of {numbers:,} numbers loaded'
     + (f', position embeddings resized {done.resized}' if done.resized else ''),
-    f'  new: {renewed}; skipped: {_skipped(done.skipped)}',
+    f'  new: {initialized}; skipped: {_skipped(done.skipped)}',
   ]
   if model_config.name not in VITS:
     return lines
@@ -65,14 +79,14 @@ def _describe(path, state, done, file, model_config):
       "  are these timm's augreg weights, or others with mean 0.5? Then start again with "
       '--config.model.normalisation=half'
     )
-  if model_config.head == 'spatial' and 'the classifier' not in done.renewed:
+  if model_config.head == 'spatial' and 'the classifier' not in done.initialized:
     lines.append(
       '  the classifier was trained on the class token; the spatial head gives it the patches'
     )
   return lines
 
 
-def _skipped(names):
+def _skipped(names: list[str]) -> str:
   counters = [name for name in names if name.endswith('num_batches_tracked')]
   others = [name for name in names if name not in counters]
   if counters:

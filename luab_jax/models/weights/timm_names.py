@@ -1,6 +1,8 @@
 """Weights between timm's names and layouts and our variables, both ways."""
 
+import os
 import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,29 +39,29 @@ _WITHOUT_COUNTERPART = ('num_batches_tracked', 'pre_logits.fc.weight', 'pre_logi
 
 
 class Conversion(NamedTuple):
-  """What `convert` did.
+  """Result of `convert`.
 
   Attributes:
-    variables: ours, with the arrays of the file in their places, float32 numpy.
-    loaded: names in the file of what was taken.
-    skipped: names in the file that have no place with us.
-    renewed: {module of ours that keeps its start values: why}.
-    resized: '' or how the position embeddings were resized, '14x14 -> 24x24'.
+    variables: ours, with the arrays of the file filled in, float32 numpy.
+    loaded: names of the arrays in the file that were loaded.
+    skipped: names of those that our model has no use for.
+    initialized: {module that keeps its initial values: why}.
+    resized: '' or how the position embeddings were resized, e.g. '14x14 -> 24x24'.
   """
 
   variables: dict
   loaded: list[str]
   skipped: list[str]
-  renewed: dict[str, str]
+  initialized: dict[str, str]
   resized: str
 
 
-def timm_names(variables, model_name):
-  """{'params/backbone/bn1/scale': 'bn1.weight', ...} for all of a model but its point layer.
+def timm_names(variables: dict, model_name: str) -> dict[str, str]:
+  """Returns {'params/backbone/bn1/scale': 'bn1.weight', ...} for all but the point layer.
 
-  The models that timm does not have keep our names, with '.' for '/'.
+  Models that timm does not have keep our names, with '.' for '/'.
   """
-  names = ()
+  names: tuple[tuple[str, str], ...] = ()
   if model_name in TIMM_MODELS:
     names = RESNET_NAMES if model_name in RESNETS else VIT_NAMES
   return {
@@ -69,8 +71,8 @@ def timm_names(variables, model_name):
   }
 
 
-def _timm_name(path, names):
-  """The name of one leaf of ours, e.g. 'backbone/layer1_0/conv1/kernel'."""
+def _timm_name(path: str, names: tuple[tuple[str, str], ...]) -> str:
+  """Returns the name of one of our leaves, e.g. 'backbone/layer1_0/conv1/kernel'."""
   path = path.removeprefix('backbone/')
   for pattern, replacement in names:
     path = re.sub(pattern, replacement, path)
@@ -78,33 +80,33 @@ def _timm_name(path, names):
   return '.'.join([*modules, LEAF_NAMES.get(leaf, leaf)])
 
 
-def to_flax_layout(value):
-  """Convolutions from [out,in,h,w] to [h,w,in,out], matrices from [out,in] to [in,out]."""
+def to_flax_layout(value: np.ndarray) -> np.ndarray:
+  """Transposes convolutions [out,in,h,w] to [h,w,in,out] and matrices [out,in] to [in,out]."""
   if value.ndim == 4:
     return value.transpose(2, 3, 1, 0)
   return value.T if value.ndim == 2 else value
 
 
-def to_timm_layout(value):
-  """The inverse of `to_flax_layout`, a contiguous array."""
+def to_timm_layout(value: np.ndarray) -> np.ndarray:
+  """Inverse of `to_flax_layout`; returns a contiguous array."""
   if value.ndim == 4:
     value = value.transpose(3, 2, 0, 1)
   return np.ascontiguousarray(value.T if value.ndim == 2 else value)
 
 
-def resize_position_embeddings(value, tokens):
-  """Position embeddings for another number of patches, as timm's resample_abs_pos_embed.
+def resize_position_embeddings(value: np.ndarray, tokens: int) -> np.ndarray:
+  """Resizes position embeddings to another number of patches, as timm's resample_abs_pos_embed.
 
   Args:
-    value: f32[1,N,D] of a class token and a square grid of patches, or of the grid alone: the
-      class token then gets zeros.
-    tokens: how many are needed, 1 and a square.
+    value: f32[1,N,D] of a class token and a square grid of patches, or of the grid alone; the
+      class token is then filled with zeros.
+    tokens: N needed, a square plus 1.
 
   Returns:
-    f32[1,tokens,D]: bicubic with antialiasing, by Pillow, whose filter torch took over.
+    f32[1,tokens,D], bicubic with antialiasing, by Pillow, whose filter torch adopted.
 
   Raises:
-    ValueError: N is neither a square nor a square and one.
+    ValueError: N is neither a square nor a square plus 1.
   """
   if round(value.shape[1] ** 0.5) ** 2 == value.shape[1]:
     value = np.concatenate([np.zeros_like(value[:, :1]), value], axis=1)
@@ -121,37 +123,43 @@ def resize_position_embeddings(value, tokens):
   return np.concatenate([value[:, :1], grid], axis=1)
 
 
-def convert(state_dict, model_name, variables, *, source='the state dict') -> Conversion:
-  """Puts weights with timm's names into the variables of our model.
+def convert(
+  state_dict: Mapping[str, np.ndarray],
+  model_name: str,
+  variables: dict,
+  *,
+  source: str | os.PathLike = 'the state dict',
+) -> Conversion:
+  """Copies weights with timm's names into the variables of our model.
 
-  The backbone's must all be there. A classifier that is absent or of other classes keeps our start
-  values, and so does the point (or attention) layer, which has no counterpart. Position embeddings
-  are resized.
+  The backbone must be complete. A classifier that is missing or has another number of classes keeps
+  its initial values, as does the point (or attention) layer, which timm does not have. Position
+  embeddings are resized.
 
   Args:
-    state_dict: {timm's name: array}. Names besides the model's must be of BatchNorm's step
-      counters or of a layer that only its own classifier needs.
+    state_dict: {timm's name: array}. Of other names, only BatchNorm's step counters and a layer
+      between features and classifier are allowed.
     model_name: our name of the model, e.g. 'resnet50'.
-    variables: params and batch_stats of our model, as `init` gives them; not modified.
-    source: what the user calls the weights (a file name), for messages.
+    variables: params and batch_stats of our model, as returned by `init`; not modified.
+    source: where the weights come from (a file name), for error messages.
 
   Raises:
-    UserError: the weights of another model.
+    UserError: the weights are those of another model.
   """
   flat = traverse_util.flatten_dict(variables, sep='/')
   wanted = timm_names(variables, model_name)
   layout = to_flax_layout if model_name in TIMM_MODELS else lambda value: value
-  # As both belong together, and what stands between them and the features counts as well.
+  # Loaded or initialized as a whole, weight and bias.
   classifier = {path: name for path, name in wanted.items() if '/head/classifier/' in path}
   extra = sorted(set(state_dict) - set(wanted.values()))
   skipped = [name for name in extra if name.endswith(_WITHOUT_COUNTERPART)]
-  renewed = {'the point layer': 'it has none there'}
-  if why := _misfit(state_dict, classifier, flat, layout):
-    renewed = {'the classifier': why, **renewed}
+  initialized = {'the point layer': 'it has none there'}
+  if why := _classifier_problem(state_dict, classifier, flat, layout):
+    initialized = {'the classifier': why, **initialized}
     skipped += sorted(set(classifier.values()) & set(state_dict))
     wanted = {path: name for path, name in wanted.items() if path not in classifier}
-  strange = [name for name in extra if not name.endswith(_WITHOUT_COUNTERPART)]
-  _check_names(sorted(set(wanted.values()) - set(state_dict)), strange, model_name, source)
+  unexpected = [name for name in extra if not name.endswith(_WITHOUT_COUNTERPART)]
+  _check_names(sorted(set(wanted.values()) - set(state_dict)), unexpected, model_name, source)
   resized = ''
   for path, name in wanted.items():
     value = layout(np.asarray(state_dict[name], np.float32))
@@ -160,17 +168,56 @@ def convert(state_dict, model_name, variables, *, source='the state dict') -> Co
     if value.shape != flat[path].shape:
       raise UserError(
         f'{source}: not the weights of a {model_name}: {name} has the shape '
-        f'{_text(np.shape(state_dict[name]))}, which is {_text(value.shape)} here, and '
-        f'{_text(flat[path].shape)} is needed; set --config.model.name to the model of the file'
+        f'{_format_shape(np.shape(state_dict[name]))}, which is {_format_shape(value.shape)} here, '
+        f'and {_format_shape(flat[path].shape)} is needed; set --config.model.name to the model of '
+        'the file'
       )
     flat[path] = np.ascontiguousarray(value)
   return Conversion(
-    traverse_util.unflatten_dict(flat, sep='/'), list(wanted.values()), skipped, renewed, resized
+    traverse_util.unflatten_dict(flat, sep='/'),
+    list(wanted.values()),
+    skipped,
+    initialized,
+    resized,
   )
 
 
-def _misfit(state_dict, classifier, flat, layout):
-  """'' or why the classifier of the file cannot be used."""
+def state_dicts(
+  variables: dict, model_name: str
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """Returns our variables as arrays for PyTorch.
+
+  Args:
+    variables: params and batch_stats.
+    model_name: ours, e.g. 'resnet50'.
+
+  Returns:
+    ({name: array} of backbone and classifier in timm's names and layouts, ours for a model that
+    timm does not have; {name: array} of the point layer: points.weight [2K,D] and points.bias
+    [2K], or attention.weight [K,D]).
+  """
+  flat = traverse_util.flatten_dict(variables, sep='/')
+  flat = {path: np.asarray(value) for path, value in flat.items()}
+  names = timm_names(variables, model_name)
+  layout = to_timm_layout if model_name in TIMM_MODELS else np.ascontiguousarray
+  model = {name: layout(flat[path]) for path, name in names.items()}
+  points = {
+    path.removeprefix('params/head/')
+    .replace('/kernel', '.weight')
+    .replace('/bias', '.bias'): to_timm_layout(value)
+    for path, value in flat.items()
+    if path not in names
+  }
+  return model, points
+
+
+def _classifier_problem(
+  state_dict: Mapping[str, np.ndarray],
+  classifier: dict[str, str],
+  flat: dict[str, np.ndarray],
+  layout: Callable[[np.ndarray], np.ndarray],
+) -> str:
+  """Returns '' or why the classifier of the file cannot be used."""
   missing = [name for name in classifier.values() if name not in state_dict]
   if missing:
     return 'the file has none'
@@ -183,17 +230,19 @@ def _misfit(state_dict, classifier, flat, layout):
   return ''
 
 
-def _check_names(missing, strange, model_name, source):
-  if missing or strange:
+def _check_names(
+  missing: list[str], unexpected: list[str], model_name: str, source: str | os.PathLike
+) -> None:
+  if missing or unexpected:
     raise UserError(
       f'{source}: not the weights of a {model_name}: {len(missing)} of its arrays are missing '
-      f'({", ".join(missing[:3]) or "-"}) and {len(strange)} are left over '
-      f'({", ".join(strange[:3])[:200] or "-"}); set --config.model.name to the model of the file, '
-      'or give the file of this very model'
+      f'({", ".join(missing[:3]) or "-"}) and {len(unexpected)} are left over '
+      f'({", ".join(unexpected[:3])[:200] or "-"}); set --config.model.name to the model of the '
+      'file, or give the file of this very model'
     )
 
 
-def _resized(value, tokens, source):
+def _resized(value: np.ndarray, tokens: int, source: str | os.PathLike) -> tuple[np.ndarray, str]:
   try:
     resized = resize_position_embeddings(value, tokens)
   except ValueError as error:
@@ -202,5 +251,5 @@ def _resized(value, tokens, source):
   return resized, f'{old}x{old} -> {new}x{new}'
 
 
-def _text(shape):
+def _format_shape(shape: tuple[int, ...]) -> str:
   return '[' + ','.join(map(str, shape)) + ']'

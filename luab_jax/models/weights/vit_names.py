@@ -1,5 +1,6 @@
 """ViT weights of torchvision, augreg and big_vision under timm's names, in timm's layouts."""
 
+import os
 import re
 
 import numpy as np
@@ -22,8 +23,8 @@ _TORCHVISION = (
 )
 
 
-def from_torchvision(state_dict):
-  """The same arrays under timm's names."""
+def from_torchvision(state_dict: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Renames the arrays of torchvision's vit_b_16 to timm's names."""
   renamed = {}
   for name, value in state_dict.items():
     for pattern, replacement in _TORCHVISION:
@@ -32,16 +33,16 @@ def from_torchvision(state_dict):
   return renamed
 
 
-def from_flax(arrays, source):
-  """A state dict in timm's names and layouts of a ViT's .npz.
+def from_flax(arrays: dict[str, np.ndarray], source: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Converts the arrays of a ViT's .npz to timm's names and layouts.
 
   Args:
     arrays: {name: array} as augreg ('opt/target/…' or bare) or big_vision ('params/…',
       'params/img/…') names them, one block at a time or all of them stacked (scan).
-    source: the file's name, for messages.
+    source: name of the file, for error messages.
 
   Returns:
-    {name: array}; of an array unknown here the name stays as it is.
+    {name: array}; unknown names are kept.
 
   Raises:
     UserError: these are not the arrays of a ViT with a class token.
@@ -55,7 +56,7 @@ def from_flax(arrays, source):
       f'{source}: not the .npz of a ViT with a class token (no embedding/kernel, or no cls); give '
       "one of augreg's, or of big_vision with pool_type='tok'"
     )
-  arrays = _unstacked(
+  arrays = _unstack(
     {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
   )
   rename = {
@@ -92,7 +93,7 @@ def from_flax(arrays, source):
   return state
 
 
-def _unstacked(arrays):
+def _unstack(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Splits 'encoderblock', all blocks along a first axis, into 'encoderblock_0' and so on."""
   stacked = 'Transformer/encoderblock/'
   split = {name: value for name, value in arrays.items() if not name.startswith(stacked)}
@@ -102,18 +103,18 @@ def _unstacked(arrays):
   return split
 
 
-def _block(start, arrays):
-  """One encoder block: {timm's name: array}.
+def _block(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns one encoder block as {timm's name: array}.
 
-  The numbers behind the modules' names count differently in augreg (norm, attention, norm, mlp
-  are 0, 1, 2, 3) and in big_vision (0, 0, 1, 0).
+  The modules are numbered differently in augreg (norm, attention, norm, mlp are 0, 1, 2, 3) and in
+  big_vision (0, 0, 1, 0).
   """
   norms = sorted({name.split('/')[0] for name in arrays if name.startswith('LayerNorm_')})
-  attention = sorted({n.split('/')[0] for n in arrays if n.startswith('MultiHeadDotProduct')})
-  mlp = sorted({name.split('/')[0] for name in arrays if name.startswith('MlpBlock_')})
-  if (len(norms), len(attention), len(mlp)) != (2, 1, 1):
-    raise ValueError(f'{len(norms)} norms, {len(attention)} attentions, {len(mlp)} mlps')
-  (attention,), (mlp,) = attention, mlp
+  attentions = sorted({n.split('/')[0] for n in arrays if n.startswith('MultiHeadDotProduct')})
+  mlps = sorted({name.split('/')[0] for name in arrays if name.startswith('MlpBlock_')})
+  if (len(norms), len(attentions), len(mlps)) != (2, 1, 1):
+    raise ValueError(f'{len(norms)} norms, {len(attentions)} attentions, {len(mlps)} mlps')
+  (attention,), (mlp,) = attentions, mlps
   qkv = {
     kind: [arrays[f'{attention}/{part}/{kind}'] for part in ('query', 'key', 'value')]
     for kind in ('kernel', 'bias')
@@ -134,8 +135,8 @@ def _block(start, arrays):
   return {start + name: value for name, value in state.items()}
 
 
-def _to_torch(value):
-  """[h,w,in,out] to [out,in,h,w], [in,out] to [out,in]."""
+def _to_torch(value: np.ndarray) -> np.ndarray:
+  """Transposes [h,w,in,out] to [out,in,h,w], [in,out] to [out,in]."""
   if value.ndim == 4:
     return value.transpose(3, 2, 0, 1)
   return value.T if value.ndim == 2 else value
