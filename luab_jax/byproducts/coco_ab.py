@@ -201,11 +201,15 @@ def read_records(
   """
   corrupt = 0
   path = os.fspath(path)
-  with reader.open_verified(path, sha256=sha256, source=URL, progress=progress) as file:
+  with reader.open_verified(path, sha256=sha256, source=URL) as file:
     stream = JsonStream(
       file, path, URL, item_start=_RECORD_START, decode=coco_schema.decode, chunk_bytes=chunk_bytes
     )
+    position = 0
     for number, item in enumerate(stream.list_items()):
+      if progress:
+        progress(file.tell() - position)
+        position = file.tell()
       record = _from_item(item, number, path)
       corrupt += isinstance(record, CorruptRecord)
       if corrupt > MAX_CORRUPT:
@@ -215,6 +219,8 @@ def read_records(
         )
       yield record
     stream.end()
+    if progress:
+      progress(file.tell() - position)
 
 
 def _from_item(item: Any, number: int, path: str) -> CocoRecord | CorruptRecord:

@@ -72,7 +72,7 @@ def list_files(paths):
   files, others = [], 0
   for path in map(pathlib.Path, paths):
     if not path.exists():
-      raise UserError(f'there is no file or folder {member_names.shown(str(path))}')
+      raise UserError(f'there is no file or folder {member_names.escape(str(path))}')
     if not path.is_dir():
       files.append(path)
       continue
@@ -127,7 +127,7 @@ def _draw(image, result, multi_label):
 
 
 def _told(file, line, multi_label):
-  name = member_names.shown(str(file))
+  name = member_names.escape(str(file))
   if 'skipped' in line:
     return f'{name}: skipped: {line["skipped"]}'
   best = ', '.join(

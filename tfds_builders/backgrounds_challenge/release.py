@@ -4,17 +4,20 @@ Nothing in them is trusted: archives are read by `luab_jax.byproducts.archives`,
 unpickled.
 """
 
+import io
 import json
 import os
 import pathlib
 import posixpath
 import re
 import tempfile
+import tokenize
+import zipfile
 from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from luab_jax.byproducts.archives import npy, reader
+from luab_jax.byproducts.archives import reader
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary, progress_bar
 
@@ -38,6 +41,11 @@ NUM_CLASSES = 9
 
 _FOLDERS = (*VARIATIONS, MASKS)
 _MEMBER = re.compile(rf'(?:[^/]+/)?({"|".join(_FOLDERS)})/val/([^/]+)/([^/]+)')
+# What np.load raises on a damaged file.
+_NOT_NPY = (
+  ValueError, TypeError, LookupError, SyntaxError, EOFError, OSError, MemoryError, RecursionError,
+  ArithmeticError, tokenize.TokenError, zipfile.BadZipFile,
+)  # fmt: skip
 _JPEG_SUFFIXES = ('.jpeg', '.jpg')
 
 Name = tuple[str, str, str]  # variation or MASKS, class folder, file
@@ -223,11 +231,13 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
       than one channel, or has another size than the image.
   """
   try:
-    array = npy.parse(data)
-  except ValueError as error:
-    raise BadMask(str(error)) from error
-  if array.ndim != 2:
-    raise BadMask(f'it is {array.ndim}-D of {array.dtype}, expected 2-D of 0 and 1')
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+  except _NOT_NPY as error:
+    raise BadMask(f'it is no npy file: {" ".join(str(error).split())[:100]}') from error
+  if not isinstance(array, np.ndarray):
+    raise BadMask('it is no npy file but an archive')
+  if array.ndim != 2 or array.dtype.kind not in 'biuf':
+    raise BadMask(f'it is {array.ndim}-D of {str(array.dtype):.40}, expected 2-D of 0 and 1')
   if array.shape != size:
     raise BadMask(f'it has {array.shape[1]} × {array.shape[0]} px, its image {size[1]} × {size[0]}')
   if not np.isin(array, (0, 1)).all():

@@ -94,7 +94,7 @@ def _add_category(names: dict[int, str], item: object) -> str:
   """Adds one of an instances file to {id: name}; returns '' or why it cannot be added."""
   try:
     number, name = int(item['id']), item['name']
-    problem = member_names.class_problem(name) or member_names.checked(name.strip('/'))[1]
+    problem = member_names.class_problem(name) or member_names.normalize(name.strip('/'))[1]
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     return f'{type(error).__name__}: {error}'
   if number in names and names[number] != name:

@@ -160,7 +160,7 @@ class _CountingDoFn(beam.DoFn):
 class _Read(_CountingDoFn):
   """Reads a part of the files to (stem, entry)."""
 
-  def process(self, part: tuple[int, str, reader.ClassPart | None]):
+  def process(self, part: tuple[int, str, int | None]):
     number, source, class_part = part
     if source in (_XMLS, _BOXES):
       summary = self._summaries[_XMLS]
@@ -211,16 +211,14 @@ class _Join(_CountingDoFn):
     return xmls, images
 
 
-def _parts(release: Release) -> list[tuple[int, str, reader.ClassPart | None]]:
+def _parts(release: Release) -> list[tuple[int, str, int | None]]:
   """Returns (number, source, part of it or None for the whole) of all that is to be read."""
   parts = [(_XMLS, None)] + ([(_BOXES, None)] if release.boxes else [])
   for split, path in release.images.items():
-    class_parts = (
-      reader.class_parts(path, source=release.image_source)
-      if release.has_class_parts(split)
-      else []
-    )
-    parts += [(split, part) for part in class_parts or [None]]
+    count = 0
+    if release.has_class_parts(split):
+      count = reader.count_class_parts(path, source=release.image_source)
+    parts += [(split, part) for part in range(count) or [None]]
   return [(number, *part) for number, part in enumerate(parts)]
 
 

@@ -71,7 +71,7 @@ class Release:
     summary: BuildSummary,
     *,
     progress: reader.Progress | None = None,
-    part: reader.ClassPart | None = None,
+    part: int | None = None,
   ) -> Iterator[tuple[str, str, bytes]]:
     """Yields (class name, file name, bytes) of every image of a split, or of one part of it."""
     path = self.images[split]

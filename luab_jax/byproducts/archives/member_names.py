@@ -1,4 +1,4 @@
-"""Which members of archives and folders are accepted, by their names and sizes."""
+"""Which names of archive members and classes are accepted."""
 
 import posixpath
 import re
@@ -6,14 +6,14 @@ import re
 _CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
 
 
-def checked(name: str) -> tuple[str, str]:
-  """Returns the normalised name of a member, and '' or the reason to refuse it."""
+def normalize(name: str) -> tuple[str, str]:
+  """Returns the normalized name of a member, and '' or the reason to refuse it."""
   parts = name.replace('\\', '/').split('/')
   if name.startswith(('/', '\\')) or parts[0].endswith(':'):
     return name, 'its name is absolute'
   if '..' in parts:
     return name, 'its name points outside the archive'
-  if _CONTROL.search(name):  # they would forge lines in logs and in TFDS's list of classes
+  if _CONTROL.search(name):  # would forge lines in logs and in TFDS's list of classes
     return name, 'its name has control characters'
   try:
     name.encode('utf-8')
@@ -26,16 +26,11 @@ def checked(name: str) -> tuple[str, str]:
 def is_companion(name: str) -> bool:
   """Whether it is one of the files that macOS adds to archives."""
   base = posixpath.basename(name)
-  return base.startswith('._') or base == '.DS_Store'
+  return base.startswith('._') or base == '.DS_Store' or name.startswith('__MACOSX/')
 
 
-def too_big(size: int, max_bytes: int) -> str:
-  """Returns '' or why a member of this size is refused."""
-  return f'it has {size} bytes, more than {max_bytes}' if size > max_bytes else ''
-
-
-def shown(name: str) -> str:
-  """Returns a name for a log: short, in one line, without what a terminal would obey."""
+def escape(name: str) -> str:
+  """Returns a name for a log: one short line without control characters."""
   return repr(name)[1:-1][:200]
 
 
@@ -43,5 +38,5 @@ def class_problem(name: str) -> str:
   """Returns '' or why this cannot be the name of a class."""
   if not name:
     return 'it belongs to no class (expected <class>.tar or <class>/<file>)'
-  # TFDS keeps class names as lines of a file, and strips them.
+  # TFDS stores class names one per line and strips them.
   return 'its class begins or ends with white space' if name != name.strip() else ''

@@ -1,49 +1,48 @@
-"""Reads the members of tar, tar.gz and zip archives and of class folders, one after the other.
+"""Streams the members of tar, tar.gz and zip archives and of class folders.
 
-Nothing is ever extracted to disk and at most one member is in memory. Hostile or damaged archives
-are expected: absolute names, `..`, links, devices and oversized members are refused, a truncated
-or damaged archive is a UserError, and a sha256 is checked in the same pass that reads the data.
-Pure Python, no TensorFlow.
+Nothing is extracted to disk, and at most one member is in memory. Archives are not trusted:
+absolute names, `..`, links, devices and oversized members are refused, and a truncated or damaged
+archive is a UserError.
 """
 
 import contextlib
 import gzip
+import hashlib
 import io
 import os
 import pathlib
 import posixpath
-import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple
+from typing import IO
 
-from luab_jax.byproducts.archives import member_names, zip_members
-from luab_jax.byproducts.archives.forward_files import HashedFile, Part
-from luab_jax.byproducts.archives.tar_headers import iter_headers, read_data
+from luab_jax.byproducts.archives import member_names
+from luab_jax.byproducts.archives.entries import (
+  Entry,
+  Progress,
+  iter_folder,
+  iter_tar,
+  iter_zip,
+  visible,
+)
 from luab_jax.errors import UserError
 
 MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image has 15 MiB
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError)
+_GZIP, _ZIP = b'\x1f\x8b', b'PK'  # first bytes
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError)
+# tarfile and zipfile raise these, too, on headers that make no sense.
+_BAD_HEADER = (ValueError, LookupError, ArithmeticError, RuntimeError, struct.error)
 
-# Called with the name and the reason of every member that is refused; the name is fit for a log.
+# Called with the (escaped) name of a refused member and the reason.
 Refused = Callable[[str, str], None]
-# Called with the number of bytes of the archive read since the last call.
-Progress = Callable[[int], None]
-
-
-class ClassPart(NamedTuple):
-  """A class tar within a tar, or a class folder: it can be read without what lies before it."""
-
-  folder: str  # of its members; the class is the last part of it
-  offset: int = 0  # of a class tar's first byte in the tar
-  size: int = 0  # bytes of the class tar
 
 
 def require(path: str | os.PathLike, source: str) -> pathlib.Path:
-  """Returns `path`; raises a UserError that says where to get it if it does not exist."""
+  """Returns `path`; raises a UserError that says where to get the file if it does not exist."""
   path = pathlib.Path(path)
   if not path.exists():
     raise UserError(
@@ -54,47 +53,39 @@ def require(path: str | os.PathLike, source: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def open_verified(
-  path: str | os.PathLike,
-  *,
-  sha256: str = '',
-  source: str = 'its publisher',
-  progress: Progress | None = None,
+  path: str | os.PathLike, *, sha256: str = '', source: str = 'its publisher'
 ) -> Iterator[IO[bytes]]:
-  """Opens a file for one forward read; on leaving the block, its sha256 must be the given one.
-
-  What the block did not read is read then, so every byte counts and the file is read once.
+  """Opens a file for reading once its sha256 is checked.
 
   Args:
     path: the file.
     sha256: expected digest in hex; '' skips the check.
-    source: where to get the file, for the message.
-    progress: told of the bytes read.
-
-  Yields:
-    An object with `read(size)`.
+    source: where to get the file, for error messages.
 
   Raises:
-    UserError: the file is missing or unreadable, or its digest is another one.
+    UserError: the file is missing, unreadable or (as the block finds) damaged, or has another
+      digest.
   """
   path = require(path, source)
-  with _damage(path, source), open(path, 'rb') as file:
-    reader = HashedFile(file, sha256, progress)
-    yield reader  # type: ignore[misc]
-    got = reader.drain()
-  if got != sha256:
-    raise UserError(
-      f'{path} has sha256 {got}, expected {sha256}: it is incomplete or another '
-      f'version; get it again from {source}'
-    )
+  with _damage_named(path, source), open(path, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest() if sha256 else ''
+    if digest != sha256:
+      raise UserError(
+        f'{path} has sha256 {digest}, expected {sha256}: it is incomplete or another version; '
+        f'get it again from {source}'
+      )
+    file.seek(0)
+    yield file
 
 
 @contextlib.contextmanager
-def _damage(path: pathlib.Path, source: str) -> Iterator[None]:
-  """Turns what the readers of damaged archives raise into one UserError."""
+def _damage_named(
+  path: str | os.PathLike, source: str, errors: tuple[type[Exception], ...] = _DAMAGE
+) -> Iterator[None]:
   try:
     yield
-  except _DAMAGED as error:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+  except errors as error:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise UserError(
       f'{path} is truncated or damaged ({reason:.200}): get it again from {source}'
     ) from error
@@ -111,32 +102,24 @@ def iter_members(
 ) -> Iterator[tuple[str, bytes]]:
   """Yields (name, bytes) of every regular member of a tar, tar.gz, zip or folder of class folders.
 
-  Directories and macOS companions (`._*`, `.DS_Store`) are passed over. Archives are read in
-  their own order, folders in sorted order (`<class>/<file>`, one level deep; links in a folder
-  are the user's own and are followed, links in an archive are refused).
+  Directories and macOS companions (`._*`, `.DS_Store`) are skipped. Archives are read in their own
+  order, folders in sorted order (`<class>/<file>`, one level deep). Links are refused in archives
+  and followed in folders, where they are the user's own.
 
   Args:
     path: the archive or folder.
-    sha256: expected digest of the archive in hex, checked once the last member was yielded ('':
-      not checked). A tar is hashed while it is read, a zip before, since it is read out of order.
+    sha256: expected digest of the archive in hex, checked first; '' skips the check.
     source: where to get the archive, for error messages.
-    max_bytes: a member with more bytes than this is refused.
+    max_bytes: larger members are refused.
     refused: called with (name, reason) of each refused member; without it the first one raises.
     progress: called with the number of bytes of the archive (folder: of the files) read.
 
   Raises:
     UserError: the archive is missing, truncated, damaged or has another sha256, or a member was
-      refused and `refused` is None. The remedy is in the message.
+      refused and `refused` is None.
   """
-  path = require(path, source)
-  refuse = _refusal(path, refused)
-  if path.is_dir():
-    members = _iter_folder(path, max_bytes, refuse, progress)
-  elif _magic(path, source) == b'PK':
-    members = _iter_zip(path, sha256, source, max_bytes, refuse, progress)
-  else:
-    members = _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested=False)
-  yield from members
+  entries = _entries(path, sha256, source, progress)
+  return _read(path, source, max_bytes, refused, entries)
 
 
 def iter_class_members(
@@ -147,86 +130,68 @@ def iter_class_members(
   max_bytes: int = MAX_MEMBER_BYTES,
   refused: Refused | None = None,
   progress: Progress | None = None,
-  part: ClassPart | None = None,
+  part: int | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
-  """Yields (class, file name, bytes) of a tar of `<class>.tar` or a folder of class folders.
+  """Yields (class, file name, bytes) of a tar of `<class>.tar`, or of class folders in any form.
 
-  The class tars are streamed too. A tar of class folders is taken as well. A member without a
-  class is refused. Arguments and errors as `iter_members`; of a `part` (see `class_parts`) only
-  what lies in it is read, without sha256 and progress.
+  Class tars are streamed, too. A member without a class is refused. Arguments and errors are those
+  of `iter_members`; with `part` (see `count_class_parts`) only the class tar or class folder of
+  that number is read.
   """
-  path = require(path, source)
-  refuse = _refusal(path, refused)
-  if path.is_dir():
-    members = _iter_folder(path, max_bytes, refuse, progress, part)
-  elif part:
-    members = _iter_part(path, source, max_bytes, refuse, part)
-  else:
-    members = _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested=True)
-  for name, data in members:
+  entries = _entries(path, sha256, source, progress, nested=True, part=part)
+  for name, data in _read(path, source, max_bytes, refused, entries):
     folder, file_name = posixpath.split(name)
     label = posixpath.basename(folder)
     if reason := member_names.class_problem(label):
-      refuse(name, reason)
+      _refuse(path, name, reason, refused)
     else:
       yield label, file_name, data
 
 
 def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> set[str]:
-  """Returns the classes of a tar of `<class>.tar` or a folder, without reading the images.
+  """Returns the classes of a tar of `<class>.tar` or of class folders, without reading the files.
 
   Raises:
     UserError: it is missing, truncated or damaged.
   """
   path = require(path, source)
+  names = []
   if path.is_dir():
-    names = {
-      folder.name
-      for folder in path.iterdir()
-      if folder.is_dir() and not folder.name.startswith('.')
-    }
-    return {
-      name
-      for name in names
-      if not member_names.checked(name)[1] and not member_names.class_problem(name)
-    }
-  compressed = _magic(path, source) == b'\x1f\x8b'
+    names = [f'{entry.name}/x' for entry in visible(path) if entry.is_dir()]
+  else:
+    with _damage_named(path, source, _BAD_HEADER):
+      names = [entry.name for entry in _entries(path, source=source) if not entry.problem]
   classes = set()
-  with _damage(path, source), (gzip.open if compressed else open)(path, 'rb') as file:
-    for member in iter_headers(file):  # type: ignore[arg-type]
-      name, reason = member_names.checked(member.name)
-      if reason or not member.is_file or member_names.is_companion(name):
-        continue
-      folder = name[: -len('.tar')] if name.endswith('.tar') else posixpath.dirname(name)
-      classes.add(posixpath.basename(folder))
-  return {name for name in classes if not member_names.class_problem(name)}
+  for name, reason in map(member_names.normalize, names):
+    folder = name.removesuffix('.tar') if name.endswith('.tar') else posixpath.dirname(name)
+    label = posixpath.basename(folder)
+    if not reason and not member_names.class_problem(label):
+      classes.add(label)
+  return classes
 
 
-def class_parts(path: str | os.PathLike, *, source: str = 'its publisher') -> list[ClassPart]:
-  """Returns the parts of a tar of `<class>.tar` or a folder, in the order they are read.
+def count_class_parts(path: str | os.PathLike, *, source: str = 'its publisher') -> int:
+  """Returns the number of class tars in a tar, or of class folders, if there is nothing else in it.
 
-  Only headers are read. An empty list: it holds anything else, and has to be read in one go.
+  Otherwise, and for compressed archives, the number is 0: it has to be read in one go.
 
   Raises:
     UserError: it is missing, truncated or damaged.
   """
   path = require(path, source)
   if path.is_dir():
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith('.'))
-    whole = not all(entry.is_dir() for entry in entries)
-    return [] if whole else [ClassPart(entry.name) for entry in entries]
-  if _magic(path, source) == b'\x1f\x8b':
-    return []
-  parts = []
-  with _damage(path, source), open(path, 'rb') as file:
-    for member in iter_headers(file):
-      if member.is_dir or member_names.is_companion(member.name):
-        continue
-      name, reason = member_names.checked(member.name)
-      if reason or not member.is_file or not name.endswith('.tar'):
-        return []
-      parts.append(ClassPart(name[: -len('.tar')], file.tell(), member.size))
-  return parts
+    are_parts = [entry.is_dir() for entry in visible(path)]
+  elif _magic(path, source) in (_GZIP, _ZIP):
+    return 0
+  else:
+    with _damage_named(path, source, _BAD_HEADER):
+      are_parts = [
+        not entry.problem
+        and entry.name.endswith('.tar')
+        and not member_names.normalize(entry.name)[1]
+        for entry in _entries(path, source=source)
+      ]
+  return len(are_parts) if all(are_parts) else 0
 
 
 @contextlib.contextmanager
@@ -238,121 +203,76 @@ def open_zip_member(
   Raises:
     UserError: the archive is missing or damaged, or has no such member.
   """
-  path = require(path, source)
-  with _damage(path, source), zip_members.open_zip(path) as archive:
-    if name not in archive.NameToInfo:
-      raise UserError(f'{path} has no member {name}: get the right archive from {source}')
-    with zip_members.open_member(archive, archive.NameToInfo[name]) as member:
-      yield member
+  with open_verified(path, source=source) as file, contextlib.ExitStack() as stack:
+    with _damage_named(path, source, _BAD_HEADER):
+      archive = stack.enter_context(zipfile.ZipFile(file))
+      if name not in archive.namelist():
+        raise UserError(f'{path} has no member {name}: get the right archive from {source}')
+      member = stack.enter_context(archive.open(name))
+    yield member
 
 
-def _refusal(path: pathlib.Path, refused: Refused | None) -> Refused:
-  def refuse(name: str, reason: str) -> None:
-    name = member_names.shown(name)
-    if not refused:
-      raise UserError(f'{path}: member {name} is refused: {reason}; remove it from the archive')
-    refused(name, reason)
+def _read(
+  path: str | os.PathLike,
+  source: str,
+  max_bytes: int,
+  refused: Refused | None,
+  entries: Iterator[Entry],
+) -> Iterator[tuple[str, bytes]]:
+  """Yields (normalized name, bytes) of the entries that are not refused."""
+  with _damage_named(path, source, _BAD_HEADER + _DAMAGE):
+    for entry in entries:
+      name, reason = member_names.normalize(entry.name)
+      reason = reason or entry.problem
+      if not reason and entry.size > max_bytes:
+        reason = f'it has {entry.size} bytes, more than {max_bytes}'
+      if reason:
+        _refuse(path, entry.name, reason, refused)
+        continue
+      data = entry.read()
+      if len(data) != entry.size:
+        raise EOFError(f'unexpected end of data in {name!r:.80}')
+      yield name, data
 
-  return refuse
+
+def _refuse(path: str | os.PathLike, name: str, reason: str, refused: Refused | None) -> None:
+  name = member_names.escape(name)
+  if not refused:
+    raise UserError(f'{path}: member {name} is refused: {reason}; remove it from the archive')
+  refused(name, reason)
+
+
+def _entries(
+  path: str | os.PathLike,
+  sha256: str = '',
+  source: str = 'its publisher',
+  progress: Progress | None = None,
+  nested: bool = False,
+  part: int | None = None,
+) -> Iterator[Entry]:
+  """Yields the entries of an archive or folder; an entry can be read until the next one."""
+  path, progress = require(path, source), progress or (lambda _: None)
+  if path.is_dir():
+    yield from iter_folder(path, progress, part)
+    return
+  magic = _magic(path, source)
+  with open_verified(path, sha256=sha256, source=source) as file:
+    if magic == _ZIP:
+      yield from iter_zip(file, progress)
+      return
+    data: IO[bytes] = file
+    if magic == _GZIP:  # not tarfile's own decompression, which ignores the checksum
+      data = io.BufferedReader(gzip.GzipFile(fileobj=file), MIB)  # type: ignore[arg-type]
+    position = 0
+    for entry in iter_tar(data, nested, part):
+      yield entry
+      progress(file.tell() - position)
+      position = file.tell()
+    while magic == _GZIP and data.read(MIB):  # to the checksum
+      pass
+    progress(file.seek(0, os.SEEK_END) - position)
 
 
 def _magic(path: pathlib.Path, source: str) -> bytes:
-  with _damage(path, source), open(path, 'rb') as file:
+  with _damage_named(path, source), open(path, 'rb') as file:
     return file.read(2)
-
-
-def _iter_tar_file(path, sha256, source, max_bytes, refuse, progress, nested):
-  """Yields (name, bytes) of a tar or tar.gz, which is hashed on the way."""
-  compressed = _magic(path, source) == b'\x1f\x8b'
-  with open_verified(path, sha256=sha256, source=source, progress=progress) as raw:
-    # gzip, not tarfile's own decompression: that one never looks at the checksum in the file.
-    # Buffered: a header or a file out of the buffer is no call of Python's.
-    file = io.BufferedReader(gzip.GzipFile(fileobj=raw), MIB) if compressed else raw
-    yield from _iter_tar(file, '', max_bytes, refuse, nested)
-    while compressed and file.read(MIB):
-      pass
-
-
-def _iter_part(path, source, max_bytes, refuse, part):
-  """Yields (name, bytes) of one class tar of a tar."""
-  with _damage(path, source), open(path, 'rb') as file:
-    file.seek(part.offset)
-    yield from _iter_tar(Part(file, part.size), part.folder, max_bytes, refuse, nested=False)
-
-
-def _iter_tar(file, folder, max_bytes, refuse, nested):
-  """Yields (name, bytes) of an open tar; with `nested`, `<class>.tar` gives `<class>/<file>`."""
-  for member in iter_headers(file):
-    if member.is_dir or member_names.is_companion(member.name):
-      continue
-    name, reason = member_names.checked(member.name)
-    inner = nested and name.endswith('.tar')
-    if not reason and not member.is_file:
-      reason = 'it is a link, a device, a pipe or a sparse file'
-    if not reason and not inner:
-      reason = member_names.too_big(member.size, max_bytes)
-    if reason:
-      refuse(posixpath.join(folder, member.name), reason)
-    elif inner:
-      yield from _iter_tar(
-        Part(file, member.size), name[: -len('.tar')], max_bytes, refuse, nested=False
-      )
-    else:
-      yield posixpath.join(folder, name), read_data(file, member.size)
-
-
-def _iter_zip(path, sha256, source, max_bytes, refuse, progress):
-  """Yields (name, bytes) of a zip."""
-  if sha256:
-    with open_verified(path, sha256=sha256, source=source):
-      pass
-  with _damage(path, source), zip_members.open_zip(path) as archive:
-    for member in archive.infolist():
-      if progress:
-        progress(member.compress_size)
-      if (
-        member.filename.endswith('/')
-        or member_names.is_companion(member.filename)
-        or member.filename.startswith('__MACOSX/')
-      ):
-        continue
-      name, reason = member_names.checked(member.filename)
-      kind = stat.S_IFMT(member.external_attr >> 16)
-      if not reason and kind not in (0, stat.S_IFREG):
-        reason = 'it is a link, a device or a pipe'
-      reason = reason or zip_members.unreadable(member)
-      reason = reason or member_names.too_big(member.file_size, max_bytes)
-      if reason:
-        refuse(member.filename, reason)
-        continue
-      # Not archive.read(): that one decompresses a gigabyte at once, whatever the claimed size.
-      with zip_members.open_member(archive, member) as file:
-        data = read_data(file, member.file_size)
-      yield name, data
-
-
-def _iter_folder(root, max_bytes, refuse, progress, part=None):
-  """Yields (`<class>/<file>`, bytes) of a folder of class folders, or of one of them, sorted."""
-  for folder in [root / part.folder] if part else sorted(root.iterdir()):
-    if folder.name.startswith('.'):
-      continue
-    if not folder.is_dir():
-      refuse(folder.name, 'it lies outside the class folders')
-      continue
-    for file in sorted(folder.iterdir()):
-      name = f'{folder.name}/{file.name}'
-      if file.name.startswith('.'):
-        continue
-      if not file.is_file():  # a pipe would block for ever
-        refuse(name, 'it is not a regular file')
-        continue
-      size = file.stat().st_size
-      reason = member_names.checked(name)[1] or member_names.too_big(size, max_bytes)
-      if reason:
-        refuse(name, reason)
-        continue
-      with _damage(file, 'where the folder came from'):
-        data = file.read_bytes()
-      if progress:
-        progress(size)
-      yield name, data

@@ -56,7 +56,7 @@ def find_images(
   found = []
   for path in sorted(folder.rglob('*')):
     name = path.relative_to(folder).as_posix()
-    shown = f'{folder}/{member_names.shown(name)}'
+    shown = f'{folder}/{member_names.escape(name)}'
     if path.is_dir():
       if path.is_symlink():
         problems.add('folder behind a symbolic link, not followed', shown)
@@ -71,7 +71,7 @@ def find_images(
         raise UserError(f'{shown}: {problem}: rename the folder {label!r}')
       if not path.is_file():
         problems.add('image not a regular file, skipped', shown)
-      elif problem := member_names.checked(name)[1]:
+      elif problem := member_names.normalize(name)[1]:
         problems.add('image with an unusable name, skipped', shown, problem)
       elif has_classes and not label:
         problems.add('image outside the class folders, skipped', shown)
@@ -134,8 +134,8 @@ def encode(image: ImageFile, problems: Problems) -> EncodedImage | None:
   """Reads an image as the input pipeline will, upright; None, reported, if it cannot be decoded."""
   try:
     raw = image.path.read_bytes()
-    if too_big := member_names.too_big(len(raw), reader.MAX_MEMBER_BYTES):
-      raise image_files.BadImage(too_big)
+    if len(raw) > reader.MAX_MEMBER_BYTES:
+      raise image_files.BadImage(f'it has {len(raw)} bytes, more than {reader.MAX_MEMBER_BYTES}')
     data, is_reencoded = image_files.as_pipeline_reads(raw)
     size = image_files.image_size(data)
   except (OSError, image_files.BadImage) as error:

@@ -116,7 +116,7 @@ def _parse_categories(items: list, path: pathlib.Path) -> dict[int | str, str]:
   for item in items:
     try:
       name = names[item['id']] = item['name']
-      if problem := member_names.class_problem(name) or member_names.checked(name)[1]:
+      if problem := member_names.class_problem(name) or member_names.normalize(name)[1]:
         raise ValueError(problem)
     except _MALFORMED as error:
       raise UserError(
