@@ -36,22 +36,6 @@ def one_line_errors() -> Iterator[None]:
     raise BuildStopped(str(error)) from error
 
 
-@contextlib.contextmanager
-def small_shuffle_buffer() -> Iterator[None]:
-  """Makes TFDS shuffle through files beyond 128 MiB a split instead of 1 GiB, for peak memory.
-
-  TFDS has no public setting for it. The built files are the same.
-  """
-  from tensorflow_datasets.core import shuffle
-
-  saved = shuffle.MAX_MEM_BUFFER_SIZE
-  shuffle.MAX_MEM_BUFFER_SIZE = 128 << 20
-  try:
-    yield
-  finally:
-    shuffle.MAX_MEM_BUFFER_SIZE = saved
-
-
 def wants_beam(download_config) -> bool:
   """Whether a tfds.download.DownloadConfig (or None) asks for a Beam pipeline."""
   return bool(download_config and (download_config.beam_options or download_config.beam_runner))

@@ -10,7 +10,6 @@ from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 from tfds_builders.backgrounds_challenge import release
-from tfds_builders.stable_writer import StableWriter
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -66,17 +65,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds the data set and prints what became of the input; a UserError stops it."""
     self._summary = None
     build_summary.warn_of_beam(self.name, kwargs.get('download_config'))
-    with (
-      build_summary.one_line_errors(),
-      build_summary.small_shuffle_buffer(),
-      contextlib.ExitStack() as self._open,
-    ):
+    with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
       super().download_and_prepare(**kwargs)
       if self._summary:
         print(self._summary)
-
-  def _example_writer(self):
-    return StableWriter(self.info.file_format)
 
   def _split_generators(self, dl_manager):
     try:

@@ -18,7 +18,7 @@ from luab_jax.byproducts import coco_ab  # noqa: E402
 from luab_jax.byproducts.archives import reader  # noqa: E402
 from luab_jax.data.image_files import BadImage  # noqa: E402
 from luab_jax.errors import UserError  # noqa: E402
-from tfds_builders import build_summary, packing  # noqa: E402
+from tfds_builders import build_summary  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names, decoded  # noqa: E402
 from tfds_builders.image_check import check_images  # noqa: E402
@@ -61,40 +61,29 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       homepage='https://github.com/naver-ai/NeglectedFreeLunch',
     )
 
-  def _download_and_prepare(self, dl_manager, download_config):
-    """Wraps TFDS's: here a failure still removes the half-built data, and messages are ours."""
-    build_summary.warn_of_beam(self.name, download_config)
-    folder = pathlib.Path(self.data_dir)  # where space is planned for; a bucket cannot be used
-    with (
-      build_summary.one_line_errors(),
-      build_summary.small_shuffle_buffer(),
-      contextlib.closing(Join(folder if folder.is_dir() else None)) as self._join,
-    ):
-      self._summary = build_summary.BuildSummary(f'{self.name}/{self.builder_config.name}', _COUNTS)
-      super()._download_and_prepare(dl_manager, download_config)
-      images, records, instances = self._join.unused()
-      self._summary.note('listed images that were not read', images)
-      self._summary.note('instances of images that were not read', instances)
-      self._summary.note('records without an image', records)
-      self._summary.check()
-    print(self._summary)
-
-  def _generate_splits(self, dl_manager, download_config):
-    """Called by TFDS to write all splits; an example comes as its bytes."""
-    return packing.write_splits(
-      self._split_generators(dl_manager),
-      self._get_filename_template,
-      download_config,
-      self.info.file_format,
-    )
+  def download_and_prepare(self, **kwargs) -> None:
+    """Builds the data set and prints a summary of the input; a UserError stops it."""
+    self._summary = None
+    build_summary.warn_of_beam(self.name, kwargs.get('download_config'))
+    with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
+      super().download_and_prepare(**kwargs)
+      if self._summary:
+        images, records, instances = self._join.unused()
+        self._summary.note('listed images that were not read', images)
+        self._summary.note('instances of images that were not read', instances)
+        self._summary.note('records without an image', records)
+        print(self._summary)
 
   def _split_generators(self, dl_manager):
+    self._summary = build_summary.BuildSummary(f'{self.name}/{self.builder_config.name}', _COUNTS)
+    folder = pathlib.Path(self.data_dir)  # where space is planned for; a bucket cannot be used
+    self._join = Join(folder if folder.is_dir() else None)
+    self._open.callback(self._join.close)
     files = self._files(dl_manager)
     if self.builder_config.name == 'local':
       names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
       self.info.features['labels'].feature.names = names  # one label, which the others are too
       self._join.class_index = {name: index for index, name in enumerate(names)}
-    self._packed = packing.Packer(example.features(tuple(self._join.class_index)))
     self._read_records(files[coco_ab.FILE_NAME])
     return {
       split: self._generate_examples(
@@ -144,15 +133,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       else:
         yield record
 
-  def _generate_examples(self, images, annotations, folder) -> Iterator[tuple[str, bytes]]:
-    """Yields (key, record) of a split."""
+  def _generate_examples(self, images, annotations, folder) -> Iterator[tuple[str, dict]]:
+    """Yields (key, example) of a split."""
     self._join.add_instances(annotations, _instances(folder))
-    with build_summary.progress_bar(images, f'Packing {folder}') as progress:
+    with build_summary.progress_bar(images, f'Reading {folder}') as progress:
       written = False
       for joined, size in check_images(self._joined(images, folder, progress), lambda i: i.data):
         if built := self._example(joined, size):
           written = True
-          yield built['file_name'], self._packed(built)
+          yield built['file_name'], built
     self._summary.check()
     if not written:
       raise UserError(

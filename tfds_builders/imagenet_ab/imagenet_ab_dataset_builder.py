@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 
 from luab_jax.errors import UserError
-from tfds_builders import build_summary, packing
+from tfds_builders import build_summary
 from tfds_builders.image_check import check_images
 from tfds_builders.imagenet_ab import example, release
 from tfds_builders.imagenet_ab.xml_store import XmlStore
-from tfds_builders.stable_writer import StableWriter
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -54,11 +53,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints what became of the input; a UserError stops it."""
     self._summary = self._beam = None
-    with (
-      build_summary.one_line_errors(),
-      build_summary.small_shuffle_buffer(),
-      contextlib.ExitStack() as self._open,
-    ):
+    with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
       if build_summary.wants_beam(kwargs.get('download_config')):
         from tfds_builders.imagenet_ab import beam_pipeline  # importing Beam takes seconds
 
@@ -88,23 +83,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._beam_build = self._beam.BeamBuild(self._release, self.data_dir)
       return self._beam_build.splits()
     files = self._release
-    self._packed = packing.Packer(self.info.features)
     self._index_xmls()
     return {split: self._generate_examples(split) for split in files.images}
-
-  def _generate_splits(self, dl_manager, download_config):
-    """Called by TFDS to write all splits; an example comes as its bytes, but from Beam."""
-    if self._beam:
-      return super()._generate_splits(dl_manager, download_config)
-    return packing.write_splits(
-      self._split_generators(dl_manager),
-      self._get_filename_template,
-      download_config,
-      self.info.file_format,
-    )
-
-  def _example_writer(self):
-    return StableWriter(self.info.file_format)
 
   def _process_pipeline_result(self, pipeline_result):
     """Called by TFDS once a Beam pipeline is done."""
@@ -134,8 +114,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       if not store.add(folder, stem, data):
         release.skip_second_xml(path, folder, stem, self._summary)
 
-  def _generate_examples(self, split: str) -> Iterator[tuple[str, bytes]]:
-    """Yields (key, record) of a split."""
+  def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+    """Yields (key, example) of a split."""
     path = self._release.images[split]
     written = 0
     with build_summary.progress_bar(path, f'Reading {split} images') as progress:
@@ -143,7 +123,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         example = self._release.example(split, image, size, self._summary)
         if example:
           written += 1
-          yield f'{image.label}/{image.file_name}', self._packed(example)
+          yield f'{image.label}/{image.file_name}', example
     self._summary.check()
     if not written:
       raise UserError(f'{path} holds no images: expected <class>.tar or <class>/<image> in it')
