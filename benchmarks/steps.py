@@ -11,9 +11,9 @@ import optax
 
 from luab_jax.models import build_model, losses
 from luab_jax.models.heads import torch_uniform
-from luab_jax.models.losses import point_weight_schedule
 from luab_jax.runtime import parallel
-from luab_jax.train.state import init_state, learning_rate_schedule, make_optimizer
+from luab_jax.train.optimizer import make_optimizer, make_schedules
+from luab_jax.train.state import init_state
 from luab_jax.train.step import make_train_step
 
 CLASSES = 1000
@@ -93,22 +93,14 @@ def build(config, kind, *, name=None, dtype=None, size=None):
   model_config.name = name or model_config.name
   model_config.dtype = dtype or model_config.dtype
   model = build_model(model_config, num_classes=CLASSES, num_points=1, multi_label=False)
-  schedule = learning_rate_schedule(config.optimizer, 10_000, 1000)
-  optimizer = make_optimizer(config.optimizer, schedule)
+  schedules = make_schedules(config, 10_000, 1000)
+  optimizer = make_optimizer(config.optimizer, schedules.learning_rate)
   if kind == 'plain':
     model = model.clone(head=ClassifierHead(CLASSES))
     step = make_plain_step(model, optimizer, label_smoothing=config.loss.label_smoothing)
   else:
-    step = make_train_step(
-      model,
-      optimizer,
-      spec=types.SimpleNamespace(multi_label=False),
-      loss=config.loss,
-      schedule=schedule,
-      point_weight=point_weight_schedule('constant', config.loss.point_weight, total_steps=10_000),
-      ema_decay=0.0,
-      accum=1,
-    )
+    spec = types.SimpleNamespace(multi_label=False)
+    step = make_train_step(model, optimizer, schedules, spec, config)
   state = init_state(model, optimizer, seed=0, image_size=size or config.data.image_size, ema=False)
   return jax.device_get(state), step
 

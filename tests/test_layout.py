@@ -251,8 +251,7 @@ def test_every_key_of_the_default_config_has_a_comment():
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_its_model_and_schedules(path):
   from luab_jax import models
-  from luab_jax.models import losses
-  from luab_jax.train import state
+  from luab_jax.train import optimizer
 
   config = _load(path).get_config()
   coco = config.data.name.startswith('coco_ab')
@@ -260,12 +259,6 @@ def test_every_config_builds_its_model_and_schedules(path):
   models.build_model(
     config.model, num_classes=classes, num_points=classes if coco else 1, multi_label=coco
   )
-  schedule = state.learning_rate_schedule(config.optimizer, 1000, 10)
-  state.make_optimizer(config.optimizer, schedule)
-  assert float(schedule(1000)) == pytest.approx(0, abs=1e-6)
-  losses.point_weight_schedule(
-    config.loss.point_schedule,
-    config.loss.point_weight,
-    total_steps=1000,
-    warmup_steps=config.loss.point_warmup_steps,
-  )
+  schedules = optimizer.make_schedules(config, 1000, 10)
+  optimizer.make_optimizer(config.optimizer, schedules.learning_rate)
+  assert float(schedules.learning_rate(1000)) == pytest.approx(0, abs=1e-6)

@@ -3,13 +3,15 @@
 What follows from a record's columns is said in targets.py, how records come in tfrecords.py.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from luab_jax.data import image_ops, targets, tfrecords
 from luab_jax.errors import UserError
+
+Batch = dict[str, Any]  # {name: array}: see the batch contract in pipeline.py
 
 
 class DatasetSpec(NamedTuple):

@@ -18,10 +18,11 @@ Every batch is a dict of
 and for COCO-AB size_group and icon_group, int32[B, C] (`Source.groups`): of the whole image, as the
 labels are.
 
-`answer_batches`, for benchmark sets without byproducts (answers.py), has image, example_mask and
+`label_set_batches`, for benchmark sets without byproducts (robustness_sets.py), has image,
+example_mask and
 
-  right         bool[B, C]           the classes that count as right; none: the image does not count
-  allowed       bool[B, C]           the classes that a prediction may be
+  valid_labels  bool[B, C]           the correct classes; none: the image does not count
+  class_mask    bool[B, C]           the classes that a prediction is chosen from
   mask          float32[B, S, S, 1]  1 on the foreground; only of sets that have masks
 
 K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is the host's part of the
@@ -53,9 +54,9 @@ from luab_jax.errors import UserError
 __all__ = [
   'Batches',
   'DatasetSpec',
-  'answer_batches',
   'dataset_spec',
   'eval_batches',
+  'label_set_batches',
   'train_batches',
 ]
 
@@ -184,21 +185,21 @@ def eval_batches(data, split, *, batch_size, num_hosts=1, host=0, boxes=False):
   )
 
 
-def answer_batches(data, source, *, batch_size, num_hosts=1, host=0):
-  """As `eval_batches`, of the images of a benchmark set and their right answers.
+def label_set_batches(data, source, *, batch_size, num_hosts=1, host=0):
+  """As `eval_batches`, of the images of a benchmark set and their valid labels.
 
   Args:
     data: the `data` part of a config: how images are resized and cropped.
-    source: answers.Source.
+    source: robustness_sets.Source.
     batch_size, num_hosts, host: as in `eval_batches`.
 
   Returns:
     (Batches, their number: the same on every host).
   """
-  allowed = source.allowed  # may read the whole set: not while TensorFlow traces the pipeline
+  class_mask = source.class_mask  # may read the whole set: not while TensorFlow traces the pipeline
   return _once(
     source,
-    lambda fields: _answer_example(data, source, fields, allowed),
+    lambda fields: _label_set_example(data, source, fields, class_mask),
     batch_size,
     num_hosts,
     host,
@@ -282,10 +283,10 @@ def centre_view(data, image):
   return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
 
 
-def _answer_example(data, source, fields, allowed):
+def _label_set_example(data, source, fields, class_mask):
   """Fields of a benchmark's image -> its example."""
   size = [data.image_size] * 2
-  if source.cut:
+  if source.cropped:
     image = image_ops.to_uint8(
       image_ops.resize(image_ops.decode(fields['image']), size, data.resize_method, data.antialias)
     )
@@ -293,8 +294,8 @@ def _answer_example(data, source, fields, allowed):
     image, _, _ = centre_view(data, image_ops.decode(fields['image']))
   example = {
     'image': image,
-    'right': fields['right'],
-    'allowed': tf.constant(allowed),
+    'valid_labels': fields['valid_labels'],
+    'class_mask': tf.constant(class_mask),
     'example_mask': tf.constant(1.0),
   }
   if source.has_mask:

@@ -1,12 +1,13 @@
-"""Benchmark sets without byproducts: images, and for each the classes that count as right.
+"""Benchmark sets without byproducts: images, and for each the set of its valid labels.
 
-The sets are those TFDS builds (imagenet_v2, imagenet2012_real …) and our backgrounds_challenge.
-One form holds them all: an ordinary label is one right class, a ReaL label is several or none, and
-a label of ImageNet-9 is all the ImageNet classes under it.
+The sets are those TFDS builds (imagenet_v2, imagenet2012_real …) and our backgrounds_challenge. One
+form holds them all: an ordinary label is a set of one class, a ReaL label of several or none, and a
+label of ImageNet-9 stands for all the ImageNet classes under it.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,35 +18,35 @@ from luab_jax.errors import UserError
 
 
 class Part(NamedTuple):
-  """What of a built data set is evaluated, and how.
+  """A split of a built data set, and how it is evaluated.
 
   Attributes:
     data: name in TFDS's folder layout, 'imagenet_v2/matched-frequency'.
     split: its split.
-    right: its column with the right class or classes.
-    cut: the authors of the set have cut its images to the model's view: the whole image is resized
-      to the model's input, nothing is cropped away.
+    label_column: its column with the valid label or labels.
+    cropped: the authors of the set have cropped its images to the model's view: the whole image is
+      resized to the model's input, nothing is cropped away.
     only_present: a prediction is one of the classes that occur in the set, not of all.
   """
 
   data: str
   split: str
-  right: str = 'label'
-  cut: bool = False
+  label_column: str = 'label'
+  cropped: bool = False
   only_present: bool = False
 
 
 class Source:
-  """The records of one Part and what they say; as `dataset.Source` for the sets with byproducts.
+  """The records of one Part, parsed; as `dataset.Source` for the sets with byproducts.
 
   Attributes:
     split: tfrecords.Split.
-    cut: of the Part.
+    cropped: of the Part.
     num_classes: C.
     has_mask: whether each image has a mask of its foreground.
   """
 
-  def __init__(self, part, data_dir, class_names):
+  def __init__(self, part: Part, data_dir: str, class_names: Sequence[str]):
     """Reads the metadata.
 
     Args:
@@ -58,13 +59,13 @@ class Source:
     """
     builder = tfrecords.open_builder(part.data, data_dir)
     self.split = tfrecords.open_split(builder, part.split)
-    self.cut = part.cut
+    self.cropped = part.cropped
     self.num_classes = len(class_names)
     self._features = builder.info.features
-    self._column = part.right
-    if part.right not in self._features or 'image' not in self._features:
+    self._column = part.label_column
+    if self._column not in self._features or 'image' not in self._features:
       raise UserError(
-        f"{builder.data_path} has no columns 'image' and '{part.right}': build it "
+        f"{builder.data_path} has no columns 'image' and '{self._column}': build it "
         'again with TFDS 4.9 or newer'
       )
     _check_classes(builder, part, class_names)
@@ -72,8 +73,8 @@ class Source:
     self._only_present = part.only_present
 
   @functools.cached_property
-  def allowed(self):
-    """bool[C]: the classes that a prediction may be.
+  def class_mask(self) -> np.ndarray:
+    """bool[C]: the classes that a prediction is chosen from.
 
     With `only_present` those that occur, for which every record is read once, undecoded.
     """
@@ -81,20 +82,20 @@ class Source:
       return np.ones(self.num_classes, bool)
     labels = (
       tfrecords.in_order(self.split)
-      .map(lambda _, record: self._right(self._parse(record, {self._column})))
+      .map(lambda _, record: self._valid_labels(self._parse(record, {self._column})))
       .batch(1024)
     )
     return np.any([rows.any(0) for rows in labels.as_numpy_iterator()], axis=0)
 
-  def parse(self, record):
-    """A serialised record -> {'image': its bytes, 'right': bool[C]}, and 'mask': its bytes."""
+  def parse(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    """A serialised record -> {'image': its bytes, 'valid_labels': bool[C]}, and 'mask': bytes."""
     columns = {'image', self._column} | ({'mask'} if self.has_mask else set())
     fields = self._parse(record, columns)
     return {name: fields[name] for name in ('image', 'mask') if name in columns} | {
-      'right': self._right(fields)
+      'valid_labels': self._valid_labels(fields)
     }
 
-  def parse_file(self, record):
+  def parse_file(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
     """Only `file_name` and `image`, for an error message."""
     name = next((n for n in ('file_name', 'image_id') if n in self._features), None)
     fields = self._parse(record, {'image'} | ({name} if name else set()))
@@ -103,30 +104,30 @@ class Source:
       'file_name': tf.strings.as_string(fields[name]) if name else tf.constant('an image'),
     }
 
-  def _parse(self, record, columns):
+  def _parse(self, record: tf.Tensor, columns: set[str]) -> dict[str, tf.Tensor]:
     wanted = tfds.decode.PartialDecoding(dict.fromkeys(columns, True))
     encoded = {name: tfds.decode.SkipDecoding() for name in columns & {'image', 'mask'}}
     return wanted.extract_features(self._features).deserialize_example(record, decoders=encoded)
 
-  def _right(self, fields):
+  def _valid_labels(self, fields: dict[str, tf.Tensor]) -> tf.Tensor:
     classes = tf.reshape(tf.cast(fields[self._column], tf.int32), [-1])
     return tf.reduce_any(tf.one_hot(classes, self.num_classes, True, False, dtype=tf.bool), 0)
 
 
-def _check_classes(builder, part, class_names):
+def _check_classes(builder: Any, part: Part, class_names: Sequence[str]) -> None:
   """Raises UserError unless the column's classes are the model's."""
-  feature = builder.info.features[part.right]
+  feature = builder.info.features[part.label_column]
   feature = getattr(feature, 'feature', feature)  # of a sequence
   names = feature.names
   nameless = names == [str(i) for i in range(feature.num_classes)]  # siscore: ImageNet's indices
   if feature.num_classes == len(class_names) and (nameless or names == list(class_names)):
     return
   raise UserError(
-    f'{builder.data_path} has the classes {_some(names)}, the model {_some(class_names)}: '
+    f'{builder.data_path} has the classes {_abridged(names)}, the model {_abridged(class_names)}: '
     f'remove {part.data.partition("/")[0]} from config.robustness.sets, or train on the same '
     'classes'
   )
 
 
-def _some(names):
+def _abridged(names: Sequence[str]) -> str:
   return f'{names[0]} … {names[-1]} ({len(names)} of them)'

@@ -1,22 +1,29 @@
 """Exact evaluation: every example counts once, whatever the number of devices and hosts."""
 
 import collections
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from luab_jax.data import pipeline
+from luab_jax.data.dataset import Batch, DatasetSpec
 from luab_jax.errors import UserError
 from luab_jax.evaluate import localization
 from luab_jax.evaluate.metrics import (
   average_precision,
   average_precision_within,
   mean_average_precision,
+  mean_metrics,
 )
+from luab_jax.evaluate.steps import EvalStep
+from luab_jax.models import Variables
+from luab_jax.models.losses import Sums
 from luab_jax.runtime import hosts, parallel
-from luab_jax.train.step import mean_metrics
 
-# (column of the batch, its value, what the figures call it)
+# (column of the batch, its value, suffix of the metrics)
 GROUPS = (
   ('size_group', 1, 'small'),
   ('size_group', 2, 'medium'),
@@ -26,26 +33,37 @@ GROUPS = (
 )
 
 
-def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progress=None):
+def evaluate_split(
+  eval_step: EvalStep,
+  variables: Variables,
+  data: ConfigDict,
+  split: str,
+  *,
+  spec: DatasetSpec,
+  batch_size: int,
+  progress: Callable[[Iterable, int], Iterable] | None = None,
+) -> dict[str, Any]:
   """Evaluates one split.
 
   Args:
-    eval_step: pmapped `step.make_eval_step`.
+    eval_step: pmapped `steps.make_eval_step`.
     variables: replicated Flax variables.
     data: `config.data`.
     split: TFDS split, for example 'validation' or 'train[90%:]'.
-    spec: `pipeline.DatasetSpec`.
+    spec: of the data set.
     batch_size: global.
-    progress: wraps the iterator of batches (a tqdm), or None.
+    progress: function (batches, their number) -> the same batches with a progress bar.
   Returns:
-    dict of figures: `examples`, losses, top1 and top5 or mAP (with `ap_per_class`, a dict by
+    dict of metrics: `examples`, losses, top1 and top5 or mAP (with `ap_per_class`, a dict by
     class name without the classes that never occur), click_error and click_error_px where the
     split has points, points_used. Errors are means over all examples, not over batches.
     For COCO also mAP_small, mAP_medium and mAP_large by the largest object of the class in the
     image (targets.size_groups), mAP_with_icon and mAP_without_icon among annotated images, and
     how many positives_… each has; all images without the class are the negatives of each.
-    Where the split has true boxes, how well the maps of `step.place_maps` show them, as in
-    `localization.figures`.
+    Where the split has true boxes, how well the maps of `steps.localization_maps` agree with them,
+    see `localization.summarise`.
+  Raises:
+    UserError: an unreadable record; a loss that is not finite.
   """
   batches, count = pipeline.eval_batches(
     data,
@@ -55,33 +73,72 @@ def evaluate_split(eval_step, variables, data, split, *, spec, batch_size, progr
     host=jax.process_index(),
     boxes=True,
   )
-  boxes = collections.deque()  # of the batches on their way to the devices, which need none
-  iterator = parallel.prefetch(_without_boxes(batches.as_numpy_iterator(), boxes))
-  if progress:
-    iterator = progress(iterator, total=count)
-  # Host sums in float64: a float32 running sum over a large set would lose examples.
-  totals, scores = {}, []
-  places = localization.Localization(data.image_size, multi_label=spec.multi_label)
-  for batch in iterator:
-    # Fetched one batch late, so that the device computes meanwhile.
-    scores.append((eval_step(variables, batch), boxes.popleft()))
-    if len(scores) > 1:
-      _collect(totals, scores, -2, places)
-  _collect(totals, scores, -1, places)
-  if not np.isfinite(totals['class_loss'][0]):
+  totals = _Totals(localization.Localization(data.image_size, multi_label=spec.multi_label))
+  for result, boxes in _results(eval_step, variables, batches, count, progress):
+    totals.add(result, boxes)
+  loss, examples = totals.sums['class_loss']
+  if not np.isfinite(loss):
     raise UserError(
-      f'the loss on {split} is {totals["class_loss"][0]}: the parameters are not '
-      'those of a run that went well; go back to an earlier checkpoint'
+      f'the loss on {split} is {loss}: training has diverged; go back to an earlier checkpoint'
     )
-  figures = mean_metrics(totals, image_size=data.image_size)
-  figures = {'examples': int(totals['class_loss'][1]), **figures}
+  metrics = {'examples': int(examples), **mean_metrics(totals.sums, image_size=data.image_size)}
   if spec.multi_label:
-    figures |= _mean_average_precision(scores, spec.class_names)
-  counts = hosts.sum_over_hosts(places.counts)
-  return figures | localization.figures(counts, multi_label=spec.multi_label)
+    metrics |= _mean_average_precision(totals.scores, spec.class_names)
+  counts = hosts.sum_over_hosts(totals.localization.counts)
+  return metrics | localization.summarise(counts, multi_label=spec.multi_label)
 
 
-def _without_boxes(batches, boxes):
+def _results(
+  eval_step: EvalStep,
+  variables: Variables,
+  batches: Iterable[Batch],
+  count: int,
+  progress: Callable[[Iterable, int], Iterable] | None,
+) -> Iterator[tuple[tuple[Sums, dict[str, jax.Array], dict[str, Any]], Batch]]:
+  """Yields what the step returns for each batch, and its boxes, one batch late.
+
+  So the device computes a batch while the host counts the one before.
+  """
+  boxes: collections.deque[Batch] = collections.deque()  # of the batches in flight
+  sharded: Iterable = parallel.prefetch(_without_boxes(iter(batches), boxes))
+  previous = None
+  for batch in progress(sharded, count) if progress else sharded:
+    result = eval_step(variables, batch), boxes.popleft()
+    if previous:
+      yield previous
+    previous = result
+  if previous:
+    yield previous
+
+
+class _Totals:
+  """What the batches of a split add up to on the host.
+
+  Attributes:
+    sums: in float64; a float32 running sum over a large set would lose examples.
+    scores: of all examples, batch by batch; empty dicts where an image has one label.
+    localization: of this host's examples.
+  """
+
+  def __init__(self, counter: localization.Localization):
+    self.sums: Sums = {}
+    self.scores: list[dict[str, np.ndarray]] = []
+    self.localization = counter
+
+  def add(self, result: tuple[Sums, dict[str, jax.Array], dict[str, Any]], boxes: Batch) -> None:
+    """Adds what the eval step returned for a batch, still on the device, and its boxes."""
+    sums, scores, local = result
+    sums, scores = parallel.fetch((sums, scores))
+    self.scores.append(scores)
+    if boxes['box_mask'].any():  # else the maps may stay on the device
+      local = parallel.fetch_examples(local)
+    self.localization.add(local, boxes)
+    for name, (total, count) in sums.items():
+      before = self.sums.get(name, (0.0, 0.0))
+      self.sums[name] = (before[0] + float(total), before[1] + float(count))
+
+
+def _without_boxes(batches: Iterator[Batch], boxes: collections.deque[Batch]) -> Iterator[Batch]:
   """Yields the batches without their boxes, which are appended to `boxes`."""
   for batch in batches:
     names = [name for name in batch if name.startswith('box')]
@@ -90,19 +147,9 @@ def _without_boxes(batches, boxes):
     yield batch
 
 
-def _collect(totals, results, index, places):
-  """Replaces a device result by the scores in it, its sums added to `totals`, its maps counted."""
-  (sums, score, local), boxes = results[index]
-  sums, results[index] = parallel.fetch((sums, score))
-  if boxes['box_mask'].any():  # else the maps may stay where they are
-    local = parallel.fetch_examples(local)
-  places.add(local, boxes)
-  for name, (total, count) in sums.items():
-    before = totals.get(name, (0.0, 0.0))
-    totals[name] = (before[0] + float(total), before[1] + float(count))
-
-
-def _mean_average_precision(scores, class_names):
+def _mean_average_precision(
+  scores: list[dict[str, np.ndarray]], class_names: list[str]
+) -> dict[str, Any]:
   flat = {
     name: np.concatenate([s[name].reshape(-1, *s[name].shape[2:]) for s in scores])
     for name in scores[0]
@@ -110,7 +157,7 @@ def _mean_average_precision(scores, class_names):
   real = flat['mask'] > 0
   per_class = average_precision(flat['score'][real], flat['label'][real])
   mean, absent = mean_average_precision(per_class)
-  grouped = {}
+  grouped: dict[str, float] = {}
   for column, group, name in GROUPS:
     if column in flat:
       positive = (flat[column] == group) & (flat['label'] > 0)
@@ -125,8 +172,10 @@ def _mean_average_precision(scores, class_names):
   }
 
 
-def _within(score, label, positive, name):
-  """mAP over the classes that have positives in the group; nothing where no class has one."""
+def _within(
+  score: np.ndarray, label: np.ndarray, positive: np.ndarray, name: str
+) -> dict[str, float]:
+  """mAP over the classes that have positives in the group; {} if no class has any."""
   if not positive.any():
     return {}
   mean, _ = mean_average_precision(average_precision_within(score, label, positive))

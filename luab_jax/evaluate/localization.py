@@ -5,24 +5,24 @@ arXiv:2001.07437) and its journal version (arXiv:2007.04178), which defines MaxB
 
   * A map is enlarged to the model's input, scaled to 0 ... 1 by its own extremes and cut at a
     threshold t. Every connected component (8 neighbours) of what is left gives a box; the best
-    IoU of any of them with any true box is the picture's IoU at t.
-  * BoxAcc(t, d) = share of pictures whose IoU at t is at least d; MaxBoxAcc(d) = its maximum over
-    t, one t for all pictures; MaxBoxAccV2 = the mean of MaxBoxAcc at d = 0.3, 0.5 and 0.7.
+    IoU of any of them with any true box is the image's IoU at t.
+  * BoxAcc(t, d) = fraction of images whose IoU at t is at least d; MaxBoxAcc(d) = its maximum over
+    t, one t for all images; MaxBoxAccV2 = the mean of MaxBoxAcc at d = 0.3, 0.5 and 0.7.
   * Thresholds are k / 255, k = 1 ... 255, of maps rounded down to 8 bits (as in the authors' code;
-    0 would make every picture a box). A map that is the same everywhere has no component at all.
-  * Top-1 localisation: the predicted class is right and the IoU at least 0.5 at the threshold that
-    MaxBoxAcc(0.5) chose (the lowest of several).
+    0 would make every image a box). A map that is the same everywhere has no component at all.
+  * Top-1 localisation: the predicted class is correct and the IoU at least 0.5 at the threshold
+    that MaxBoxAcc(0.5) chose (the lowest of several).
   * Pointing game (Zhang et al. 2018, without their margin of 15 px): the centre of the grid cell
-    with the highest value lies in a true box, borders included. Of several highest cells all must:
-    a map that says nothing hits nothing, wherever the boxes are.
+    with the highest value lies in a true box, borders included. If several cells tie, all of them
+    must: a uniform map hits nothing, wherever the boxes are.
 
 Choices of ours: maps are enlarged bilinearly (the authors: bicubic), so that no value lies outside
 the grid's; boxes end after their last pixel (x1 = (last + 1) / size, in fractions of the view); a
 hole in a component is no component.
 
-All is counted in integers, so that sums over batches and hosts are exact. A picture counts where it
-has a true box in the view, and nowhere otherwise. Where labels are several (COCO), each class
-present in a picture counts as a picture of its own: that class's map against that class's boxes.
+Everything is counted in integers, so that sums over batches and hosts are exact. Images without a
+true box in the view do not count. Where an image has several labels (COCO), each class present
+counts as an image of its own: that class's map against that class's boxes.
 
 Cost, on the host, a map (one busy CPU core, as measured when this was written): 2 ms for 12 x 12
 cells at 48 px, 8 ms for 7 x 7 and 18 ms for 14 x 14 at 224 px; labelling at each threshold took
@@ -31,9 +31,12 @@ and about 800 without boxes.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
+
+from luab_jax.data.dataset import Batch
 
 LEVELS = 255
 IOUS = (0.3, 0.5, 0.7)
@@ -41,33 +44,33 @@ _EIGHT = np.ones((3, 3), int)
 
 
 class Localization:
-  """Counts over a split; `counts` may be added up over hosts before `figures`.
+  """Counts over a split; `counts` may be added up over hosts before `summarise`.
 
   Attributes:
     counts: {name: int64 array}.
   """
 
-  def __init__(self, image_size, *, multi_label):
+  def __init__(self, image_size: int, *, multi_label: bool):
     """`image_size`: side of the view in pixels; `multi_label`: a map and boxes for each class."""
     self._size = image_size
     self._multi_label = multi_label
-    self.counts = {
+    self.counts: dict[str, np.ndarray] = {
       name: np.zeros((), np.int64) for name in ('images', 'without', 'targets', 'left_out')
     }
 
-  def add(self, outputs, boxes):
+  def add(self, outputs: dict[str, Any], boxes: Batch) -> None:
     """Counts one batch.
 
     Args:
-      outputs: maps {kind: f32[B,h,w,1]}, with `multi_label` f32[B,h,w,C]; without it also right
-        bool[B], whether the predicted class is the label. Of a batch without boxes only the
-        kinds are looked at: hosts must have the same names to add up, whatever they saw.
+      outputs: maps {kind: f32[B,h,w,1]}, with `multi_label` f32[B,h,w,C]; without it also
+        correct bool[B], whether the predicted class is the label. Of a batch without boxes only
+        the kinds count: all hosts must have the same names to add up.
       boxes: box f32[B,M,4], box_mask f32[B,M], box_label i32[B,M], box_overflow i32[B] and
         example_mask f32[B], see `pipeline`.
     """
     counts = self.counts
     for kind in outputs['maps']:
-      for name, shape in (('hits', (len(IOUS), LEVELS)), ('right', LEVELS), ('pointing', ())):
+      for name, shape in (('hits', (len(IOUS), LEVELS)), ('correct', LEVELS), ('pointing', ())):
         counts.setdefault(f'{name}_{kind}', np.zeros(shape, np.int64))
     for row in np.flatnonzero(boxes['example_mask']):
       mask = boxes['box_mask'][row] > 0
@@ -77,19 +80,19 @@ class Localization:
       for c in np.unique(label):
         counts['targets'] += 1
         of_class = box[label == c] if self._multi_label else box
-        right = not self._multi_label and outputs['right'][row]
+        correct = not self._multi_label and outputs['correct'][row]
         for kind, grids in outputs['maps'].items():
-          self._add_map(kind, grids[row, :, :, c if self._multi_label else 0], of_class, right)
+          self._add_map(kind, grids[row, :, :, c if self._multi_label else 0], of_class, correct)
 
-  def _add_map(self, kind, grid, boxes, right):
+  def _add_map(self, kind: str, grid: np.ndarray, boxes: np.ndarray, correct: bool) -> None:
     hits = iou_by_level(enlarge(grid, self._size), boxes) >= np.array(IOUS)[:, None]
     self.counts[f'hits_{kind}'] += hits
-    self.counts[f'right_{kind}'] += hits[IOUS.index(0.5)] & right
+    self.counts[f'correct_{kind}'] += hits[IOUS.index(0.5)] & correct
     self.counts[f'pointing_{kind}'] += points_inside(grid, boxes)
 
 
-def figures(counts, *, multi_label):
-  """The figures of `Localization.counts` as a dict of floats and ints; {} where no box was seen.
+def summarise(counts: dict[str, np.ndarray], *, multi_label: bool) -> dict[str, float]:
+  """The metrics of `Localization.counts` as a dict of floats and ints; {} without any box.
 
   Returns:
     images_with_boxes, images_without_boxes, boxes_left_out (beyond the limit of the pipeline),
@@ -99,7 +102,7 @@ def figures(counts, *, multi_label):
   if not counts['images']:
     return {}
   targets = int(counts['targets'])
-  result = {
+  result: dict[str, float] = {
     'images_with_boxes': int(counts['images']),
     'images_without_boxes': int(counts['without']),
     'boxes_left_out': int(counts['left_out']),
@@ -111,22 +114,22 @@ def figures(counts, *, multi_label):
     result[f'maxboxacc_v2_{kind}'] = float(hits.max(1).sum()) / (len(IOUS) * targets)
     if not multi_label:
       chosen = hits[IOUS.index(0.5)].argmax()
-      result[f'top1_loc_{kind}'] = float(counts[f'right_{kind}'][chosen]) / targets
+      result[f'top1_loc_{kind}'] = float(counts[f'correct_{kind}'][chosen]) / targets
     result[f'pointing_{kind}'] = float(counts[f'pointing_{kind}']) / targets
   return result
 
 
 @functools.cache
-def _interpolation(cells, size):
+def _interpolation(cells: int, size: int) -> np.ndarray:
   """f64[size,cells]: linear interpolation between cell centres, constant beyond the outer ones."""
   return ndimage.zoom(np.eye(cells), (size / cells, 1), order=1, mode='nearest', grid_mode=True)
 
 
-def enlarge(grid, size):
+def enlarge(grid: np.ndarray, size: int) -> np.ndarray:
   """A map f32[h,w] as f32[size,size], its extremes at 0 and 255."""
   grid = np.asarray(grid, np.float64)
   if not np.isfinite(grid).all() or np.ptp(grid) == 0:
-    # A network that says NaN shows no place; neither does a map that is the same everywhere.
+    # Neither NaN nor a map that is the same everywhere shows a place.
     return np.zeros((size, size), np.float32)
   rows, columns = (_interpolation(cells, size) for cells in grid.shape)
   large = rows @ grid @ columns.T
@@ -134,16 +137,16 @@ def enlarge(grid, size):
   return ((large - low) / (high - low) * LEVELS).astype(np.float32)
 
 
-def points_inside(grid, boxes):
+def points_inside(grid: np.ndarray, boxes: np.ndarray) -> bool:
   """Whether the centres of all highest cells of a map f32[h,w] lie in some box f32[M,4]."""
   grid = np.asarray(grid)
   row, column = np.nonzero(grid == grid.max())  # none at all if a value is NaN
   point = np.stack([(column + 0.5) / grid.shape[1], (row + 0.5) / grid.shape[0]], -1)[:, None]
-  inside = ((point >= boxes[:, :2]) & (point <= boxes[:, 2:])).all(-1).any(1)
+  inside = np.any(((point >= boxes[:, :2]) & (point <= boxes[:, 2:])).all(-1), axis=1)
   return len(inside) > 0 and bool(inside.all())
 
 
-def iou_by_level(values, boxes):
+def iou_by_level(values: np.ndarray, boxes: np.ndarray) -> np.ndarray:
   """The best IoU of any component's box with any true box, at every threshold.
 
   Args:
@@ -165,7 +168,7 @@ def iou_by_level(values, boxes):
   return best
 
 
-def component_boxes(values):
+def component_boxes(values: np.ndarray) -> np.ndarray:
   """Boxes of the connected components of `values >= k` for all k = 1 ... 255 at once (ours).
 
   Each pixel belongs to the peak that the steepest way up leads to. That way never goes down, so
@@ -186,7 +189,7 @@ def component_boxes(values):
   boxes = _boxes_of_peaks(levels, peaks)
   leader = list(range(len(boxes)))
 
-  def find(p):
+  def find(p: int) -> int:
     while leader[p] != p:
       leader[p] = p = leader[leader[p]]
     return p
@@ -202,7 +205,7 @@ def component_boxes(values):
   return boxes
 
 
-def _peak_of_pixel(values):
+def _peak_of_pixel(values: np.ndarray) -> np.ndarray:
   """i32[H,W], 1 ... P: the plateau without a higher neighbour that steepest ascent ends on."""
   height, width = values.shape
   padded = np.pad(values, 1)
@@ -219,18 +222,18 @@ def _peak_of_pixel(values):
   return plateaus.ravel()[parent].reshape(height, width)
 
 
-def _boxes_of_peaks(levels, peaks):
+def _boxes_of_peaks(levels: np.ndarray, peaks: np.ndarray) -> np.ndarray:
   """int64[P,255,4]: the box of each peak's pixels at or above each threshold; (W,H,0,0) if none."""
   height, width = levels.shape
   count = int(peaks.max())
 
-  def highest(line, length):
+  def highest(line: np.ndarray, length: int) -> np.ndarray:
     """int64[P,length]: the maximum of a peak's pixels in each row or column."""
     result = np.zeros(count * length, np.int64)
     np.maximum.at(result, ((peaks - 1) * length + line).ravel(), levels.ravel().astype(np.int64))
     return result.reshape(count, length)
 
-  def lines_below(lines):
+  def lines_below(lines: np.ndarray) -> np.ndarray:
     """int64[P,255]: how many of int64[P,n] come before the first one that reaches a threshold."""
     so_far = np.maximum.accumulate(lines, 1) + (LEVELS + 1) * np.arange(count)[:, None]
     numbers = np.bincount(so_far.ravel(), minlength=count * (LEVELS + 1))
@@ -248,7 +251,7 @@ def _boxes_of_peaks(levels, peaks):
   )
 
 
-def _passes(levels, peaks):
+def _passes(levels: np.ndarray, peaks: np.ndarray) -> list[tuple[int, int, int]]:
   """[(peak, peak, height of the highest pass between them)], from the highest down."""
   pairs, heights = [], []
   for here, there in (
@@ -261,9 +264,9 @@ def _passes(levels, peaks):
     border = left != right
     pairs.append(np.stack([left[border], right[border]], -1))
     heights.append(np.minimum(levels[here][border], levels[there][border]))
-  heights = np.concatenate(heights).astype(np.int64)
-  order = np.argsort(-heights, kind='stable')
+  height = np.concatenate(heights).astype(np.int64)
+  order = np.argsort(-height, kind='stable')
   low, high = np.sort(np.concatenate(pairs), 1)[order].T.astype(np.int64)
   # np.unique keeps the first of each pair, which is its highest.
   _, first = np.unique(low * (peaks.max() + 1) + high, return_index=True)
-  return [(int(low[i]), int(high[i]), int(heights[order[i]])) for i in np.sort(first)]
+  return [(int(low[i]), int(high[i]), int(height[order[i]])) for i in np.sort(first)]

@@ -9,9 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from luab_jax.data.dataset import Batch
+from luab_jax.models.heads import Outputs
+from luab_jax.models.losses import Sums
 
-def batch_sums(outputs, batch, *, multi_label):
-  """Sums of one device's share of a batch.
+
+def valid_points(batch: Batch) -> jax.Array:
+  """f32[B,K]: 1 where a point counts, that is a recorded one of an example that is no padding."""
+  return batch['point_mask'] * batch['example_mask'][:, None]
+
+
+def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
+  """Sums over one device's part of a batch.
 
   Args:
     outputs: of the model; logits f32[B,C] and points f32[B,K,2].
@@ -26,7 +35,7 @@ def batch_sums(outputs, batch, *, multi_label):
       points_used: points with mask 1; all K slots of all examples.
   """
   example_mask = batch['example_mask']
-  sums = {}
+  sums: Sums = {}
   if not multi_label:
     logits = outputs['logits']
     # top_k breaks ties by index: comparing with the label's logit would call equal logits right.
@@ -34,35 +43,48 @@ def batch_sums(outputs, batch, *, multi_label):
     hits = (top == batch['label'][:, None]) * example_mask[:, None]
     sums['top1'] = (hits[:, 0].sum(), example_mask.sum())
     sums['top5'] = (hits.sum(), example_mask.sum())
-  mask = batch['point_mask'] * example_mask[:, None]
+  mask = valid_points(batch)
   distance = jnp.linalg.norm(outputs['points'] - batch['point'], axis=-1)
   sums['click_error'] = (jnp.sum(distance * mask), mask.sum())
   sums['points_used'] = (mask.sum(), example_mask.sum() * mask.shape[1])
   return sums
 
 
-def answer_sums(logits, batch):
-  """Top-1 and top-5 where several classes may be right and not all may be predicted.
+def label_set_sums(logits: jax.Array, batch: Batch) -> Sums:
+  """Top-1 and top-5 where several classes may be correct and not all may be predicted.
 
   Args:
     logits: f32[B,C].
-    batch: right, allowed, example_mask of `pipeline.answer_batches`. An image without a
-      right class does not count.
+    batch: valid_labels, class_mask, example_mask of `pipeline.label_set_batches`. An image without
+      a valid label does not count.
 
   Returns:
-    Dict of name -> (sum, count) of one device's share: top1, top5.
+    Dict of name -> (sum, count) of one device's part: top1, top5.
   """
-  logits = jnp.where(batch['allowed'], logits, -jnp.inf)
+  logits = jnp.where(batch['class_mask'], logits, -jnp.inf)
   _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
-  hits = jnp.take_along_axis(batch['right'] & batch['allowed'], top, axis=-1)
-  counted = batch['example_mask'] * batch['right'].any(-1)
+  hits = jnp.take_along_axis(batch['valid_labels'] & batch['class_mask'], top, axis=-1)
+  counted = batch['example_mask'] * batch['valid_labels'].any(-1)
   return {
     'top1': ((hits[:, 0] * counted).sum(), counted.sum()),
     'top5': ((hits.any(-1) * counted).sum(), counted.sum()),
   }
 
 
-def average_precision(scores, labels):
+def mean_metrics(sums: Sums, *, image_size: int) -> dict[str, float]:
+  """Divides {name: (sum, count)}; a metric whose count is 0 is left out.
+
+  Args:
+    sums: over any number of steps or batches.
+    image_size: side of the model's input in pixels; adds the click error in such pixels.
+  """
+  means = {name: float(total) / float(count) for name, (total, count) in sums.items() if count}
+  if 'click_error' in means:
+    means['click_error_px'] = means['click_error'] * image_size
+  return means
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Average precision per class, equal to sklearn.metrics.average_precision_score.
 
   AP = sum over the distinct score thresholds, from high to low, of the gained recall times the
@@ -97,13 +119,15 @@ def average_precision(scores, labels):
   return result
 
 
-def average_precision_within(scores, labels, group):
+def average_precision_within(
+  scores: np.ndarray, labels: np.ndarray, group: np.ndarray
+) -> np.ndarray:
   """`average_precision` of some of the positives of each class, as if there were no others.
 
   Args:
     scores, labels: as in `average_precision`.
     group: bool[N,C], the positives that count; the class's other positives are left out
-      altogether, as they are neither found nor false.
+      altogether: neither hits nor false positives.
 
   Returns:
     f64[C]; NaN for a class without a positive in the group.
@@ -115,7 +139,7 @@ def average_precision_within(scores, labels, group):
   return result
 
 
-def mean_average_precision(per_class):
+def mean_average_precision(per_class: np.ndarray) -> tuple[float, int]:
   """Mean over the classes that have a positive example, and the number of classes left out.
 
   Args:

@@ -10,6 +10,7 @@ All of it runs on one device of the calling host, without any collective operati
 """
 
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,9 @@ import numpy as np
 
 from luab_jax.data import geometry, pipeline
 from luab_jax.errors import UserError
+from luab_jax.evaluate.steps import localization_maps
 from luab_jax.models import build_model
 from luab_jax.runtime.checkpoint import Checkpoints
-from luab_jax.train.step import place_maps
 
 BEST = 5  # labels of an image
 # Few: that many whole photographs are in memory, and a single one is padded to as many.
@@ -37,7 +38,7 @@ class Predictor:
     class_names: in the order of the logits.
     multi_label: whether an image may have several classes.
     batch_size: images at a time.
-    map_kind: what its maps are, 'attention' (spatial head) or 'cam', see `step.place_maps`.
+    map_kind: what its maps are, 'attention' (spatial head) or 'cam', see `steps.localization_maps`.
   """
 
   def __init__(self, model, variables, *, data, class_names, multi_label, batch_size=_BATCH):
@@ -187,8 +188,9 @@ class Predictor:
     }
 
 
-def _check(image, number):
-  shape, dtype = getattr(image, 'shape', None), getattr(image, 'dtype', None)
+def _check(image: Any, number: int) -> None:
+  shape: tuple[int, ...] = getattr(image, 'shape', ())
+  dtype = getattr(image, 'dtype', None)
   if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not min(shape):
     raise UserError(f'image {number} is {dtype} {shape}: give uint8 [height, width, 3], RGB')
   if max(shape[:2]) > MAX_RATIO * min(shape[:2]):
@@ -204,7 +206,7 @@ def _padded(array, rows):
 
 def _map(output, variables, shown, multi_label):
   """f32[B,h,w], at least 0: where the model looked, for class `shown` i32[B]."""
-  maps = place_maps(variables, output, shown, multi_label=multi_label)
+  maps = localization_maps(variables, output, shown, multi_label=multi_label)
   chosen = maps.get('attention', maps['cam'])
   if multi_label:
     chosen = jnp.take_along_axis(chosen, shown[:, None, None, None], axis=-1)

@@ -3,7 +3,7 @@
 `config.robustness` names the sets and where TFDS keeps them. A set that is not prepared is reported
 with the command that prepares it; nothing is downloaded here.
 
-| set | what counts as right |
+| set | valid labels |
 |---|---|
 | imagenet2012 | validation label |
 | imagenet2012_real | any of its ReaL labels (Beyer et al. 2020); images without one do not count |
@@ -14,19 +14,30 @@ with the command that prepares it; nothing is downloaded here.
 | imagenet2012_corrupted | label; 15 + 4 corruptions x 5 severities (Hendrycks & Dietterich 2019) |
 | backgrounds_challenge | any class under the label of ImageNet-9 (Xiao et al. 2020) |
 
-Images are resized and cropped as in evaluation, but for the last two sets, whose images are cut to
-the model's view already: those are only resized, if the model's input has another size.
+Images are resized and cropped as in evaluation. Those of the last two sets are cropped to the
+model's view already: they are only resized, where the model's input has another size.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from luab_jax.data import pipeline, robustness_sets, tfrecords
+from luab_jax.data import pipeline, tfrecords
+from luab_jax.data.dataset import DatasetSpec
+from luab_jax.data.robustness_sets import Part, Source
 from luab_jax.errors import UserError
+from luab_jax.evaluate.metrics import mean_metrics
+from luab_jax.evaluate.steps import make_foreground_step, make_label_set_step
+from luab_jax.models import Variables
+from luab_jax.models.losses import Sums
 from luab_jax.runtime import parallel
-from luab_jax.train.step import mean_metrics
+
+Metrics = dict[str, Any]
+Progress = Callable[[Iterable, int, str], Iterable]
 
 # Top-1 error of AlexNet in %, mean over the five severities: normalises the corruption error.
 # Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
@@ -62,54 +73,51 @@ VARIATIONS = (
 )  # of ImageNet-9
 
 _C, _IN9 = 'imagenet2012_corrupted', 'backgrounds_challenge'
-_FOREGROUNDS = robustness_sets.Part(f'{_IN9}/foregrounds', 'test', 'right_labels', cut=True)
+_FOREGROUNDS = Part(f'{_IN9}/foregrounds', 'test', 'right_labels', cropped=True)
 SETS = {
-  'imagenet2012': (robustness_sets.Part('imagenet2012', 'validation'),),
-  'imagenet2012_real': (robustness_sets.Part('imagenet2012_real', 'validation', 'real_label'),),
+  'imagenet2012': (Part('imagenet2012', 'validation'),),
+  'imagenet2012_real': (Part('imagenet2012_real', 'validation', 'real_label'),),
   'imagenet_v2': tuple(
-    robustness_sets.Part(f'imagenet_v2/{variant}', 'test')
+    Part(f'imagenet_v2/{variant}', 'test')
     for variant in ('matched-frequency', 'threshold-0.7', 'topimages')
   ),
-  'imagenet_r': (robustness_sets.Part('imagenet_r', 'test', only_present=True),),
-  'imagenet_a': (robustness_sets.Part('imagenet_a', 'test', only_present=True),),
-  'imagenet_sketch': (robustness_sets.Part('imagenet_sketch', 'test'),),
+  'imagenet_r': (Part('imagenet_r', 'test', only_present=True),),
+  'imagenet_a': (Part('imagenet_a', 'test', only_present=True),),
+  'imagenet_sketch': (Part('imagenet_sketch', 'test'),),
   'siscore': tuple(
-    robustness_sets.Part(f'siscore/{factor}', 'test') for factor in ('rotation', 'size', 'location')
+    Part(f'siscore/{factor}', 'test') for factor in ('rotation', 'size', 'location')
   ),
   _C: tuple(
-    robustness_sets.Part(f'{_C}/{name}_{severity}', 'validation', cut=True)
+    Part(f'{_C}/{name}_{severity}', 'validation', cropped=True)
     for name in (*ALEXNET_ERROR, *EXTRA_CORRUPTIONS)
     for severity in SEVERITIES
   ),
   _IN9: (
-    *(
-      robustness_sets.Part(f'{_IN9}/variations', name, 'right_labels', cut=True)
-      for name in VARIATIONS
-    ),
+    *(Part(f'{_IN9}/variations', name, 'right_labels', cropped=True) for name in VARIATIONS),
     _FOREGROUNDS,
   ),
 }
-_NEEDS_FILES = ('imagenet2012', 'imagenet2012_real', _C, _IN9)  # that nobody may hand on
+_NEEDS_FILES = ('imagenet2012', 'imagenet2012_real', _C, _IN9)  # whose licence forbids a download
 
 
 class Prepared(NamedTuple):
-  """What of the named sets is there.
+  """Which of the named sets are there.
 
   Attributes:
-    sources: {set: {Part: answers.Source}}, the parts that are there.
+    sources: {set: {Part: Source}}, the parts that are there.
     missing: {set: what is missing and the command that prepares it}.
   """
 
-  sources: dict
-  missing: dict
+  sources: dict[str, dict[Part, Source]]
+  missing: dict[str, str]
 
 
-def prepared(options, spec) -> Prepared:
-  """Looks up the sets that `config.robustness` names.
+def prepared(options: ConfigDict, spec: DatasetSpec) -> Prepared:
+  """Opens the sets that `config.robustness` names, and no others.
 
   Args:
     options: `config.robustness`: sets, data_dir.
-    spec: DatasetSpec of the model's training data.
+    spec: of the model's training data.
 
   Raises:
     UserError: an unknown set, one with other classes, or a model with several labels an image.
@@ -123,28 +131,26 @@ def prepared(options, spec) -> Prepared:
         f'robustness.sets: {name} has one label an image, and {spec.name} several: '
         '--config.robustness.sets="()"'
       )
-    there = [p for p in SETS[name] if tfrecords.find_version(p.data, options.data_dir)]
-    if len(there) < len(SETS[name]):
-      absent = list(dict.fromkeys(p.data for p in SETS[name] if p not in there))
-      missing[name] = f'{_some(absent)}: `{_command(name, absent, options.data_dir)}`'
-    if there:
-      sources[name] = {
-        part: robustness_sets.Source(part, options.data_dir, spec.class_names) for part in there
-      }
+    found = [part for part in SETS[name] if tfrecords.find_version(part.data, options.data_dir)]
+    if len(found) < len(SETS[name]):
+      absent = list(dict.fromkeys(part.data for part in SETS[name] if part not in found))
+      missing[name] = f'{_abridged(absent)}: `{_command(name, absent, options.data_dir)}`'
+    if found:
+      sources[name] = {part: Source(part, options.data_dir, spec.class_names) for part in found}
   return Prepared(sources, missing)
 
 
-def report_names(sources) -> set:
-  """What `evaluate_sets` calls its results."""
-  whole = {name for name in sources if name in (_C, _IN9)}
-  return whole | {part.data for name in sources.keys() - whole for part in sources[name]}
+def split_names(sources: dict[str, dict[Part, Source]]) -> set[str]:
+  """The keys of what `evaluate_sets` returns."""
+  summarised = {name for name in sources if name in (_C, _IN9)}
+  return summarised | {part.data for name in sources.keys() - summarised for part in sources[name]}
 
 
-def _some(names):
+def _abridged(names: list[str]) -> str:
   return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
-def _command(name, absent, data_dir):
+def _command(name: str, absent: list[str], data_dir: str) -> str:
   folder = f'tfds_builders/{name}' if name == _IN9 else name
   config = absent[0].partition('/')[2] if len(absent) == 1 else ''
   config = f' --config={config}' if config else ''
@@ -152,64 +158,108 @@ def _command(name, absent, data_dir):
   return f'tfds build {folder}{config}{files} --data_dir={data_dir}'
 
 
-def evaluate_sets(sources, answer_step, foreground_step, variables, data, *, batch_size, progress):
-  """Evaluates all sets that are there.
+class SetEvaluator:
+  """Evaluates a model on prepared sets."""
+
+  def __init__(
+    self,
+    model: nn.Module,
+    variables: Variables,
+    data: ConfigDict,
+    *,
+    batch_size: int,
+    progress: Progress,
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      model: Flax module.
+      variables: replicated Flax variables.
+      data: `config.data`, for the view.
+      batch_size: global.
+      progress: function (iterable, total, name) -> the same iterable with a progress bar.
+    """
+    self._label_set_step = parallel.pmap_step(make_label_set_step(model))
+    self._foreground_step = parallel.pmap_step(make_foreground_step(model))
+    self._variables = variables
+    self._data = data
+    self._batch_size = batch_size
+    self._progress = progress
+
+  def evaluate(self, sources: dict[str, dict[Part, Source]]) -> dict[str, Metrics]:
+    """Evaluates all sets that are there.
+
+    Args:
+      sources: of `Prepared`.
+
+    Returns:
+      {split: metrics}. A set of several variants has one entry for each, 'imagenet_v2/topimages'.
+      Metrics are fractions: top1, top5, examples (those that count); of imagenet2012_corrupted top1
+      and mCE (1 = AlexNet) over 15 corruptions x 5 severities, if all of them are there, and
+      top1_by_corruption; of backgrounds_challenge top1_<variation>, bg_gap (mixed_same minus
+      mixed_rand) and challenge: the fraction of foregrounds that the model classifies correctly on
+      every one of the backgrounds of only_bg_t.
+    """
+    results: dict[str, Metrics] = {}
+    for name, parts in sources.items():
+      metrics = {
+        part: self._part(part, source) for part, source in parts.items() if part != _FOREGROUNDS
+      }
+      if name == _C:
+        results[name] = corrupted({part.data.partition('/')[2]: m for part, m in metrics.items()})
+      elif name == _IN9:
+        results[name] = _backgrounds({part.split: m for part, m in metrics.items()})
+        if _FOREGROUNDS in parts and metrics:
+          backgrounds = next(source for part, source in parts.items() if part.split == 'only_bg_t')
+          results[name]['challenge'] = self._challenge(parts[_FOREGROUNDS], backgrounds)
+      else:
+        results |= {part.data: m for part, m in metrics.items()}
+    return results
+
+  def _part(self, part: Part, source: Source) -> Metrics:
+    """examples, top1 and top5 of one part."""
+    batches, count = self._batches(source)
+    sharded = self._progress(parallel.prefetch(iter(batches)), count, f'{part.data} {part.split}')
+    totals: Sums = {'top1': (0.0, 0.0), 'top5': (0.0, 0.0)}
+    for sums in _fetch_one_late(self._label_set_step(self._variables, batch) for batch in sharded):
+      totals = {
+        name: (total + float(sums[name][0]), count + float(sums[name][1]))
+        for name, (total, count) in totals.items()
+      }
+    means = mean_metrics(totals, image_size=self._data.image_size)
+    return {'examples': int(totals['top1'][1]), **means}
+
+  def _batches(self, source: Source) -> tuple[pipeline.Batches, int]:
+    return pipeline.label_set_batches(
+      self._data,
+      source,
+      batch_size=self._batch_size,
+      num_hosts=jax.process_count(),
+      host=jax.process_index(),
+    )
+
+  def _challenge(self, foregrounds: Source, backgrounds: Source) -> float:
+    """The fraction of foregrounds that the model recognises on all backgrounds."""
+    batches, _ = self._batches(backgrounds)
+    shards = parallel.prefetch(
+      {name: batch[name] for name in ('image', 'example_mask')} for batch in batches
+    )
+    fixed = (self._variables, parallel.stack_batches(list(shards)))
+    # Every host goes through all foregrounds, each against its own backgrounds.
+    examples, total = pipeline.label_set_batches(self._data, foregrounds, batch_size=1)
+    names = ('image', 'mask', 'valid_labels')
+    recognised = _fetch_one_late(
+      self._foreground_step(fixed, parallel.replicate({name: batch[name][0] for name in names}))
+      for batch in self._progress(iter(examples), total, 'challenge')
+    )
+    return float(np.mean(list(recognised)))
+
+
+def corrupted(metrics: dict[str, Metrics]) -> Metrics:
+  """ImageNet-C's metrics.
 
   Args:
-    sources: of `Prepared`.
-    answer_step, foreground_step: pmapped, of `step.make_answer_step`, `step.make_foreground_step`.
-    variables: replicated Flax variables.
-    data: `config.data`, for the view.
-    batch_size: global.
-    progress: function (iterable, total, name) -> the same iterable with a bar.
-
-  Returns:
-    {report name: figures}. A set of several variants has one entry for each,
-    'imagenet_v2/topimages'. Figures are fractions: top1, top5, examples (those that count); of
-    imagenet2012_corrupted top1 and mCE (1 = AlexNet) over 15 corruptions x 5 severities, if all of
-    them are there, and top1_by_corruption; of backgrounds_challenge top1_<variation>, bg_gap
-    (mixed_same minus mixed_rand) and challenge: the share of foregrounds that the model gets
-    right on every one of the backgrounds of only_bg_t.
-  """
-  results = {}
-  for name, parts in sources.items():
-    done = {}
-    for part, source in parts.items():
-      if part != _FOREGROUNDS:
-        done[part] = _evaluate(source, answer_step, variables, data, batch_size, progress, part)
-    if name == _C:
-      results[name] = corrupted(
-        {part.data.partition('/')[2]: figures for part, figures in done.items()}
-      )
-    elif name == _IN9:
-      results[name] = _backgrounds({part.split: figures for part, figures in done.items()})
-      if _FOREGROUNDS in parts and done:
-        backgrounds = next(source for part, source in parts.items() if part.split == 'only_bg_t')
-        results[name]['challenge'] = _challenge(
-          parts[_FOREGROUNDS], backgrounds, foreground_step, variables, data, batch_size, progress
-        )
-    else:
-      results |= {part.data: figures for part, figures in done.items()}
-  return results
-
-
-def _evaluate(source, step, variables, data, batch_size, progress, part):
-  """examples, top1 and top5 of one part."""
-  batches, count = pipeline.answer_batches(
-    data, source, batch_size=batch_size, num_hosts=jax.process_count(), host=jax.process_index()
-  )
-  totals = {'top1': (0.0, 0.0), 'top5': (0.0, 0.0)}
-  shown = progress(parallel.prefetch(iter(batches)), count, f'{part.data} {part.split}')
-  for values in _one_late(step(variables, batch) for batch in shown):
-    totals = {n: (t + float(values[n][0]), c + float(values[n][1])) for n, (t, c) in totals.items()}
-  return {'examples': int(totals['top1'][1]), **mean_metrics(totals, image_size=data.image_size)}
-
-
-def corrupted(figures) -> dict:
-  """ImageNet-C's figures.
-
-  Args:
-    figures: {'fog_3': {examples, top1, ...}} of the parts that are there.
+    metrics: {'fog_3': {examples, top1, ...}} of the parts that are there.
 
   Returns:
     examples (of all parts), top1_by_corruption {'fog': mean over the severities} of the
@@ -217,11 +267,11 @@ def corrupted(figures) -> dict:
     error / AlexNet's error.
   """
   means = {
-    name: float(np.mean([figures[f'{name}_{severity}']['top1'] for severity in SEVERITIES]))
+    name: float(np.mean([metrics[f'{name}_{severity}']['top1'] for severity in SEVERITIES]))
     for name in (*ALEXNET_ERROR, *EXTRA_CORRUPTIONS)
-    if all(f'{name}_{severity}' in figures for severity in SEVERITIES)
+    if all(f'{name}_{severity}' in metrics for severity in SEVERITIES)
   }
-  result = {'examples': sum(f['examples'] for f in figures.values()), 'top1_by_corruption': means}
+  result = {'examples': sum(m['examples'] for m in metrics.values()), 'top1_by_corruption': means}
   if means.keys() >= ALEXNET_ERROR.keys():
     result['top1'] = float(np.mean([means[name] for name in ALEXNET_ERROR]))
     result['mCE'] = float(
@@ -230,36 +280,16 @@ def corrupted(figures) -> dict:
   return result
 
 
-def _backgrounds(figures):
-  """ImageNet-9's figures of {variation: {examples, top1, ...}}: of all eight, or of none."""
-  result = {'examples': sum(f['examples'] for f in figures.values())}
-  result |= {f'top1_{name}': f['top1'] for name, f in figures.items()}
-  if figures:
+def _backgrounds(metrics: dict[str, Metrics]) -> Metrics:
+  """ImageNet-9's metrics of {variation: {examples, top1, ...}}: of all eight, or of none."""
+  result = {'examples': sum(m['examples'] for m in metrics.values())}
+  result |= {f'top1_{name}': m['top1'] for name, m in metrics.items()}
+  if metrics:
     result['bg_gap'] = result['top1_mixed_same'] - result['top1_mixed_rand']
   return result
 
 
-def _challenge(foregrounds, backgrounds, step, variables, data, batch_size, progress):
-  """Share of the foregrounds that no background fools the model about."""
-  hosts = {'num_hosts': jax.process_count(), 'host': jax.process_index()}
-  batches, _ = pipeline.answer_batches(data, backgrounds, batch_size=batch_size, **hosts)
-  shards = list(
-    parallel.prefetch(
-      {name: batch[name] for name in ('image', 'example_mask')} for batch in batches
-    )
-  )
-  fixed = (variables, parallel.stack_batches(shards))
-  # Every host goes through all foregrounds, each against its own backgrounds.
-  examples, total = pipeline.answer_batches(data, foregrounds, batch_size=1)
-  shown = progress(iter(examples), total, 'challenge')
-  robust = _one_late(
-    step(fixed, parallel.replicate({n: batch[n][0] for n in ('image', 'mask', 'right')}))
-    for batch in shown
-  )
-  return float(np.mean(list(robust)))
-
-
-def _one_late(results):
+def _fetch_one_late(results: Iterator) -> Iterator:
   """Fetches each result when its successor is on its way: the devices neither wait nor queue."""
   before = next(results)
   for result in results:

@@ -3,20 +3,29 @@
 Call: `model.apply(variables, image, train, mutable=['batch_stats'])`
 with image [B,H,W,3] (uint8 as decoded, or floats that are normalised already) returns a dict of
   logits f32[B,C];
-  points f32[B,K,2], (x right, y down) in fractions of the picture;
+  points f32[B,K,2], (x right, y down) in fractions of the image;
   features [B,h,w,D], the last grid, in the compute dtype;
   attention f32[B,h,w,K], summing to 1 over h, w (head 'spatial' only).
 Parameters and BatchNorm statistics are float32.
 """
 
+from collections.abc import Collection
+from typing import Any, cast
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
-from luab_jax.models.heads import LinearHead, SpatialHead
+from luab_jax.models.heads import LinearHead, Outputs, SpatialHead
 from luab_jax.models.resnet import ResNet
-from luab_jax.models.tiny import TinyConv
+from luab_jax.models.tiny import PATCH_SIZE, TinyConv
 from luab_jax.models.vit import VisionTransformer, normal_002
+from luab_jax.runtime.parallel import AXIS
+
+Params = dict[str, Any]  # a tree of arrays: nested dicts by module name
+Variables = dict[str, Params]  # what `model.apply` takes: params, batch_stats
 
 # name: (blocks in each stage, bottleneck blocks)
 RESNETS = {
@@ -46,7 +55,7 @@ NORMALISATIONS = {
 }
 
 
-def normalise(image, normalisation):
+def normalise(image: jax.Array, normalisation: str) -> jax.Array:
   """uint8 [..., 3] -> float32, (value / 255 - mean) / std per channel, see NORMALISATIONS."""
   mean, std = (jnp.array(values) for values in NORMALISATIONS[normalisation])
   return (image.astype(jnp.float32) / 255 - mean) / std
@@ -64,19 +73,36 @@ class LuabModel(nn.Module):
   head: nn.Module
   normalisation: str = 'imagenet'
 
-  def __call__(self, image, train):
+  def __call__(self, image: jax.Array, train: bool) -> Outputs:
     if image.dtype == jnp.uint8:
       image = normalise(image, self.normalisation)
     features, pooled = self.backbone(image, train)
     return {**self.head(features, pooled), 'features': features}
 
 
-def _known(setting, value, known):
+def predict(model: nn.Module, variables: Variables, image: jax.Array) -> Outputs:
+  """What a model returns for image [B,H,W,3] in evaluation mode; see the module's docstring."""
+  return cast(Outputs, model.apply(variables, image, train=False))
+
+
+def _check_known(setting: str, value: str, known: Collection[str]) -> None:
   if value not in known:
     raise UserError(f'{setting}: unknown {value!r}; choose one of {", ".join(known)}.')
 
 
-def build_model(model_config, *, num_classes, num_points, multi_label):
+def check_image_size(name: str, image_size: int) -> None:
+  """Raises UserError if `data.image_size` is no multiple of the patches of model `name`."""
+  patch_size = VITS[name][3] if name in VITS else PATCH_SIZE if name == 'tiny_conv' else 1
+  if image_size % patch_size:
+    raise UserError(
+      f'data.image_size={image_size}: {name} takes images of whole patches; choose a multiple of '
+      f'{patch_size}.'
+    )
+
+
+def build_model(
+  model_config: ConfigDict, *, num_classes: int, num_points: int, multi_label: bool
+) -> LuabModel:
   """Returns the Flax module for a `model` section of a config.
 
   Args:
@@ -91,15 +117,15 @@ def build_model(model_config, *, num_classes, num_points, multi_label):
       the points.
   """
   name, head = model_config.name, model_config.head
-  _known('model.name', name, MODELS)
-  _known('model.head', head, HEADS)
-  _known('model.dtype', model_config.dtype, DTYPES)
+  _check_known('model.name', name, MODELS)
+  _check_known('model.head', head, HEADS)
+  _check_known('model.dtype', model_config.dtype, DTYPES)
   normalisation = model_config.get('normalisation', 'imagenet')  # not in the config of early runs
-  _known('model.normalisation', normalisation, NORMALISATIONS)
+  _check_known('model.normalisation', normalisation, NORMALISATIONS)
   dtype = DTYPES[model_config.dtype]
-  # The mapped axis of the training step (luab_jax/runtime/parallel.py).
-  axis_name = 'batch' if model_config.sync_batch_norm else None
+  axis_name = AXIS if model_config.sync_batch_norm else None
   classifier_init = None
+  backbone: nn.Module
   if name in RESNETS:
     stage_sizes, bottleneck = RESNETS[name]
     backbone = ResNet(stage_sizes, bottleneck, dtype=dtype, axis_name=axis_name)

@@ -1,24 +1,27 @@
 """What turns a backbone's last feature grid into class logits and K points.
 
 Heads compute in float32 whatever the backbone's dtype: they cost little, and a position in
-bfloat16 is good to 1/256 of the picture only.
+bfloat16 is good to 1/256 of the image only.
 
 Both take
   features [B,h,w,D]: the last grid;
   pooled f32[B,D]: the backbone's own summary (ResNet: the mean over the grid; ViT: class token);
 and return a dict of float32 arrays with
   logits [B,C];
-  points [B,K,2]: (x right, y down) in fractions of the picture.
+  points [B,K,2]: (x right, y down) in fractions of the image.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+Outputs = dict[str, jax.Array]  # of a model: see the docstrings of this module and of the package
 
-def torch_uniform(fan_in):
+
+def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
   """PyTorch's default for weights and biases of a linear layer: U(-1, 1) / sqrt(fan_in)."""
   bound = fan_in**-0.5
 
@@ -28,7 +31,7 @@ def torch_uniform(fan_in):
   return init
 
 
-def cell_centres(height, width):
+def cell_centres(height: int, width: int) -> jax.Array:
   """f32[height,width,2]: (x, y) of each cell's centre, ((j + 0.5) / width, (i + 0.5) / height)."""
   x = (jnp.arange(width, dtype=jnp.float32) + 0.5) / width
   y = (jnp.arange(height, dtype=jnp.float32) + 0.5) / height
@@ -50,15 +53,16 @@ class LinearHead(nn.Module):
   classifier_init: Callable | None = None
 
   @nn.compact
-  def __call__(self, features, pooled):
+  def __call__(self, features: jax.Array, pooled: jax.Array) -> Outputs:
     default = torch_uniform(pooled.shape[-1])
-    init = {
-      'kernel_init': self.classifier_init or default,
-      'bias_init': nn.initializers.zeros if self.classifier_init else default,
-    }
+    dense = functools.partial(
+      nn.Dense,
+      kernel_init=self.classifier_init or default,
+      bias_init=nn.initializers.zeros if self.classifier_init else default,
+    )
     pooled = pooled.astype(jnp.float32)
-    logits = nn.Dense(self.num_classes, **init, name='classifier')(pooled)
-    points = nn.Dense(2 * self.num_points, **init, name='points')(pooled)
+    logits = dense(self.num_classes, name='classifier')(pooled)
+    points = dense(2 * self.num_points, name='points')(pooled)
     return {'logits': logits, 'points': points.reshape(-1, self.num_points, 2)}
 
 
@@ -87,7 +91,7 @@ class SpatialHead(nn.Module):
   classifier_init: Callable | None = None
 
   @nn.compact
-  def __call__(self, features, pooled):
+  def __call__(self, features: jax.Array, pooled: jax.Array) -> Outputs:
     features = features.astype(jnp.float32)
     batch, height, width, dim = features.shape
     default = torch_uniform(dim)

@@ -7,11 +7,43 @@ training step sums both halves over all devices (psum) and divides once.
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
 
+Scalar = jax.Array | float
+Sums = dict[str, tuple[Scalar, Scalar]]  # {name: (sum, count)} of losses and metrics
 
-def classification_sum(logits, label, example_mask, *, multi_label, label_smoothing=0.0):
+POINT_LOSSES = ('smooth_l1', 'l1', 'l2')
+
+
+def check_loss(loss: ConfigDict, *, multi_label: bool) -> None:
+  """Raises UserError for a value in `config.loss` that means nothing for this data set."""
+  if not 0 <= loss.label_smoothing < 1:
+    raise UserError(f'loss.label_smoothing: {loss.label_smoothing} is outside [0, 1).')
+  if multi_label and loss.label_smoothing:
+    raise UserError(
+      'loss.label_smoothing: only softmax cross entropy has it; set it to 0 for a multi-label '
+      'data set.'
+    )
+  if loss.point_loss not in POINT_LOSSES:
+    raise UserError(
+      f'loss.point_loss: unknown {loss.point_loss!r}; choose one of {", ".join(POINT_LOSSES)}.'
+    )
+  if loss.point_loss == 'smooth_l1' and loss.smooth_l1_beta <= 0:
+    raise UserError(
+      f'loss.smooth_l1_beta: {loss.smooth_l1_beta} is not above 0; for beta = 0 choose l1.'
+    )
+
+
+def classification_sum(
+  logits: jax.Array,
+  label: jax.Array,
+  example_mask: jax.Array,
+  *,
+  multi_label: bool,
+  label_smoothing: float = 0.0,
+) -> tuple[jax.Array, jax.Array]:
   """Softmax cross entropy, or sigmoid cross entropy averaged over the classes, per example.
 
   Args:
@@ -23,17 +55,7 @@ def classification_sum(logits, label, example_mask, *, multi_label, label_smooth
 
   Returns:
     Sum over the examples, and their number.
-
-  Raises:
-    UserError: label smoothing outside [0, 1), or with `multi_label`.
   """
-  if not 0 <= label_smoothing < 1:
-    raise UserError(f'loss.label_smoothing: {label_smoothing} is outside [0, 1).')
-  if multi_label and label_smoothing:
-    raise UserError(
-      'loss.label_smoothing: only softmax cross entropy has it; set it to 0 for a multi-label '
-      'data set.'
-    )
   logits = logits.astype(jnp.float32)
   if multi_label:
     loss = optax.sigmoid_binary_cross_entropy(logits, label).mean(-1)
@@ -45,7 +67,9 @@ def classification_sum(logits, label, example_mask, *, multi_label, label_smooth
   return jnp.sum(loss * example_mask), jnp.sum(example_mask)
 
 
-def point_sum(points, point, mask, *, kind, beta=1.0):
+def point_sum(
+  points: jax.Array, point: jax.Array, mask: jax.Array, *, kind: str, beta: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
   """Regression of the points: the mean over x and y of each point's loss, summed over points.
 
   Args:
@@ -58,26 +82,21 @@ def point_sum(points, point, mask, *, kind, beta=1.0):
 
   Returns:
     Sum over the points with mask 1, and their number.
-
-  Raises:
-    UserError: an unknown kind, or beta <= 0.
   """
   points = points.astype(jnp.float32)
   if kind == 'smooth_l1':
-    if beta <= 0:
-      raise UserError(f'loss.smooth_l1_beta: {beta} is not above 0; for beta = 0 choose l1.')
     # Huber's loss has slope delta in its linear part, smooth L1 has slope 1.
     loss = optax.huber_loss(points, point, delta=beta) / beta
   elif kind == 'l1':
     loss = jnp.abs(points - point)
-  elif kind == 'l2':
-    loss = optax.squared_error(points, point)
   else:
-    raise UserError(f'loss.point_loss: unknown {kind!r}; choose one of smooth_l1, l1, l2.')
+    loss = optax.squared_error(points, point)
   return jnp.sum(loss.mean(-1) * mask), jnp.sum(mask)
 
 
-def point_weight_schedule(kind, weight, *, total_steps, warmup_steps=0):
+def point_weight_schedule(
+  kind: str, weight: float, *, total_steps: int, warmup_steps: int = 0
+) -> optax.Schedule:
   """Returns lambda(step), the weight of the point loss, as a pure function of the step.
 
   Args:

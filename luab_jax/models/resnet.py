@@ -2,20 +2,22 @@
 
 "v1.5" means that a bottleneck strides in its 3x3 convolution. Padding is explicit and symmetric as
 in PyTorch: with 'SAME', XLA pads a strided convolution on the other side, and converted weights
-would see pictures shifted by a pixel.
+would see images shifted by a pixel.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 # He et al.'s fan-out initialisation for ReLU networks; PyTorch's kaiming_normal_(mode='fan_out').
 he_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
-def conv(features, size, stride=1, *, dtype, name):
+def conv(features: int, size: int, stride: int = 1, *, dtype: Any, name: str) -> nn.Conv:
   """A convolution without bias, zero-padded by size // 2 on each side."""
   return nn.Conv(
     features,
@@ -29,7 +31,7 @@ def conv(features, size, stride=1, *, dtype, name):
   )
 
 
-def batch_norm(*, train, dtype, axis_name):
+def batch_norm(*, train: bool, dtype: Any, axis_name: str | None) -> Callable[..., nn.BatchNorm]:
   """Returns nn.BatchNorm with PyTorch's constants; statistics are computed and kept in float32.
 
   One difference stays: PyTorch's running variance has Bessel's correction, Flax's has not (a factor
@@ -65,7 +67,7 @@ class ResidualBlock(nn.Module):
   axis_name: str | None
 
   @nn.compact
-  def __call__(self, x, train):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
     if self.bottleneck:
       layers = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
@@ -106,7 +108,7 @@ class ResNet(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, image, train):
+  def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
     norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
     x = conv(64, 7, 2, dtype=self.dtype, name='conv1')(image)
     x = nn.relu(norm(name='bn1')(x))

@@ -1,17 +1,19 @@
-"""A small convolutional net (ours) that a laptop trains in minutes on 48 px pictures.
+"""A small convolutional net (ours) that a laptop trains in minutes on images of 48 px.
 
 XLA's CPU convolutions are slow at full resolution, so a 4 px patchify stem comes first. Each block
-has one 3x3 convolution: three of them see 28 px, less than a 48 px picture. That is on purpose:
-where every cell sees the whole picture, an attention map need not lie on the object to be useful.
+has one 3x3 convolution: three of them see 28 px, less than the whole image. That is on purpose:
+where every cell sees the whole image, an attention map need not lie on the object to be useful.
 """
 
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from luab_jax.models.resnet import batch_norm, conv, he_fan_out
-from luab_jax.models.vit import check_whole_patches
+
+PATCH_SIZE = 4  # of the stem, in pixels; both sides of an image must be multiples of it
 
 
 class TinyConv(nn.Module):
@@ -24,9 +26,6 @@ class TinyConv(nn.Module):
 
   Returns:
     features [B,H/4,W/4,D] in the compute dtype and their mean f32[B,D].
-
-  Raises:
-    UserError: a side of the picture is no multiple of 4.
   """
 
   widths: tuple[int, ...] = (48, 48, 64)
@@ -34,13 +33,12 @@ class TinyConv(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, image, train):
-    check_whole_patches(image, 4)
+  def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
     norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
     x = nn.Conv(
       self.widths[0],
-      (4, 4),
-      strides=(4, 4),
+      (PATCH_SIZE, PATCH_SIZE),
+      strides=(PATCH_SIZE, PATCH_SIZE),
       padding='VALID',
       use_bias=False,
       kernel_init=he_fan_out,

@@ -10,21 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from luab_jax.errors import UserError
 from luab_jax.models.heads import torch_uniform
 
 # timm's trunc_normal_(std=0.02) cuts at +-2, a hundred standard deviations away: a plain normal.
 normal_002 = nn.initializers.normal(0.02)
-
-
-def check_whole_patches(image, patch_size):
-  """Raises UserError if pixels of image [B,H,W,C] would be left over at the right or bottom."""
-  height, width = image.shape[1:3]
-  if height % patch_size or width % patch_size:
-    raise UserError(
-      f'data.image_size: a picture of {width}x{height} px is no whole number of patches of '
-      f'{patch_size} px; choose a multiple of {patch_size}.'
-    )
 
 
 class EncoderBlock(nn.Module):
@@ -39,10 +28,10 @@ class EncoderBlock(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     batch, tokens, dim = x.shape
 
-    def dense(features, name):
+    def dense(features: int, name: str) -> nn.Dense:
       return nn.Dense(features, kernel_init=normal_002, dtype=self.dtype, name=name)
 
     y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name='norm1')(x)
@@ -61,15 +50,13 @@ class VisionTransformer(nn.Module):
     width: D.
     depth: number of blocks.
     num_heads: attention heads of a block.
-    patch_size: side of a patch in pixels; both sides of a picture must be multiples of it.
+    patch_size: side of a patch in pixels; both sides of an image must be multiples of it, see
+      `models.check_image_size`.
     dtype: compute dtype.
 
   Returns:
     features [B,h,w,D] in the compute dtype: the patch tokens after the final norm;
     the class token f32[B,D], likewise.
-
-  Raises:
-    UserError: the picture is no whole number of patches.
   """
 
   width: int
@@ -79,9 +66,8 @@ class VisionTransformer(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, image, train):
+  def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
     del train  # no dropout, no BatchNorm
-    check_whole_patches(image, self.patch_size)
     batch, _, _, channels = image.shape
     init = torch_uniform(channels * self.patch_size**2)
     patches = nn.Conv(

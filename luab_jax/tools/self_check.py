@@ -11,6 +11,7 @@ from luab_jax.data.dataset import DatasetSpec
 from luab_jax.errors import UserError
 from luab_jax.models import build_model
 from luab_jax.runtime import parallel
+from luab_jax.train.optimizer import Schedules
 from luab_jax.train.state import init_state
 from luab_jax.train.step import make_train_step
 
@@ -43,14 +44,15 @@ def check_step() -> str:
   step = make_train_step(
     model,
     optimizer,
-    spec=DatasetSpec('self test', list('abcd'), _CLASSES, False, 1, {}),
-    loss=ml_collections.ConfigDict(
-      {'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0}
+    Schedules(optax.constant_schedule(0.1), optax.constant_schedule(1.0)),
+    DatasetSpec('self check', list('abcd'), _CLASSES, False, 1, {}),
+    ml_collections.ConfigDict(
+      {
+        'loss': {'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0},
+        'optimizer': {'grad_accum_steps': 1, 'ema_decay': 0.0},
+        'on_nan': 'stop',
+      }
     ),
-    schedule=lambda step: 0.1,
-    point_weight=lambda step: 1.0,
-    ema_decay=0.0,
-    accum=1,
   )
   state = jax.device_get(init_state(model, optimizer, seed=0, image_size=_SIZE, ema=False))
   whole = _batch(_EXAMPLES * jax.device_count())

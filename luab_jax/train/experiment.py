@@ -13,18 +13,15 @@ import tqdm
 from luab_jax.data import pipeline, tfrecords
 from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate, robustness
-from luab_jax.models import build_model
-from luab_jax.models.losses import point_weight_schedule
+from luab_jax.evaluate.steps import make_eval_step
+from luab_jax.models import build_model, check_image_size
+from luab_jax.models.losses import check_loss
 from luab_jax.models.weights import load
 from luab_jax.runtime import hosts, parallel
 from luab_jax.runtime.workdir import write_json
-from luab_jax.train.state import init_state, learning_rate_schedule, make_optimizer
-from luab_jax.train.step import (
-  make_answer_step,
-  make_eval_step,
-  make_foreground_step,
-  make_train_step,
-)
+from luab_jax.train.optimizer import make_optimizer, make_schedules
+from luab_jax.train.state import init_state
+from luab_jax.train.step import make_train_step
 
 
 class Experiment:
@@ -35,6 +32,8 @@ class Experiment:
     _check_numbers(config)
     parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
     self.spec = spec = pipeline.dataset_spec(config.data)
+    check_loss(config.loss, multi_label=spec.multi_label)
+    check_image_size(config.model.name, config.data.image_size)
     self.model = build_model(
       config.model,
       num_classes=spec.num_classes,
@@ -54,25 +53,10 @@ class Experiment:
     every = config.eval_every_epochs * per_epoch
     count = int(self.total_steps / every) if every else 0
     self.eval_steps = {round(every * (i + 1)) for i in range(count)}
-    schedule = learning_rate_schedule(config.optimizer, self.total_steps, per_epoch)
-    self.optimizer = make_optimizer(config.optimizer, schedule)
-    self.train_step = make_train_step(
-      self.model,
-      self.optimizer,
-      spec=spec,
-      loss=config.loss,
-      schedule=schedule,
-      point_weight=point_weight_schedule(
-        config.loss.point_schedule,
-        config.loss.point_weight,
-        total_steps=self.total_steps,
-        warmup_steps=config.loss.point_warmup_steps,
-      ),
-      ema_decay=config.optimizer.ema_decay,
-      accum=config.optimizer.grad_accum_steps,
-      skip_nan=_skips_nan(config),
-    )
-    self.eval_step = make_eval_step(self.model, spec=spec, loss=config.loss)
+    schedules = make_schedules(config, self.total_steps, per_epoch)
+    self.optimizer = make_optimizer(config.optimizer, schedules.learning_rate)
+    self.train_step = make_train_step(self.model, self.optimizer, schedules, spec, config)
+    self.eval_step = make_eval_step(self.model, spec, config.loss)
 
   def init_or_restore(self, checkpoints):
     """(state as numpy arrays, metadata): the newest checkpoint, or a fresh state and {}.
@@ -149,7 +133,7 @@ class Experiment:
     """The names of all results of the evaluation after this step."""
     names = set(self.config.data.eval_splits)
     if step == self.total_steps:
-      names |= robustness.report_names(self.robustness.sources)
+      names |= robustness.split_names(self.robustness.sources)
     return names
 
   def evaluate(self, eval_step, state, *, bar, whole, interrupted=lambda: False):
@@ -187,15 +171,10 @@ class Experiment:
       for name, split in config.data.eval_splits.items()
     }
     if whole and self.robustness.sources:
-      results |= robustness.evaluate_sets(
-        self.robustness.sources,
-        parallel.pmap_step(make_answer_step(self.model)),
-        parallel.pmap_step(make_foreground_step(self.model)),
-        variables,
-        config.data,
-        batch_size=config.batch_size,
-        progress=progress,
+      evaluator = robustness.SetEvaluator(
+        self.model, variables, config.data, batch_size=config.batch_size, progress=progress
       )
+      results |= evaluator.evaluate(self.robustness.sources)
     return results
 
   def describe(self, state, start):
@@ -264,9 +243,5 @@ def _check_numbers(config):
     )
   if not -(1 << 63) <= config.seed < 1 << 63:
     raise UserError(f'seed={config.seed} does not fit into 64 bits')
-
-
-def _skips_nan(config):
   if config.on_nan not in ('stop', 'skip'):
     raise UserError(f"on_nan='{config.on_nan}' is unknown: choose stop or skip")
-  return config.on_nan == 'skip'

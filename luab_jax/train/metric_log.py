@@ -20,10 +20,10 @@ import jax
 import tqdm
 
 from luab_jax.errors import UserError
+from luab_jax.evaluate.metrics import mean_metrics
 from luab_jax.runtime import hosts
 from luab_jax.runtime.metric_writers import MetricWriters
 from luab_jax.runtime.workdir import write_text
-from luab_jax.train.step import mean_metrics
 
 
 class RunLog:
@@ -67,7 +67,7 @@ class RunLog:
     self._image_size = image_size
     self._sums = dict(partial or {})
     self._pending = []
-    self._finite = collections.deque(maxlen=3)  # the last losses, for people
+    self._finite: collections.deque[str] = collections.deque(maxlen=3)  # the last losses
     self._main = hosts.is_main_host()
     self._clock = (time.perf_counter(), start_step)
     self._step_times = []  # seconds a step, one for each undisturbed interval of this start

@@ -9,9 +9,8 @@ import tensorflow_datasets as tfds
 
 from configs import quickstart
 from luab_jax.data import pipeline
-from luab_jax.evaluate import evaluate, localization
+from luab_jax.evaluate import evaluate, localization, steps
 from luab_jax.runtime import parallel
-from luab_jax.train import step
 from luab_jax.train.experiment import Experiment
 from tests import painted_data
 from tests.painted_data import config, encode, store
@@ -207,11 +206,11 @@ def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synth
     ]
     variables = state.eval_variables()
     output = model(variables, batch['image'])
-    maps = step.place_maps(variables, output, batch['label'], multi_label=False)
+    maps = steps.localization_maps(variables, output, batch['label'], multi_label=False)
     places = localization.Localization(32, multi_label=False)
     right = output['logits'].argmax(-1) == batch['label']
-    places.add(jax.device_get({'maps': maps, 'right': right}), batch)
-    expected = localization.figures(places.counts, multi_label=False)
+    places.add(jax.device_get({'maps': maps, 'correct': right}), batch)
+    expected = localization.summarise(places.counts, multi_label=False)
     assert expected.keys() <= found.keys()
     assert {name: found[name] for name in expected} == expected
     assert expected['images_with_boxes'] + expected['images_without_boxes'] == found['examples']

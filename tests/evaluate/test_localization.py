@@ -37,8 +37,8 @@ def figures_of(maps, rows, right=None):
   maps = np.asarray(maps, np.float32)
   right = np.ones(len(maps), bool) if right is None else np.array(right)
   places = localization.Localization(maps.shape[-1], multi_label=False)
-  places.add({'maps': {'cam': maps[..., None]}, 'right': right}, boxes_of(rows))
-  return localization.figures(places.counts, multi_label=False)
+  places.add({'maps': {'cam': maps[..., None]}, 'correct': right}, boxes_of(rows))
+  return localization.summarise(places.counts, multi_label=False)
 
 
 def block(*corners, size=8, value=1.0, on=None):
@@ -117,8 +117,8 @@ def test_pictures_without_boxes_and_padding_count_nowhere():
   places = localization.Localization(8, multi_label=False)
   batch = boxes_of([[box], [box], []], overflow=2)
   batch['example_mask'][1:] = 0
-  places.add({'maps': {'cam': np.stack(maps)[..., None]}, 'right': np.ones(3, bool)}, batch)
-  counted = localization.figures(places.counts, multi_label=False)
+  places.add({'maps': {'cam': np.stack(maps)[..., None]}, 'correct': np.ones(3, bool)}, batch)
+  counted = localization.summarise(places.counts, multi_label=False)
   assert counted['images_with_boxes'] == 1 and counted['images_without_boxes'] == 0
   assert counted['boxes_left_out'] == 2
 
@@ -128,7 +128,7 @@ def test_several_classes_each_with_its_own_map_and_boxes():
   maps = np.stack([block(0, 0, 4, 8), block(0, 0, 4, 8), block(4, 0, 8, 8)], -1)[None]
   places = localization.Localization(8, multi_label=True)
   places.add({'maps': {'cam': maps}}, boxes_of([[left, right, right]], label=[[0, 1, 2]]))
-  assert localization.figures(places.counts, multi_label=True) == {
+  assert localization.summarise(places.counts, multi_label=True) == {
     'images_with_boxes': 1,
     'images_without_boxes': 0,
     'boxes_left_out': 0,
@@ -212,10 +212,10 @@ def test_figures_are_those_of_the_definition(data, count, cells):
   places = localization.Localization(8, multi_label=False)
   for i in range(count):  # a batch each: sums must not depend on how pictures are batched
     places.add(
-      {'maps': {'cam': grids[i : i + 1, ..., None]}, 'right': right[i : i + 1]},
+      {'maps': {'cam': grids[i : i + 1, ..., None]}, 'correct': right[i : i + 1]},
       boxes_of(rows[i : i + 1]),
     )
-  found = localization.figures(places.counts, multi_label=False)
+  found = localization.summarise(places.counts, multi_label=False)
   for name, value in naive_figures(grids, rows, right, 8).items():
     assert found[name] == pytest.approx(value), name
 
@@ -233,7 +233,7 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
   import ml_collections
 
   from luab_jax import models
-  from luab_jax.train import step
+  from luab_jax.evaluate import steps
 
   config = ml_collections.ConfigDict(
     dict(name=name, head=head, dtype='float32', normalisation='imagenet', sync_batch_norm=False)
@@ -249,7 +249,7 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
     )
   output = model.apply(variables, image, train=False)
   label = np.array([0, 1, 4, 1])
-  maps = step.place_maps(variables, output, label, multi_label=multi_label)
+  maps = steps.localization_maps(variables, output, label, multi_label=multi_label)
   weight = maps.get('attention', 1 / cells)
   logits = (maps['cam'] * weight).sum((1, 2)) + variables['params']['head']['classifier']['bias'][
     slice(None) if multi_label else label[:, None]
@@ -264,7 +264,7 @@ def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_k
   import ml_collections
 
   from luab_jax import models
-  from luab_jax.train import step
+  from luab_jax.evaluate import steps
 
   config = ml_collections.ConfigDict(
     dict(
@@ -279,7 +279,7 @@ def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_k
   image = jax.random.normal(jax.random.key(0), (2, 48, 48, 3))
   variables = model.init(jax.random.key(1), image, train=False)
   output = jax.device_get(model.apply(variables, image, train=False))
-  maps = step.place_maps(variables, output, np.array([3, 1]), multi_label=False)
+  maps = steps.localization_maps(variables, output, np.array([3, 1]), multi_label=False)
   assert maps.keys() == {'cam'} and maps['cam'].shape == (2, 12, 12, 1)
   kernel = np.asarray(variables['params']['head']['classifier']['kernel'])
   for row, label in ((0, 3), (1, 1)):

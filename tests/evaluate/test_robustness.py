@@ -1,4 +1,4 @@
-"""The evaluation suite on stand-ins in TFDS's own formats, against answers worked out by hand."""
+"""The evaluation suite on stand-ins in TFDS's own formats, against results worked out by hand."""
 
 import shutil
 
@@ -16,7 +16,6 @@ from luab_jax.runtime import parallel
 from luab_jax.tools.study import study
 from luab_jax.train import loop, metric_log
 from luab_jax.train.experiment import Experiment
-from luab_jax.train.step import make_answer_step, make_foreground_step
 from tests import benchmark_sets
 from tests.benchmark_sets import GreyModel, grey, labelled, write
 
@@ -36,16 +35,15 @@ def _evaluate(spec, data_dir, *sets):
   config.data.image_size, config.data.eval_resize = 16, 32
   model = GreyModel()
   variables = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32), train=False)
-  results = robustness.evaluate_sets(
-    found.sources,
-    parallel.pmap_step(make_answer_step(model)),
-    parallel.pmap_step(make_foreground_step(model)),
+  evaluator = robustness.SetEvaluator(
+    model,
     parallel.replicate(variables),
     config.data,
     batch_size=8,
     progress=lambda batches, total, name: batches,
   )
-  assert results.keys() == robustness.report_names(found.sources)
+  results = evaluator.evaluate(found.sources)
+  assert results.keys() == robustness.split_names(found.sources)
   return results, found.missing
 
 
@@ -245,7 +243,7 @@ def test_an_unreadable_image_is_named(spec, tmp_path, monkeypatch):
   monkeypatch.setattr(
     robustness_sets.Source,
     'parse',
-    lambda self, record: {'image': b'no JPEG', 'right': np.zeros(1000, bool)},
+    lambda self, record: {'image': b'no JPEG', 'valid_labels': np.zeros(1000, bool)},
   )
   monkeypatch.setattr(
     robustness_sets.Source,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
-from luab_jax.models.losses import classification_sum, point_sum, point_weight_schedule
+from luab_jax.models.losses import check_loss, classification_sum, point_sum, point_weight_schedule
 
 MASK = np.array([1, 0, 1, 1], np.float32)
 
@@ -140,19 +141,17 @@ def test_point_weight_schedules():
 
 
 def test_a_wrong_setting_is_named():
-  ones = jnp.ones((1, 1, 2))
-  label, mask = jnp.zeros(1, int), jnp.ones(1)
+
+  def check(multi_label=False, **changes):
+    loss = {'label_smoothing': 0.1, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0}
+    check_loss(ConfigDict(loss | changes), multi_label=multi_label)
+
+  check()
   for call, word in [
-    (lambda: point_sum(ones, ones, ones[..., 0], kind='huber'), 'loss.point_loss'),
-    (lambda: point_sum(ones, ones, ones[..., 0], kind='smooth_l1', beta=0), 'smooth_l1_beta'),
-    (
-      lambda: classification_sum(ones[0], label, mask, multi_label=False, label_smoothing=1.0),
-      'loss.label_smoothing',
-    ),
-    (
-      lambda: classification_sum(ones[0], ones[0], mask, multi_label=True, label_smoothing=0.1),
-      'multi-label',
-    ),
+    (lambda: check(point_loss='huber'), 'loss.point_loss'),
+    (lambda: check(smooth_l1_beta=0.0), 'smooth_l1_beta'),
+    (lambda: check(label_smoothing=1.0), 'loss.label_smoothing'),
+    (lambda: check(multi_label=True), 'multi-label'),
     (lambda: point_weight_schedule('linear', 1.0, total_steps=9), 'loss.point_schedule'),
     (lambda: point_weight_schedule('warmup', 1.0, total_steps=9), 'loss.point_warmup_steps'),
     (lambda: point_weight_schedule('constant', -1.0, total_steps=9), 'loss.point_weight'),

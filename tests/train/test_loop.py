@@ -12,8 +12,10 @@ import ml_collections
 import numpy as np
 import pytest
 
+from luab_jax.data.dataset import DatasetSpec
 from luab_jax.runtime import compile_cache, parallel
-from luab_jax.train.state import init_state, make_optimizer
+from luab_jax.train.optimizer import Schedules, make_optimizer
+from luab_jax.train.state import init_state
 from luab_jax.train.step import make_train_step
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -43,23 +45,24 @@ def _small_step():
   from luab_jax.models.vit import VisionTransformer
 
   model = LuabModel(VisionTransformer(16, 0, 2, 8), SpatialHead(5, 1, False))
-  optimizer = ml_collections.ConfigDict(
-    dict(name='sgd', momentum=0.9, weight_decay=0.1, grad_clip_norm=0.0)
+  config = ml_collections.ConfigDict(
+    {
+      'loss': {'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0},
+      'optimizer': {
+        'name': 'sgd',
+        'momentum': 0.9,
+        'weight_decay': 0.1,
+        'grad_clip_norm': 0.0,
+        'grad_accum_steps': 1,
+        'ema_decay': 0.9,
+      },
+      'on_nan': 'stop',
+    }
   )
-  tx = make_optimizer(optimizer, lambda step: 0.1)
-  loss = ml_collections.ConfigDict(
-    dict(label_smoothing=0.0, point_loss='smooth_l1', smooth_l1_beta=1.0)
-  )
-  step = make_train_step(
-    model,
-    tx,
-    spec=ml_collections.ConfigDict(dict(multi_label=False)),
-    loss=loss,
-    schedule=lambda step: 0.1,
-    point_weight=lambda step: 1.0,
-    ema_decay=0.9,
-    accum=1,
-  )
+  schedules = Schedules(lambda step: 0.1, lambda step: 1.0)
+  tx = make_optimizer(config.optimizer, schedules.learning_rate)
+  spec = DatasetSpec('painted', list('abcde'), 5, False, 1, {})
+  step = make_train_step(model, tx, schedules, spec, config)
   rng = np.random.default_rng(0)
   batch = {
     'image': rng.normal(size=(16, 16, 16, 3)).astype(np.float32),

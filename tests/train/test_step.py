@@ -10,12 +10,15 @@ import numpy as np
 import optax
 import pytest
 
+from luab_jax.evaluate.metrics import mean_metrics
+from luab_jax.evaluate.steps import make_eval_step
 from luab_jax.models import LuabModel, build_model, losses
 from luab_jax.models.heads import LinearHead, SpatialHead
 from luab_jax.models.vit import VisionTransformer
 from luab_jax.runtime import parallel
-from luab_jax.train import step
-from luab_jax.train.state import init_state, make_optimizer, weight_decay_mask
+from luab_jax.train.optimizer import Schedules, make_optimizer, weight_decay_mask
+from luab_jax.train.state import init_state
+from luab_jax.train.step import make_train_step
 
 LOSS = ml_collections.ConfigDict(
   dict(label_smoothing=0.0, point_loss='smooth_l1', smooth_l1_beta=1.0)
@@ -44,33 +47,33 @@ def _model(name, head, num_classes, num_points, multi_label):
 
 @functools.cache
 def _setup(
-  name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', clip=0.0, skip_nan=False
+  name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', clip=0.0, on_nan='stop'
 ):
   num_classes = 5
   num_points = num_classes if multi_label else 1
   spec = types.SimpleNamespace(multi_label=multi_label)
   model = _model(name, head, num_classes, num_points, multi_label)
-  tx = make_optimizer(
-    ml_collections.ConfigDict(
-      dict(
-        name=optimizer, momentum=0.9, beta1=0.9, beta2=0.999, weight_decay=0.1, grad_clip_norm=clip
-      )
-    ),
-    optax.constant_schedule(0.1),
+  config = ml_collections.ConfigDict(
+    dict(
+      loss=LOSS,
+      on_nan=on_nan,
+      optimizer=dict(
+        name=optimizer,
+        momentum=0.9,
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=0.1,
+        grad_clip_norm=clip,
+        grad_accum_steps=accum,
+        ema_decay=ema_decay,
+      ),
+    )
   )
+  schedules = Schedules(optax.constant_schedule(0.1), optax.constant_schedule(3.0))
+  tx = make_optimizer(config.optimizer, schedules.learning_rate)
   state = init_state(model, tx, seed=0, image_size=16, ema=bool(ema_decay))
-  train_step = step.make_train_step(
-    model,
-    tx,
-    spec=spec,
-    loss=LOSS,
-    schedule=optax.constant_schedule(0.1),
-    point_weight=optax.constant_schedule(3.0),
-    ema_decay=ema_decay,
-    accum=accum,
-    skip_nan=skip_nan,
-  )
-  eval_step = step.make_eval_step(model, spec=spec, loss=LOSS)
+  train_step = make_train_step(model, tx, schedules, spec, config)
+  eval_step = make_eval_step(model, spec, LOSS)
   return jax.device_get(state), train_step, eval_step, num_classes, num_points
 
 
@@ -151,7 +154,7 @@ def test_no_point_in_the_batch_is_no_nan():
   new, sums = _run(train_step, state, _batch(classes, points, False, points='none'), 8)
   assert np.isfinite(sums['loss'][0])
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new))
-  means = step.mean_metrics(sums, image_size=16)
+  means = mean_metrics(sums, image_size=16)
   assert 'click_error' not in means and means['points_used'] == 0
 
 
@@ -234,7 +237,7 @@ def test_prefetch_keeps_order_and_loses_nothing():
 
 def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
   state, train_step, _, classes, points = _setup(
-    'small_vit', 'linear', multi_label=False, ema_decay=0.5, optimizer='adamw', skip_nan=True
+    'small_vit', 'linear', multi_label=False, ema_decay=0.5, optimizer='adamw', on_nan='skip'
   )
   batch = _batch(classes, points, False)
   after, sums = _run(train_step, state, batch, 4)

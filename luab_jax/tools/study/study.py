@@ -222,7 +222,7 @@ def _finished(config, workdir, prepared):
   if summary is None or summary['step'] != config.total_steps:
     return None
   prepare_workdir(workdir, config)
-  wanted = set(config.data.eval_splits) | robustness.report_names(prepared.sources)
+  wanted = set(config.data.eval_splits) | robustness.split_names(prepared.sources)
   complete = wanted <= summary['results'].keys()
   complete &= summary.get('not_prepared', {}) == prepared.missing  # no set has come since
   return summary if complete else None

@@ -1,0 +1,162 @@
+"""Evaluation steps, seen from a single device, and the sums that training shares with them.
+
+Like the training step these are SPMD functions, to be mapped by `parallel.pmap_step`: they see one
+device's part of the batch and reduce over `parallel.AXIS` what has to be global.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from luab_jax.data.dataset import Batch, DatasetSpec
+from luab_jax.evaluate import metrics
+from luab_jax.models import Outputs, Variables, losses, normalise, predict
+from luab_jax.models.losses import Sums
+from luab_jax.runtime.parallel import AXIS
+
+EvalStep = Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array], dict[str, Any]]]
+
+
+def loss_and_metric_sums(
+  output: Outputs, batch: Batch, spec: DatasetSpec, loss: ConfigDict
+) -> Sums:
+  """The (sum, count) pairs of one device's part of a batch: both losses and all metrics.
+
+  Args:
+    output: of the model.
+    batch: see the batch contract in `pipeline`.
+    spec: of the data set.
+    loss: `config.loss`.
+  """
+  return {
+    'class_loss': losses.classification_sum(
+      output['logits'],
+      batch['label'],
+      batch['example_mask'],
+      multi_label=spec.multi_label,
+      label_smoothing=loss.label_smoothing,
+    ),
+    'point_loss': losses.point_sum(
+      output['points'],
+      batch['point'],
+      metrics.valid_points(batch),
+      kind=loss.point_loss,
+      beta=loss.smooth_l1_beta,
+    ),
+    **metrics.batch_sums(output, batch, multi_label=spec.multi_label),
+  }
+
+
+def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> EvalStep:
+  """Builds `step(variables, batch) -> (sums, scores, local)` for one device.
+
+  `sums` are global. `scores` is filled for multi-label data sets alone: the logits, labels and
+  example masks of the whole global batch ([devices, B / devices, …]) and, if the batch has them,
+  the groups of the labels; mAP is computed from them exactly. `local` holds what localisation
+  needs of the device's own examples: `maps`, see `localization_maps`, and, for single-label data
+  sets, `correct` bool[B], whether the predicted class is the label.
+  """
+
+  def step(variables: Variables, batch: Batch):
+    output = predict(model, variables, batch['image'])
+    sums = jax.lax.psum(loss_and_metric_sums(output, batch, spec, loss), AXIS)
+    scores: dict[str, jax.Array] = {}
+    if spec.multi_label:
+      scores = {
+        'score': output['logits'],
+        'label': batch['label'],
+        'mask': batch['example_mask'],
+        **{name: batch[name] for name in ('size_group', 'icon_group') if name in batch},
+      }
+      scores = jax.lax.all_gather(scores, AXIS)
+    maps = localization_maps(variables, output, batch['label'], multi_label=spec.multi_label)
+    local: dict[str, Any] = {'maps': maps}
+    if not spec.multi_label:
+      local['correct'] = output['logits'].argmax(-1) == batch['label']
+    return sums, scores, local
+
+  return step
+
+
+def make_label_set_step(model: nn.Module) -> Callable[[Variables, Batch], Sums]:
+  """Builds `step(variables, batch) -> sums` for one device and `pipeline.label_set_batches`.
+
+  The sums are global: top1 and top5 of `metrics.label_set_sums`.
+  """
+
+  def step(variables: Variables, batch: Batch) -> Sums:
+    output = predict(model, variables, batch['image'])
+    return jax.lax.psum(metrics.label_set_sums(output['logits'], batch), AXIS)
+
+  return step
+
+
+def make_foreground_step(model: Any) -> Callable[[tuple[Variables, Batch], Batch], jax.Array]:
+  """Builds `step((variables, backgrounds), foreground) -> bool` for one device.
+
+  Whether the model classifies a foreground correctly on each of the backgrounds: the Backgrounds
+  Challenge (Xiao et al. 2020, arXiv:2006.09994, section 4). It ends at the first batch of
+  backgrounds that fools the model, on all devices together.
+
+  `backgrounds` holds the device's part of N batches: image u8[N,b,S,S,3], example_mask f32[N,b].
+  `foreground` is the same on all devices: image u8[S,S,3], mask f32[S,S,1], valid_labels bool[C].
+  """
+
+  def step(fixed: tuple[Variables, Batch], foreground: Batch) -> jax.Array:
+    variables, backgrounds = fixed
+    mask = foreground['mask']
+
+    def keep_going(carry):
+      number, fooled = carry
+      return (number < backgrounds['image'].shape[0]) & (fooled == 0)
+
+    def next_batch(carry):
+      number, _ = carry
+      background, object_image = (
+        normalise(image, model.normalisation)
+        for image in (backgrounds['image'][number], foreground['image'])
+      )
+      image = background * (1 - mask) + object_image * mask
+      logits = predict(model, variables, image)['logits']
+      wrong = ~foreground['valid_labels'][logits.argmax(-1)] * backgrounds['example_mask'][number]
+      return number + 1, jax.lax.psum(wrong.sum(), AXIS)
+
+    _, fooled = jax.lax.while_loop(keep_going, next_batch, (0, jnp.float32(0)))
+    return fooled == 0
+
+  return step
+
+
+def localization_maps(
+  variables: Variables, output: Outputs, label: jax.Array, *, multi_label: bool
+) -> dict[str, jax.Array]:
+  """Where a model places an object of the labelled class, on its last feature grid.
+
+  Args:
+    variables, output: of the model.
+    label: i32[B]; not used with `multi_label`.
+    multi_label: all classes' maps instead of the label's alone.
+
+  Returns:
+    Dict of f32[B,h,w,1], with `multi_label` f32[B,h,w,C]:
+      cam: the class activation map (Zhou et al. 2016, arXiv:1512.04150), the classifier's kernel
+        applied to each cell. With the linear head on a convolutional net its mean over the grid
+        is the logit but for the bias. A ViT's linear head reads the class token, so there the same
+        kernel on the patch tokens is an approximation. With the spatial head the logit is the
+        map's mean weighted with the attention.
+      attention (spatial head only): its map, the mean of its maps for a trace.
+  """
+  kernel = variables['params']['head']['classifier']['kernel']
+  features = output['features'].astype(jnp.float32)
+  if multi_label:
+    maps = {'cam': features @ kernel}
+  else:
+    maps = {'cam': jnp.einsum('bhwd,db->bhw', features, kernel[:, label])[..., None]}
+  if 'attention' in output:
+    attention = output['attention']
+    maps['attention'] = attention if multi_label else attention.mean(-1, keepdims=True)
+  return maps
