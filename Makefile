@@ -24,6 +24,7 @@ fast: $(READY)
 
 lint: $(READY)
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy luab_jax
 
 $(QUICKSTART)/release/README.txt: $(READY) $(wildcard luab_jax/tools/synthetic/*.py)
@@ -34,12 +35,13 @@ $(QUICKSTART)/imagenet_ab/local: $(QUICKSTART)/release/README.txt
 	@$(PY) -m tfds_builders.build imagenet_ab/local --manual_dir=$(QUICKSTART)/release --data_dir=$(QUICKSTART)
 	@touch $@
 
-$(READY): requirements.lock
+$(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 	  "luab_jax needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
 	@test -x $(PY) || { echo "Creating .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv; }
 	@echo "Installing requirements.lock into .venv (about 3 GB, a few minutes the first time)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # The lock holds one version of each package for Python 3.11 to 3.13, with hashes.

@@ -1,9 +1,12 @@
 """The rooms and the doors between them: imports, configs, who may know what."""
 
 import ast
+import importlib.metadata
 import importlib.util
 import pathlib
 import re
+import sys
+import tomllib
 
 import pytest
 
@@ -26,6 +29,25 @@ def _imports():
     parts = path.relative_to(ROOT).with_suffix('').parts
     graph['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = names
   return graph
+
+
+def test_what_is_imported_is_declared():
+  listed = re.findall(r'^[a-z][\w-]+', (ROOT / 'requirements.txt').read_text(), re.M)
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  listed += [
+    re.match(r'[\w-]+', e)[0] for x in project['optional-dependencies'].values() for e in x
+  ]
+  distributions = importlib.metadata.packages_distributions()
+  ours = {'luab_jax', 'configs', 'tfds_builders'} | sys.stdlib_module_names
+  undeclared = {}
+  for module, names in _imports().items():
+    for name in {name.split('.')[0] for name in names} - ours:
+      found = ['protobuf'] if name == 'google' else distributions[name]
+      if module.endswith('_test') or {d.lower().replace('_', '-') for d in found} & set(listed):
+        continue
+      undeclared[name] = module
+  assert undeclared == {}
+  assert len(listed) > 20
 
 
 def test_imports_have_no_cycle():
