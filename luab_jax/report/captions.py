@@ -1,73 +1,85 @@
-"""Words and marks for the pictures of the report: what an image shows, for eyes and for ears."""
+"""Marks, captions and alt texts of the images: what is drawn on an image, and in words."""
 
+from collections.abc import Iterable, Sequence
+
+import ml_collections
 import numpy as np
 
-from luab_jax.report import plots
+from luab_jax.data.pipeline import DatasetSpec
+from luab_jax.report.plots import Mark, Trajectory
 
 
-def marks_of(points, spec, true=True):
-  """Marks for f32[K,2], NaN where there is none; of a trace only its end."""
+def marks(points: np.ndarray, spec: DatasetSpec, recorded: bool = True) -> list[Mark]:
+  """Marks for the points f32[K,2] of an image, NaN where there is none; of a trace only its end."""
   if not spec.multi_label:
     points = points[-1:]
+  labels = spec.class_names if spec.multi_label else ['']
   return [
-    plots.Mark(
-      *np.clip(points[k], 0, 1).tolist(), true, spec.class_names[k] if spec.multi_label else ''
-    )
-    for k in np.flatnonzero(np.isfinite(points).all(-1))
+    Mark(x, y, recorded, label)
+    for (x, y), label in zip(np.clip(points, 0, 1).tolist(), labels, strict=True)
+    if np.isfinite([x, y]).all()
   ]
 
 
-def paths_of(true, predicted, spec):
-  """Paths for the traces f32[K,2] of an image, NaN where there is none; [] without traces."""
-  if spec.multi_label or spec.num_points == 1:
+def has_traces(spec: DatasetSpec) -> bool:
+  """Whether the points of an image are a mouse trace in time order, not a click or icons."""
+  return spec.num_points > 1 and not spec.multi_label
+
+
+def trajectories(
+  recorded: np.ndarray, predicted: np.ndarray, spec: DatasetSpec
+) -> list[Trajectory]:
+  """Trajectories of the traces f32[K,2] of an image, NaN where there is none; [] without traces."""
+  if not has_traces(spec):
     return []
   return [
-    plots.Path(np.clip(points, 0, 1), is_true)
-    for points, is_true in ((true, True), (predicted, False))
+    Trajectory(np.clip(points, 0, 1), is_recorded)
+    for points, is_recorded in ((recorded, True), (predicted, False))
     if np.isfinite(points).any()
   ]
 
 
-def told_boxes_and_paths(boxes, paths):
-  """'; …' on true boxes f32[M,4] and on paths, in words; '' without any."""
+def describe_marks(marks: Iterable[Mark]) -> str:
+  """'recorded point of dog at (0.20, 0.31), …', or 'no point'."""
   parts = [
-    f'true box from ({x0:.2f}, {y0:.2f}) to ({x1:.2f}, {y1:.2f})' for x0, y0, x1, y1 in boxes
-  ]
-  for path in paths:
-    seen = path.points[np.isfinite(path.points).all(-1)]
-    (x0, y0), (x1, y1) = seen[0], seen[-1]
-    parts.append(
-      f'{"recorded" if path.true else "predicted"} path of {len(seen)} points from '
-      f'({x0:.2f}, {y0:.2f}) to ({x1:.2f}, {y1:.2f})'
-    )
-  return ''.join(f'; {part}' for part in parts)
-
-
-def told(marks):
-  """Where the points are, in words."""
-  parts = [
-    f'{"recorded" if mark.true else "predicted"} point{" of " + mark.text if mark.text else ""} at '
-    f'({mark.x:.2f}, {mark.y:.2f})'
+    f'{_source(mark)} point{" of " * bool(mark.label)}{mark.label} at ({mark.x:.2f}, {mark.y:.2f})'
     for mark in marks
   ]
   return ', '.join(parts) or 'no point'
 
 
-def class_names(spec, label):
-  """The class of i32 scalar, or the classes of f32[C]."""
+def describe_boxes_and_trajectories(
+  boxes: Iterable[Sequence[float]], trajectories: Iterable[Trajectory]
+) -> str:
+  """'; …' for ground-truth boxes f32[M,4] and trajectories; '' without any."""
+  parts = [
+    f'ground-truth box from ({x0:.2f}, {y0:.2f}) to ({x1:.2f}, {y1:.2f})'
+    for x0, y0, x1, y1 in boxes
+  ]
+  for trajectory in trajectories:
+    known = trajectory.points[np.isfinite(trajectory.points).all(-1)]
+    (x0, y0), (x1, y1) = known[0], known[-1]
+    parts.append(
+      f'{_source(trajectory)} path of {len(known)} points from ({x0:.2f}, {y0:.2f}) to '
+      f'({x1:.2f}, {y1:.2f})'
+    )
+  return ''.join(f'; {part}' for part in parts)
+
+
+def _source(item: Mark | Trajectory) -> str:
+  return 'recorded' if item.recorded else 'predicted'
+
+
+def format_classes(spec: DatasetSpec, label: np.ndarray) -> str:
+  """The class name of a scalar label, or those of f32[C]."""
   if spec.multi_label:
     return ', '.join(spec.class_names[c] for c in np.flatnonzero(label)) or 'none of the classes'
   return spec.class_names[label]
 
 
-def percent(share):
-  """0.834 -> '83 %'."""
-  return f'{100 * share:.0f} %'
-
-
-def described(config, spec):
-  """What is trained on what, in a line."""
+def describe_run(config: ml_collections.ConfigDict, spec: DatasetSpec) -> str:
+  """Model, dataset and main settings in one line."""
   return (
-    f'{config.model.name} with the {config.model.head} head on {spec.name}, '
-    f'{config.data.image_size} px, point weight {config.loss.point_weight:g}'
+    f'{config.model.name} with {config.model.head} head on {spec.name}, '
+    f'{config.data.image_size} px, point loss weight {config.loss.point_weight:g}'
   )

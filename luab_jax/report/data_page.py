@@ -1,26 +1,31 @@
-"""What a run gets to see, drawn before any training: data.html, and its parts in report.html."""
+"""Model input as images, before any training: data.html, and sections of report.html."""
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
+import ml_collections
 import numpy as np
 
 from luab_jax.data import pipeline
-from luab_jax.report import html, plots, samples
-from luab_jax.report.captions import class_names, described, marks_of, percent, told
+from luab_jax.data.pipeline import DatasetSpec
+from luab_jax.report import captions, charts, html, plots, samples
 from luab_jax.report.html import Section, Table
+from luab_jax.report.samples import Examples
 from luab_jax.runtime import hosts
+from luab_jax.runtime.workdir import flatten
 
-# Images to count and to search in: enough for a picture of the data, few enough to cost seconds.
-SEARCHED = 256
+# Images that statistics are computed on: a few seconds of work.
+NUM_SAMPLES = 256
 
 
-def draw(config, workdir):
-  """Draws what a run of `config` would train and be evaluated on into `<workdir>/data.html`.
+def draw(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
+  """Writes `<workdir>/data.html`: the images a run of `config` is trained and evaluated on.
 
-  Needs the built data set alone, no run, and says where the page is.
+  Needs the built dataset, but no run. Prints where the page is.
 
   Args:
-    config: ml_collections.ConfigDict; `report_images` (0: twelve) pictures a grid.
+    config: of the run; `report_images` images a grid (twelve where it is 0).
     workdir: folder; created if it does not exist.
   Raises:
     UserError: missing data, a wrong option, an image that cannot be read, a folder that cannot be
@@ -30,74 +35,90 @@ def draw(config, workdir):
     return
   spec = pipeline.dataset_spec(config.data)
   count = config.report_images or 12
-  train = samples.training_examples(config, SEARCHED, count)
+  train = samples.training_examples(config, NUM_SAMPLES, count)
   sizes = Table(['split', 'images'], [[k, f'{v:,}'] for k, v in spec.num_examples.items()])
-  sections = [
-    Section('Data set', [f'{spec.name} has {spec.num_classes} classes.'], tables=[sizes]),
-    *training(train, spec, config, count),
-    *(per_class({}, train, spec) if spec.multi_label else []),
-    *(
-      _evaluation_images(samples.evaluation_images(config.data, split, count), name, split, spec)
-      for name, split in config.data.eval_splits.items()
-    ),
-    configuration(config, None),
-  ]
-  workdir = pathlib.Path(workdir)
-  drawn = html.write(
-    workdir / 'data.html',
-    title=f'Data: {workdir.resolve().name}',
-    subtitle=f'What a run of this configuration gets to see: {described(config, spec)}.',
-    tiles=[],
-    sections=sections,
+  path = pathlib.Path(workdir) / 'data.html'
+  html.write(
+    path,
+    title=f'Data: {path.parent.resolve().name}',
+    subtitle=f'Model input of {captions.describe_run(config, spec)}.',
+    sections=[
+      Section('Dataset', [f'{spec.name} has {spec.num_classes} classes.'], tables=[sizes]),
+      *training_sections(train, spec, config, count),
+      *(
+        _evaluation_section(samples.evaluation_images(config.data, split, count), name, split, spec)
+        for name, split in config.data.eval_splits.items()
+      ),
+      config_section(config),
+    ],
   )
-  print(f'Pictures: open {drawn}')
+  print(f'Open {path} to see the training and evaluation images')
 
 
-def training(train, spec, config, count):
-  """Sections on the training images: a grid of them, and where their points lie."""
-  points = train.point[np.isfinite(train.point).all(-1)]
-  what = 'icons' if spec.multi_label else 'clicks'
+def training_sections(
+  train: Examples,
+  spec: DatasetSpec,
+  config: ml_collections.ConfigDict,
+  count: int,
+  results: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Section]:
+  """Sections on the training images: a grid, the positions of the points, for COCO each class.
+
+  Args:
+    train: training examples as the model gets them.
+    spec: of the dataset.
+    config: of the run.
+    count: images in the grid.
+    results: {split: metrics} of a run, for the average precision of each class.
+  """
+  sections = [_images_section(train, spec, config, count), _positions_section(train, spec)]
+  return sections + (_class_sections(train, spec, results or {}) if spec.multi_label else [])
+
+
+def _images_section(train, spec, config, count):
   text = [
     'The first images of the first epoch exactly as the model gets them: cropped, resized, '
-    f'flipped. Green rings: {what}, moved along with the pixels.'
+    f'flipped. Green rings are {_point_name(spec)}s, moved with the pixels.'
   ]
   if config.data.control != 'none':
     text.append(
-      f'The points are those of the control {config.data.control!r}: not the recorded '
-      'ones of these images.'
+      f'The points are those of the control {config.data.control!r}, not the recorded points of '
+      'these images.'
     )
   if train.trace is not None and np.isfinite(train.trace).any():
     text.append(
-      'Lines: the mouse on its way to the click, evenly spaced in time from dark (first) '
-      'to light (last); what lies outside the crop is left out.'
+      'Lines are mouse traces up to the click, evenly spaced in time from dark (first) to light '
+      '(last). The part outside the crop is not drawn.'
     )
-  pictures = []
+  images = []
   for i in range(min(count, len(train.image))):
     trace = None if train.trace is None else train.trace[i]
-    pictures.append(_training_image(train.image[i], train.label[i], train.point[i], trace, spec))
-  grid = Section('Training images after augmentation', text, pictures=pictures)
-  share = np.isfinite(train.point).all(-1).any(-1).mean()
-  where = Section(
-    f'Where the {what} lie',
-    [f'Of the first {len(train.image)} training images {percent(share)} have one inside the crop.'],
-    layout='charts',
+    images.append(_training_image(train.image[i], train.label[i], train.point[i], trace, spec))
+  return Section('Training images after augmentation', text, images=images)
+
+
+def _positions_section(train, spec):
+  known = np.isfinite(train.point).all(-1)
+  name, points = _point_name(spec), train.point[known]
+  text = (
+    f'{known.any(-1).mean():.0%} of the first {len(known)} training images have at least one '
+    f'{name} in the crop.'
   )
-  if len(points):
-    centre = points.mean(0)
-    where.pictures.append(
-      html.chart(
-        plots.chart_of_positions(f'{len(points)} {what} in the crop', points),
-        f'Heat map of the positions of {len(points)} {what}; their mean lies at '
-        f'({centre[0]:.2f}, {centre[1]:.2f})',
-      )
-    )
-  return [grid, where]
+  title = f'Positions of {len(points)} {name}s in the crop'
+  images = [charts.positions(title, points)] if len(points) else []
+  return Section(f'{name.capitalize()} positions', [text], images=images, layout='charts')
 
 
-def first_images(batch, spec, count):
-  """Pictures of the first `count` images of a training batch (see pipeline)."""
+def _point_name(spec):
+  return 'icon' if spec.multi_label else 'click'
+
+
+def first_images(
+  batch: Mapping[str, np.ndarray], spec: DatasetSpec, count: int
+) -> list[html.Image]:
+  """The first `count` images of a training batch (see data.pipeline), with their points."""
   points = np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan)
-  traces = points.shape[1] > 1 and not spec.multi_label
+  traces = captions.has_traces(spec)
   return [
     _training_image(image, label, point, point if traces else None, spec)
     for image, label, point in zip(
@@ -107,95 +128,80 @@ def first_images(batch, spec, count):
 
 
 def _training_image(image, label, point, trace, spec):
-  marks = marks_of(point, spec)
+  marks = captions.marks(point, spec)
   if trace is not None and np.isnan(trace).all():
     trace = None
-  name = class_names(spec, label)
-  missing = '' if marks else f'; no {"icon" if spec.multi_label else "click"} inside the crop'
-  return html.photograph(
-    plots.photograph(image, marks, trace),
-    f'Training image: {name}, {told(marks)}{"" if trace is None else ", with its mouse trace"}',
-    name + missing,
+  classes = captions.format_classes(spec, label)
+  alt = f'Training image: {classes}, {captions.describe_marks(marks)}'
+  return html.image(
+    plots.image(image, marks, trace),
+    alt if trace is None else f'{alt}, with its mouse trace',
+    classes if marks else f'{classes}; no {_point_name(spec)} in the crop',
   )
 
 
-def per_class(results, train, spec):
-  """COCO: sections on how many icons and which average precision a class has, and examples."""
-  has = np.isfinite(train.point).all(-1)
-  counts = has.sum(0)
+def _class_sections(train, spec, results):
+  """COCO: icons and average precision per class, and an example of each class."""
+  known = np.isfinite(train.point).all(-1)
+  counts = known.sum(0)
   order = [c for c in np.argsort(-counts, kind='stable') if counts[c]]
   if not order:
     return [Section('Icons per class', ['None of the first training images has an icon.'])]
-  charts = [
-    html.chart(
-      plots.chart_of_bars(
-        'Icons', [spec.class_names[c] for c in order], [int(counts[c]) for c in order]
-      ),
-      'Icons per class: ' + ', '.join(f'{spec.class_names[c]} {counts[c]}' for c in order),
-    )
-  ]
-  for split, figures in results.items():
-    precision = figures.get('ap_per_class')
-    if precision:
-      ranked = sorted(precision, key=precision.get, reverse=True)
-      charts.append(
-        html.chart(
-          plots.chart_of_bars(
-            f'Average precision, {split}', ranked, [precision[n] for n in ranked]
-          ),
-          f'Average precision per class on {split}: '
-          + ', '.join(f'{name} {precision[name]:.3f}' for name in ranked),
-        )
-      )
-  pictures = []
+  bars = [charts.bars('Icons per class', {spec.class_names[c]: int(counts[c]) for c in order}, ',')]
+  for split, metrics in results.items():
+    if precision := metrics.get('ap_per_class'):
+      ranked = dict(sorted(precision.items(), key=lambda item: -item[1]))
+      bars.append(charts.bars(f'Average precision per class on {split}', ranked))
+  images = []
   for c in order:
-    i = int(has[:, c].argmax())
-    mark = plots.Mark(*train.point[i, c].tolist(), True, spec.class_names[c])
-    pictures.append(
-      html.photograph(
-        plots.photograph(train.image[i], [mark]),
-        f'Training image with {told([mark])}',
+    i = int(known[:, c].argmax())
+    x, y = train.point[i, c].tolist()
+    mark = plots.Mark(x, y, label=spec.class_names[c])
+    images.append(
+      html.image(
+        plots.image(train.image[i], [mark]),
+        f'Training image with {captions.describe_marks([mark])}',
         f'{spec.class_names[c]}: {counts[c]} icons',
       )
     )
-  text = f'Icons inside the crop, of the first {len(train.image)} training images.'
+  text = f'Icons in the crop, over the first {len(train.image)} training images.'
   return [
-    Section('Icons per class', [text], pictures=charts, layout='charts'),
-    Section('An icon of each class', ['The first training image that has one.'], pictures=pictures),
+    Section('Icons per class', [text], images=bars, layout='charts'),
+    Section(
+      'Example icon of each class', ['The first training image that has one.'], images=images
+    ),
   ]
 
 
-def _evaluation_images(batch, report_name, split, spec):
-  marks = [marks_of(point, spec) for point in batch.point]
-  names = [class_names(spec, label) for label in batch.label]
+def _evaluation_section(batch, name, split, spec):
+  marks = [captions.marks(point, spec) for point in batch.point]
+  classes = [captions.format_classes(spec, label) for label in batch.label]
   return Section(
-    f'Evaluation images: {report_name}',
+    f'Evaluation images: {name}',
     [
-      f'The first ones of {split}, in their order: resized, centre crop. '
+      f'The first images of {split} in order, resized and centre-cropped. '
       f'{sum(map(bool, marks))} of these {len(marks)} have a point.'
     ],
-    pictures=[
-      html.photograph(
-        plots.photograph(image, mark), f'Evaluation image: {name}, {told(mark)}', name
+    images=[
+      html.image(
+        plots.image(image, points),
+        f'Evaluation image: {caption}, {captions.describe_marks(points)}',
+        caption,
       )
-      for image, mark, name in zip(batch.image, marks, names, strict=True)
+      for image, points, caption in zip(batch.image, marks, classes, strict=True)
     ],
   )
 
 
-def configuration(config, summary):
-  """All keys of the config and, of a run, what it ran on."""
-  rows = [[key, str(value)] for key, value in _flat(config.to_dict())]
-  text = ['All keys of the configuration.']
+def config_section(
+  config: ml_collections.ConfigDict, summary: Mapping[str, Any] | None = None
+) -> Section:
+  """All config keys and, given the summary of a run, the machine and the versions it ran on."""
+  rows = [[key, str(value)] for key, value in flatten(config.to_dict()).items()]
+  text = ['All config keys.']
   if summary:
     versions = ', '.join(f'{name} {version}' for name, version in summary['versions'].items())
-    text.append(f'Run with {versions}, on {summary["machine"]}.')
-  return Section('Configuration', text, folded=[Table(['key', 'value'], rows, f'{len(rows)} keys')])
-
-
-def _flat(tree, prefix=''):
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      yield from _flat(value, f'{prefix}{key}.')
-    else:
-      yield prefix + key, value
+    text.append(f'Run with {versions} on {summary["machine"]}.')
+  return Section(
+    'Configuration', text, collapsed=[Table(['key', 'value'], rows, f'{len(rows)} keys')]
+  )

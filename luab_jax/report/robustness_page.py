@@ -1,42 +1,47 @@
-"""The evaluation suite in report.html: ImageNet's shifted versions, and what is not prepared."""
+"""Section of report.html on ImageNet's robustness sets, and on those that are not prepared."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from luab_jax.evaluate import robustness
-from luab_jax.report import html, plots
+from luab_jax.report import charts
 from luab_jax.report.html import Section, Table
 
 CORRUPTED, BACKGROUNDS = 'imagenet2012_corrupted', 'backgrounds_challenge'
-# What a set is, in half a line; the sources stand in robustness.py.
-SAYS = {
-  'imagenet2012': 'the validation images themselves, to hold the others against',
-  'imagenet2012_real': 'the same images, checked again: any of several labels is right (ReaL)',
-  'imagenet_v2/matched-frequency': 'collected anew, people agreeing on them as on the originals',
-  'imagenet_v2/threshold-0.7': 'collected anew, those that most people agreed on',
-  'imagenet_v2/topimages': 'collected anew, those that people agreed on best',
+# Sources: see evaluate/robustness.py.
+DESCRIPTIONS = {
+  'imagenet2012': 'the original validation images, for comparison',
+  'imagenet2012_real': 'the same images with reassessed labels, several of them valid (ReaL)',
+  'imagenet_v2/matched-frequency': 'new images, with the annotator agreement of the originals',
+  'imagenet_v2/threshold-0.7': 'new images with high annotator agreement',
+  'imagenet_v2/topimages': 'new images with the highest annotator agreement',
   'imagenet_r': 'art, cartoons, toys and other renditions of 200 classes',
-  'imagenet_a': 'photographs chosen because they fooled a ResNet-50; 200 classes',
+  'imagenet_a': 'natural images that a ResNet-50 misclassifies; 200 classes',
   'imagenet_sketch': 'black-and-white sketches',
-  'siscore/rotation': 'objects pasted onto other backgrounds, rotated',
-  'siscore/size': 'objects pasted onto other backgrounds, in several sizes',
-  'siscore/location': 'objects pasted onto other backgrounds, in several places',
-  CORRUPTED: 'the validation images under 15 corruptions of 5 strengths: their mean (ImageNet-C)',
+  'siscore/rotation': 'objects on other backgrounds, rotated',
+  'siscore/size': 'objects on other backgrounds, in several sizes',
+  'siscore/location': 'objects on other backgrounds, at several positions',
+  CORRUPTED: 'mean over 15 corruptions at 5 severities of the validation images (ImageNet-C)',
 }
 VARIATIONS = {
-  'original': 'the images as they are, in 9 classes (ImageNet-9)',
-  'mixed_same': 'the object on a background of its own class',
-  'mixed_rand': 'the object on a background of any class',
-  'mixed_next': 'the object on a background of the next class',
-  'only_fg': 'the object on black',
-  'no_fg': 'the background, the shape of the object cut out in black',
-  'only_bg_b': "the background, the object's box blacked out",
-  'only_bg_t': "the background, the object's box covered with more of it",
+  'original': 'unmodified images in 9 classes (ImageNet-9)',
+  'mixed_same': 'object on a background of its own class',
+  'mixed_rand': 'object on a background of a random class',
+  'mixed_next': 'object on a background of the next class',
+  'only_fg': 'object on black',
+  'no_fg': 'background, with the silhouette of the object in black',
+  'only_bg_b': 'background, with the bounding box of the object in black',
+  'only_bg_t': 'background, with the bounding box of the object covered by tiled background',
 }
 
 
-def robustness_sections(results, not_prepared, sets):
-  """The section on the sets of the suite.
+def robustness_sections(
+  results: Mapping[str, Mapping[str, Any]], not_prepared: Mapping[str, str], sets: Sequence[str]
+) -> list[Section]:
+  """The section on the robustness sets.
 
   Args:
-    results: {report name: figures} of a run, splits of the training data set among them.
+    results: {split: metrics} of a run, splits of the training dataset among them.
     not_prepared: {set: 'what is missing: `command`'} of summary.json.
     sets: `config.robustness.sets`.
   Returns:
@@ -44,116 +49,100 @@ def robustness_sections(results, not_prepared, sets):
   """
   if not sets:
     return []
-  found = suite(results, sets)
-  tables = []
-  rows = [
-    [
-      name,
-      f'{figures["examples"]:,}',
-      _percent(figures.get('top1')),
-      _percent(figures.get('top5')),
-      SAYS.get(name, ''),
-    ]
-    for name, figures in found.items()
-    if name != BACKGROUNDS
-  ]
-  if rows:
-    tables.append(Table(['set', 'images', 'top-1', 'top-5', 'what it is'], rows))
-  charts = []
-  if CORRUPTED in found:
-    tables.append(_corruption_table(found[CORRUPTED]))
-    charts += _corruption_chart(found[CORRUPTED]['top1_by_corruption'])
-  if found.get(BACKGROUNDS):
-    tables.append(_backgrounds_table(found[BACKGROUNDS]))
-  text = [
-    'The same model, not trained further, on images that differ from those it was trained on.'
-    if found
-    else 'None of the sets is prepared yet.'
-  ]
+  results = robustness_results(results, sets)
+  tables, images = [], []
+  if rows := [_row(name, metrics) for name, metrics in results.items() if name != BACKGROUNDS]:
+    tables.append(Table(['set', 'images', 'top-1', 'top-5', 'description'], rows))
+  if corrupted := results.get(CORRUPTED):
+    tables.append(_corruption_table(corrupted))
+    if by_corruption := corrupted['top1_by_corruption']:
+      images.append(_corruption_chart(by_corruption))
+  if backgrounds := results.get(BACKGROUNDS):
+    tables.append(_backgrounds_table(backgrounds))
+  text = ['None of the sets is prepared yet.']
+  if results:
+    text = ['The same model, without further training, on images from shifted distributions.']
   if not_prepared:
     text.append(
-      'Not everything is there: what is missing stands below, with the command that '
-      'prepares it. After that, --mode=eval adds it to this page.'
+      'Missing sets are listed below with the command that prepares them; --mode=eval then adds '
+      'them to this page.'
     )
   return [
     Section(
-      "ImageNet's shifted versions",
+      'Robustness: distribution shifts of ImageNet',
       text,
       tables=tables,
-      pictures=charts,
+      images=images,
       layout='charts',
-      commands=[_command(*item) for item in not_prepared.items()],
+      commands=[_split_command(*item) for item in not_prepared.items()],
     )
   ]
 
 
-def suite(results, sets):
-  """The part of {report name: figures} that belongs to `config.robustness.sets`, in its order."""
+def robustness_results(
+  results: Mapping[str, Mapping[str, Any]], sets: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+  """Those of {split: metrics} that belong to `config.robustness.sets`, in its order."""
   return {
     name: results[name] for chosen in sets for name in results if name.partition('/')[0] == chosen
   }
 
 
-def _percent(share):
-  return '–' if share is None else f'{100 * share:.1f} %'
+def _row(name, metrics):
+  return [
+    name,
+    f'{metrics["examples"]:,}',
+    _percent(metrics.get('top1')),
+    _percent(metrics.get('top5')),
+    DESCRIPTIONS.get(name, ''),
+  ]
 
 
-def _corruption_table(figures):
-  if 'mCE' in figures:
-    mean = 'over 15 corruptions and 5 strengths; those called extra below do not count'
-    error = "mean corruption error: errors relative to AlexNet's, which has 100 %; less is better"
-  else:
-    mean = error = 'not all of the 15 corruptions are there'
+def _percent(fraction):
+  return '–' if fraction is None else f'{fraction:.1%}'
+
+
+def _corruption_table(metrics):
+  mean = error = 'some of the 15 corruptions are missing'
+  if 'mCE' in metrics:
+    mean = 'over 15 corruptions and 5 severities, without the extra ones below'
+    error = 'mean corruption error, relative to AlexNet (100%); lower is better'
   return Table(
-    ['corruptions (ImageNet-C)', 'value', 'what it is'],
+    ['corruptions (ImageNet-C)', 'value', 'description'],
     [
-      ['mean top-1', _percent(figures.get('top1')), mean],
-      ['mCE', _percent(figures.get('mCE')), error],
+      ['mean top-1', _percent(metrics.get('top1')), mean],
+      ['mCE', _percent(metrics.get('mCE')), error],
     ],
   )
 
 
 def _corruption_chart(by_corruption):
-  """[chart] of the corruptions that are there, the four extra ones last; [] without any."""
-  if not by_corruption:
-    return []
-  names = [
-    name.replace('_', ' ') + (' (extra)' if name in robustness.EXTRA_CORRUPTIONS else '')
-    for name in by_corruption
-  ]
-  shares = [100 * share for share in by_corruption.values()]
-  title = 'Top-1 by corruption, mean over strengths, %'
-  told = ', '.join(f'{name} {share:.1f} %' for name, share in zip(names, shares, strict=True))
-  return [html.chart(plots.chart_of_bars(title, names, shares, digits=1), f'{title}: {told}')]
+  values = {
+    name.replace('_', ' ') + ' (extra)' * (name in robustness.EXTRA_CORRUPTIONS): value
+    for name, value in by_corruption.items()
+  }
+  return charts.bars('Top-1 accuracy by corruption, mean over severities', values, '.1%')
 
 
-def _backgrounds_table(figures):
+def _backgrounds_table(metrics):
   rows = [
-    [f'top-1, {name.replace("_", "-")}', _percent(figures[f'top1_{name}']), meaning]
-    for name, meaning in VARIATIONS.items()
-    if f'top1_{name}' in figures
+    [f'top-1, {name.replace("_", "-")}', _percent(metrics[f'top1_{name}']), description]
+    for name, description in VARIATIONS.items()
+    if f'top1_{name}' in metrics
   ]
-  if 'bg_gap' in figures:
+  if 'bg_gap' in metrics:
+    gap = f'{100 * metrics["bg_gap"]:.1f} percentage points'
     rows.append(
-      [
-        'BG-Gap',
-        f'{100 * figures["bg_gap"]:.1f} points',
-        'mixed-same minus mixed-rand: what the background decides; less is better',
-      ]
+      ['BG-Gap', gap, 'mixed-same minus mixed-rand: effect of the background; lower is better']
     )
-  if 'challenge' in figures:
-    rows.append(
-      [
-        'challenge score',
-        _percent(figures['challenge']),
-        'objects that the model gets right on every single background; more is better',
-      ]
-    )
-  head = [f'Backgrounds Challenge ({figures["examples"]:,} images)', 'value', 'what it is']
+  if 'challenge' in metrics:
+    score = _percent(metrics['challenge'])
+    rows.append(['challenge score', score, 'objects correct on every background; higher is better'])
+  head = [f'Backgrounds Challenge ({metrics["examples"]:,} images)', 'value', 'description']
   return Table(head, rows)
 
 
-def _command(name, what):
+def _split_command(name, missing):
   """(what is missing, command) of 'what is missing: `command`'."""
-  absent, _, command = what.partition(': `')
+  absent, _, command = missing.partition(': `')
   return f'{name} is not prepared; missing: {absent}', command.removesuffix('`')

@@ -28,7 +28,7 @@ _MAX_IMAGES = 8  # per call: they are all stored again at every start
 
 
 class CaptionedImage(Protocol):
-  """An encoded image with its caption, such as `html.Picture` of the report."""
+  """An encoded image with its caption, such as `html.Image` of the report."""
 
   content: bytes
   caption: str

@@ -17,7 +17,7 @@ from configs import quickstart, quickstart_coco
 from luab_jax.data import pipeline
 from luab_jax.evaluate import robustness
 from luab_jax.evaluate.predictor import Predictor
-from luab_jax.report import captions, data_page, plots, report, robustness_page, samples
+from luab_jax.report import captions, data_page, plots, report, robustness_page, samples, style
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.state import init_state
@@ -30,13 +30,13 @@ _TRACES = pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {})
 
 
 class Page(html.parser.HTMLParser):
-  """What a page consists of; unclosed tags and addresses outside the page show up."""
+  """The content of a page; finds unclosed tags and external addresses."""
 
   VOID = {'meta', 'link', 'img'}
 
   def __init__(self, path):
     super().__init__()
-    self.pictures, self.tags, self.text, self.open, self.addresses = [], set(), '', [], []
+    self.images, self.tags, self.text, self.open, self.addresses = [], set(), '', [], []
     self.code = []
     self.feed(path.read_text(encoding='utf-8'))
     self.close()
@@ -48,7 +48,7 @@ class Page(html.parser.HTMLParser):
     assert not [name for name in attrs if name.startswith('on')]
     self.addresses += [attrs[name] for name in ('src', 'href') if name in attrs]
     if tag == 'img':
-      self.pictures.append(attrs)
+      self.images.append(attrs)
     if tag not in self.VOID:
       self.open.append(tag)
 
@@ -61,15 +61,15 @@ class Page(html.parser.HTMLParser):
       self.code.append(data)
 
   def check(self):
-    """Pictures decode, show something and have alt texts; nothing comes from elsewhere."""
-    assert 'script' not in self.tags and self.pictures
+    """Images decode, are not blank and have alt texts; nothing comes from elsewhere."""
+    assert 'script' not in self.tags and self.images
     assert all(address.startswith(('data:', '#')) for address in self.addresses)
     assert 'url(' not in self.text and '@import' not in self.text
-    for picture in self.pictures:
-      assert len(picture['alt']) > 10
-      _, content = picture['src'].split('base64,')
+    for image in self.images:
+      assert len(image['alt']) > 10
+      _, content = image['src'].split('base64,')
       pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(content))).convert('RGB'))
-      assert min(pixels.shape[:2]) >= 100 and pixels.std() > 10, picture['alt']
+      assert min(pixels.shape[:2]) >= 100 and pixels.std() > 10, image['alt']
     return self
 
 
@@ -129,14 +129,14 @@ def test_a_run_leaves_its_report(finished):
     'mistakes',
     'Largest click errors',
     'Training images after augmentation',
-    'Where the clicks lie',
+    'Click positions',
     'Configuration',
   ):
     assert title in page.text
   assert f'{summary["results"]["moved"]["top1"]:.4f}' in page.text
   assert f'{summary["results"]["clicks"]["click_error"]:.4f}' in page.text
   assert 'optimizer.learning_rate' in page.text
-  alts = ' '.join(picture['alt'] for picture in page.pictures)
+  alts = ' '.join(image['alt'] for image in page.images)
   for words in (
     'with its mouse trace',
     'recorded point at (',
@@ -146,7 +146,7 @@ def test_a_run_leaves_its_report(finished):
   ):
     assert words in alts
   # 5 charts of curves, 4 predictions, 2 mistakes, 2 click errors, 4 training images, 1 heat map.
-  assert len(page.pictures) == 18
+  assert len(page.images) == 18
 
 
 def test_a_report_that_fails_does_not_lose_the_run(finished, monkeypatch, capsys):
@@ -156,7 +156,7 @@ def test_a_report_that_fails_does_not_lose_the_run(finished, monkeypatch, capsys
     raise ValueError('no\nink')
 
   with monkeypatch.context() as patch:
-    patch.setattr(plots, 'photograph', broken)
+    patch.setattr(plots, 'image', broken)
     assert loop.train_and_evaluate(config, workdir)['results'] == summary['results']
   captured = capsys.readouterr()
   line = next(line for line in captured.err.splitlines() if 'No report' in line)
@@ -172,7 +172,7 @@ def test_names_from_the_data_are_text(finished, tmp_path):
   names = [f'{HOSTILE}{c}' for c in range(6)]
   page = Page(_write(config, workdir, {HOSTILE: {'top1': 0.5}}, names)).check()
   assert HOSTILE in page.text
-  assert any(HOSTILE in picture['alt'] for picture in page.pictures)
+  assert any(HOSTILE in image['alt'] for image in page.images)
 
 
 def _corruptions(names):
@@ -211,24 +211,24 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
   page = Page(_write(config, tmp_path, results, ['a'] * 6, missing)).check()
   text = ' '.join(page.text.split())
   for said in (
-    'imagenet_a7,5001.2 %',
-    'imagenet_v2/topimages1100.0 %100.0 %',
-    '30.0 %',
+    'imagenet_a7,5001.2%',
+    'imagenet_v2/topimages1100.0%100.0%',
+    '30.0%',
     'mCE',
-    f'{100 * results["imagenet2012_corrupted"]["mCE"]:.1f} %',
-    'BG-Gap25.0 points',
-    'challenge score12.5 %',
+    f'{100 * results["imagenet2012_corrupted"]["mCE"]:.1f}%',
+    'BG-Gap25.0 percentage points',
+    'challenge score12.5%',
     'imagenet_r is not prepared; missing: imagenet_r',
   ):
     assert said.replace(' ', '') in text.replace(' ', ''), said
   assert page.code == [f'tfds build imagenet_r --data_dir=`{HOSTILE}']
-  chart = next(p['alt'] for p in page.pictures if 'Top-1 by corruption' in p['alt'])
-  assert 'glass blur 30.0 %' in chart and 'saturate (extra) 30.0 %' in chart
+  chart = next(p['alt'] for p in page.images if 'Top-1 accuracy by corruption' in p['alt'])
+  assert 'glass blur 30.0%' in chart and 'saturate (extra) 30.0%' in chart
   assert 'top-1, moved' in page.text and 'top-1, imagenet_a' not in page.text
 
   config.robustness.sets = ()
   page = Page(_write(config, tmp_path, {'moved': {'top1': 0.25}}, ['a'] * 6)).check()
-  assert 'shifted' not in page.text and not page.code
+  assert 'Robustness' not in page.text and not page.code
 
 
 def test_sets_that_are_there_in_part():
@@ -237,7 +237,7 @@ def test_sets_that_are_there_in_part():
   (section,) = robustness_page.robustness_sections(few, {}, ['imagenet2012_corrupted'])
   _, corruptions = section.tables
   assert [row[1] for row in corruptions.rows] == ['–', '–']
-  assert 'fog 30.0 %' in section.pictures[0].alt and 'extra' not in section.pictures[0].alt
+  assert 'fog 30.0%' in section.images[0].alt and 'extra' not in section.images[0].alt
   (section,) = robustness_page.robustness_sections(
     {}, {'imagenet_a': 'imagenet_a: `do it`'}, ['imagenet_a']
   )
@@ -253,7 +253,7 @@ def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path):
   has = np.isfinite(samples.training_examples(config, 96, 1).point).all(-1)
   for c, count in enumerate(has.sum(0)):
     assert (f'${c}_: {count} icons' in page.text) == bool(count)
-  alts = [picture['alt'] for picture in page.pictures]
+  alts = [image['alt'] for image in page.images]
   assert any('Average precision per class on icons: dog 0.500, cat 0.100' in alt for alt in alts)
   assert any('predicted point of $' in alt for alt in alts)
 
@@ -263,10 +263,10 @@ def test_the_data_are_drawn_before_any_training(finished, tmp_path, capsys):
   config.data.byproduct, config.model.head = 'trace', 'linear'
   data_page.draw(config, tmp_path / 'new')
   assert [path.name for path in (tmp_path / 'new').iterdir()] == ['data.html']
-  assert capsys.readouterr().out == f'Pictures: open {tmp_path}/new/data.html\n'
+  assert f'Open {tmp_path}/new/data.html' in capsys.readouterr().out
   page = Page(tmp_path / 'new/data.html').check()
   assert 'Evaluation images: moved' in page.text and '0 of these 4 have a point' in page.text
-  assert len(page.pictures) == 4 + 1 + 2 * 4
+  assert len(page.images) == 4 + 1 + 2 * 4
 
 
 def test_predictions_are_those_of_the_model(finished):
@@ -307,33 +307,35 @@ def _near(pixels, colour):
 
 
 def _pixels(figure):
-  return np.asarray(PIL.Image.open(io.BytesIO(plots.png(figure))).convert('RGB'))
+  file = io.BytesIO()
+  figure.savefig(file)
+  return np.asarray(PIL.Image.open(file).convert('RGB'))
 
 
-def test_boxes_and_paths_lie_where_they_should():
+def test_boxes_and_trajectories_are_at_their_positions():
   grey = np.full((32, 32, 3), 120, np.uint8)
-  shown = _pixels(plots.photograph_and_map(grey, np.zeros((4, 4)), boxes=[(0.25, 0.5, 0.75, 1)]))
+  shown = _pixels(plots.image_and_map(grey, np.zeros((4, 4)), boxes=[(0.25, 0.5, 0.75, 1)]))
   size = shown.shape[0]
   for panel in (shown[:, :size], shown[:, -size:]):
-    rows, columns = np.nonzero(_near(panel, plots.BOX))
+    rows, columns = np.nonzero(_near(panel, style.BOX))
     edges = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / size
     np.testing.assert_allclose(edges, (0.25, 0.5, 0.75, 1), atol=0.02)
   true = np.array([[0.1, 0.2], [0.5, 0.2], [np.nan, np.nan]])  # it ends outside the view
-  paths = captions.paths_of(true, true + (0, 0.5), _TRACES)
-  shown = _pixels(plots.photograph_and_map(grey, np.zeros((4, 4)), paths=paths))[:, :size]
-  for colour, y in ((plots.TRUE, 0.2), (plots.PREDICTED, 0.7)):
+  paths = captions.trajectories(true, true + (0, 0.5), _TRACES)
+  shown = _pixels(plots.image_and_map(grey, np.zeros((4, 4)), trajectories=paths))[:, :size]
+  for colour, y in ((style.RECORDED, 0.2), (style.PREDICTED, 0.7)):
     drawn = _near(shown, colour)
     rows, columns = np.nonzero(drawn)
     assert abs(rows.mean() / size - y) < 0.02
     # The start is a square, larger than the points and the line that follow.
     at = [drawn[:, int(x * size)].sum() for x in (0.1, 0.3)]
     assert at[0] > 1.5 * at[1]
-  assert captions.told_boxes_and_paths([(0, 0, 0.5, 1)], paths[:1]) == (
-    '; true box from (0.00, 0.00) to (0.50, 1.00); '
+  assert captions.describe_boxes_and_trajectories([(0, 0, 0.5, 1)], paths[:1]) == (
+    '; ground-truth box from (0.00, 0.00) to (0.50, 1.00); '
     'recorded path of 2 points from (0.10, 0.20) to (0.50, 0.20)'
   )
   one_point = _TRACES._replace(num_points=1)
-  assert captions.paths_of(true, true, one_point) == []
+  assert captions.trajectories(true, true, one_point) == []
 
 
 def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_coco_ab):
@@ -396,9 +398,9 @@ def _render(page, folder, *options):
 
 
 @pytest.mark.skipif(not CHROMIUM, reason='no chromium here: apt-get install chromium')
-def test_chromium_shows_every_picture(finished, tmp_path):
+def test_chromium_shows_every_image(finished, tmp_path):
   source = finished[1] / 'report.html'
-  # Only the copy has a script: it notes how wide every picture came out.
+  # Only the copy has a script: it records the width of every image.
   note = (
     "<script>addEventListener('load', () => document.body.dataset.widths = JSON.stringify("
     '[...document.images].map(image => image.naturalWidth)))</script></body>'
@@ -414,5 +416,5 @@ def test_chromium_shows_every_picture(finished, tmp_path):
     _render(source, tmp_path, f'--screenshot={path}', scheme)
     shots[name] = np.asarray(PIL.Image.open(path).convert('L'), np.float32)
     assert shots[name].std() > 20
-  # The page follows the reader's scheme; its corner shows the ground.
+  # The page follows the reader's colour scheme; its corner shows the background.
   assert shots['dark'][0, 0] < 60 and shots['light'][0, 0] > 200
