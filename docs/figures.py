@@ -1,4 +1,4 @@
-"""Draws README's two pictures from two runs of configs/quickstart.py, with and without clicks.
+"""Draws README's two figures from two runs of configs/quickstart.py, with and without clicks.
 
 make quickstart
 python run.py --config=configs/quickstart.py --workdir=runs/x --config.loss.point_weight=0
@@ -10,7 +10,6 @@ import itertools
 import pathlib
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
@@ -18,14 +17,14 @@ from configs import quickstart
 from luab_jax.data import geometry, pipeline, tfrecords
 from luab_jax.data.dataset import Source
 from luab_jax.evaluate.predictor import Predictor
-from luab_jax.report import samples
+from luab_jax.report import plots, samples
 
 FOLDER = pathlib.Path(__file__).parent
 CLICK, PREDICTION = '#d62728', '#17becf'
 
 
-def panel(figure, box, image, title=''):
-  """An axes at (left, bottom, width, height) of the figure with an image over [0, 1] x [0, 1]."""
+def draw_image(figure, box, image, title=''):
+  """Axes at (left, bottom, width, height) of the figure with an image over [0, 1] x [0, 1]."""
   axes = figure.add_axes(box)
   axes.imshow(image, extent=(0, 1, 1, 0), interpolation='nearest')
   axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
@@ -33,75 +32,63 @@ def panel(figure, box, image, title=''):
   return axes
 
 
-def mark(axes, point, colour, symbol):
-  axes.plot(*point, symbol, color=colour, markersize=11, markeredgecolor='white', markeredgewidth=1)
+def draw_map(figure, box, image, output, index, title=''):
+  """Axes with a grey copy of the image, the attention map and the predicted point."""
+  grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.5 + 0.2
+  axes = draw_image(figure, box, grey, title)
+  plots.draw_weights(axes, output['weights'][index])
+  draw_point(axes, output['predicted'][index, 0], PREDICTION, 'P')
+  return axes
 
 
-def heat(axes, weights):
-  """Where the model looked, over the grey image that is there."""
-  strength = weights / weights.max()
-  axes.imshow(
-    strength,
-    cmap='inferno',
-    extent=(0, 1, 1, 0),
-    vmin=0,
-    vmax=1,
-    interpolation='bilinear',
-    alpha=np.clip(0.25 + strength, 0, 0.85),
-  )
+def draw_point(axes, point, colour, marker):
+  axes.plot(*point, marker, color=colour, markersize=11, markeredgecolor='white', markeredgewidth=1)
 
 
-def what_it_does(luab, plain, data, count=6, of=200):
-  """Images whose background says nothing: where either model looked, and what it named.
+def draw_predictions(luab, plain, data, columns=6, count=200):
+  """Images with uncorrelated backgrounds: attention map, point and class of both models.
 
-  Those that the model without clicks gets wrong, the first ones; README says so.
+  The first ones that the model without clicks gets wrong; README says so.
   """
-  shown = samples.evaluation_images(data, 'uncorrelated', of)
-  outputs = [
-    {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    for parts in (
-      [
-        predictor.outputs(shown.image[i : i + predictor.batch_size])
-        for i in range(0, of, predictor.batch_size)
-      ]
-      for predictor in (plain, luab)
-    )
-  ]
-  right = [output['score'].argmax(-1) == shown.label for output in outputs]
-  chosen = np.flatnonzero(~right[0])[:count]
-  figure = Figure(figsize=(1.5 * count + 1.3, 5.1), dpi=110, facecolor='white')
+  examples = samples.evaluation_images(data, 'uncorrelated', count)
+  outputs = []
+  for predictor in (plain, luab):
+    batches = [
+      predictor.outputs(examples.image[i : i + predictor.batch_size])
+      for i in range(0, count, predictor.batch_size)
+    ]
+    outputs.append({key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]})
+  correct = [output['score'].argmax(-1) == examples.label for output in outputs]
+  chosen = np.flatnonzero(~correct[0])[:columns]
+  figure = Figure(figsize=(1.5 * columns + 1.3, 5.1), dpi=110, facecolor='white')
   rows = ('image', 'trained on labels\n(λ = 0)', 'labels and clicks\n(λ = 30)')
-  left, width, height = 1.2 / (1.5 * count + 1.3), 1.4 / (1.5 * count + 1.3), 1.4 / 5.1
+  left, width, height = 1.2 / (1.5 * columns + 1.3), 1.4 / (1.5 * columns + 1.3), 1.4 / 5.1
   for row, text in enumerate(rows):
     bottom = 1 - (row + 1) * 1.65 / 5.1
     figure.text(0.005, bottom + height / 2, text, fontsize=9, va='center')
     for column, index in enumerate(chosen):
-      image = shown.image[index]
+      image = examples.image[index]
       box = (left + column * width * 1.5 / 1.4, bottom, width, height)
       if row == 0:
-        panel(figure, box, image, data_class(luab, shown.label[index]))
+        draw_image(figure, box, image, luab.class_names[examples.label[index]])
         continue
-      output, good = outputs[row - 1], right[row - 1][index]
-      said = data_class(luab, output['score'][index].argmax())
-      axes = panel(figure, box, np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.5 + 0.2)
+      output, is_correct = outputs[row - 1], correct[row - 1][index]
+      predicted = luab.class_names[output['score'][index].argmax()]
+      axes = draw_map(figure, box, image, output, index)
       axes.set_title(
-        f'{"✓" if good else "✗"} {said}', fontsize=9, color='#1a7f37' if good else CLICK
+        f'{"✓" if is_correct else "✗"} {predicted}',
+        fontsize=9,
+        color='#1a7f37' if is_correct else CLICK,
       )
-      heat(axes, output['weights'][index])
-      mark(axes, output['predicted'][index, 0], PREDICTION, 'P')
-  save(figure, 'what_it_does.png')
-  print(f'right of {of}: {right[0].sum()} without clicks, {right[1].sum()} with')
+  figure.savefig(FOLDER / 'what_it_does.png')
+  print(f'correct of {count}: {correct[0].sum()} without clicks, {correct[1].sum()} with')
 
 
-def data_class(predictor, label):
-  return predictor.class_names[int(label)]
-
-
-def path_of_a_click(luab, data, seed=2):
-  """One training example from the record to the loss."""
+def choose_example(data, seed):
+  """(image, click, crop window) of a training example whose click is central and in the crop."""
   source = Source(data, data.train_split)
-  fields, image, clicked = next(
-    (fields, source_image(fields), points[0].numpy())
+  image, click = next(
+    (pipeline.image_ops.decode(fields['image']).numpy(), points[0].numpy())
     for _, record in tfrecords.in_order(source.split)
     for fields in [source.parse(record)]
     for points, has in [source.points(fields)]
@@ -112,68 +99,48 @@ def path_of_a_click(luab, data, seed=2):
     for number in itertools.count(seed)
     for window in [geometry.sample_window([number, 0], *image.shape[:2])]
     if 0.25 < int(window.width) * int(window.height) / image[..., 0].size < 0.6
-    and geometry.move_points([clicked], [1.0], image.shape[:2], window)[1][0]
+    and geometry.move_points([click], [1.0], image.shape[:2], window)[1][0]
   )
-  size = [data.image_size] * 2
-  points, _ = geometry.move_points([clicked], [1.0], image.shape[:2], window, True)
+  return image, click, window
+
+
+def draw_click_path(luab, data, seed=2):
+  """One training example from the record to the loss."""
+  image, click, window = choose_example(data, seed)
+  points, _ = geometry.move_points([click], [1.0], image.shape[:2], window, True)
   top, left, height, width = (int(v) for v in window)
   crop = image[top : top + height, left : left + width]
-  view = pipeline.image_ops.resize(crop, size, data.resize_method).numpy()[:, ::-1]
-  view = view.round().astype(np.uint8)
+  view = pipeline.image_ops.resize(crop, [data.image_size] * 2, data.resize_method).numpy()
+  view = view[:, ::-1].round().astype(np.uint8)
   output = luab.outputs(view[None])
   figure = Figure(figsize=(9.4, 2.9), dpi=110, facecolor='white')
   boxes = [(0.01 + i * 0.255, 0.2, 0.2, 0.65) for i in range(4)]
-  first = panel(figure, boxes[0], image, '1, 2  record → TFDS example')
-  mark(first, clicked, CLICK, 'X')
-  first.add_patch(
-    Rectangle(
-      (left / image.shape[1], top / image.shape[0]),
-      width / image.shape[1],
-      height / image.shape[0],
-      fill=False,
-      edgecolor='white',
-      linewidth=2,
-    )
-  )
-  mark(panel(figure, boxes[1], view, '3  crop, resize, flip'), points[0], CLICK, 'X')
-  grey = np.repeat(view.mean(-1, keepdims=True), 3, -1) / 255 * 0.5 + 0.2
-  third = panel(figure, boxes[2], grey, '4  model: label and point')
-  heat(third, output['weights'][0])
-  mark(third, output['predicted'][0, 0], PREDICTION, 'P')
-  last = panel(figure, boxes[3], view, '4, 5  loss and metrics')
-  for point, colour, symbol in (
-    (points[0], CLICK, 'X'),
-    (output['predicted'][0, 0], PREDICTION, 'P'),
-  ):
-    mark(last, point, colour, symbol)
-  last.plot(*zip(points[0], output['predicted'][0, 0], strict=True), color='white', linewidth=2)
-  files = (
-    'byproducts/, tfds_builders/',
-    'targets.py, geometry.py,\ninput_pipeline.py',
-    'models/',
-    'losses.py, step.py,\nmetrics.py',
-  )
-  for box, text in zip(boxes, files, strict=True):
-    figure.text(box[0] + 0.1, 0.17, text, fontsize=8, ha='center', va='top', family='monospace')
-  for box in boxes[:-1]:
-    figure.add_artist(
-      FancyArrowPatch(
-        (box[0] + 0.203, 0.52),
-        (box[0] + 0.252, 0.52),
-        mutation_scale=14,
-        transform=figure.transFigure,
-      )
-    )
-  save(figure, 'path_of_a_click.png')
+  axes = draw_image(figure, boxes[0], image, '1, 2  record → TFDS example')
+  draw_point(axes, click, CLICK, 'X')
+  full_height, full_width = image.shape[:2]
+  corner, size = (left / full_width, top / full_height), (width / full_width, height / full_height)
+  axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor='white', linewidth=2))
+  axes = draw_image(figure, boxes[1], view, '3  crop, resize, flip')
+  draw_point(axes, points[0], CLICK, 'X')
+  draw_map(figure, boxes[2], view, output, 0, '4  model: label and point')
+  axes = draw_image(figure, boxes[3], view, '4, 5  loss and metrics')
+  predicted = output['predicted'][0, 0]
+  draw_point(axes, points[0], CLICK, 'X')
+  draw_point(axes, predicted, PREDICTION, 'P')
+  axes.plot(*zip(points[0], predicted, strict=True), color='white', linewidth=2)
+  draw_stages(figure, boxes)
+  figure.savefig(FOLDER / 'path_of_a_click.png')
 
 
-def source_image(fields):
-  return pipeline.image_ops.decode(fields['image']).numpy()
-
-
-def save(figure, name):
-  FigureCanvasAgg(figure)
-  figure.savefig(FOLDER / name)
+def draw_stages(figure, boxes):
+  """The folders below the images, and arrows between them."""
+  folders = ('byproducts/, tfds_builders/', 'data/', 'models/', 'train/, evaluate/')
+  for (left, *_), text in zip(boxes, folders, strict=True):
+    figure.text(left + 0.1, 0.17, text, fontsize=8, ha='center', va='top', family='monospace')
+  for left, *_ in boxes[:-1]:
+    start, end = (left + 0.203, 0.52), (left + 0.252, 0.52)
+    arrow = FancyArrowPatch(start, end, mutation_scale=14, transform=figure.transFigure)
+    figure.add_artist(arrow)
 
 
 def main():
@@ -186,8 +153,8 @@ def main():
   data = quickstart.get_config().data
   data.data_dir = options.data_dir
   luab, plain = (Predictor.from_run(path, batch_size=50) for path in (options.luab, options.plain))
-  what_it_does(luab, plain, data)
-  path_of_a_click(luab, data)
+  draw_predictions(luab, plain, data)
+  draw_click_path(luab, data)
 
 
 if __name__ == '__main__':

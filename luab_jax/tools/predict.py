@@ -1,9 +1,12 @@
-"""`--mode=predict`: image files in, a JSON line and a picture for each out."""
+"""`--mode=predict`: predictions for image files, as JSON lines and overlay images."""
 
 import json
 import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from luab_jax.byproducts.archives import member_names
@@ -13,47 +16,39 @@ from luab_jax.evaluate.predictor import MAX_RATIO, Predictor
 from luab_jax.report import plots
 
 EXIT_SKIPPED = 65  # EX_DATAERR of sysexits.h
-_DRAWN = 640  # longer side of an image in its picture, in pixels
-_AT_A_TIME = 8  # images; whole photographs are in memory meanwhile
+_OVERLAY_SIZE = 640  # longer side in pixels
+_BATCH_SIZE = 8  # that many photographs are in memory at full size
 
 
-def predict_files(workdir, paths):
+def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
   """Predicts image files with the newest checkpoint of a run.
 
-  Writes WORKDIR/predictions/predictions.jsonl, in which each file has a line with what `Predictor`
-  returns for it (but for the map) or why it was skipped, and a picture of each beside it; those of
-  an earlier call are replaced. Says the same in short on stdout.
+  Writes WORKDIR/predictions/predictions.jsonl, which has a line for each file with what `Predictor`
+  returns for it (except the map) or why it was skipped, and an overlay of each image beside it.
+  Those of an earlier call are replaced. Prints a short version of each line.
 
   Args:
     workdir: folder of the run.
-    paths: files, and folders whose images are taken, also from the folders in them.
+    paths: image files, and folders that are searched recursively.
   Returns:
     Exit status: 0, or EXIT_SKIPPED where a file was skipped.
   Raises:
     UserError: no such file, no image, no run, or a folder that cannot be written.
-    BrokenPipeError: nobody reads stdout any more; what was said so far is written.
+    BrokenPipeError: stdout was closed; the lines so far are written.
   """
   files, others = list_files(paths)
-  predictor = Predictor.from_run(workdir, batch_size=min(_AT_A_TIME, len(files)))
+  predictor = Predictor.from_run(workdir, batch_size=min(_BATCH_SIZE, len(files)))
   folder = pathlib.Path(workdir) / 'predictions'
-  skipped = 0
   try:
     folder.mkdir(exist_ok=True)
     for old in folder.glob('[0-9][0-9][0-9][0-9][0-9][0-9]_*.png'):
       old.unlink()
-    with open(folder / 'predictions.jsonl', 'w', encoding='utf-8') as log:
-      for start in range(0, len(files), _AT_A_TIME):
-        part = files[start : start + _AT_A_TIME]
-        for number, line in enumerate(_predict(predictor, part, start, folder), start):
-          skipped += 'skipped' in line
-          log.write(json.dumps(line) + '\n')
-          print(_told(files[number], line, predictor.multi_label))
-        log.flush()
+    skipped = _write_predictions(predictor, files, folder)
   except BrokenPipeError:  # of stdout
     raise
   except OSError as error:
     raise UserError(f'cannot write to {folder}: {error}') from error
-  rest = f', {others} files without the extension of an image left out' if others else ''
+  rest = f', {others} files without an image extension ignored' if others else ''
   print(
     f'{len(files) - skipped} predicted, {skipped} skipped{rest}: {folder}/predictions.jsonl',
     flush=True,
@@ -61,10 +56,10 @@ def predict_files(workdir, paths):
   return EXIT_SKIPPED if skipped else 0
 
 
-def list_files(paths):
-  """(the image files that files and folders name, how many others lie in the folders).
+def list_files(paths: Iterable[str]) -> tuple[list[pathlib.Path], int]:
+  """(image files in the given files and folders, number of other files in the folders).
 
-  Files in folders come sorted, hidden ones are passed over. A file that is named is always taken.
+  The files of a folder come sorted, without hidden ones. A file given by name is always taken.
 
   Raises:
     UserError: a path does not exist, or there is no image at all.
@@ -83,12 +78,30 @@ def list_files(paths):
         else:
           others += 1
   if not files:
-    raise UserError('no image to predict: name image files, or folders that hold some')
+    raise UserError('no image to predict: name image files, or folders with images')
   return files, others
 
 
-def _predict(predictor, files, start, folder):
-  """The JSON lines of a few files; draws their pictures."""
+def _write_predictions(
+  predictor: Predictor, files: Sequence[pathlib.Path], folder: pathlib.Path
+) -> int:
+  """Writes and prints the predictions of files, and returns how many were skipped."""
+  skipped = 0
+  with open(folder / 'predictions.jsonl', 'w', encoding='utf-8') as log:
+    for start in range(0, len(files), _BATCH_SIZE):
+      batch = files[start : start + _BATCH_SIZE]
+      for file, line in zip(batch, _predict(predictor, batch, start, folder), strict=True):
+        skipped += 'skipped' in line
+        log.write(json.dumps(line) + '\n')
+        print(_format_line(file, line, predictor.multi_label))
+      log.flush()
+  return skipped
+
+
+def _predict(
+  predictor: Predictor, files: Sequence[pathlib.Path], start: int, folder: pathlib.Path
+) -> list[dict[str, Any]]:
+  """The JSON lines of a batch of files, numbered from `start`; draws their overlays."""
   images, lines = [], []
   for file in files:
     try:
@@ -99,40 +112,39 @@ def _predict(predictor, files, start, folder):
       lines.append({'file': str(file), 'width': image.shape[1], 'height': image.shape[0]})
     except (OSError, image_files.BadImage) as error:
       lines.append({'file': str(file), 'skipped': str(error)})
-  found = iter(zip(images, predictor(images), strict=True))
+  predicted = iter(zip(images, predictor(images), strict=True))
   for number, (file, line) in enumerate(zip(files, lines, strict=True), start):
-    if 'skipped' in line:
-      continue
-    image, result = next(found)
-    picture = f'{number:06d}_{file.stem[:100]}.png'
-    (folder / picture).write_bytes(plots.png(_draw(image, result, predictor.multi_label)))
-    weights = result.pop('map')
-    line |= result | {'map_shape': list(weights.shape), 'picture': picture}
+    if 'skipped' not in line:
+      image, result = next(predicted)
+      overlay = f'{number:06d}_{file.stem[:100]}.png'
+      _draw(image, result, predictor.multi_label).savefig(folder / overlay)
+      weights = result.pop('map')
+      line |= result | {'map_shape': list(weights.shape), 'overlay': overlay}
   return lines
 
 
-def _draw(image, result, multi_label):
-  """The picture of an image: the likeliest class, its point, and where the model looked."""
+def _draw(image: np.ndarray, result: dict[str, Any], multi_label: bool) -> Figure:
+  """The image with the top two classes, the point of the first one and the map."""
   small = Image.fromarray(image)
-  small.thumbnail((_DRAWN, _DRAWN))
+  small.thumbnail((_OVERLAY_SIZE, _OVERLAY_SIZE))
   x, y = np.clip(result['points_fraction'][0 if multi_label else -1], 0, 1)
   best = zip(result['labels'][:2], result['scores'], strict=False)
   return plots.overlay(
     np.asarray(small),
     result['map'],
     result['view'],
-    [plots.Mark(x, y, False)],
+    [plots.Mark(x, y, recorded=False)],
     ', '.join(f'{label} {score:.2f}' for label, score in best),
   )
 
 
-def _told(file, line, multi_label):
+def _format_line(file: pathlib.Path, line: dict[str, Any], multi_label: bool) -> str:
   name = member_names.escape(str(file))
   if 'skipped' in line:
     return f'{name}: skipped: {line["skipped"]}'
   best = ', '.join(
     f'{label} {score:.2f}' for label, score in zip(line['labels'], line['scores'], strict=True)
   )
-  # The likeliest class's icon, or the end of the path, which is the click.
+  # The icon of the top class, or the end of the path, which is the click.
   x, y = line['points'][0 if multi_label else -1]
   return f'{name}: {best}; point ({x:.0f}, {y:.0f}) of {line["width"]} x {line["height"]} px'

@@ -30,7 +30,7 @@ EXIF_OF_PHONES = 6  # "turn it clockwise to see it upright"
 
 
 class DotFinder:
-  """In place of a model: its point is the centre of what is bright, in every picture."""
+  """In place of a model: its point is the centre of what is bright, in every image."""
 
   traced = 0
 
@@ -189,7 +189,7 @@ def test_files_are_seen_as_evaluation_sees_them(
 
 def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_path, capsys):
   config, workdir, _, _ = run
-  folder = tmp_path / 'pictures'
+  folder = tmp_path / 'images'
   (folder / 'deep').mkdir(parents=True)
   (dog,) = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
   shutil.copy(dog, folder / 'deep/dog.JPG')
@@ -202,7 +202,7 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   said = capsys.readouterr().out.splitlines()
   assert status == predict.EXIT_SKIPPED == 65
   assert said[-1] == (
-    '3 predicted, 2 skipped, 1 files without the extension of an image left out: '
+    '3 predicted, 2 skipped, 1 files without an image extension ignored: '
     f'{workdir}/predictions/predictions.jsonl'
   )
   lines = [
@@ -213,11 +213,11 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   assert [line['file'] for line in lines] == [*(str(folder / name) for name in names), str(dog)]
   assert [set(line) == {'file', 'skipped'} for line in lines] == [True, False, True, False, False]
   assert 'more than 50 times' in lines[2]['skipped'] and len(said) == 6
-  same = {k: v for k, v in lines[1].items() if k not in ('file', 'picture')}
-  assert same == {k: v for k, v in lines[4].items() if k not in ('file', 'picture')}
+  same = {k: v for k, v in lines[1].items() if k not in ('file', 'overlay')}
+  assert same == {k: v for k, v in lines[4].items() if k not in ('file', 'overlay')}
   for line in (lines[1], lines[3], lines[4]):
-    picture = PIL.Image.open(workdir / 'predictions' / line['picture'])
-    assert picture.size[0] == pytest.approx(640 * min(1, line['width'] / line['height']), abs=1)
+    overlay = PIL.Image.open(workdir / 'predictions' / line['overlay'])
+    assert overlay.size[0] == pytest.approx(640 * min(1, line['width'] / line['height']), abs=1)
     assert len(line['labels']) == 5 and 0 <= min(line['scores']) and sum(line['scores']) < 1.001
     np.testing.assert_allclose(
       line['points'], np.array(line['points_fraction']) * [line['width'], line['height']]
@@ -291,11 +291,12 @@ def _times(tree, factor):
   return jax.tree.map(lambda leaf: leaf * factor, tree)
 
 
-def test_the_overlay_lies_on_the_view():
+def test_the_overlay_covers_the_view():
   weights = np.zeros((4, 4), np.float32)
   weights[0, 0] = 1
-  drawn = plots.png(plots.overlay(np.zeros((50, 100, 3), np.uint8), weights, (0.25, 0, 0.75, 1)))
-  pixels = np.asarray(PIL.Image.open(io.BytesIO(drawn)).convert('RGB')).astype(int).sum(-1)
+  file = io.BytesIO()
+  plots.overlay(np.zeros((50, 100, 3), np.uint8), weights, (0.25, 0, 0.75, 1)).savefig(file)
+  pixels = np.asarray(PIL.Image.open(file).convert('RGB')).astype(int).sum(-1)
   assert pixels.shape == (320, 640)
   assert pixels[5:35, 165:195].min() > 300  # the first cell, but for its blurred edge
   assert pixels[:, :155].max() < 30 and pixels[200:310, 330:470].max() < 30

@@ -14,7 +14,7 @@ from configs import quickstart, quickstart_coco
 from luab_jax.data import tfrecords
 from luab_jax.errors import UserError
 from luab_jax.runtime.workdir import prepare_workdir
-from luab_jax.tools.study import statistics, study
+from luab_jax.tools.study import plan, statistics, study
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 
@@ -33,7 +33,7 @@ def _config(data_dir, **changes):
 
 
 def _pretend(monkeypatch, *, really=(), dies_at=None):
-  """Training, except of folders in `really`, becomes figures that are a function of the config.
+  """Training, except of folders in `really`, becomes metrics that are a function of the config.
 
   Returns the list of the folders that were trained. Ctrl-C comes after `dies_at` of them.
   """
@@ -47,13 +47,13 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
     if trained[-1] in really:
       return train_really(config, workdir, quiet=quiet)
     prepare_workdir(workdir, config)
-    share = config.data.byproduct_fraction * (config.loss.point_weight > 0)
+    fraction = config.data.byproduct_fraction * (config.loss.point_weight > 0)
     rng = np.random.default_rng([config.seed, len(trained)])
     accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'
     results = {
       split: {
         'examples': 40,
-        accuracy: 0.5 + 0.2 * share + rng.normal(0, 0.01),
+        accuracy: 0.5 + 0.2 * fraction + rng.normal(0, 0.01),
         'top5': 1.0,
         'click_error': 0.1 + rng.normal(0, 0.01),
         'pointing_cam': 0.25,
@@ -81,15 +81,15 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     trained = _pretend(patch, really=('luab_spatial/seed0',))
     result = study.run_study(config, workdir)
-  assert trained == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in study.ARMS]
+  assert trained == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in plan.ARMS]
   return config, workdir, result
 
 
 def test_a_study_writes_its_files(finished):
   _, workdir, result = finished
-  for arm in study.ARMS:
+  for arm in plan.ARMS:
     run = json.loads((workdir / arm / 'seed1' / 'config.json').read_text())
-    assert run['seed'] == 1 and run['data']['control'] == study.ARMS[arm].control
+    assert run['seed'] == 1 and run['data']['control'] == plan.ARMS[arm].control
     assert run['loss']['point_weight'] == result['arms'][arm]['point_weight']
   assert {arm: content['point_weight'] for arm, content in result['arms'].items()} == {
     'baseline': 0,
@@ -107,10 +107,10 @@ def test_a_study_writes_its_files(finished):
     arms['luab_spatial']['runs']['0']['heldout/click_error']
     == (summary['results']['heldout']['click_error'])
   )
-  assert arms['luab_spatial']['figures']['heldout/click_error']['n'] == 2
+  assert arms['luab_spatial']['metrics']['heldout/click_error']['n'] == 2
   # Its outputs for the point were never trained.
-  assert 'heldout/click_error' not in arms['baseline']['figures']
-  assert 'heldout/click_error' in arms['spatial_no_click']['figures']
+  assert 'heldout/click_error' not in arms['baseline']['metrics']
+  assert 'heldout/click_error' in arms['spatial_no_click']['metrics']
 
 
 def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatch):
@@ -121,8 +121,8 @@ def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatc
   more = config.copy_and_resolve_references()
   more.study.seeds = 3
   more = study.run_study(more, workdir)
-  assert trained == [f'{arm}/seed2' for arm in study.ARMS]
-  assert more['arms']['shuffled']['figures']['uncorrelated/top1'].n == 3
+  assert trained == [f'{arm}/seed2' for arm in plan.ARMS]
+  assert more['arms']['shuffled']['metrics']['uncorrelated/top1'].n == 3
 
 
 def test_a_run_that_was_cut_continues_from_its_checkpoint(finished, monkeypatch):
@@ -174,7 +174,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   config = _config(
     synthetic_imagenet_ab, data_fractions=(0.25, 0.5, 1.0), byproduct_fractions=(0.0, 0.1, 1.0)
   )
-  runs = study.planned(config, Experiment(config))
+  runs = plan.plan_runs(config, Experiment(config))
   names = list(runs)
   assert len(runs) == 12 + 2 * (2 * 4) + 2 * 2
   few = runs['data_fraction_0.25/luab_spatial/seed1']
@@ -182,18 +182,18 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   steps = few.optimizer.warmup_epochs * 22 / 32, config.optimizer.warmup_epochs * 86 / 32
   assert steps[0] == pytest.approx(steps[1])
   assert runs['byproduct_fraction_0.1/luab_linear/seed0'].data.byproduct_fraction == 0.1
-  assert names[:12] == list(study.planned(_config(synthetic_imagenet_ab), Experiment(config)))
+  assert names[:12] == list(plan.plan_runs(_config(synthetic_imagenet_ab), Experiment(config)))
   trained = _pretend(monkeypatch)
   result = study.run_study(config, tmp_path)
   assert len(trained) == len(names)
   sweep = result['sweeps']['byproduct_fractions']
-  figure = 'uncorrelated/top1'
-  assert sweep['arms']['luab_linear'][0] == result['arms']['baseline']['figures']
-  assert sweep['arms']['luab_spatial'][2] == result['arms']['luab_spatial']['figures']
-  gain = [values[figure].mean for values in sweep['gain']['luab_spatial']]
+  metric = 'uncorrelated/top1'
+  assert sweep['arms']['luab_linear'][0] == result['arms']['baseline']['metrics']
+  assert sweep['arms']['luab_spatial'][2] == result['arms']['luab_spatial']['metrics']
+  gain = [values[metric].mean for values in sweep['gain']['luab_spatial']]
   assert gain[0] == 0 and gain[1] == pytest.approx(0.02, abs=0.03) and gain[2] > 0.15
   page = (tmp_path / 'study.md').read_text()
-  assert '## Share of the training images' in page and '| | 0 % | 10 % | 100 % |' in page
+  assert '## Fraction of the training images' in page and '| | 0% | 10% | 100% |' in page
   for name in ('study', 'data_fractions', 'byproduct_fractions'):
     _assert_drawn(tmp_path / f'{name}.png')
 
@@ -217,7 +217,7 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   assert result['icon_label'] == 'drop_when_icon_cropped'
   page = (tmp_path / 'study.md').read_text()
   assert 'the baseline is not free of byproducts' in page and 'a single seed has none' in page
-  assert result['arms']['luab_spatial']['figures']['validation/mAP'].half_width is None
+  assert result['arms']['luab_spatial']['metrics']['validation/mAP'].half_width is None
 
 
 @pytest.mark.parametrize(
@@ -225,8 +225,8 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   [
     ({'seeds': 0}, 'study.seeds=0'),
     ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
-    ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is no share'),
-    ({'byproduct_fractions': (10.0,)}, '10.0 is no share between 0 and 1'),
+    ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is not a fraction'),
+    ({'byproduct_fractions': (10.0,)}, '10.0 is not a fraction between 0 and 1'),
   ],
 )
 def test_mistakes(synthetic_imagenet_ab, tmp_path, changes, message):
@@ -274,21 +274,26 @@ def test_intervals_are_those_of_scipy(pairs):
       )
 
 
-def test_seeds_are_paired_and_gaps_are_said():
+def test_seeds_are_paired_and_missing_seeds_are_named():
   runs = {0: {'a/top1': 0.5}, 1: {'a/top1': 0.8}, 2: {'a/top1': 0.7}}
   reference = {2: {'a/top1': 0.6}, 1: {'a/top1': 0.6}, 3: {'a/top1': 0.0}}
   value = statistics.subtract(runs, reference)['a/top1']
   assert value.n == 2 and value.mean == pytest.approx(0.15) and value.includes_zero()
-  text = statistics.cell('a/top1', value, n=3, signed=True)
+  text = statistics.format_interval('a/top1', value, n=3, signed=True)
   assert text == '+15.0 ± 63.5 (n = 2) (includes 0)'
   sure = statistics.Interval(3, -0.02, 0.01)
-  assert statistics.cell('a/top1', sure, n=3, signed=True) == '-2.0 ± 1.0'
-  assert statistics.cell(statistics.COST, statistics.Interval(1, 93.21, None), n=1) == '93.2'
-  assert statistics.cell('a/top1', statistics.Interval(1, -1e-9, None), n=1, signed=True) == '+0.0'
-  assert statistics.cell('a/top1', None, n=3) == '–'
+  assert statistics.format_interval('a/top1', sure, n=3, signed=True) == '-2.0 ± 1.0'
+  assert (
+    statistics.format_interval(statistics.COST, statistics.Interval(1, 93.21, None), n=1) == '93.2'
+  )
+  assert (
+    statistics.format_interval('a/top1', statistics.Interval(1, -1e-9, None), n=1, signed=True)
+    == '+0.0'
+  )
+  assert statistics.format_interval('a/top1', None, n=3) == '–'
 
 
-def test_figures_of_a_summary():
+def test_metrics_of_a_summary():
   summary = {
     'results': {
       'b': {
@@ -304,7 +309,7 @@ def test_figures_of_a_summary():
     },
     'ms_per_step': 12.5,
   }
-  assert list(statistics.figures_of(summary).items()) == [
+  assert list(statistics.summary_metrics(summary).items()) == [
     ('a/top1', 0.5),
     ('a/click_error', 0.1),
     ('b/click_error', 0.2),
@@ -314,18 +319,18 @@ def test_figures_of_a_summary():
 
 
 @pytest.mark.parametrize(
-  ('figure', 'text'),
+  ('metric', 'text'),
   [
     ('a_b/top1', 'top-1, a_b'),
     ('v/top1_loc_cam', 'top-1 localisation CAM, v'),
     ('v/maxboxacc_v2_attention', 'MaxBoxAccV2 attention, v'),
     ('v/mAP', 'mAP, v'),
     ('v/click_error', 'click error, v'),
-    (statistics.COST, 'ms a step'),
+    (statistics.COST, 'ms per step'),
   ],
 )
-def test_labels(figure, text):
-  assert statistics.label(figure) == text
+def test_metrics_in_words(metric, text):
+  assert statistics.describe_metric(metric) == text
 
 
 def test_part_of_a_split(synthetic_imagenet_ab):

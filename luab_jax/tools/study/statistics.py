@@ -1,36 +1,39 @@
 """Statistics of a study: means over seeds, differences paired by seed, and their tables.
 
-Intervals are the two-sided 95 % ones of Student's t with n - 1 degrees of freedom. Runs of one arm
-are a dict {seed: {figure: value}}; a figure is called '<split>/<name>', for example
-'uncorrelated/top1'.
+Intervals are two-sided 95% confidence intervals of Student's t with n - 1 degrees of freedom. A
+metric is named '<split>/<name>', for example 'uncorrelated/top1'.
 """
 
 import dataclasses
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
 COST = 'cost/ms_per_step'
-# Counts, the losses that were optimised, and what another figure says already.
+# Counts, training losses, and what another metric says already.
 _HIDDEN = ('class_loss', 'point_loss', 'points_used', 'click_error_px', 'top5')
-# These first, the others (localisation) after them, the cost at the end.
+# These come first, then the others (localisation), then the cost.
 _FIRST = ('top1', 'mAP', 'click_error')
 _WORDS = {
   'top1_loc': 'top-1 localisation',
   'top1': 'top-1',
   'maxboxacc_v2': 'MaxBoxAccV2',
   'pointing': 'pointing game',
-  'ms_per_step': 'ms a step',
+  'ms_per_step': 'ms per step',
   'cam': 'CAM',
   '_': ' ',
 }
 
+Metrics = Mapping[int, Mapping[str, float]]  # {seed: {metric: value}} of the runs of an arm
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """A mean over `n` seeds and half the width of its interval, None for a single seed."""
+  """A mean over `n` seeds and the half-width of its interval, None for a single seed."""
 
   n: int
   mean: float
@@ -40,98 +43,106 @@ class Interval:
     """Whether 0 is inside; None if the interval is unknown."""
     return None if self.half_width is None else bool(abs(self.mean) <= self.half_width)
 
-  def as_dict(self) -> dict:
+  def as_dict(self) -> dict[str, Any]:
     """For study.json."""
     return {**dataclasses.asdict(self), 'includes_zero': self.includes_zero()}
 
 
-def interval(values) -> Interval:
+def interval(values: Sequence[float]) -> Interval:
   """The mean of one or more values and its interval."""
-  values = np.asarray(values, np.float64)
   n = len(values)
-  half = None
+  half_width = None
   if n > 1:
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(values))
-  return Interval(n, float(values.mean()), half)
+    half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(values))
+  return Interval(n, float(np.mean(values)), half_width)
 
 
-def figures_of(summary) -> dict[str, float]:
-  """What a run's summary.json says, as {figure: value}: every finite float of every split.
+def summary_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+  """{metric: value} of a run's summary.json: every finite float of every split.
 
-  Whole numbers are counts and left out, as are losses and what another figure says already.
+  Integers are counts and left out, as are losses and what another metric says already.
   """
-  figures = {
+  metrics = {
     f'{split}/{name}': value
     for split, results in summary['results'].items()
     for name, value in results.items()
     if isinstance(value, float) and math.isfinite(value) and name not in _HIDDEN
   }
   if summary.get('ms_per_step') is not None:
-    figures[COST] = summary['ms_per_step']
-  return dict(sorted(figures.items(), key=lambda item: _rank(item[0])))
+    metrics[COST] = summary['ms_per_step']
+  return {metric: metrics[metric] for metric in sort_metrics(metrics)}
 
 
-def _rank(figure):
-  split, _, name = figure.rpartition('/')  # a split may have a slash: imagenet_v2/topimages
-  return figure == COST, _FIRST.index(name) if name in _FIRST else len(_FIRST), name, split
+def sort_metrics(metrics: Iterable[str]) -> list[str]:
+  """Metrics in the order of all tables, each once."""
+
+  def rank(metric):
+    split, name = _split_and_name(metric)
+    return metric == COST, _FIRST.index(name) if name in _FIRST else len(_FIRST), name, split
+
+  return sorted(set(metrics), key=rank)
 
 
-def is_primary(figure) -> bool:
-  """True of accuracy, mAP and click error: those that sweeps show."""
-  return figure.rpartition('/')[2] in _FIRST
+def _split_and_name(metric: str) -> tuple[str, str]:
+  split, _, name = metric.rpartition('/')  # a split may have a slash: imagenet_v2/topimages
+  return split, name
 
 
-def sorted_figures(names) -> list[str]:
-  """Figures in the order of all tables, each once."""
-  return sorted(set(names), key=_rank)
+def is_primary(metric: str) -> bool:
+  """True for accuracy, mAP and click error: those that sweeps show."""
+  return _split_and_name(metric)[1] in _FIRST
 
 
-def summarise(runs) -> dict[str, Interval]:
-  """{figure: Interval} over the seeds that have the figure."""
-  names = sorted_figures(name for figures in runs.values() for name in figures)
+def summarise(runs: Metrics) -> dict[str, Interval]:
+  """{metric: Interval} over the seeds that have the metric."""
+  names = sort_metrics(name for metrics in runs.values() for name in metrics)
   return {
-    name: interval([figures[name] for figures in runs.values() if name in figures])
+    name: interval([metrics[name] for metrics in runs.values() if name in metrics])
     for name in names
   }
 
 
-def subtract(runs, reference) -> dict[str, Interval]:
-  """{figure: Interval} of the differences runs - reference, taken seed by seed."""
-  differences: dict[str, list] = {}
-  for seed in runs.keys() & reference.keys():
-    for name in runs[seed].keys() & reference[seed].keys():
-      differences.setdefault(name, []).append(runs[seed][name] - reference[seed][name])
-  return {name: interval(differences[name]) for name in sorted_figures(differences)}
+def subtract(runs: Metrics, reference: Metrics) -> dict[str, Interval]:
+  """{metric: Interval} of the differences runs - reference, paired by seed."""
+  return summarise(
+    {
+      seed: {
+        name: runs[seed][name] - reference[seed][name]
+        for name in runs[seed].keys() & reference[seed].keys()
+      }
+      for seed in runs.keys() & reference.keys()
+    }
+  )
 
 
-def label(figure) -> str:
-  """A figure for people: 'top-1, uncorrelated', 'pointing game CAM, validation'."""
-  split, _, name = figure.rpartition('/')  # a split may have a slash: imagenet_v2/topimages
+def describe_metric(metric: str) -> str:
+  """A metric in words: 'top-1, uncorrelated', 'pointing game CAM, validation'."""
+  split, name = _split_and_name(metric)
   for short, words in _WORDS.items():
     name = name.replace(short, words)
-  return name if figure == COST else f'{name}, {split}'
+  return name if metric == COST else f'{name}, {split}'
 
 
-def scale(figure) -> float:
-  """What a value is multiplied with to be shown: all but the cost are shown in %."""
-  return 1 if figure == COST else 100
+def scale(metric: str) -> float:
+  """Factor of the displayed values: all but the cost are displayed in %."""
+  return 1 if metric == COST else 100
 
 
-def cell(figure, value, *, n, signed=False) -> str:
-  """'72.1 ± 0.8' of an Interval; signed: '+0.4 ± 1.2 (includes 0)'.
+def format_interval(metric: str, value: Interval | None, *, n: int, signed: bool = False) -> str:
+  """'72.1 ± 0.8'; signed: '+0.4 ± 1.2 (includes 0)'; '–' for None.
 
   Args:
-    figure: its name.
-    value: Interval or None.
-    n: seeds of the study; another number of them is said in the cell.
-    signed: it is a difference.
+    metric: its name.
+    value: the interval.
+    n: seeds of the study; another number is added to the text.
+    signed: for differences.
   """
   if value is None:
     return '–'
-  mean = round(value.mean * scale(figure), 1) + 0.0  # no '-0.0'
+  mean = round(value.mean * scale(metric), 1) + 0.0  # no '-0.0'
   text = f'{mean:{"+" if signed else ""}.1f}'
   if value.half_width is not None:
-    text += f' ± {value.half_width * scale(figure):.1f}'
+    text += f' ± {value.half_width * scale(metric):.1f}'
   if value.n != n:
     text += f' (n = {value.n})'
   if signed and value.includes_zero():
@@ -139,15 +150,19 @@ def cell(figure, value, *, n, signed=False) -> str:
   return text
 
 
-def table(columns, *, n, signed=False) -> str:
-  """A Markdown table with a line for each figure.
+def format_table(
+  columns: Mapping[str, Mapping[str, Interval]], *, n: int, signed: bool = False
+) -> str:
+  """A Markdown table of {heading: {metric: Interval}} with a row for each metric.
 
   Args:
-    columns: {heading: {figure: Interval}}.
-    n, signed: see `cell`.
+    columns: in their order.
+    n, signed: see `format_interval`.
   """
   lines = ['| | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
-  for figure in sorted_figures(name for column in columns.values() for name in column):
-    cells = [cell(figure, column.get(figure), n=n, signed=signed) for column in columns.values()]
-    lines.append(f'| {label(figure)} | ' + ' | '.join(cells) + ' |')
+  for metric in sort_metrics(name for column in columns.values() for name in column):
+    cells = [
+      format_interval(metric, column.get(metric), n=n, signed=signed) for column in columns.values()
+    ]
+    lines.append(f'| {describe_metric(metric)} | ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines) + '\n'

@@ -1,98 +1,112 @@
-"""What a study leaves: study.json, study.md and its plots."""
+"""Output of a study: study.json, study.md and its plots."""
 
 import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
 from luab_jax.tools.study import plots, statistics
+from luab_jax.tools.study.statistics import Interval
 
-_READ = """Mean over {n} seed{s} ± half the width of its {level} interval (Student's t){unknown}.
-All figures but the cost are in %, click errors in % of the crop's side. Differences are taken seed
-by seed; "includes 0" means that the seeds do not tell the two apart. The intervals are not
-corrected for the number of comparisons. "–": not measured or, as the click error of the baseline,
-without meaning. The cost is the median over a run's log intervals, data included.
+_NOTES = """\
+Mean over {n} seed{s} ± half-width of its {level} confidence interval (Student's t){unknown}. All
+metrics but the cost are in %, click errors in % of the crop side. Differences are paired by seed;
+"includes 0": not significant at this level. The intervals are not corrected for multiple
+comparisons. "–": not measured or, like the click error of the baseline, meaningless. The cost is
+the median over the log intervals of a run, including data loading.
 """
-_TITLES = {
-  'data_fractions': ('Share of the training images', 'the same number of steps for all'),
-  'byproduct_fractions': ('Share of the images with byproducts', 'all images for all'),
+_SWEEP_TITLES = {
+  'data_fractions': ('Fraction of the training images', 'All runs take the same number of steps.'),
+  'byproduct_fractions': (
+    'Fraction of the images with byproducts',
+    'All runs are trained on all images.',
+  ),
 }
 
 
-def write(result, workdir):
-  """Writes the files of a study and prints what came out.
+def write(result: Mapping[str, Any], workdir: pathlib.Path) -> None:
+  """Writes the files of a study and prints its main table.
 
   Args:
-    result: of `study.run_study`, with comparison.Interval objects.
-    workdir: pathlib.Path.
+    result: of `study.run_study`, with statistics.Interval objects.
+    workdir: folder of the study.
   """
-  content = json.dumps(result, indent=2, default=statistics.Interval.as_dict)
+  content = json.dumps(result, indent=2, default=Interval.as_dict)
   (workdir / 'study.json').write_text(content + '\n', encoding='utf-8')
-  (workdir / 'study.md').write_text(markdown(result), encoding='utf-8')
-  plots.save(plots.arms(result), workdir / 'study.png')
+  (workdir / 'study.md').write_text(format_markdown(result), encoding='utf-8')
+  plots.plot_arms(result).savefig(workdir / 'study.png')
   for sweep in result['sweeps']:
-    plots.save(plots.sweep(result, sweep), workdir / f'{sweep}.png')
-  print(_figures(result))
+    plots.plot_sweep(result, sweep).savefig(workdir / f'{sweep}.png')
+  print(_arms_table(result))
   print(f'Differences, intervals, plots: {workdir}/study.md, study.json, study.png')
 
 
-def _figures(result):
-  columns = {name: arm['figures'] for name, arm in result['arms'].items()}
-  return statistics.table(columns, n=len(result['seeds']))
+def _arms_table(result):
+  columns = {name: arm['metrics'] for name, arm in result['arms'].items()}
+  return statistics.format_table(columns, n=len(result['seeds']))
 
 
-def markdown(result) -> str:
-  """The study as a page of Markdown."""
+def format_markdown(result: Mapping[str, Any]) -> str:
+  """The study as a Markdown page; see `write`."""
+  n, arms = len(result['seeds']), result['arms']
+  differences = {
+    name: arm['difference_to_baseline'] for name, arm in arms.items() if name != 'baseline'
+  }
+  minus = {f'minus {other}': d for other, d in result['luab_spatial_minus'].items()}
+  lines = [
+    *_header(result),
+    '## Metrics',
+    '',
+    _arms_table(result),
+    '## Difference to the baseline',
+    '',
+    statistics.format_table(differences, n=n, signed=True),
+    '## Gain from the clicks with the spatial head: luab_spatial',
+    '',
+    statistics.format_table(minus, n=n, signed=True),
+  ]
+  for sweep in result['sweeps']:
+    lines += _sweep_tables(result, sweep)
+  return '\n'.join(lines)
+
+
+def _header(result):
   n = len(result['seeds'])
-  arms = result['arms']
   lines = [
     f'# Does LUAB help? {result["model"]} on {result["data"]}',
     '',
-    f'{result["images"]:,} training images, {result["total_steps"]:,} steps of '
+    f'{result["images"]:,} training images, {result["total_steps"]:,} steps with batch size '
     f'{result["batch_size"]}, seeds {", ".join(map(str, result["seeds"]))}; '
     f'{", ".join(result["machines"])}, JAX {jax.__version__}.',
     '',
-    *(
-      f'- **{name}**: {arm["says"]}' + f', λ = {arm["point_weight"]:g}' * (arm['point_weight'] > 0)
-      for name, arm in arms.items()
-    ),
+  ]
+  for name, arm in result['arms'].items():
+    weight = f', λ = {arm["point_weight"]:g}' if arm['point_weight'] else ''
+    lines.append(f'- **{name}**: {arm["description"]}{weight}')
+  lines += [
     '',
-    _READ.format(
+    _NOTES.format(
       n=n,
       s='s' * (n > 1),
-      level=f'{100 * statistics.CONFIDENCE:g} %',
+      level=f'{statistics.CONFIDENCE:.0%}',
       unknown='; a single seed has none' * (n == 1),
     ),
   ]
   if result['icon_label'] == 'drop_when_icon_cropped':
     lines.append(
-      'In all arms a class loses its label when the crop loses its icon (`data.icon_label`), in '
-      'the controls by the icons of the control: the baseline is not free of byproducts.\n'
+      'In all arms a class loses its label when its icon is cropped away (`data.icon_label`), in '
+      "the controls by the control's icons: the baseline is not free of byproducts.\n"
     )
-  differences = {
-    name: arm['difference_to_baseline'] for name, arm in arms.items() if name != 'baseline'
-  }
-  minus = {f'minus {other}': d for other, d in result['luab_spatial_minus'].items()}
-  lines += [
-    '## Figures',
-    '',
-    _figures(result),
-    '## Difference to the baseline',
-    '',
-    statistics.table(differences, n=n, signed=True),
-    '## What the clicks add under the spatial head: luab_spatial',
-    '',
-    statistics.table(minus, n=n, signed=True),
-  ]
-  for sweep in result['sweeps']:
-    lines += _sweep(result, sweep)
-  return '\n'.join(lines)
+  return lines
 
 
-def _sweep(result, name):
+def _sweep_tables(result, name):
   sweep, n = result['sweeps'][name], len(result['seeds'])
-  headings = [f'{100 * value:g} %' for value in sweep['values']]
-  title, fixed = _TITLES[name]
-  lines = [f'## {title}', '', f'Here {fixed}.', '']
+  headings = [f'{100 * value:g}%' for value in sweep['values']]
+  title, constant = _SWEEP_TITLES[name]
+  lines = [f'## {title}', '', constant, '']
   for arm, values in sweep['arms'].items():
     lines += [f'### {arm}', '', _primary_table(headings, values, n=n)]
   for arm, values in sweep['gain'].items():
@@ -104,9 +118,11 @@ def _sweep(result, name):
   return lines
 
 
-def _primary_table(headings, values, *, n, signed=False):
+def _primary_table(
+  headings: Sequence[str], values: Sequence[Mapping[str, Interval]], *, n: int, signed: bool = False
+) -> str:
   columns = {
-    heading: {k: v for k, v in figures.items() if statistics.is_primary(k)}
-    for heading, figures in zip(headings, values, strict=True)
+    heading: {k: v for k, v in metrics.items() if statistics.is_primary(k)}
+    for heading, metrics in zip(headings, values, strict=True)
   }
-  return statistics.table(columns, n=n, signed=signed)
+  return statistics.format_table(columns, n=n, signed=signed)
