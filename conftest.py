@@ -7,10 +7,10 @@ import tempfile
 import pytest
 from absl import logging
 
-from luab_jax import WITHOUT_KERAS
+from luab_jax import configure_process
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-os.environ.setdefault(*WITHOUT_KERAS)
+configure_process()
 # Tests compile far more than they compute.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 

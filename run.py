@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import default
+from luab_jax import configure_process
 from luab_jax.errors import UserError
 from luab_jax.tools import cli
 
@@ -49,7 +50,7 @@ def main(argv):
       print(cli.describe(config or default.get_config(), inspect.getsource(default)))
     return 0
   cli.check_arguments(mode, config, workdir, images)
-  cli.configure_libraries(mode)
+  configure_process(errors_only=True, hide_image_errors=mode == 'predict')
   if mode == 'doctor':
     from luab_jax.tools import doctor
 

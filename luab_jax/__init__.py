@@ -2,27 +2,31 @@
 
 import os
 
-# TensorFlow only reads data here. Said before its first import, these keep its start-up chatter
-# out of the console; oneDNN would change nothing but announce itself twice.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
-# For programs that do not need Keras, to be set before TensorFlow is imported: it then looks for a
-# package that is not there, and does without. Imported in 3 CPU-seconds instead of 7, and 160 MiB
-# less. Not set here, as who imports this package may want Keras.
-WITHOUT_KERAS = ('TF_USE_LEGACY_KERAS', '1')
+def configure_process(*, errors_only: bool = False, hide_image_errors: bool = False) -> None:
+  """Sets what concerns the whole process; entry points call it before TensorFlow is imported.
+
+  Importing luab_jax changes nothing of it. Variables that the user has set stay in force.
+
+  * TF_CPP_MIN_LOG_LEVEL=2: TensorFlow, which only reads data here, logs a page at start-up.
+  * TF_ENABLE_ONEDNN_OPTS=0: oneDNN speeds up none of our ops and announces itself twice.
+  * TF_USE_LEGACY_KERAS=1: TensorFlow looks for a package that is not there and does without Keras,
+    which nothing here uses: its import takes 3 CPU-seconds instead of 7, and 160 MiB less.
+
+  Args:
+    errors_only: absl logs errors alone. TFDS and Orbax warn of their own deprecated calls.
+    hide_image_errors: TF_CPP_MIN_LOG_LEVEL=3: TensorFlow's messages about damaged images, for
+      commands that report those images themselves.
+  """
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3' if hide_image_errors else '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
+  if errors_only:
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
 
 
 def cores() -> int:
   """Returns how many CPU cores this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def hide_damaged_images():
-  """Keeps off the console what TensorFlow logs of a damaged image, for programs that say it too.
-
-  To be called before TensorFlow is imported. Only our default is raised: TF_CPP_MIN_LOG_LEVEL=1,
-  set by the user, brings it back.
-  """
-  if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '2':
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-  """A mistake the user can mend: one line that names the file or setting and the remedy.
+  """A mistake the user can fix: one line that names the file or setting and the remedy.
 
   `run.py` and the other commands print it without a traceback and exit with status 2.
   """

@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 
-from luab_jax import WITHOUT_KERAS
+from luab_jax import configure_process
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 
@@ -73,7 +73,7 @@ def build(
       f'--manual_dir={manual_dir} is no folder: put the raw files there, see '
       f'tfds_builders/{dataset.partition("/")[0]}/README.md'
     )
-  os.environ.setdefault(*WITHOUT_KERAS)
+  configure_process()
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()  # TFDS's bars know no total; ours show the time left

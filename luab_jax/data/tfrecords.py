@@ -13,15 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from absl import logging
 from google.protobuf import json_format
 
 from luab_jax.errors import UserError
-
-# TFDS warns ten times of its own use of what it has deprecated.
-logging.get_absl_logger().addFilter(
-  lambda record: '.dtype` is deprecated' not in record.getMessage()
-)
 
 
 class Split(NamedTuple):

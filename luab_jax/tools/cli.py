@@ -12,12 +12,10 @@ import sys
 import textwrap
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from luab_jax import WITHOUT_KERAS, hide_damaged_images
 from luab_jax.errors import UserError
-from luab_jax.runtime.lean_process import bound_malloc
 
 _FREE_SECTION = 'data.eval_splits.'  # its keys are the user's
 
@@ -156,21 +154,11 @@ def read_run_config(workdir: str, config: ConfigDict) -> ConfigDict:
   return config
 
 
-def configure_libraries(mode: str) -> None:
-  """Settings for the whole process, to be made before TensorFlow is imported."""
-  logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
-  os.environ.setdefault(*WITHOUT_KERAS)
-  bound_malloc()
-  if mode == 'predict':
-    hide_damaged_images()
-
-
 def start_runtime(config: ConfigDict | None) -> None:
   """Starts JAX, on all processes of the run; without a config on this one alone."""
   # Imported only now: JAX takes seconds, and `--help` should not wait for it.
-  from luab_jax.runtime import checkpoint, compile_cache, hosts
+  from luab_jax.runtime import compile_cache, hosts
 
-  checkpoint.silence_orbax()
   compile_cache.use_compile_cache()
   if config:
     hosts.use_cpu_cores(config.batch_size, config.optimizer.grad_accum_steps)

@@ -9,9 +9,8 @@ import shutil
 import signal
 import sys
 
-from luab_jax import hide_damaged_images
+from luab_jax import configure_process
 from luab_jax.errors import UserError
-from luab_jax.runtime import lean_process
 from luab_jax.tools.own_data.problems import Problems, shorten_table
 
 TITLE = 'Own data in the layout of '
@@ -99,8 +98,8 @@ def main(argv: list[str] | None = None) -> None:
   """Converts, then prints counts, problems and the next commands."""
   args = parse_arguments(argv)
   _check_paths(args)
+  configure_process(hide_image_errors=True)
   # Imported here, after the arguments are known to be right: TensorFlow takes seconds.
-  lean_process.import_tensorflow()
   from luab_jax.tools.own_data import coco, folders
 
   layout = coco if args.coco else folders
@@ -171,7 +170,6 @@ def _next_commands(out: pathlib.Path, name: str, problems: Problems) -> list[str
 
 
 if __name__ == '__main__':
-  hide_damaged_images()
   try:
     main()
   except UserError as error:
