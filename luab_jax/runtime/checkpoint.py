@@ -1,55 +1,33 @@
-"""Checkpoints by Orbax: any tree of arrays beside small JSON metadata. Knows no models.
+"""Checkpoints by Orbax: any tree of arrays with JSON metadata. Knows no models.
 
-The tree is saved unreplicated, so the number of devices and hosts may change between runs. The
-metadata hold shape, dtype and digest of every array: Orbax itself has no end-to-end checksum and
-restores an array with a flipped byte without complaint.
+The tree is saved unreplicated, so that the number of devices and hosts may change between runs. The
+metadata hold shape, dtype and digest of every array: Orbax has no end-to-end checksum and restores
+an array with a flipped byte without complaint.
 """
 
 import contextlib
-import datetime
 import hashlib
 import math
 import pathlib
 import shutil
 import sys
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tqdm
-from absl import logging
-from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from luab_jax.errors import UserError
 from luab_jax.runtime import hosts
 
+Tree = Any  # a pytree of arrays
+Metadata = dict[str, Any]
+Results = dict[str, dict[str, Any]]  # {split: metrics}
+
 _ROOM_FOR_METADATA = 1 << 20  # bytes
-# Lies in the folder as long as it is the one that was opened. If that is moved or deleted, the
-# save under way makes a folder of the same name, in which the run would go on without its past.
-_MARK = '.checkpoints_of_this_run'
-
-# Orbax warns of this whenever a run is only looked at.
-logging.get_absl_logger().addFilter(
-  lambda record: 'Given directory is read only' not in record.getMessage()
-)
-
-
-def silence_orbax():
-  """Keeps to itself what Orbax's threads print of a failed save: it is raised as well.
-
-  Changes the process: the filter of absl's logger, and sys.unraisablehook.
-  """
-  logging.get_absl_logger().addFilter(lambda record: '/orbax/' not in record.pathname)
-  others = sys.unraisablehook
-
-  def hook(unraisable):
-    # Of the arrays that were still being written when the first one failed.
-    if str(unraisable.exc_value) != 'Event loop is closed':
-      others(unraisable)
-
-  sys.unraisablehook = hook
 
 
 class Checkpoints:
@@ -57,50 +35,49 @@ class Checkpoints:
 
   def __init__(
     self,
-    directory,
+    directory: pathlib.Path,
     *,
     keep: int,
-    save_every=1,
-    keep_every=0,
-    best='',
-    results=None,
-    read_only=False,
+    save_every: int = 1,
+    keep_every: int = 0,
+    best: str = '',
+    results: dict[int, Results] | None = None,
+    read_only: bool = False,
   ):
     """Opens the folder, which need not exist yet.
 
     Args:
-      directory: where the step folders lie.
-      keep: how many of the newest checkpoints stay; the newest always does.
+      directory: of the step folders.
+      keep: how many of the newest checkpoints are kept; the newest always is.
       save_every: steps between two saves, see `is_due`.
-      keep_every: checkpoints of steps that are multiples of it stay too; 0: none.
-      best: '<split>/<figure>', for example 'validation/top1': the checkpoint with the highest
-        value stays too, with '-' before it ('-heldout_clicks/click_error') the lowest. '': none.
-      results: {step: {split: figures}} of the evaluations that were done before.
-      read_only: change nothing there, not even what is damaged: a run may be under way.
+      keep_every: checkpoints of steps that are multiples of it are kept too; 0: none.
+      best: '<split>/<metric>', for example 'validation/top1': the checkpoint with the highest value
+        is kept too, with '-' in front ('-heldout_clicks/click_error') the lowest. '': none.
+      results: {step: {split: metrics}} of earlier evaluations.
+      read_only: change nothing there, not even damaged checkpoints: a run may be under way.
 
     Raises:
       UserError: the folder cannot be written.
     """
+    self.directory = pathlib.Path(directory).resolve()
     self._read_only = read_only
     self._save_every, self._best = save_every, _Best(best)
-    for step, figures in (results or {}).items():
-      with contextlib.suppress(UserError):  # of another config: this one's figures were others
-        self._best.rate(step, figures)
-    if '://' not in str(directory):
-      directory = pathlib.Path(directory).resolve()
-    self.directory = epath.Path(directory)
-    self._options = ocp.CheckpointManagerOptions(
-      preservation_policy=_preservation(keep, keep_every, self._best),
-      save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
-      cleanup_tmp_directories=True,
-    )
+    for step, metrics in (results or {}).items():
+      with contextlib.suppress(UserError):  # of a config with other splits
+        self._best.rate(step, metrics)
     if read_only:
       self._options = ocp.CheckpointManagerOptions(
         read_only=True, create=False, save_interval_steps=0
       )
+    else:
+      self._options = ocp.CheckpointManagerOptions(
+        preservation_policy=_preservation(keep, keep_every, self._best),
+        save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+        cleanup_tmp_directories=True,
+      )
     self._open()
 
-  def _open(self):
+  def _open(self) -> None:
     try:
       self._manager = ocp.CheckpointManager(
         self.directory,
@@ -110,37 +87,35 @@ class Checkpoints:
           'metadata': ocp.JsonCheckpointHandler(),
         },
       )
-      if '://' not in str(self.directory) and not self._read_only:
-        (self.directory / _MARK).touch()
-    except OSError as error:  # its folder cannot be made, or an unfinished save not cleared away
+    except OSError as error:  # the folder cannot be made, or an unfinished save not be removed
       raise UserError(f'cannot write to {self.directory}: {error}') from error
 
   def latest_step(self) -> int | None:
     """The newest step that was saved completely, or None."""
     return self._manager.latest_step()
 
-  def rate(self, step: int, results: dict):
-    """Takes {split: figures} of a step; UserError if they lack the one that `best` names."""
+  def rate(self, step: int, results: Results) -> None:
+    """Takes {split: metrics} of a step; UserError if they lack the metric that `best` names."""
     self._best.rate(step, results)
 
   def is_due(self, step: int) -> bool:
-    """Whether to save now: at every k-th step, and where the best one is to be known."""
+    """Whether to save now: at multiples of `save_every`, and at steps that may be the best."""
     return step % self._save_every == 0 or step in self._best.values
 
-  def save(self, step: int, tree, metadata: dict):
+  def save(self, step: int, tree: Tree, metadata: Metadata) -> None:
     """Starts saving a tree of numpy arrays and JSON-serialisable metadata as `step`.
 
-    Returns once the arrays are safe from later changes; the files appear atomically. Every
-    process of a run calls it, the first one writes. A step that is there already is left alone.
+    Returns once the arrays are safe from later changes; the files appear atomically. Every process
+    of a run calls it, the first one writes. A step that was saved already is left alone.
 
     Raises:
-      UserError: this save or the one before failed (full disk, folder gone …).
+      UserError: this save or the one before failed, such as on a full disk.
     """
     if step == self.latest_step():
       return
     tree = jax.tree.map(np.asarray, tree)  # Orbax refuses numpy's scalars
     try:
-      self._check_room(tree)
+      self._check_free_space(tree)
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -148,36 +123,36 @@ class Checkpoints:
           metadata=ocp.args.JsonSave({'arrays': _describe(tree), **metadata}),
         ),
       )
-    except Exception as error:  # as in `restore`: Orbax passes on whatever its threads met
+    except Exception as error:  # Orbax re-raises whatever happened in its threads
       raise self._failed(error) from error
 
-  def _check_room(self, tree):
-    """Raises OSError where a save cannot succeed: Orbax's threads would fail one by one, loudly."""
-    if '://' not in str(self.directory):
-      with open(self.directory / _MARK, 'r+b', buffering=0) as file:
-        file.write(b'.')
-      needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _ROOM_FOR_METADATA
-      free = shutil.disk_usage(self.directory).free
-      if free < needed:
-        raise OSError(f'{needed / 2**20:.1f} MiB are needed and {free / 2**20:.1f} MiB are free')
+  def _check_free_space(self, tree: Tree) -> None:
+    """Raises OSError if the folder is gone or the disk full, where Orbax logs pages or hangs."""
+    if not self.directory.is_dir():  # never recreated: the run would go on without its past
+      raise FileNotFoundError('the folder is gone')
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _ROOM_FOR_METADATA
+    free = shutil.disk_usage(self.directory).free
+    if free < needed:
+      raise OSError(f'{needed / 2**20:.1f} MiB are needed and {free / 2**20:.1f} MiB are free')
 
-  def _failed(self, error):
+  def _failed(self, error: Exception) -> Exception:
     if jax.process_count() > 1 and hosts.is_process_loss(error):
       return error
-    why = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
     return UserError(
-      f'a checkpoint could not be saved in {self.directory} ({why}); those saved before stay: make '
-      'room or mend the folder, and start the same command again'
+      f'a checkpoint could not be saved in {self.directory} ({_one_line(error)}); those saved '
+      'before are intact: free some disk space or fix the folder, and start the same command again'
     )
 
-  def restore(self, template=None):
+  def restore(self, template: Tree = None) -> tuple[Tree, Metadata] | None:
     """Reads the newest intact checkpoint, moving damaged newer ones into `damaged/`.
 
     Args:
-      template: tree of numpy arrays of the structure, shapes and dtypes that were saved; None:
+      template: tree of numpy arrays with the structure, shapes and dtypes that were saved; None:
         whatever was saved, as nested dicts and lists.
+
     Returns:
       (tree of numpy arrays, metadata), or None if nothing was saved yet.
+
     Raises:
       UserError: the saved tree has another structure or other shapes, or every checkpoint is
         damaged.
@@ -186,38 +161,37 @@ class Checkpoints:
       template = jax.tree.map(np.asarray, template)
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
-      # What Orbax raises for a damaged folder ranges from KeyError to a bare Exception.
       try:
-        metadata = self._manager.restore(
-          step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        )
-        saved = dict(metadata['metadata']['arrays'])
-      except Exception as error:
-        self._set_aside(step, f'its metadata are unreadable ({type(error).__name__}: {error})')
-        continue
-      if template is not None:
-        self._check_structure(step, saved, template)
-      try:
-        state = self._manager.restore(
-          step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
-        )['state']
-      except Exception as error:
-        self._set_aside(step, f'its arrays are unreadable ({type(error).__name__}: {error})')
-        continue
-      changed = [name for name, text in _describe(state).items() if saved[name] != text]
-      if changed:
-        self._set_aside(step, f'{len(changed)} arrays changed on disk, the first is {changed[0]}')
-        continue
-      return state, metadata['metadata']
+        return self._restore_step(step, template)
+      except UserError:
+        raise
+      except (
+        Exception
+      ) as error:  # a damaged folder makes Orbax raise anything, even a bare Exception
+        self._set_aside(step, _one_line(error))
     if steps:
-      moved = '' if self._read_only else ' and now lie in its damaged/ folder'
+      moved = '' if self._read_only else ' and were moved into its damaged/ folder'
       raise UserError(
-        f'all {len(steps)} checkpoints in {self.directory} were damaged{moved}; put an intact copy '
-        'back, or start again in a new --workdir'
+        f'all {len(steps)} checkpoints in {self.directory} are damaged{moved}: restore an intact '
+        'copy, or start again in a new --workdir'
       )
     return None
 
-  def _check_structure(self, step, saved, template):
+  def _restore_step(self, step: int, template: Tree) -> tuple[Tree, Metadata]:
+    """Raises UserError for another structure, and anything for a damaged checkpoint."""
+    args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+    metadata = self._manager.restore(step, args=args)['metadata']
+    saved = dict(metadata['arrays'])
+    if template is not None:
+      self._check_structure(step, saved, template)
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+    state = self._manager.restore(step, args=args)['state']
+    changed = [name for name, text in _describe(state).items() if saved[name] != text]
+    if changed:
+      raise ValueError(f'{len(changed)} arrays changed on disk, the first is {changed[0]}')
+    return state, metadata
+
+  def _check_structure(self, step: int, saved: dict[str, str], template: Tree) -> None:
     wanted = {name: text.split()[0] for name, text in _describe(template).items()}
     found = {name: text.split()[0] for name, text in saved.items()}
     differing = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
@@ -230,17 +204,15 @@ class Checkpoints:
         '--workdir'
       )
 
-  def _set_aside(self, step, why):
+  def _set_aside(self, step: int, why: str) -> None:
+    """Moves a damaged checkpoint away: Orbax would skip a later save of a step that exists."""
+    moved = '' if self._read_only else ', moved to damaged/'
+    if jax.process_index() == 0:
+      tqdm.tqdm.write(f'checkpoint {step} is skipped{moved}: {why}', file=sys.stderr)
     if self._read_only:
-      tqdm.tqdm.write(
-        f'checkpoint {step} is skipped: {" ".join(why.split())[:300]}', file=sys.stderr
-      )
       return
     self._manager.close()
     if jax.process_index() == 0:
-      why = ' '.join(why.split())[:300]
-      tqdm.tqdm.write(f'checkpoint {step} is skipped, moved to damaged/: {why}', file=sys.stderr)
-      # Out of the way, because Orbax would skip a later save of a step that is "there".
       target = self.directory / 'damaged'
       try:
         target.mkdir(exist_ok=True)
@@ -254,24 +226,7 @@ class Checkpoints:
       multihost_utils.sync_global_devices(f'damaged checkpoint {step}')
     self._open()
 
-  def tidy(self):
-    """Deletes what need not be kept, as every save does: a start may have ended within one.
-
-    Raises UserError where a save under way fails, or a checkpoint cannot be deleted.
-    """
-    try:
-      self._manager.wait_until_finished()
-      found = [_Found(step) for step in sorted(self._manager.all_steps())]
-      kept = self._options.preservation_policy.should_preserve(
-        found, context=checkpoint_managers.PreservationContext()
-      )
-      for checkpoint, keep in zip(found, kept, strict=True):
-        if not keep:
-          self._manager.delete(checkpoint.step)
-    except Exception as error:
-      raise self._failed(error) from error
-
-  def close(self):
+  def close(self) -> None:
     """Waits for saves under way; raises UserError if one failed."""
     try:
       self._manager.wait_until_finished()
@@ -280,55 +235,51 @@ class Checkpoints:
       raise self._failed(error) from error
 
 
-class _Found(NamedTuple):
-  """A checkpoint as Orbax's policies see it; those used here ask for its step alone."""
-
-  step: int
-  metrics: dict | None = None
-  time: datetime.datetime = datetime.datetime.min
+def _one_line(error: Exception) -> str:
+  return ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
 
 
-def _preservation(keep, keep_every, best):
+def _preservation(keep: int, keep_every: int, best: '_Best'):
   """Which checkpoints stay: always the newest, unlike with Orbax's `max_to_keep` and `best_fn`."""
-  policies = [checkpoint_managers.LatestN(max(keep, 1))]
+  policies: list[Any] = [checkpoint_managers.LatestN(max(keep, 1)), best]
   if keep_every:
     policies.append(checkpoint_managers.EveryNSteps(keep_every))
-  return checkpoint_managers.AnyPreservationPolicy([*policies, best])
+  return checkpoint_managers.AnyPreservationPolicy(policies)
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
-  """Keeps the checkpoint with the best figure; of equals the newest.
+  """Keeps the checkpoint with the best metric, the newest of equals.
 
-  Orbax's own `BestN` knows what was rated after the last start alone, and an evaluation may come
-  after its checkpoint.
+  Orbax's own `BestN` only knows metrics passed to `save` since the last start, while an evaluation
+  may come after its checkpoint.
   """
 
   def __init__(self, name: str):
-    """`name`: see `Checkpoints`."""
+    """`name`: see `best` of `Checkpoints`."""
     self._name = name
     self.values: dict[int, float] = {}
 
-  def rate(self, step, results):
+  def rate(self, step: int, results: Results) -> None:
     if not self._name:
       return
     split, _, name = self._name.removeprefix('-').rpartition('/')
     value = results.get(split, {}).get(name)
     if not isinstance(value, float):
       known = sorted(
-        f'{s}/{n}' for s, f in results.items() for n, v in f.items() if isinstance(v, float)
+        f'{s}/{n}' for s, m in results.items() for n, v in m.items() if isinstance(v, float)
       )
-      raise UserError(f"keep_best='{self._name}': no such figure; there are {', '.join(known)}")
+      raise UserError(f"keep_best='{self._name}': no such metric; there are {', '.join(known)}")
     if not math.isnan(value):
       self.values[step] = -value if self._name.startswith('-') else value
 
-  def should_preserve(self, checkpoints, *, context):
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
     del context
     rated = [(self.values[c.step], c.step) for c in checkpoints if c.step in self.values]
     return [bool(rated) and c.step == max(rated)[1] for c in checkpoints]
 
 
-def _describe(tree) -> dict[str, str]:
-  """One line an array: 'float32[3,4] <digest>', keyed by its path."""
+def _describe(tree: Tree) -> dict[str, str]:
+  """{path of an array: 'float32[3,4] <digest>'}."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   lines = {}
   for path, leaf in leaves:

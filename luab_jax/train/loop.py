@@ -74,7 +74,6 @@ def _train_and_evaluate(run, workdir, writers, quiet):
     try:
       with hosts.exit_on_process_loss():
         state, results = _train(run, state, start, pending, checkpoints, log, writers, stop)
-        checkpoints.tidy()
     finally:
       log.close()
       with hosts.exit_on_process_loss():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from luab_jax.errors import UserError
+from luab_jax.runtime import checkpoint
 from luab_jax.runtime.checkpoint import Checkpoints
 
 
@@ -59,22 +60,6 @@ def test_the_newest_stay(tmp_path):
   assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [10, 11]
 
 
-def test_tidying_leaves_what_a_save_would_have_left(tmp_path):
-  _saved(tmp_path, [2, 4, 6, 8, 10, 11])  # as many as a run leaves that cannot delete
-  checkpoints = Checkpoints(
-    tmp_path,
-    keep=2,
-    keep_every=4,
-    best='validation/top1',
-    results={2: {'validation': {'top1': 0.9}}},
-  )
-  checkpoints.tidy()
-  assert checkpoints.latest_step() == 11
-  checkpoints.close()
-  assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 4, 8, 10, 11]
-  assert _step(_restore(tmp_path)) == 11
-
-
 def _with_results(directory, values, **options):
   checkpoints = Checkpoints(directory, keep=1, **options)
   for step, value in enumerate(values, start=1):
@@ -112,7 +97,7 @@ def test_the_best_stays_also_after_another_start(tmp_path):
   assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 5]
 
 
-def test_a_figure_that_does_not_exist_cannot_be_the_best(tmp_path):
+def test_a_metric_that_does_not_exist_cannot_be_the_best(tmp_path):
   with pytest.raises(UserError, match="keep_best='val/top1': no such.* there are validation/top1"):
     _with_results(tmp_path, [0.5], best='val/top1')
 
@@ -134,10 +119,26 @@ def test_a_folder_that_cannot_be_written_is_one_clear_message(tmp_path):
   checkpoints = Checkpoints(tmp_path / 'run', keep=9)
   (tmp_path / 'run').rename(tmp_path / 'gone')
   (tmp_path / 'run').write_text('a file where the folder was')
-  with pytest.raises(UserError, match='could not be saved in .*run .*those saved before stay'):
+  with pytest.raises(
+    UserError, match='could not be saved in .*run .*those saved before are intact'
+  ):
     checkpoints.save(3, _tree(3), {'step': 3})
     checkpoints.close()
   assert _step(_restore(tmp_path / 'gone')) == 2
+
+
+def test_no_save_starts_without_room_for_it(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path, keep=2)
+  checkpoints.save(1, {'a': np.zeros(3)}, {})
+  usage = checkpoint.shutil.disk_usage(tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint.shutil, 'disk_usage', lambda _: usage._replace(free=1 << 20))
+    with pytest.raises(
+      UserError, match='4.0 MiB are needed and 1.0 MiB are free.*free some disk space'
+    ):
+      checkpoints.save(2, {'a': np.zeros(3 << 17)}, {})
+  checkpoints.close()
+  assert [path.name for path in tmp_path.iterdir() if not path.name.startswith('.')] == ['1']
 
 
 def _flip_a_byte(folder):

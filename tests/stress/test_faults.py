@@ -111,33 +111,6 @@ def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
     compare(run, undisturbed)
 
 
-def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypatch):
-  from luab_jax.runtime import checkpoint
-
-  checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
-  checkpoints.save(1, {'a': np.zeros(3)}, {})
-  usage = checkpoint.shutil.disk_usage(tmp_path)
-  with monkeypatch.context() as patch:
-    patch.setattr(checkpoint.shutil, 'disk_usage', lambda _: usage._replace(free=1 << 20))
-    with pytest.raises(UserError, match='4.0 MiB are needed and 1.0 MiB are free.*make room'):
-      checkpoints.save(2, {'a': np.zeros(3 << 17)}, {})
-  checkpoints.close()
-  assert [path.name for path in tmp_path.iterdir() if not path.name.startswith('.')] == ['1']
-
-
-def test_a_folder_that_was_made_anew_is_not_taken_for_the_one_of_the_run(tmp_path):
-  from luab_jax.runtime import checkpoint
-
-  checkpoints = checkpoint.Checkpoints(tmp_path / 'here', keep=2)
-  checkpoints.save(1, {'a': np.zeros(3)}, {})
-  checkpoints.close()
-  (tmp_path / 'here').rename(tmp_path / 'elsewhere')
-  (tmp_path / 'here').mkdir()  # as the save that was under way does
-  with pytest.raises(UserError, match='could not be saved in .*here .FileNotFoundError'):
-    checkpoints.save(2, {'a': np.zeros(3)}, {})
-  assert not list((tmp_path / 'here').iterdir())
-
-
 def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
   synthetic_imagenet_ab, tmp_path
 ):
