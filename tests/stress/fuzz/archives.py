@@ -31,11 +31,10 @@ _TYPES = [
 _CLAIMS = [-1, -512, 1 << 24, 10 << 30, 1 << 40, 1 << 62, (1 << 88) - 1]
 _EXTENSIONS = [
   (tarfile.XHDTYPE, b'12 path=a/b\n', _GOOD),
-  (tarfile.XHDTYPE, b'11 path=../', _DAMAGE),
+  (tarfile.XHDTYPE, b'12 path=../\n', _REFUSED),
+  (tarfile.XHDTYPE, b'0 path=a/b\n', _DAMAGE),
   (tarfile.XHDTYPE, b'30 GNU.sparse.map=0,1,2,3,4,5\n', _REFUSED),
-  (tarfile.XHDTYPE, b'22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n', _REFUSED),
-  (tarfile.XHDTYPE, b'12 size=1e9\n', _DAMAGE),
-  (tarfile.XHDTYPE, b'1' * 9000, _DAMAGE),
+  (tarfile.XHDTYPE, b'12 size=-12\n', _DAMAGE),
   (tarfile.XGLTYPE, b'16 comment=none\n', _GOOD),
   (tarfile.GNUTYPE_LONGNAME, b'a/long\0', _GOOD),
   (tarfile.GNUTYPE_LONGLINK, b'/etc/passwd\0', _GOOD),
@@ -62,7 +61,8 @@ def _tar_part(rng):
     kind, extension, verdict = pick(rng, _EXTENSIONS)
     count = int(rng.choice([1, 1, 1, 400]))
     head = _header('x', kind, len(extension)) + extension + bytes(-len(extension) % 512)
-    return head * count + _header('ok', tarfile.REGTYPE, len(data)) + padded, verdict
+    member = head * count + _header('ok', tarfile.REGTYPE, len(data)) + padded
+    return member, _DAMAGE if count > 1 else verdict  # tarfile recurses over a chain
   name, verdict = pick(rng, _NAMES)
   kind, other = pick(rng, _TYPES)
   if draw < 0.3:
@@ -137,7 +137,7 @@ def _count_members(path, outcome):
     return outcome.records_in
   with contextlib.suppress(RecursionError), tarfile.open(path, 'r:') as tar:
     return sum(not (member.isdir() or member_names.is_companion(member.name)) for member in tar)
-  return outcome.records_in  # a chain of extension headers that only our reader survives
+  return outcome.records_in
 
 
 def make_zip(rng, corpus):
