@@ -128,7 +128,7 @@ BAD = {
   'other root': (b'<html></html>', 'root'),
   'click without x': (
     _metadata('<selectedRecord><y>0</y><time>1</time></selectedRecord>'),
-    'without x or y',
+    'missing',
   ),
   'point without time': (_metadata('<mouseTracking><x>0</x><y>0</y></mouseTracking>'), 'time'),
   'hover without time': (
@@ -137,7 +137,7 @@ BAD = {
   ),
   'x is text': (
     _metadata(f'<mouseTracking>{GOOD.replace("0.5", "a")}</mouseTracking>'),
-    'no number',
+    'not a number',
   ),
   'x is NaN': (_metadata(f'<mouseTracking>{GOOD.replace("0.5", "nan")}</mouseTracking>'), 'finite'),
   'y is infinite': (
