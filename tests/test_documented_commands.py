@@ -109,25 +109,28 @@ def _check(command):
       raise UserError(f'source {args}')
   elif program == 'tfds':
     _check_tfds(args)
+  elif args[0] == '-m':
+    _check_module(args[1], args[2:])
   elif args[0] == 'run.py':
     _check_run(args[1:])
-  elif args[:2] == ['-m', 'benchmarks']:
-    if args[2:] and args[2] != 'NAME':
-      if args[2] not in BENCHMARKS:
-        raise UserError(f'no benchmark {args[2]}')
-      _check_script(ROOT / 'benchmarks' / f'{args[2]}.py', args[3:])
-  elif args[0] == '-m' and args[1].startswith('tests.stress.'):
-    _check_script(ROOT / args[1].replace('.', '/') / '__main__.py', args[2:])
-  elif args[0].endswith('.py'):
-    _check_script(ROOT / args[0], args[1:])
-  elif args[0] == '-m' and args[1] in _PARSERS:
-    if args[2:] and args[2:] != ['--help']:
-      _PARSERS[args[1]](args[2:])
-  elif args[0] == '-m':
-    if importlib.util.find_spec(args[1]) is None:
-      raise UserError(f'no module {args[1]}')
   else:
-    raise UserError('a command that this test does not know')
+    _check_script(ROOT / args[0], args[1:])
+
+
+def _check_module(name, args):
+  """As `_check`, of `python -m`."""
+  if name == 'benchmarks':
+    if args and args[0] != 'NAME':
+      if args[0] not in BENCHMARKS:
+        raise UserError(f'no benchmark {args[0]}')
+      _check_script(ROOT / 'benchmarks' / f'{args[0]}.py', args[1:])
+  elif name.startswith('tests.stress.'):
+    _check_script(ROOT / name.replace('.', '/') / '__main__.py', args)
+  elif name in _PARSERS:
+    if args and args != ['--help']:
+      _PARSERS[name](args)
+  elif importlib.util.find_spec(name) is None:
+    raise UserError(f'no module {name}')
 
 
 _PARSERS = {

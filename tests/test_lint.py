@@ -1,15 +1,60 @@
-"""Style and types, as `make lint` checks them."""
+"""Style, types and sizes; `make lint` checks the first two."""
 
+import ast
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+_LINES_OF_A_FILE, _LINES_OF_A_FUNCTION = 300, 60
+_TOO_LONG = {  # what is left to be split
+  'luab_jax/byproducts/coco_ab.py',
+  'luab_jax/data/pipeline.py',
+  'luab_jax/data/shuffling.py:shuffled',
+  'luab_jax/report/plots.py',
+  'luab_jax/report/report.py',
+  'luab_jax/runtime/checkpoint.py',
+  'luab_jax/tools/doctor.py',
+  'luab_jax/tools/synthetic/coco_release.py',
+  'luab_jax/train/loop.py:_train',
+  'luab_jax/train/metric_log.py',
+  'luab_jax/train/step.py:make_train_step',
+  'tfds_builders/coco_ab/example.py:features',
+  'tfds_builders/coco_ab/example.py:build_example',
+}
 
 
-@pytest.mark.parametrize('command', [['ruff', 'check', '.'], ['mypy', 'luab_jax']])
-def test_there_is_nothing_to_complain_of(command):
+@pytest.mark.parametrize(
+  'command', [['ruff', 'check', '.'], ['ruff', 'format', '--check', '.'], ['mypy', 'luab_jax']]
+)
+def test_lint_finds_nothing(command):
   done = subprocess.run([sys.executable, '-m', *command], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_pre_commit_runs_the_ruff_of_the_lock():
+  locked = re.search(r'^ruff==([\d.]+)', (ROOT / 'requirements.lock').read_text(), re.M)[1]
+  assert f'ruff-pre-commit\n    rev: v{locked} ' in (ROOT / '.pre-commit-config.yaml').read_text()
+
+
+def _too_long(path):
+  source, name = path.read_text(), path.relative_to(ROOT).as_posix()
+  if source.count('\n') > _LINES_OF_A_FILE:
+    yield name
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= _LINES_OF_A_FUNCTION:
+      yield f'{name}:{node.name}'
+
+
+def test_files_and_functions_are_short():
+  product = [
+    ROOT / 'run.py',
+    *(ROOT / 'luab_jax').rglob('*.py'),
+    *(p for p in (ROOT / 'tfds_builders').rglob('*.py') if not p.name.endswith('_test.py')),
+  ]
+  assert len(product) > 50
+  assert {name for path in product for name in _too_long(path)} <= _TOO_LONG
+  assert len((ROOT / 'run.py').read_text().splitlines()) <= 100

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import app, flags
@@ -44,7 +45,7 @@ class ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
     return config
 
 
-def _suggest(key, keys):
+def _suggest(key: str, keys: dict[str, Any]) -> str:
   """Names the keys of a section, those of the same name elsewhere, or the nearest in spelling."""
   near = [name for name in keys if name.startswith(key + '.')]
   near = near or [name for name in keys if name.rpartition('.')[2] == key.rpartition('.')[2]]
@@ -52,7 +53,7 @@ def _suggest(key, keys):
   return f'; did you mean {", ".join(near)}?' if near else '; --help_config lists them all'
 
 
-def _flatten(config, prefix=''):
+def _flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
   """{'data.flip': True, ...} of a config."""
   flat: dict[str, Any] = {}
   for key, value in config.items():
@@ -63,7 +64,7 @@ def _flatten(config, prefix=''):
   return flat
 
 
-def _last_line(error):
+def _last_line(error: BaseException) -> str:
   """The last line of an exception's traceback."""
   name = type(error).__name__
   if error.args and isinstance(error.args[0], KeyError):
@@ -105,7 +106,9 @@ def parse(argv: list[str]) -> list[str]:
     raise UserError(f'{text} (see `python run.py --help`)') from error
 
 
-def check_arguments(mode: str, config: ConfigDict | None, workdir: str | None, images: list[str]):
+def check_arguments(
+  mode: str, config: ConfigDict | None, workdir: str | None, images: list[str]
+) -> None:
   """Raises UserError where a mode lacks an argument or does not take it."""
   if mode != 'predict' and images:
     like = f'--config={images[0]}' if images[0].endswith('.py') else '--mode=eval'
@@ -115,11 +118,8 @@ def check_arguments(mode: str, config: ConfigDict | None, workdir: str | None, i
       raise UserError('which run? Add --workdir=runs/quickstart (or another one)')
     if config:
       raise UserError(f'--mode={mode} takes the config of the run: leave --config out')
-  elif mode in ('train', 'study') or (mode in ('eval', 'plot') and not workdir):
-    if not config:
-      raise UserError(
-        'which experiment? Add --config=configs/quickstart.py (or another file there)'
-      )
+  elif not config and (mode in ('train', 'study') or (mode in ('eval', 'plot') and not workdir)):
+    raise UserError('which experiment? Add --config=configs/quickstart.py (or another file there)')
   if mode == 'predict' and not images:
     raise UserError('which images? Name files or folders: --mode=predict --workdir=RUN a.jpg b/')
 
@@ -167,7 +167,7 @@ def start_runtime(config: ConfigDict | None) -> None:
 
 
 @contextlib.contextmanager
-def exit_on_broken_pipe():
+def exit_on_broken_pipe() -> Iterator[None]:
   """Exits quietly once nobody reads stdout any more, as in `| head`."""
   try:
     yield
@@ -176,7 +176,7 @@ def exit_on_broken_pipe():
     os._exit(128 + signal.SIGPIPE)
 
 
-def run(main) -> None:
+def run(main: Callable[[list[str]], int]) -> None:
   """Runs main(arguments); the exit status is what it returns, and 2 for a UserError."""
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
     signal.signal(signal.SIGINT, _exit_interrupted)
@@ -187,7 +187,7 @@ def run(main) -> None:
     sys.exit(2)
 
 
-def _exit_interrupted(*_):
+def _exit_interrupted(*_: Any) -> None:
   """Exits at once: a KeyboardInterrupt raised in a callback of JAX would be printed and ignored."""
   with contextlib.suppress(OSError, ValueError, RuntimeError):  # a closed or busy stream
     print('run.py: interrupted; what was saved before stays', file=sys.stderr, flush=True)

@@ -32,7 +32,7 @@ _TRACES = pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {})
 class Page(html.parser.HTMLParser):
   """The content of a page; finds unclosed tags and external addresses."""
 
-  VOID = {'meta', 'link', 'img'}
+  VOID = frozenset({'meta', 'link', 'img'})
 
   def __init__(self, path):
     super().__init__()
