@@ -19,22 +19,18 @@ from luab_jax.tools import cli
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir',
-  None,
-  'Folder of the run: checkpoints, logs, results. Default: runs/<config name>;'
-  ' for a study runs/<config name>_study.',
+  'workdir', None, 'Folder of the run. Default: runs/<config name>, for a study with _study.'
 )
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
   ['train', 'eval', 'plot', 'study', 'export', 'predict', 'doctor'],
-  'train: train (or continue) and evaluate at the end. eval: evaluate the newest checkpoint; '
-  'without --config, with the config of the run. plot: draw the data into data.html, before any '
-  'training; without --config, those of the run. study: train baseline, LUAB and controls over '
-  "config.study.seeds seeds and compare them. export: write the network as --workdir's "
-  'export/model.safetensors for timm; needs no --config. predict: label the image files and '
-  "folders that follow with --workdir's newest checkpoint, into its predictions/; needs no "
-  '--config. doctor: check whether this machine is ready for a run, of --config if given.',
+  'train: train (or resume) and evaluate. eval: evaluate the newest checkpoint. plot: draw the '
+  'data into data.html. study: train baseline, LUAB and controls over several seeds and compare '
+  "them. export: write the network as --workdir's export/model.safetensors for timm. predict: "
+  "label the image files and folders that follow with --workdir's newest checkpoint, into its "
+  'predictions/. doctor: check whether this machine is ready. eval and plot take the config of '
+  'the run if there is no --config; export and predict always do.',
 )
 _HELP_CONFIG = flags.DEFINE_bool(
   'help_config', False, 'List every key of --config, or of the default config, with its comment.'
