@@ -2,7 +2,6 @@
 found; and that names of strangers stay text on the pages.
 """
 
-import contextlib
 import html.parser
 import io
 import json
@@ -20,7 +19,7 @@ from luab_jax.errors import UserError
 from luab_jax.report import data_page
 from tfds_builders import build
 from tfds_builders.backgrounds_challenge import release, small_release
-from tfds_builders.coco_ab.join import Join, decoded
+from tfds_builders.coco_ab.join import Join
 from tfds_builders.imagenet_ab import small_release as imagenet_release
 
 
@@ -64,7 +63,7 @@ def test_absurd_coordinates_of_coco_are_corrupt(tmp_path, x, place):
   path = tmp_path / coco_ab.FILE_NAME
   path.write_text(json.dumps([{'image_id': 1, **fields}, {'image_id': 2}]))
   bad, good = coco_ab.read_records(path)
-  assert bad.reason == 'a coordinate is not finite or absurdly large' and bad.image_id == 1
+  assert '1000.0 - at' in bad.reason and bad.image_id == 1
   assert good.image_id == 2
 
 
@@ -112,54 +111,8 @@ def _instances(tmp_path, **changes):
   ids=str,
 )
 def test_absurd_instances_stop_the_build_in_one_line(tmp_path, changes):
-  with contextlib.closing(Join(tmp_path)) as join:
-    with pytest.raises(UserError, match="an entry in 'annotations' that is not as in COCO"):
-      join.add_instances(_instances(tmp_path, **changes), 'i.json')
-
-
-def test_records_come_back_from_the_join_as_they_were(tmp_path):
-  """They wait in its file as JSON: nothing is ever pickled."""
-  path = tmp_path / coco_ab.FILE_NAME
-  points = [{'x': 0.1, 'y': -1 / 3, 'timeAt': 5}, {'x': 1e-300, 'y': 2, 'timeAt': 2**62}]
-  path.write_text(
-    json.dumps(
-      [
-        {
-          'image_id': 2**60,
-          'mouseTracking': points,
-          'hit_id': 'h\0é😀',
-          'page_id': 7,
-          'actionHistories': [
-            {'actionType': 'add', 'iconType': 'a"b', 'pointTo': {'x': 0.3, 'y': 0.7}, 'timeAt': 1},
-            {
-              'actionType': 'remove',
-              'iconType': 'a"b',
-              'pointFrom': {'x': 0.3, 'y': 0.7},
-              'timeAt': 2,
-            },
-          ],
-          'categoryHistories': [
-            {'categoryIndex': 3, 'categoryName': 'Food', 'timeAt': 9, 'usingKeyboard': True}
-          ],
-        },
-        {'image_id': 5},
-      ]
-    )
-  )
-  records = list(coco_ab.read_records(path))
-  with contextlib.closing(Join(tmp_path)) as join:
-    assert not list(join.add_records(records))
-    for record in records:
-      back = decoded(join.take_record(record.image_id))
-      np.testing.assert_equal(back, record, strict=True)
-      for ours, theirs in zip(
-        [*back, *back.actions, *back.categories],
-        [*record, *record.actions, *record.categories],
-        strict=True,
-      ):
-        assert type(ours) is type(theirs)
-        if isinstance(ours, np.ndarray):
-          assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+  with pytest.raises(UserError, match=r'i.json is not as in COCO: .*\$.annotations\[0\]'):
+    Join().add_instances(_instances(tmp_path, **changes), 'i.json')
 
 
 @pytest.mark.parametrize('shape', ['(100000, 10000)', '(8, 10000000000)', '(-8, -12)', '(8, 13)'])
@@ -181,13 +134,22 @@ def test_masks_of_fortran_order_and_all_number_types():
 
 
 def test_instances_of_images_that_are_not_there_are_counted(tmp_path):
-  with contextlib.closing(Join(tmp_path)) as join:
+  join = Join()
+  join.add_instances(_instances(tmp_path), 'i.json')
+  assert join.unused() == (1, 0, 1)
+  (instance,), record = join.take(1)
+  assert instance.id == 1 and record is None and join.unused() == (0, 0, 0)
+  assert join.take(1) is None
+  join = Join()
+  join.add_instances(_instances(tmp_path, image_id=99), 'i.json')
+  assert join.take(1) == ([], None) and join.unused() == (0, 0, 1)
+
+
+def test_an_image_that_is_listed_twice_is_refused(tmp_path):
+  join = Join()
+  join.add_instances(_instances(tmp_path), 'i.json')
+  with pytest.raises(UserError, match=r"image 1 \('a.jpg'\) comes twice"):
     join.add_instances(_instances(tmp_path), 'i.json')
-    assert join.unused() == (1, 0, 1)
-    assert join.take_image(1) and join.unused() == (0, 0, 0)
-  with contextlib.closing(Join(tmp_path)) as join:
-    join.add_instances(_instances(tmp_path, image_id=99), 'i.json')
-    assert join.take_image(1) and join.unused() == (0, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -204,9 +166,8 @@ def test_an_instances_file_without_instances_is_refused(tmp_path, text):
   """It was taken for one whose images show nothing: a data set without labels."""
   path = tmp_path / 'annotations_trainval2014.zip'
   path.write_bytes(_zip([('i.json', text)]))
-  with contextlib.closing(Join(tmp_path)) as join:
-    with pytest.raises(UserError, match="has nothing in '|is not the JSON it should be"):
-      join.add_instances(path, 'i.json')
+  with pytest.raises(UserError, match='i.json is not as in COCO: '):
+    Join().add_instances(path, 'i.json')
 
 
 @pytest.fixture
@@ -312,6 +273,6 @@ def test_messages_are_short_lines_whatever_the_file_says(tmp_path):
   with pytest.raises(release.BadMask) as error:
     release.read_mask(data.replace(b'(8, 12)', b'(8,!12)'), (8, 12))
   assert len(str(error.value)) < 200
-  with contextlib.closing(Join(tmp_path)) as join, pytest.raises(UserError) as error:
-    join.add_instances(_instances(tmp_path, area='é' * 10_000), 'i.json')
+  with pytest.raises(UserError) as error:
+    Join().add_instances(_instances(tmp_path, area='é' * 10_000), 'i.json')
   assert len(str(error.value)) < 1000

@@ -1,6 +1,5 @@
 """Packages COCO 2014 images with the annotation byproducts of COCO-AB, see README.md here."""
 
-import contextlib
 import pathlib
 import posixpath
 import sys
@@ -12,7 +11,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import tensorflow_datasets as tfds  # noqa: E402
 from absl import logging  # noqa: E402
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError  # noqa: E402
 
 from luab_jax.byproducts import coco_ab  # noqa: E402
 from luab_jax.byproducts.archives import reader  # noqa: E402
@@ -20,7 +18,7 @@ from luab_jax.data.image_files import BadImage  # noqa: E402
 from luab_jax.errors import UserError  # noqa: E402
 from tfds_builders import build_summary  # noqa: E402
 from tfds_builders.coco_ab import example  # noqa: E402
-from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names, decoded  # noqa: E402
+from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names  # noqa: E402
 from tfds_builders.image_check import check_images  # noqa: E402
 
 URLS = {
@@ -65,7 +63,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds the data set and prints a summary of the input; a UserError stops it."""
     self._summary = None
     build_summary.warn_of_beam(self.name, kwargs.get('download_config'))
-    with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
+    with build_summary.one_line_errors():
       super().download_and_prepare(**kwargs)
       if self._summary:
         images, records, instances = self._join.unused()
@@ -76,9 +74,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     self._summary = build_summary.BuildSummary(f'{self.name}/{self.builder_config.name}', _COUNTS)
-    folder = pathlib.Path(self.data_dir)  # where space is planned for; a bucket cannot be used
-    self._join = Join(folder if folder.is_dir() else None)
-    self._open.callback(self._join.close)
+    self._join = Join()
     files = self._files(dl_manager)
     if self.builder_config.name == 'local':
       names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
@@ -104,7 +100,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     try:
       # Takes a file of the registered name from manual_dir if it is there, and verifies it too.
       return dl_manager.download(URLS)
-    except NonMatchingChecksumError as error:
+    except tfds.download.download_manager.NonMatchingChecksumError as error:
       what = ' '.join(str(error).partition('To debug')[0].split())
       raise UserError(
         f'{what}: get the file again, or build other files with --config=local'
@@ -162,17 +158,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       listed = self._join.listed(posixpath.basename(name))
       if listed is None:
         self._summary.skip('not in the instances file', where, 'left out')
-      elif not self._join.take_image(listed.image_id):
+      elif (found := self._join.take(listed.image_id)) is None:
         self._summary.skip('image given twice', where, 'the first one counts')
       else:
-        text = self._join.take_record(listed.image_id)
-        yield Joined(
-          where,
-          data,
-          listed,
-          self._join.instances(listed.image_id),
-          decoded(text) if text else None,
-        )
+        yield Joined(where, data, listed, *found)
 
   def _example(self, joined: Joined, size: tuple[int, int] | BadImage) -> dict | None:
     """Returns an example, or None if the image cannot be decoded."""

@@ -4,8 +4,6 @@ import contextlib
 import posixpath
 import types
 
-import tensorflow as tf
-
 from luab_jax.byproducts import BadRecord, imagenet_ab
 from luab_jax.byproducts.archives import reader
 from luab_jax.data import image_files
@@ -102,8 +100,9 @@ def _write_all(builder, folder):
   """Runs a builder's generators and reads what they yield; returns the number of records."""
   manager, written = types.SimpleNamespace(manual_dir=folder), 0
   for examples in builder._split_generators(manager).values():
-    for key, record in examples:
-      name = tf.train.Example.FromString(record).features.feature['file_name'].bytes_list.value[0]
-      assert key.endswith(f'/{name.decode()}'), f'{key} has the record of {name}'
+    for key, example in examples:
+      builder.info.features.serialize_example(builder.info.features.encode_example(example))
+      name = example['file_name']
+      assert key.endswith(f'/{name}'), f'{key} has the example of {name}'
       written += 1
   return written
