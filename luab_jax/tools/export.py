@@ -1,8 +1,11 @@
-"""A trained network as files for others: `--mode=export`."""
+"""`--mode=export`: a trained network as safetensors with a model card."""
 
 import json
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from ml_collections import ConfigDict
 
@@ -18,14 +21,15 @@ _CARD = """\
 Step {step:,}, {weights}. Head: {head}; {classes} classes (classes.json, in the order of the
 logits).
 
-## Figures
+## Metrics
 
-{figures}
+{metrics}
 
 ## Input
 
-RGB, {size} x {size} px: {shorter} px on the shorter side ({method}{antialias}), the centre cut out.
-Values in [0, 1], then minus {mean}, divided by {std} (`model.normalisation = '{normalisation}'`).
+RGB, {size} x {size} px: resized to {shorter} px on the shorter side ({method}{antialias}), then
+centre-cropped. Values in [0, 1], minus mean {mean}, divided by std {std}
+(`model.normalisation = '{normalisation}'`).
 
 ## Use in timm
 
@@ -36,20 +40,20 @@ Values in [0, 1], then minus {mean}, divided by {std} (`model.normalisation = '{
     python run.py --config=... --config.model.name={model} \\
       --config.model.normalisation={normalisation} --config.init_from=model.safetensors
 
-starts another training from the backbone and, where there are {classes} classes, the classifier;
-the point layer starts new.
+starts a new training run from the backbone and, if the dataset has {classes} classes, the
+classifier. The point layer is initialised from scratch.
 
 ## Files
 
-- `model.safetensors`: {names}.
-- `point_head.safetensors`: the layer that predicts the point, float32, PyTorch's layout: {points}.
+- `model.safetensors`: backbone and classifier, float32, {names}.
+- `point_head.safetensors`: the layer that predicts points, float32, PyTorch layout: {points}.
 
 ## Licence
 
-The licence of the weights is for whoever publishes them to state, within the terms of the training
-data. ImageNet's images: non-commercial research and education only (image-net.org). COCO's images:
-Flickr's terms. Byproducts of ImageNet-AB and COCO-AB: Apache-2.0. Data of your own: your terms. If
-the training began from pretrained weights (`init_from` below), their licence applies as well.
+The licence of the weights is for the publisher to state, within the terms of the training data.
+ImageNet images: non-commercial research and education only (image-net.org). COCO images: Flickr
+terms. Byproducts of ImageNet-AB and COCO-AB: Apache-2.0. Your own data: your terms. If training
+started from pretrained weights (`init_from` below), their licence applies as well.
 
 ## Config
 
@@ -59,24 +63,23 @@ the training began from pretrained weights (`init_from` below), their licence ap
 """
 
 
-def export(workdir) -> pathlib.Path:
-  """Writes the newest checkpoint of a run to WORKDIR/export/; the data are not needed.
+def export(workdir: str | pathlib.Path) -> pathlib.Path:
+  """Writes the newest checkpoint of a run to WORKDIR/export/; does not need the dataset.
 
-  The averaged parameters (EMA) are taken where there are any. Files: model.safetensors (backbone
-  and classifier, float32, timm's names and layouts, or our names for a model that timm does not
-  have), point_head.safetensors, classes.json and README.md, a model card.
+  Uses the averaged parameters (EMA) if there are any. Files: model.safetensors (backbone and
+  classifier, float32, in timm's names and layouts, or ours for a model that timm does not have),
+  point_head.safetensors, classes.json and README.md, a model card.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run.
   Returns:
-    The folder.
+    The folder of the export.
   Raises:
     UserError: there is no checkpoint, or the folder cannot be written.
   """
   workdir = pathlib.Path(workdir)
-  state, run_metadata = _newest(workdir)
+  state, run_metadata = _restore_newest(workdir)
   config = ConfigDict(run_metadata['config'])
-  config.model.normalisation = config.model.get('normalisation', 'imagenet')  # not in early runs
   variables = {
     'params': state['ema_params'] or state['params'],
     'batch_stats': state['batch_stats'],
@@ -96,46 +99,51 @@ def export(workdir) -> pathlib.Path:
   except OSError as error:
     raise UserError(f'{folder} cannot be written: {error}') from error
   write_json(folder / 'classes.json', run_metadata['classes'])
-  card = _card(workdir, int(state['step']), bool(state['ema_params']), run_metadata, config, points)
+  card = _format_card(workdir, state, run_metadata, config, points)
   write_text(folder / 'README.md', card)
   return folder
 
 
-def _newest(workdir):
-  if not (workdir / 'checkpoints').is_dir():
-    raise UserError(f'{workdir} holds no checkpoint to export: train first, with --mode=train')
-  checkpoints = Checkpoints(workdir / 'checkpoints', keep=1, read_only=True)
-  try:
-    found = checkpoints.restore()
-  finally:
-    checkpoints.close()
+def _restore_newest(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+  """(state, metadata) of the newest intact checkpoint; UserError without one."""
+  found = None
+  if (workdir / 'checkpoints').is_dir():
+    checkpoints = Checkpoints(workdir / 'checkpoints', keep=1, read_only=True)
+    try:
+      found = checkpoints.restore()
+    finally:
+      checkpoints.close()
   if found is None:
     raise UserError(f'{workdir} holds no checkpoint to export: train first, with --mode=train')
-  if 'classes' not in found[1]:
-    raise UserError(
-      f'{workdir} is of an early version of luab_jax, which did not save the classes: train again'
-    )
   return found
 
 
-def _write_arrays(path, arrays, metadata):
+def _write_arrays(
+  path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]
+) -> None:
   temporary = path.with_suffix('.tmp')
   temporary.write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
   temporary.replace(path)
 
 
-def _card(workdir, step, averaged, run_metadata, config, points):
+def _format_card(
+  workdir: pathlib.Path,
+  state: Mapping[str, Any],
+  run_metadata: Mapping[str, Any],
+  config: ConfigDict,
+  points: Mapping[str, np.ndarray],
+) -> str:
   mean, std = NORMALISATIONS[config.model.normalisation]
-  data, known = config.data, config.model.name in timm_names.TIMM_MODELS
-  names = "in timm's names and layouts" if known else "in luab_jax's names and Flax's layouts"
+  data, step = config.data, int(state['step'])
+  in_timm = config.model.name in timm_names.TIMM_MODELS
   return _CARD.format(
     model=config.model.name,
     head=config.model.head,
     data=data.name,
     step=step,
-    weights='the average of the parameters (EMA)' if averaged else 'the parameters themselves',
+    weights='averaged parameters (EMA)' if state['ema_params'] else 'parameters without averaging',
     classes=len(run_metadata['classes']),
-    figures=_figures(workdir, step),
+    metrics=_metrics_table(workdir, step),
     size=data.image_size,
     shorter=data.eval_resize,
     method=data.resize_method,
@@ -143,34 +151,30 @@ def _card(workdir, step, averaged, run_metadata, config, points):
     mean=mean,
     std=std,
     normalisation=config.model.normalisation,
-    timm=_timm_use(config, len(run_metadata['classes']), mean, std),
-    names=f'backbone and classifier, float32, {names}',
+    timm=_timm_usage(config, len(run_metadata['classes']), mean, std),
+    names="timm's names and layouts" if in_timm else "luab_jax's names, Flax's layouts",
     points=', '.join(f'{name} {list(value.shape)}' for name, value in points.items()),
     config=json.dumps(run_metadata['config'], indent=2),
   )
 
 
-def _figures(workdir, step):
-  """A table of summary.json, if that is of this step."""
+def _metrics_table(workdir: pathlib.Path, step: int) -> str:
+  """The metrics of summary.json as a Markdown table, if they are of this step."""
   path = workdir / 'summary.json'
-  try:
-    summary = json.loads(path.read_text(encoding='utf-8'))
-    results = summary['results'] if summary['step'] == step else {}
-    rows = [
-      f'| {split} | {name} | {value:.4g} |'
-      for split, figures in results.items()
-      for name, value in figures.items()
-      if isinstance(value, (int, float))
-    ]
-  except (OSError, ValueError, LookupError, TypeError, AttributeError):
-    rows = []
-  if not rows:
+  summary = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+  if summary.get('step') != step:
     return 'None: this step was not evaluated (`--mode=eval`, then `--mode=export` again).'
-  return '\n'.join(['| set | figure | value |', '|---|---|---|', *rows])
+  rows = [
+    f'| {split} | {name} | {value:.4g} |'
+    for split, metrics in summary['results'].items()
+    for name, value in metrics.items()
+    if isinstance(value, (int, float))
+  ]
+  return '\n'.join(['| split | metric | value |', '|---|---|---|', *rows])
 
 
-def _timm_use(config, classes, mean, std):
-  """How a PyTorch user loads model.safetensors, and what does not carry over."""
+def _timm_usage(config: ConfigDict, classes: int, mean: tuple, std: tuple) -> str:
+  """How to load model.safetensors in timm, and what differs there."""
   name, head = config.model.name, config.model.head
   if name not in timm_names.TIMM_MODELS:
     return f'timm has no {name}: this file has the names of luab_jax.'
@@ -180,20 +184,17 @@ def _timm_use(config, classes, mean, std):
   text = (
     f"    model = timm.create_model('{timm_names.TIMM_MODELS[name]}', num_classes={classes}{size}"
     f"{pool},\n                              checkpoint_path='model.safetensors')\n\n"
-    'It loads strictly. Give it pictures as described under Input'
-    f' (`mean={mean}, std={std}`).'
+    f'loads strictly. Preprocess images as described under Input (`mean={mean}, std={std}`).'
   )
   if head == 'linear':
-    return f'{text} Its logits are those of luab_jax.'
+    return f'{text} The logits are those of luab_jax.'
+  features = 'the features [B,D,h,w] of `model.forward_features`'
+  if vit:
+    features = 'the patch tokens of `model.forward_features` (all but the first) as [B,D,h,w]'
   return (
-    f'{text}\nThe features are those of luab_jax, the logits are not quite: the spatial head pools '
-    'them by attention\nbefore the classifier, timm evenly. '
-    + (
-      'With `f` the features [B,D,h,w] of `model.forward_features`'
-      if not vit
-      else 'With `f` the patch tokens of `model.forward_features`, without the first, as [B,D,h,w]'
-    )
-    + ' and `a`\nattention.weight of point_head.safetensors, '
-    "`p = einsum('kd,bdhw->bkhw', a, f).flatten(2).softmax(2)` are the maps;\nthe mean of the maps "
+    f'{text}\nThe features are those of luab_jax, the logits are not: the spatial head pools the '
+    'features by attention\nbefore the classifier, timm averages them. '
+    f'With `f` {features} and\n`a` attention.weight of point_head.safetensors, '
+    "`p = einsum('kd,bdhw->bkhw', a, f).flatten(2).softmax(2)` are the\nmaps. The mean of the maps "
     'over k (multi-label: map k for class k) pools `f` for the classifier.'
   )
