@@ -79,7 +79,7 @@ def chart(figure: Figure, alt: str) -> Image:
 
 
 def image(figure: Figure, alt: str, caption: str, *, wrong: bool = False) -> Image:
-  """A photograph as JPEG, a tenth of the size of a PNG."""
+  """An image as JPEG, a tenth of the size of a PNG."""
   content = _encode(figure, 'jpeg', pil_kwargs={'quality': 88})
   return Image(content, 'image/jpeg', alt, caption, wrong)
 

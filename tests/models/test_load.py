@@ -332,7 +332,7 @@ def test_exported_names_are_timms_and_the_round_trip_is_exact(tmp_path, name, he
 
 
 @pytest.mark.parametrize('evaluated', [True, False])
-def test_the_model_card_has_the_figures_and_how_to_load(tmp_path, evaluated):
+def test_the_model_card_has_metrics_and_usage(tmp_path, evaluated):
   config = mini_release.get_config()
   config.model.normalisation = 'half'
   head = {
