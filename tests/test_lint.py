@@ -14,8 +14,6 @@ _TOO_LONG = {  # what is left to be split
   'luab_jax/byproducts/coco_ab.py',
   'luab_jax/data/pipeline.py',
   'luab_jax/data/shuffling.py:shuffled',
-  'luab_jax/report/plots.py',
-  'luab_jax/report/report.py',
   'luab_jax/runtime/checkpoint.py',
   'luab_jax/tools/doctor.py',
   'luab_jax/tools/synthetic/coco_release.py',
