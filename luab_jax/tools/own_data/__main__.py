@@ -98,8 +98,8 @@ def main(argv: list[str] | None = None) -> None:
   """Converts, then prints counts, problems and the next commands."""
   args = parse_arguments(argv)
   _check_paths(args)
+  # TensorFlow takes seconds to import: only once the arguments are known to be right.
   configure_process(hide_image_errors=True)
-  # Imported here, after the arguments are known to be right: TensorFlow takes seconds.
   from luab_jax.tools.own_data import coco, folders
 
   layout = coco if args.coco else folders

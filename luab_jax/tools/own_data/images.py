@@ -56,25 +56,25 @@ def find_images(
   found = []
   for path in sorted(folder.rglob('*')):
     name = path.relative_to(folder).as_posix()
-    shown = f'{folder}/{member_names.escape(name)}'
+    escaped = f'{folder}/{member_names.escape(name)}'
     if path.is_dir():
       if path.is_symlink():
-        problems.add('folder behind a symbolic link, not followed', shown)
+        problems.add('folder behind a symbolic link, not followed', escaped)
     elif name.startswith('.') or '/.' in name or path.name.lower() in _CLUTTER:
       problems.count('file hidden, ignored')
     elif path.suffix.lower() not in image_files.EXTENSIONS:
-      problems.add('file without an image extension, skipped', shown)
+      problems.add('file without an image extension, skipped', escaped)
     else:
       problems.count('image found')
       label = name.partition('/')[0] if has_classes and '/' in name else ''
       if label and (problem := member_names.class_problem(label)):
-        raise UserError(f'{shown}: {problem}: rename the folder {label!r}')
+        raise UserError(f'{escaped}: {problem}: rename the folder {label!r}')
       if not path.is_file():
-        problems.add('image not a regular file, skipped', shown)
+        problems.add('image not a regular file, skipped', escaped)
       elif problem := member_names.normalize(name)[1]:
-        problems.add('image with an unusable name, skipped', shown, problem)
+        problems.add('image with an unusable name, skipped', escaped, problem)
       elif has_classes and not label:
-        problems.add('image outside the class folders, skipped', shown)
+        problems.add('image outside the class folders, skipped', escaped)
       else:
         found.append(ImageFile(path, folder.resolve().name, name, label, split))
   if not found:
