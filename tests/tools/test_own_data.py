@@ -441,7 +441,8 @@ print('tensorflow' in sys.modules)"""
   assert len(output) == 4 and output[-1] == 'False'
 
 
-def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path):
+def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path, monkeypatch):
+  monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')  # set by conftest.py
   folder, _ = photos
   (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:-100])
   done = subprocess.run(
