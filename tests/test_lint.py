@@ -11,11 +11,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _LINES_OF_A_FILE, _LINES_OF_A_FUNCTION = 300, 60
 _TOO_LONG = {  # what is left to be split
-  'luab_jax/byproducts/coco_ab.py',
   'luab_jax/data/pipeline.py',
   'luab_jax/data/shuffling.py:shuffled',
-  'luab_jax/runtime/checkpoint.py',
-  'luab_jax/tools/doctor.py',
   'luab_jax/tools/synthetic/coco_release.py',
   'luab_jax/train/loop.py:_train',
   'luab_jax/train/metric_log.py',
