@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import pathlib
 import tarfile
 
 import pytest
@@ -269,23 +267,13 @@ def test_errors_of_workers_that_are_text_are_found():
     "luab_jax.errors.UserError: /x.tar is missing: get it [while running 'Read']\n\n"
   )
   for text in (traceback, traceback.replace('get it [', "get it [while running 'a'] [")):
-    with pytest.raises(UserError, match=r'^/x.tar is missing: get it$'), beam_pipeline.workers():
+    with (
+      pytest.raises(UserError, match=r'^/x.tar is missing: get it$'),
+      beam_pipeline.worker_errors(),
+    ):
       raise RuntimeError(f'bundle 1 failed: {text}')
-  with pytest.raises(RuntimeError, match='out of memory'), beam_pipeline.workers():
+  with pytest.raises(RuntimeError, match='out of memory'), beam_pipeline.worker_errors():
     raise RuntimeError('out of memory')
-
-
-def test_workers_find_our_code_and_the_environment_is_put_back(monkeypatch):
-  for before in ('/elsewhere', None):
-    (
-      monkeypatch.setenv('PYTHONPATH', before)
-      if before
-      else monkeypatch.delenv('PYTHONPATH', raising=False)
-    )
-    with beam_pipeline.workers():
-      first = os.environ['PYTHONPATH'].split(os.pathsep)[0]
-      assert pathlib.Path(first, 'tfds_builders', 'build.py').is_file()
-    assert os.environ.get('PYTHONPATH') == before
 
 
 @pytest.mark.parametrize('module', [coco_ab_dataset_builder, backgrounds_challenge_dataset_builder])

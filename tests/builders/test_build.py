@@ -36,7 +36,7 @@ def test_the_tfds_command_line_builds_and_any_folder_loads(tmp_path):
     '--manual_dir=raw',
     '--data_dir=data',
     cwd=tmp_path,
-    PYTHONPATH='',
+    PYTHONPATH=str(REPOSITORY),
   )
   assert done.returncode == 0, done.stderr[-3000:]
   assert 'Summary of imagenet_ab/local' in done.stdout

@@ -2,24 +2,19 @@
 
 import pathlib
 import posixpath
-import sys
 from collections.abc import Iterator
 
-# `tfds build` imports this file by its own path, from whatever folder the user stands in, so the
-# repository it belongs to has to be made importable first.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+import tensorflow_datasets as tfds
+from absl import logging
 
-import tensorflow_datasets as tfds  # noqa: E402
-from absl import logging  # noqa: E402
-
-from luab_jax.byproducts import coco_ab  # noqa: E402
-from luab_jax.byproducts.archives import reader  # noqa: E402
-from luab_jax.data.image_files import BadImage  # noqa: E402
-from luab_jax.errors import UserError  # noqa: E402
-from tfds_builders import build_summary  # noqa: E402
-from tfds_builders.coco_ab import example  # noqa: E402
-from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names  # noqa: E402
-from tfds_builders.image_check import check_images  # noqa: E402
+from luab_jax.byproducts import coco_ab
+from luab_jax.byproducts.archives import reader
+from luab_jax.data.image_files import BadImage
+from luab_jax.errors import UserError
+from tfds_builders import build_summary
+from tfds_builders.coco_ab import example
+from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names
+from tfds_builders.image_check import check_images
 
 URLS = {
   'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',

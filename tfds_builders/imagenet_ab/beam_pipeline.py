@@ -12,7 +12,6 @@ import collections
 import contextlib
 import json
 import os
-import pathlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -101,14 +100,11 @@ class BeamBuild:
 
 
 @contextlib.contextmanager
-def workers() -> Iterator[None]:
-  """Lets workers that are started in the block import us; turns their UserErrors into one of ours.
+def worker_errors() -> Iterator[None]:
+  """Raises the UserErrors of workers in the block as such.
 
-  A runner hands on the exception, or a text with its traceback and the name of a step.
+  A runner raises another exception, whose text has the worker's traceback and the name of a step.
   """
-  saved = os.environ.get('PYTHONPATH')
-  repository = str(pathlib.Path(__file__).resolve().parents[2])
-  os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [repository, saved]))
   try:
     yield
   except Exception as error:
@@ -121,11 +117,6 @@ def workers() -> Iterator[None]:
         '<class>/<image> in it; what was left out is named in the log above'
       ) from error
     raise
-  finally:
-    if saved is None:
-      del os.environ['PYTHONPATH']
-    else:
-      os.environ['PYTHONPATH'] = saved
 
 
 class _Split(beam.PTransform):

@@ -58,7 +58,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         from tfds_builders.imagenet_ab import beam_pipeline  # importing Beam takes seconds
 
         self._beam = beam_pipeline
-        self._open.enter_context(beam_pipeline.workers())
+        self._open.enter_context(beam_pipeline.worker_errors())
       super().download_and_prepare(**kwargs)
       if self._summary:
         if not self._beam:
