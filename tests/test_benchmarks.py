@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from benchmarks import harness, imagenet_ab_build, table
+from benchmarks import harness, table
 from benchmarks.__main__ import BENCHMARKS, main
 from luab_jax import models
 
@@ -57,13 +57,6 @@ def test_a_fresh_process_is_charged_with_its_cpu_time_and_memory():
   assert figures['cpu_seconds'] >= 0.15 and 64 < figures['peak_mib'] < 150
   with pytest.raises(subprocess.CalledProcessError):
     harness.fresh_process('raise SystemExit(3)')()
-
-
-def test_sharing_out_a_build_in_its_tiny_form(tmp_path):
-  result, *_ = imagenet_ab_build.sharing(tmp_path, 20, 32, 1)
-  assert set(result['alternatives']) == {'one core', 'threads', 'processes'}
-  speed = [each['images/s']['median'] for each in result['alternatives'].values()]
-  assert speed[2] < min(speed[:2]), 'the start of processes is not counted'
 
 
 def test_goals():

@@ -1,22 +1,25 @@
-"""Archives that hold the same bytes on every run: fixed dates and owners, no file names in headers.
+"""Writes archives with the same bytes on every run: fixed dates and owners, no names in headers.
 
-Each archive is written beside its place and moved there when it is complete, so that an interrupted
-run leaves no truncated archive under the real name.
+Each archive is written beside its destination and moved there once it is complete, so that an
+interrupted run leaves no truncated archive under the final name.
 """
 
 import contextlib
 import gzip
 import io
 import os
+import pathlib
 import tarfile
 import zipfile
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 _MTIME = 1640995200  # 2022-01-01 00:00 UTC, the date in the mini release
 _ZIP_DATE = (2022, 1, 1, 0, 0, 0)
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
   """Yields a binary file that becomes `path` once the block ends without an error."""
   partial = path.with_name(path.name + '.partial')
   try:
@@ -28,16 +31,16 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def tar_gz(path):
-  """Yields a TarFile for writing, compressed; the time and name in the gzip header stay empty."""
+def tar_gz(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
+  """Yields a compressed TarFile for writing, without time and name in the gzip header."""
   with replacing(path) as file:
     with gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=file, mtime=0) as stream:
       with tarfile.open(fileobj=stream, mode='w') as tar:
         yield tar
 
 
-def add_to_tar(tar, name, data):
-  """Appends the bytes `data` as the regular file `name`, owned by root."""
+def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+  """Adds `data` as the regular file `name`, owned by root."""
   member = tarfile.TarInfo(name)
   member.size = len(data)
   member.mtime = _MTIME
@@ -45,8 +48,8 @@ def add_to_tar(tar, name, data):
 
 
 @contextlib.contextmanager
-def tar_of_tars(path, names):
-  """Yields {name: TarFile}; at the end they go as `<name>.tar` into the tar `path`."""
+def tar_of_tars(path: pathlib.Path, names: Iterable[str]) -> Iterator[dict[str, tarfile.TarFile]]:
+  """Yields {name: TarFile} for writing; they become the members `<name>.tar` of the tar `path`."""
   buffers = {name: io.BytesIO() for name in names}
   tars = {name: tarfile.open(fileobj=buffers[name], mode='w') for name in names}
   yield tars
@@ -57,14 +60,14 @@ def tar_of_tars(path, names):
 
 
 @contextlib.contextmanager
-def zip_file(path):
+def zip_file(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
   """Yields a ZipFile for writing."""
   with replacing(path) as file, zipfile.ZipFile(file, 'w') as archive:
     yield archive
 
 
-def add_to_zip(archive, name, data, compress=False):
-  """Appends the bytes `data` as the file `name`; JPEGs are stored, text is worth deflating."""
+def add_to_zip(archive: zipfile.ZipFile, name: str, data: bytes, compress: bool = False) -> None:
+  """Adds `data` as the file `name`; compression pays for text, not for JPEGs."""
   member = zipfile.ZipInfo(name, _ZIP_DATE)
   member.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
   member.create_system = 3  # Unix everywhere, or Windows would write other bytes

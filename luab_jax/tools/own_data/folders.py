@@ -10,11 +10,12 @@ import argparse
 import os
 import pathlib
 import shlex
-import xml.etree.ElementTree as ET
 
 from tqdm import tqdm
 
 from luab_jax.byproducts.archives import writer
+from luab_jax.byproducts.imagenet_ab import Block
+from luab_jax.byproducts.imagenet_ab_writer import Showing, to_record, to_xml
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import points
 from luab_jax.tools.own_data.images import (
@@ -28,7 +29,6 @@ from luab_jax.tools.own_data.images import (
   rename_unique,
 )
 from luab_jax.tools.own_data.problems import Problems, format_class_table
-from luab_jax.tools.synthetic import behaviour, imagenet_release
 
 NAME = 'imagenet_ab/local'
 _HEADS = ('train', 'with clicks', 'validation', 'with clicks')
@@ -177,9 +177,7 @@ def _add_clicks(tar, image, kept):
   """Appends the XML of an image with clicks: each is a time that the image was shown."""
   if not kept:
     return
-  root = ET.Element('annotation')
-  for point, x, y in kept:
-    block = behaviour.Block('', '', '', None, None, selected=True, clicks=[(point.time, x, y)])
-    root.append(imagenet_release.metadata(block, None, None))
+  block = Block(selected=True, selected_count=1)
+  record = to_record([Showing(block, [(point.time, x, y)]) for point, x, y in kept])
   stem = pathlib.PurePath(image.new_name).stem
-  writer.add_to_tar(tar, f'train_xml/{image.label}/{stem}.xml', ET.tostring(root))
+  writer.add_to_tar(tar, f'train_xml/{image.label}/{stem}.xml', to_xml(record, indent=False))

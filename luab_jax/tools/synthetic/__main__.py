@@ -3,6 +3,8 @@
 import argparse
 import pathlib
 import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from luab_jax.errors import UserError
 
@@ -10,14 +12,14 @@ RELEASES = ('imagenet_ab', 'coco_ab')
 
 
 class _Parser(argparse.ArgumentParser):
-  """Reports a mistake as one line, without the usage before it."""
+  """Reports a mistake in one line, without the usage before it."""
 
-  def error(self, message):
+  def error(self, message: str) -> NoReturn:
     raise UserError(f'{message}; see python -m luab_jax.tools.synthetic --help')
 
 
-def parse_arguments(argv):
-  """Parses the command line; raises UserError on anything that cannot be generated."""
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+  """Parses the command line; raises UserError if an argument is out of range."""
   parser = _Parser(
     prog='python -m luab_jax.tools.synthetic',
     allow_abbrev=False,
@@ -27,7 +29,7 @@ def parse_arguments(argv):
   )
   parser.add_argument('--release', required=True, choices=RELEASES, help='whose files to write')
   parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the files')
-  parser.add_argument('--seed', type=int, default=0, help='another seed draws another data set')
+  parser.add_argument('--seed', type=int, default=0, help='seed of the whole data set')
   parser.add_argument('--train', type=int, default=4000, help='number of training images')
   parser.add_argument(
     '--validation', type=int, default=1000, help='number of images in each other split'
@@ -36,7 +38,7 @@ def parse_arguments(argv):
     '--correlation',
     type=float,
     default=0.7,
-    help='probability that the background is the one of the class; 1/6 is none at all',
+    help='probability that the background is that of the class; 1/6: independent of the class',
   )
   parser.add_argument('--size', type=int, default=48, help='short side of the images in pixels')
   args = parser.parse_args(argv)
@@ -55,23 +57,23 @@ def parse_arguments(argv):
   return args
 
 
-def main(argv=None):
-  """Writes the release the arguments ask for; raises UserError where it cannot be written."""
+def main(argv: list[str] | None = None) -> None:
+  """Writes the release; raises UserError if it cannot be written."""
   args = parse_arguments(argv)
-  # Drawing code is imported here, after the arguments are known to be right: --help is immediate.
+  # Not at the top, so that --help is immediate.
   from luab_jax.tools.synthetic import coco_release, imagenet_release, scene
 
   try:
     args.out.mkdir(parents=True, exist_ok=True)
     readme = args.out / 'README.txt'
-    # Until all files are complete the folder has no README.txt, only this mark that it is ours.
+    # Until all files are complete, the folder has only this mark that it is ours.
     unfinished = args.out / 'README.txt.partial'
     title = f'{scene.LABEL}: {args.release}'
     _check_folder_is_ours(args.out, (readme, unfinished), title)
     unfinished.write_text(_readme(args, title, {}))
     readme.unlink(missing_ok=True)
-    release = {'imagenet_ab': imagenet_release, 'coco_ab': coco_release}[args.release]
-    counts = release.write(
+    write = imagenet_release.write if args.release == 'imagenet_ab' else coco_release.write
+    counts = write(
       args.out,
       seed=args.seed,
       train=args.train,
@@ -89,8 +91,8 @@ def main(argv=None):
   )
 
 
-def _check_folder_is_ours(out, marks, title):
-  """Refuses to write over anything else, be it the real ILSVRC2012_img_train.tar."""
+def _check_folder_is_ours(out: pathlib.Path, marks: Sequence[pathlib.Path], title: str) -> None:
+  """Refuses to overwrite anything else, such as the real ILSVRC2012_img_train.tar."""
   for mark in marks:
     if mark.is_file() and mark.read_text(errors='replace').startswith(title + '\n'):
       return
@@ -98,8 +100,8 @@ def _check_folder_is_ours(out, marks, title):
     raise UserError(f'--out={out} holds files that are no "{title}": name a new or an empty folder')
 
 
-def _readme(args, title, counts):
-  """Says what is in the folder, first of all that it is synthetic."""
+def _readme(args: argparse.Namespace, title: str, counts: Mapping[str, int]) -> str:
+  """Returns README.txt, which first of all says that the folder is synthetic."""
   flags = ' '.join(
     f'--{name}={getattr(args, name)}'
     for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size')

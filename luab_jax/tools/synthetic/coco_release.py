@@ -6,15 +6,18 @@
 | annotations_trainval2014.zip | annotations/instances_{train,val}2014.json, all 80 categories |
 | coco_ab_v1_0.json | one record of a worker for most training images |
 
-The texture goes with the class of an image's first object, in both splits.
+The texture is correlated with the class of an image's first object, in both splits.
 """
 
 import json
+import pathlib
 
 import numpy as np
 from tqdm import tqdm
 
+from luab_jax.byproducts import coco_ab_writer
 from luab_jax.byproducts.archives import writer
+from luab_jax.byproducts.coco_ab import CLASS_NAMES, CocoRecord
 from luab_jax.tools.synthetic import behaviour, icons, scene
 from luab_jax.tools.synthetic.imagenet_release import encode_jpeg
 
@@ -25,136 +28,30 @@ _RADIUS = (0.105, 0.155)  # of the short side: 5 to 7.5 of 48 pixels, so that fo
 _FIRST_ID = {'train': 900_000_001, 'val': 950_000_001}  # no real image has such an id
 _DATE = '2022-01-01 00:00:00'
 
-# (super-category, ((id, name), ...)) of COCO 2014.
+# COCO 2014: the classes in the order of their ids belong to these supercategories, (name, count).
 _SUPERCATEGORIES = (
-  ('person', ((1, 'person'),)),
-  (
-    'vehicle',
-    (
-      (2, 'bicycle'),
-      (3, 'car'),
-      (4, 'motorcycle'),
-      (5, 'airplane'),
-      (6, 'bus'),
-      (7, 'train'),
-      (8, 'truck'),
-      (9, 'boat'),
-    ),
-  ),
-  (
-    'outdoor',
-    (
-      (10, 'traffic light'),
-      (11, 'fire hydrant'),
-      (13, 'stop sign'),
-      (14, 'parking meter'),
-      (15, 'bench'),
-    ),
-  ),
-  (
-    'animal',
-    (
-      (16, 'bird'),
-      (17, 'cat'),
-      (18, 'dog'),
-      (19, 'horse'),
-      (20, 'sheep'),
-      (21, 'cow'),
-      (22, 'elephant'),
-      (23, 'bear'),
-      (24, 'zebra'),
-      (25, 'giraffe'),
-    ),
-  ),
-  (
-    'accessory',
-    ((27, 'backpack'), (28, 'umbrella'), (31, 'handbag'), (32, 'tie'), (33, 'suitcase')),
-  ),
-  (
-    'sports',
-    (
-      (34, 'frisbee'),
-      (35, 'skis'),
-      (36, 'snowboard'),
-      (37, 'sports ball'),
-      (38, 'kite'),
-      (39, 'baseball bat'),
-      (40, 'baseball glove'),
-      (41, 'skateboard'),
-      (42, 'surfboard'),
-      (43, 'tennis racket'),
-    ),
-  ),
-  (
-    'kitchen',
-    (
-      (44, 'bottle'),
-      (46, 'wine glass'),
-      (47, 'cup'),
-      (48, 'fork'),
-      (49, 'knife'),
-      (50, 'spoon'),
-      (51, 'bowl'),
-    ),
-  ),
-  (
-    'food',
-    (
-      (52, 'banana'),
-      (53, 'apple'),
-      (54, 'sandwich'),
-      (55, 'orange'),
-      (56, 'broccoli'),
-      (57, 'carrot'),
-      (58, 'hot dog'),
-      (59, 'pizza'),
-      (60, 'donut'),
-      (61, 'cake'),
-    ),
-  ),
-  (
-    'furniture',
-    (
-      (62, 'chair'),
-      (63, 'couch'),
-      (64, 'potted plant'),
-      (65, 'bed'),
-      (67, 'dining table'),
-      (70, 'toilet'),
-    ),
-  ),
-  (
-    'electronic',
-    (
-      (72, 'tv'),
-      (73, 'laptop'),
-      (74, 'mouse'),
-      (75, 'remote'),
-      (76, 'keyboard'),
-      (77, 'cell phone'),
-    ),
-  ),
-  (
-    'appliance',
-    ((78, 'microwave'), (79, 'oven'), (80, 'toaster'), (81, 'sink'), (82, 'refrigerator')),
-  ),
-  (
-    'indoor',
-    (
-      (84, 'book'),
-      (85, 'clock'),
-      (86, 'vase'),
-      (87, 'scissors'),
-      (88, 'teddy bear'),
-      (89, 'hair drier'),
-      (90, 'toothbrush'),
-    ),
-  ),
+  ('person', 1),
+  ('vehicle', 8),
+  ('outdoor', 5),
+  ('animal', 10),
+  ('accessory', 5),
+  ('sports', 10),
+  ('kitchen', 7),
+  ('food', 10),
+  ('furniture', 6),
+  ('electronic', 6),
+  ('appliance', 5),
+  ('indoor', 7),
 )
-CATEGORIES = tuple(
+_IDS = sorted(set(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+CATEGORIES: tuple[dict, ...] = tuple(
   {'supercategory': group, 'id': number, 'name': name}
-  for group, members in _SUPERCATEGORIES
-  for number, name in members
+  for group, number, name in zip(
+    [group for group, count in _SUPERCATEGORIES for _ in range(count)],
+    _IDS,
+    CLASS_NAMES,
+    strict=True,
+  )
 )
 _CATEGORY_ID = {category['name']: category['id'] for category in CATEGORIES}
 _PAGE_OF = {
@@ -165,18 +62,15 @@ _PAGE_OF = {
 }
 
 
-def draw(seed, split, index, correlation, size):
-  """The image `index` of a split and nothing but that; the first object's class goes round.
+def draw(seed: int, split: str, index: int, correlation: float, size: int) -> scene.Scene:
+  """Draws the image `index` of a split, with 1 to 4 objects.
 
   Args:
-    seed: int >= 0.
+    seed: non-negative.
     split: one of SPLITS.
-    index: from 0.
-    correlation: probability that the texture is the one of the first object's class.
+    index: from 0; the class of the first object is `index % len(CLASSES)`.
+    correlation: probability that the texture is that of the first object's class.
     size: short side in pixels.
-
-  Returns:
-    scene.Scene with 1 to 4 objects.
   """
   rng = np.random.default_rng([seed, 2, SPLITS.index(split), index, 0])
   first = index % len(CLASSES)
@@ -185,11 +79,21 @@ def draw(seed, split, index, correlation, size):
   return scene.draw_scene(rng, [first, *others], texture, size, _RADIUS)
 
 
-def write(out, seed, train, validation, correlation, size):
-  """Writes the four files into the folder `out`; returns {what: how many}. Arguments: see `draw`
-  and `imagenet_release.write`."""
+def write(
+  out: pathlib.Path, seed: int, train: int, validation: int, correlation: float, size: int
+) -> dict[str, int]:
+  """Writes the four files.
+
+  Args:
+    out: existing folder.
+    seed, correlation, size: see `draw`.
+    train, validation: numbers of images.
+
+  Returns:
+    {what: how many}.
+  """
   counts = {'training images': train, 'validation images': validation}
-  records = []
+  records: list[CocoRecord] = []
   with (
     tqdm(total=train + validation, unit='image', desc='coco_ab', disable=None) as bar,
     writer.zip_file(out / 'annotations_trainval2014.zip') as annotations,
@@ -204,7 +108,7 @@ def write(out, seed, train, validation, correlation, size):
           images.append(image)
           instances += _instances(drawn, image['id'], seed)
           if split == 'train':
-            records += _records(drawn, image['id'], seed)
+            records += _simulate(drawn, image['id'], seed)
           bar.update()
       writer.add_to_zip(
         annotations,
@@ -214,13 +118,13 @@ def write(out, seed, train, validation, correlation, size):
       )
       counts[f'instances in {split}'] = len(instances)
   with writer.replacing(out / 'coco_ab_v1_0.json') as file:
-    file.write(json.dumps(records).encode())
+    file.write(coco_ab_writer.to_json(records))
   counts['records'] = len(records)
-  counts['actions'] = sum(len(record['actionHistories']) for record in records)
+  counts['actions'] = sum(len(record.actions.icon) for record in records)
   return counts
 
 
-def _image_entry(drawn, split, index):
+def _image_entry(drawn: scene.Scene, split: str, index: int) -> dict:
   number = _FIRST_ID[split] + index
   return {
     'license': 1,
@@ -234,7 +138,7 @@ def _image_entry(drawn, split, index):
   }
 
 
-def _instances_file(images, instances):
+def _instances_file(images: list[dict], instances: list[dict]) -> dict:
   info = {
     'description': f'{scene.LABEL}: drawn by a program, not COCO',
     'url': '',
@@ -254,10 +158,10 @@ def _instances_file(images, instances):
   }
 
 
-def _instances(drawn, image_id, seed):
-  """The annotations of one image; several objects of a class are now and then one crowd."""
+def _instances(drawn: scene.Scene, image_id: int, seed: int) -> list[dict]:
+  """Returns the annotations of one image; several objects of a class are sometimes one crowd."""
   rng = np.random.default_rng([seed, 2, image_id, 2])
-  entries = []
+  entries: list[tuple] = []
   for shape in sorted({obj.shape for obj in drawn.objects}):
     members = [obj for obj in drawn.objects if obj.shape == shape]
     if len(members) > 1 and rng.random() < 0.15:
@@ -280,9 +184,9 @@ def _instances(drawn, image_id, seed):
   ]
 
 
-def _crowd(members, drawn):
-  """One annotation over several objects: uncompressed run lengths, column by column."""
-  mask = sum(scene.coverage(obj, drawn.width, drawn.height) for obj in members) > 0.5
+def _crowd(members: list[scene.Object], drawn: scene.Scene) -> tuple:
+  """Returns one annotation of several objects: uncompressed run lengths, column by column."""
+  mask = np.sum([scene.coverage(obj, drawn.width, drawn.height) for obj in members], axis=0) > 0.5
   flat = np.concatenate([[False], mask.ravel(order='F'), [not mask[-1, -1]]])
   ends = np.flatnonzero(flat[1:] != flat[:-1])  # the first run counts zeros and may be empty
   runs = {'counts': np.diff(ends, prepend=0).tolist(), 'size': [drawn.height, drawn.width]}
@@ -291,35 +195,37 @@ def _crowd(members, drawn):
   return box, float(mask.sum()), runs, 1, members[0].shape
 
 
-def _xywh(box):
+def _xywh(box: tuple[float, float, float, float]) -> list[float]:
   xmin, ymin, xmax, ymax = (round(v, 2) for v in box)
   return [xmin, ymin, round(xmax - xmin, 2), round(ymax - ymin, 2)]
 
 
-def _records(drawn, image_id, seed):
-  """The record of one training image in a list, which is empty for one image in fifty."""
+def _simulate(drawn: scene.Scene, image_id: int, seed: int) -> list[CocoRecord]:
+  """Returns the record of one training image in a list, which is empty for one image in fifty."""
   rng = np.random.default_rng([seed, 2, image_id, 1])
   if rng.random() < 0.02:
     return []
-  targets = {}
-  for obj in drawn.objects:  # the worker goes for the object drawn first
+  targets: dict[str, behaviour.Target] = {}
+  for obj in drawn.objects:  # of several objects of a class, the worker aims at the first
     targets.setdefault(CLASSES[obj.shape], behaviour.target_of(obj, drawn))
-  absent = [c['name'] for c in CATEGORIES if c['name'] not in targets]
+  absent = [name for name in CLASS_NAMES if name not in targets]
   session = icons.simulate_session(rng, targets, _PAGE_OF, absent, drawn.width, drawn.height)
   loaded = int(rng.random() >= 0.02)  # 0: the image had not loaded in the worker's browser
   return [
-    {
-      'imageHeight': session.height * loaded,
-      'worker_id': f'SYNTH{int(rng.integers(60)):05X}',
-      'imageWidth': session.width * loaded,
-      'hit_id': 'synthetic' + rng.bytes(12).hex()[:23],
-      'image_id': image_id,
-      'originalImageHeight': drawn.height * loaded,
-      'actionHistories': session.actions,
-      'categoryHistories': session.categories,
-      'page_id': int(rng.integers(20)),
-      'mouseTracking': session.track,
-      'originalImageWidth': drawn.width * loaded,
-      'timeSpent': session.time,
-    }
+    CocoRecord(
+      number=0,
+      image_id=image_id,
+      shown_width=session.width * loaded,
+      shown_height=session.height * loaded,
+      original_width=drawn.width * loaded,
+      original_height=drawn.height * loaded,
+      time_spent_ms=session.time,
+      worker_id=f'SYNTH{int(rng.integers(60)):05X}',
+      hit_id='synthetic' + rng.bytes(12).hex()[:23],
+      page_id=int(rng.integers(20)),
+      actions=coco_ab_writer.to_actions(session.actions),
+      categories=coco_ab_writer.to_categories(session.visits),
+      trace_xy=np.array([(x, y) for _, x, y in session.trace]).reshape(-1, 2),
+      trace_time_ms=np.array([time for time, _, _ in session.trace], np.int64),
+    )
   ]

@@ -1,13 +1,18 @@
-"""What a worker does in the COCO interface: pages of class icons, dragged onto one image.
+"""Simulates workers of the COCO interface: pages of class icons, dragged onto one image.
 
-Points and times are as in behaviour.py, except that times count from the opening of the page.
+Points and times are as in `behaviour`, except that times start when the page is opened.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from luab_jax.byproducts.coco_ab_writer import Action, Point, Visit
+from luab_jax.byproducts.imagenet_ab_writer import TimedPoint
 from luab_jax.tools.synthetic import behaviour
 
-PAGES = (  # the interface's eleven pages, in order, with the COCO super-categories on each
+PAGES = (  # the eleven pages of the interface in order, with the COCO supercategories on each
   ('PersonAccessory', ('person', 'accessory')),
   ('Animal', ('animal',)),
   ('Vehicle', ('vehicle',)),
@@ -24,67 +29,56 @@ PAGES = (  # the interface's eleven pages, in order, with the COCO super-categor
 
 @dataclasses.dataclass
 class Session:
-  """Everything recorded on one image, in the interface's own words.
+  """What is recorded while a worker places icons on one image.
 
   Attributes:
-    width, height: shown size in pixels.
+    width, height: size of the image as shown, in pixels.
     time: ms since the page was opened; at the end the time spent.
-    actions, categories, track: the lists of `coco_ab_v1_0.json`.
+    actions, visits: of icons and of pages of icons, in order of time.
+    trace: (time in ms, x, y) of the cursor.
   """
 
   width: int
   height: int
   time: int = 0
-  actions: list[dict] = dataclasses.field(default_factory=list)
-  categories: list[dict] = dataclasses.field(default_factory=list)
-  track: list[dict] = dataclasses.field(default_factory=list)
+  actions: list[Action] = dataclasses.field(default_factory=list)
+  visits: list[Visit] = dataclasses.field(default_factory=list)
+  trace: list[TimedPoint] = dataclasses.field(default_factory=list)
 
-  def open_page(self, index, using_keyboard):
-    self.categories.append(
-      {
-        'categoryIndex': index,
-        'categoryName': PAGES[index][0],
-        'timeAt': self.time,
-        'usingKeyboard': using_keyboard,
-      }
-    )
+  def open_page(self, index: int, using_keyboard: bool) -> None:
+    self.visits.append(Visit(index, PAGES[index][0], self.time, using_keyboard))
 
-  def act(self, action, icon, point_from, point_to):
-    self.actions.append(
-      {
-        'actionType': action,
-        'iconType': icon,
-        'pointFrom': _point(point_from),
-        'pointTo': _point(point_to),
-        'timeAt': self.time,
-      }
-    )
+  def act(self, action: str, icon: str, from_xy: Point | None, to_xy: Point | None) -> None:
+    self.actions.append(Action(action, icon, self.time, from_xy, to_xy))
 
-  def drag(self, rng, start, end):
-    """The cursor's way to `end`; time passes."""
+  def drag(self, rng: np.random.Generator, start: Point, end: Point) -> None:
+    """Moves the cursor to `end`; time passes."""
     duration = int(rng.uniform(300, 1500))
-    shown_end = [min(max(v, 0.0), 1.0) for v in end]
-    for time, x, y in behaviour.stroke(
-      rng, start, shown_end, self.time, duration, self.width, self.height
-    ):
-      self.track.append({'timeAt': time, 'x': x, 'y': y})
+    x, y = (min(max(value, 0.0), 1.0) for value in end)
+    self.trace += behaviour.stroke(rng, start, (x, y), self.time, duration, self.width, self.height)
     self.time += duration
 
 
-def simulate_session(rng, targets, page_of, absent, image_width, image_height):
-  """One worker's session on one image.
+def simulate_session(
+  rng: np.random.Generator,
+  targets: Mapping[str, behaviour.Target],
+  page_of: Mapping[str, int],
+  absent: Sequence[str],
+  image_width: int,
+  image_height: int,
+) -> Session:
+  """Simulates one worker's session on one image.
+
+  Of a hundred classes on images, 8 are missed, 15 are dropped somewhere first and then moved to the
+  object, 3 are removed again. On 5 images in a hundred an absent class is placed and removed, on 2
+  it stays.
 
   Args:
-    rng: numpy Generator.
-    targets: {class name: behaviour.Target of one of its objects}, the classes on the image.
+    rng: source of randomness.
+    targets: {class name: one of its objects}, the classes on the image.
     page_of: {class name: index into PAGES}.
-    absent: class names not on the image, of which a careless worker picks one now and then.
-    image_width, image_height: of the stored file, pixels.
-
-  Returns:
-    A Session. Of a hundred classes on images, 8 are missed, 15 put down at a first place and moved
-    to the object, 3 removed again. On 5 images in a hundred an absent class is put somewhere and
-    removed, on 2 it stays.
+    absent: names of classes not on the image, one of which a careless worker may pick.
+    image_width, image_height: size of the stored file in pixels.
   """
   scale = 450 / max(image_width, image_height)
   session = Session(round(image_width * scale), round(image_height * scale))
@@ -103,8 +97,10 @@ def simulate_session(rng, targets, page_of, absent, image_width, image_height):
   return session
 
 
-def _place_icon(rng, session, name, target):
-  """Drags an icon onto its object, at times in two moves, at times to take it off again."""
+def _place_icon(
+  rng: np.random.Generator, session: Session, name: str, target: behaviour.Target
+) -> None:
+  """Drags an icon onto its object, sometimes in two moves, sometimes only to remove it again."""
   spot = behaviour.aim(rng, target, session.width, session.height)
   kind = rng.random()
   if kind < 0.15:
@@ -122,15 +118,11 @@ def _place_icon(rng, session, name, target):
   session.time += int(rng.uniform(100, 1200))
 
 
-def _mistake(rng, session, name):
-  """An icon of a class that is not on the image, most often removed again."""
+def _mistake(rng: np.random.Generator, session: Session, name: str) -> None:
+  """Places an icon of a class that is not on the image, and mostly removes it again."""
   spot = behaviour.on_pixels(rng.uniform(-0.03, 1.03, 2), session.width, session.height)
   session.drag(rng, behaviour.edge_point(rng), spot)
   session.act('add', name, None, spot)
   if rng.random() < 0.7:
     session.drag(rng, spot, behaviour.edge_point(rng))
     session.act('remove', name, spot, None)
-
-
-def _point(point):
-  return None if point is None else {'x': point[0], 'y': point[1]}

@@ -10,13 +10,17 @@
 """
 
 import io
-import xml.etree.ElementTree as ET
+import math
+import pathlib
+import tarfile
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from luab_jax.byproducts import imagenet_ab_writer
 from luab_jax.byproducts.archives import writer
+from luab_jax.byproducts.imagenet_ab import Box
 from luab_jax.tools.synthetic import behaviour, scene
 
 CLASSES = tuple(f'synthetic_{shape}' for shape in scene.SHAPES)
@@ -24,22 +28,24 @@ SPLITS = ('train', 'val', 'uncorrelated')
 
 _RADIUS = (0.17, 0.26)  # of the short side: 8 to 12.5 of 48 pixels
 _FIRST_NUMBER = {'train': 1, 'val': 1_000_001, 'uncorrelated': 2_000_001}  # stems never collide
-# What macOS puts beside each file in a tar: an AppleDouble header without entries that matter.
+# Companions that macOS adds to a tar: an AppleDouble header without entries that matter.
 _APPLE_DOUBLE = bytes.fromhex('0005160700020000') + b'Mac OS X        ' + bytes(120)
 
 
-def draw(seed, split, index, correlation, size):
-  """The image `index` of a split; it depends on nothing else, whatever the number of images.
+def draw(
+  seed: int, split: str, index: int, correlation: float, size: int
+) -> tuple[scene.Scene, str]:
+  """Draws the image `index` of a split, independently of the number of images.
 
   Args:
-    seed: int >= 0.
-    split: one of SPLITS; in 'uncorrelated' `correlation` has no effect.
+    seed: non-negative.
+    split: one of SPLITS; for 'uncorrelated', `correlation` has no effect.
     index: from 0; the class is `index % len(CLASSES)`.
-    correlation: probability that the texture is the one of the class.
+    correlation: probability that the texture is that of the class.
     size: short side in pixels.
 
   Returns:
-    (scene.Scene with one object, stem of the file).
+    (scene with one object, file name without extension).
   """
   rng = np.random.default_rng([seed, 1, SPLITS.index(split), index, 0])
   label = index % len(CLASSES)
@@ -50,20 +56,25 @@ def draw(seed, split, index, correlation, size):
   return drawn, f'{CLASSES[label]}_{_FIRST_NUMBER[split] + index}'
 
 
-def watch(seed, index, drawn):
-  """What the workers recorded on training image `index`: a list of behaviour.Block."""
+def simulate(seed: int, index: int, drawn: scene.Scene) -> list[imagenet_ab_writer.Showing]:
+  """Simulates what is recorded of the workers who are shown training image `index`."""
   rng = np.random.default_rng([seed, 1, SPLITS.index('train'), index, 1])
   target = behaviour.target_of(drawn.objects[0], drawn)
-  return behaviour.simulate_blocks(rng, target, drawn.width, drawn.height)
+  return behaviour.simulate_showings(rng, target, drawn.width, drawn.height)
 
 
-def write(out, seed, train, validation, correlation, size):
-  """Writes the five files into the folder `out`; returns {what: how many}.
+def write(
+  out: pathlib.Path, seed: int, train: int, validation: int, correlation: float, size: int
+) -> dict[str, int]:
+  """Writes the five files.
 
   Args:
-    out: pathlib.Path of an existing folder.
+    out: existing folder.
     seed, correlation, size: see `draw`.
     train, validation: numbers of images; 'uncorrelated' has as many as validation.
+
+  Returns:
+    {what: how many}.
   """
   counts = dict.fromkeys(
     (
@@ -97,15 +108,20 @@ def write(out, seed, train, validation, correlation, size):
             drawn, stem = draw(seed, split, index, correlation, size)
             name = CLASSES[index % len(CLASSES)]
             writer.add_to_tar(tars[name], f'{stem}.JPEG', encode_jpeg(drawn.pixels))
-            root = _voc_annotation(drawn, 'val', stem, name)
-            writer.add_to_tar(boxes, f'val/{stem}.xml', ET.tostring(root))
+            record = imagenet_ab_writer.to_record(
+              [], boxes=[_box_of(drawn, name)], size=(drawn.width, drawn.height)
+            )
+            xml = imagenet_ab_writer.to_xml(
+              record, folder='val', stem=stem, database=scene.LABEL, indent=False
+            )
+            writer.add_to_tar(boxes, f'val/{stem}.xml', xml)
             counts[what] += 1
             bar.update()
   return counts
 
 
-def encode_jpeg(pixels):
-  """JPEG bytes of u8[H, W, 3]; full colour resolution, because the objects are small."""
+def encode_jpeg(pixels: np.ndarray) -> bytes:
+  """Encodes u8[H, W, 3] as JPEG, without chroma subsampling since the objects are small."""
   file = io.BytesIO()
   Image.fromarray(pixels).save(
     file, 'JPEG', quality=92, subsampling=0, comment=scene.LABEL.encode()
@@ -113,108 +129,36 @@ def encode_jpeg(pixels):
   return file.getvalue()
 
 
-def _add_byproducts(tar, seed, index, drawn, class_name, stem, counts):
-  """Appends the XML of training image `index`, if it has one, and counts what is in it."""
+def _add_byproducts(
+  tar: tarfile.TarFile,
+  seed: int,
+  index: int,
+  drawn: scene.Scene,
+  class_name: str,
+  stem: str,
+  counts: dict[str, int],
+) -> None:
+  """Adds the XML of training image `index`, if it has one, and counts its content."""
   rng = np.random.default_rng([seed, 1, SPLITS.index('train'), index, 2])
   has_xml, has_box, has_companion = rng.random(3) < (0.96, 0.45, 0.1)
   if not has_xml:
     return
+  record = imagenet_ab_writer.to_record(simulate(seed, index, drawn))
   if has_box:
-    root = _voc_annotation(drawn, class_name, stem, class_name)
-  else:
-    root = ET.Element('annotation')
-    _add(root, 'filename', stem)
-    _add(root, 'folder', class_name)
-  blocks = watch(seed, index, drawn)
-  for block in blocks:
-    root.append(metadata(block, drawn.width, drawn.height))
-  ET.indent(root)
+    record = record._replace(boxes=[_box_of(drawn, class_name)], size=(drawn.width, drawn.height))
+  xml = imagenet_ab_writer.to_xml(record, folder=class_name, stem=stem, database=scene.LABEL)
   folder = f'train_xml/{class_name}'
-  writer.add_to_tar(tar, f'{folder}/{stem}.xml', ET.tostring(root) + b'\n')
+  writer.add_to_tar(tar, f'{folder}/{stem}.xml', xml)
   if has_companion:
     writer.add_to_tar(tar, f'{folder}/._{stem}.xml', _APPLE_DOUBLE)
   counts['with XML'] += 1
   counts['with a box'] += int(has_box)
-  counts['selected'] += any(block.selected for block in blocks)
-  counts['clicks'] += sum(len(block.clicks) for block in blocks)
+  counts['selected'] += any(block.selected for block in record.blocks)
+  counts['clicks'] += len(record.clicks.x)
 
 
-def _voc_annotation(drawn, folder, stem, class_name):
-  """The layout with a VOC header; whole pixels that hold the object."""
-  root = ET.Element('annotation')
-  _add(root, 'folder', folder)
-  _add(root, 'filename', stem)
-  _add(ET.SubElement(root, 'source'), 'database', scene.LABEL)
-  size = ET.SubElement(root, 'size')
-  for tag, value in (('width', drawn.width), ('height', drawn.height), ('depth', 3)):
-    _add(size, tag, value)
-  _add(root, 'segmented', 0)
-  for obj in drawn.objects:
-    element = ET.SubElement(root, 'object')
-    for tag, value in (
-      ('name', class_name),
-      ('pose', 'Unspecified'),
-      ('truncated', 0),
-      ('difficult', 0),
-    ):
-      _add(element, tag, value)
-    xmin, ymin, xmax, ymax = obj.box
-    box = ET.SubElement(element, 'bndbox')
-    for tag, value in (
-      ('xmin', np.floor(xmin)),
-      ('ymin', np.floor(ymin)),
-      ('xmax', np.ceil(xmax)),
-      ('ymax', np.ceil(ymax)),
-    ):
-      _add(box, tag, int(value))
-  return root
-
-
-def metadata(block, width, height):
-  """One `metadata` element, its children in alphabetical order; empty lists as empty elements.
-
-  Args:
-    block: behaviour.Block; its estimate_time may be None, and is then left out.
-    width, height: of the image in pixels; used where the block says how it was shown.
-  """
-  root = ET.Element('metadata')
-  _add(root, 'assignment_id', block.assignment_id)
-  if block.estimate_time is not None:
-    _add(root, 'estimateTime', block.estimate_time)
-  _add(root, 'hit_id', block.hit_id)
-  for time, action in block.hovers or [(None, None)]:
-    element = ET.SubElement(root, 'hoveredRecord')
-    if action:
-      _add(element, 'action', action)
-      _add(element, 'time', time)
-  if block.shown:
-    _add(root, 'imageHeight', block.shown.height)
-    position = ET.SubElement(root, 'imagePosition')
-    _add(position, 'x', block.shown.left)
-    _add(position, 'y', block.shown.top)
-    _add(root, 'imageWidth', block.shown.width)
-  _add_points(root, 'mouseTracking', block.track)
-  if block.shown:
-    _add(root, 'originalImageHeight', height)
-    _add(root, 'originalImageWidth', width)
-    _add(root, 'page_idx', block.shown.page)
-  _add(root, 'selected', block.selected)
-  _add(root, 'selectedCount', len(block.clicks))
-  if block.clicks:  # unlike the other lists, this one leaves nothing behind when it is empty
-    _add_points(root, 'selectedRecord', block.clicks)
-  _add(root, 'worker_id', block.worker_id)
-  return root
-
-
-def _add_points(parent, tag, points):
-  if not points:
-    ET.SubElement(parent, tag)
-  for time, x, y in points:
-    element = ET.SubElement(parent, tag)
-    _add(element, 'time', time)
-    _add(element, 'x', x)
-    _add(element, 'y', y)
-
-
-def _add(parent, tag, value):
-  ET.SubElement(parent, tag).text = str(value)
+def _box_of(drawn: scene.Scene, class_name: str) -> Box:
+  """Returns the box of the object in whole pixels that contain it."""
+  xmin, ymin, xmax, ymax = drawn.objects[0].box
+  corners = (math.floor(xmin), math.floor(ymin), math.ceil(xmax), math.ceil(ymax))
+  return Box(class_name, *corners, truncated=0, difficult=0)

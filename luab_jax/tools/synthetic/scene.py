@@ -1,21 +1,22 @@
-"""What is drawn and where: objects of six shapes on textures of six families.
+"""Draws images: objects of six shapes on textures of six families.
 
-The shape is the class. The texture is the short cut: in a correlated split the texture family k
-goes with the class k more often than with the others, so that a classifier may look at the
-background instead of the object. The colours of both are random and tell nothing.
+The shape is the class. The texture is a shortcut: in a correlated split, texture family k occurs
+with class k more often than with the others, so that a classifier may look at the background
+instead of the object. The colors of both are random and carry no information.
 
 Coordinates are (x right, y down) in pixels of the image; (0, 0) is the top left corner.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 SHAPES = ('disc', 'ring', 'square', 'triangle', 'cross', 'star')
 NUM_TEXTURES = len(SHAPES)  # one texture family for each class
-UNIFORM = 1 / NUM_TEXTURES  # the correlation at which a texture says nothing about the class
-LABEL = 'luab_jax synthetic'  # written wherever a file has room for it
+UNIFORM = 1 / NUM_TEXTURES  # the correlation at which texture and class are independent
+LABEL = 'luab_jax synthetic'  # written into every file that has a field for it
 
 _SUPERSAMPLING = 8  # subpixels a side; Pillow draws outlines half a subpixel too wide
 _GAP = 1.5  # pixels between two objects: more than a pixel's diagonal, so that they share none
@@ -30,24 +31,25 @@ class Object:
   Attributes:
     shape: index into SHAPES.
     center: (x, y) in pixels.
-    radius: of the circle around `center` that holds the object, in pixels.
-    outline: f64[V, 2] (x, y) vertices in pixels; a hole is part of the outline through a slit.
-    colour: f64[3] RGB in [0, 1].
+    radius: of the circle around `center` that contains the object, in pixels.
+    outline: f64[V, 2] (x, y) vertices in pixels; a hole is connected to the outline by a slit.
+    color: f64[3] RGB in [0, 1].
   """
 
   shape: int
   center: tuple[float, float]
   radius: float
   outline: np.ndarray
-  colour: np.ndarray
+  color: np.ndarray
 
   @property
-  def box(self):
+  def box(self) -> tuple[float, float, float, float]:
     """(xmin, ymin, xmax, ymax) in pixels."""
-    return (*self.outline.min(axis=0).tolist(), *self.outline.max(axis=0).tolist())
+    (xmin, ymin), (xmax, ymax) = self.outline.min(axis=0), self.outline.max(axis=0)
+    return float(xmin), float(ymin), float(xmax), float(ymax)
 
   @property
-  def area(self):
+  def area(self) -> float:
     """Area inside the outline in square pixels (shoelace formula)."""
     x, y = self.outline.T
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
@@ -62,57 +64,60 @@ class Scene:
   objects: tuple[Object, ...]
 
   @property
-  def width(self):
+  def width(self) -> int:
     return self.pixels.shape[1]
 
   @property
-  def height(self):
+  def height(self) -> int:
     return self.pixels.shape[0]
 
 
-def draw_scene(rng, shapes, texture, size, radius_range):
-  """Draws one image.
+def draw_scene(
+  rng: np.random.Generator,
+  shapes: Sequence[int],
+  texture: int,
+  size: int,
+  radius_range: tuple[float, float],
+) -> Scene:
+  """Draws one image, whose objects lie fully inside it and do not touch each other.
 
   Args:
-    rng: numpy Generator; the image is a pure function of its state and the other arguments.
-    shapes: indices into SHAPES, one for each wanted object. An object for which no free place is
-      found is left out; the first always finds one.
+    rng: source of randomness; the image is a pure function of its state and the other arguments.
+    shapes: indices into SHAPES, one per object. An object for which no free place is found is left
+      out; for the first there always is one.
     texture: texture family, 0 <= texture < NUM_TEXTURES.
-    size: short side in pixels. Three images in ten are a third longer, one way or the other.
-    radius_range: (least, greatest) radius of an object as a fraction of `size`.
-
-  Returns:
-    A Scene whose objects lie fully inside the image and do not touch each other.
+    size: short side in pixels. Three images in ten are a third longer than high, or higher.
+    radius_range: (smallest, largest) radius of an object as a fraction of `size`.
   """
   long_side = round(size * 4 / 3)
   width, height = [(size, size), (long_side, size), (size, long_side)][
     rng.choice(3, p=(0.7, 0.15, 0.15))
   ]
-  ground = _random_ground_colours(rng)
+  ground = _random_ground_colors(rng)
   tone = _texture_tone(rng, texture, width, height, size)[..., None]
   canvas = ground[0] + tone * (ground[1] - ground[0])
 
-  objects = []
+  objects: list[Object] = []
   for shape in shapes:
     placed = _place(rng, shape, width, height, size, radius_range, objects, ground)
     if placed is not None:
       objects.append(placed)
       cover = coverage(placed, width, height)[..., None]
-      canvas = canvas + cover * (placed.colour - canvas)
+      canvas = canvas + cover * (placed.color - canvas)
   canvas = canvas + rng.normal(0, _NOISE, canvas.shape)
   pixels = np.clip(np.rint(canvas * 255), 0, 255).astype(np.uint8)
   return Scene(pixels, int(texture), tuple(objects))
 
 
-def choose_texture(rng, shape, correlation):
-  """Texture family of a class: its own with probability `correlation`, else any of the others."""
+def choose_texture(rng: np.random.Generator, shape: int, correlation: float) -> int:
+  """Draws a texture family: that of the class with probability `correlation`, else another one."""
   if rng.random() < correlation:
     return int(shape)
   return int((shape + rng.integers(1, NUM_TEXTURES)) % NUM_TEXTURES)
 
 
-def coverage(obj, width, height):
-  """Share of each pixel that the object covers, f32[height, width] in [0, 1]."""
+def coverage(obj: Object, width: int, height: int) -> np.ndarray:
+  """Returns the fraction of each pixel that the object covers, f32[height, width] in [0, 1]."""
   mask = Image.new('L', (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
   # Pillow's vertices are pixel centres, ours are pixel corners: half a subpixel apart.
   vertices = obj.outline * _SUPERSAMPLING - 0.5
@@ -120,42 +125,52 @@ def coverage(obj, width, height):
   return np.asarray(mask.reduce(_SUPERSAMPLING), np.float32) / 255
 
 
-def _place(rng, shape, width, height, size, radius_range, others, ground):
-  """An object at a uniformly drawn place that touches no other one, or None where none is free."""
+def _place(
+  rng: np.random.Generator,
+  shape: int,
+  width: int,
+  height: int,
+  size: int,
+  radius_range: tuple[float, float],
+  others: Sequence[Object],
+  ground: np.ndarray,
+) -> Object | None:
+  """Puts an object at a random place where it touches no other one; None if there is none."""
   radius = size * rng.uniform(*radius_range)
   tilt = rng.uniform(-_MAX_TILT, _MAX_TILT)
   rotation = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
   outline = radius * _UNIT_OUTLINES[shape] @ rotation.T
   least = -outline.min(axis=0)
   greatest = (width, height) - outline.max(axis=0)
-  colour = _random_object_colour(rng, ground)
+  color = _random_object_color(rng, ground)
   for _ in range(40):
     center = rng.uniform(least, greatest)
     if all(np.hypot(*(center - o.center)) > radius + o.radius + _GAP for o in others):
-      return Object(int(shape), tuple(center.tolist()), float(radius), outline + center, colour)
+      return Object(int(shape), tuple(center.tolist()), float(radius), outline + center, color)
   return None
 
 
-def _random_ground_colours(rng):
-  """Two colours f64[2, 3] whose distance lets the texture be seen without drowning the object."""
+def _random_ground_colors(rng: np.random.Generator) -> np.ndarray:
+  """Draws two colors f64[2, 3], apart enough to show the texture but not to hide the object."""
   candidates = rng.uniform(0.1, 0.9, (32, 2, 3))
   distance = np.linalg.norm(candidates[:, 0] - candidates[:, 1], axis=-1)
   return candidates[np.argmin(np.abs(distance - rng.uniform(0.3, 0.5)))]
 
 
-def _random_object_colour(rng, ground):
-  """A random colour that differs from everything between the two colours of the ground."""
+def _random_object_color(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
+  """Draws a color f64[3] that differs from all colors between the two of the ground."""
   candidates = rng.uniform(0.0, 1.0, (32, 3))
   between = ground[0] + np.linspace(0, 1, 5)[:, None, None] * (ground[1] - ground[0])
   distance = np.linalg.norm(candidates - between, axis=-1).min(axis=0)
   return candidates[np.argmax(distance > min(0.4, distance.max() - 1e-9))]
 
 
-def _texture_tone(rng, texture, width, height, size):
-  """Tone of each pixel between the two ground colours, f64[height, width] in [0, 1].
+def _texture_tone(
+  rng: np.random.Generator, texture: int, width: int, height: int, size: int
+) -> np.ndarray:
+  """Draws the position of each pixel between the two ground colors, f64[height, width] in [0, 1].
 
-  Period, phase and (slightly) direction are random, so that a family is a kind of pattern rather
-  than a picture.
+  Period, phase and (slightly) direction are random: a family is a kind of pattern, not one image.
   """
   y, x = np.mgrid[0:height, 0:width] + 0.5
   period = size * rng.uniform(0.12, 0.2)
@@ -167,7 +182,9 @@ def _texture_tone(rng, texture, width, height, size):
   v = 2 * np.pi / period * (y * np.cos(tilt) - x * np.sin(tilt)) + phase[1]
   if texture == 5:  # clouds: random numbers on a coarse grid, enlarged
     cells = rng.uniform(0, 255, (round(height / period) + 2, round(width / period) + 2))
-    cloud = Image.fromarray(cells.astype(np.uint8)).resize((width, height), Image.BICUBIC)
+    cloud = Image.fromarray(cells.astype(np.uint8)).resize(
+      (width, height), Image.Resampling.BICUBIC
+    )
     return np.asarray(cloud, np.float64) / 255
   wave = {
     0: lambda: np.sin(v),  # horizontal stripes
@@ -179,13 +196,13 @@ def _texture_tone(rng, texture, width, height, size):
   return 0.5 + 0.5 * np.clip(2.0 * wave, -1, 1)  # twice the slope: flat tones with soft edges
 
 
-def _circle(radius, vertices=32):
+def _circle(radius: float, vertices: int = 32) -> np.ndarray:
   angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
   return radius * np.stack([np.sin(angle), -np.cos(angle)], axis=-1)
 
 
-def _unit_outlines():
-  """Outlines f64[V, 2] inside the unit circle, one for each of SHAPES, as large as they can be."""
+def _unit_outlines() -> tuple[np.ndarray, ...]:
+  """Returns the largest outlines f64[V, 2] inside the unit circle, one for each of SHAPES."""
   outer, inner = _circle(0.95), _circle(0.5)
   ring = np.concatenate([outer, outer[:1], inner[:1], inner[:0:-1], inner[:1]])
   corner = np.sqrt(0.5)
