@@ -17,8 +17,6 @@ _TOO_LONG = {  # what is left to be split
   'luab_jax/train/loop.py:_train',
   'luab_jax/train/metric_log.py',
   'luab_jax/train/step.py:make_train_step',
-  'tfds_builders/coco_ab/example.py:features',
-  'tfds_builders/coco_ab/example.py:build_example',
 }
 
 

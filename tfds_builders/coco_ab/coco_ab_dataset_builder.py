@@ -150,13 +150,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ):
       self._summary.add('images')
       where = f'{images}: {name}'
-      listed = self._join.listed(posixpath.basename(name))
+      file_name = posixpath.basename(name)
+      listed = self._join.listed(file_name)
       if listed is None:
         self._summary.skip('not in the instances file', where, 'left out')
       elif (found := self._join.take(listed.image_id)) is None:
         self._summary.skip('image given twice', where, 'the first one counts')
       else:
-        yield Joined(where, data, listed, *found)
+        yield Joined(where, file_name, data, listed, *found)
 
   def _example(self, joined: Joined, size: tuple[int, int] | BadImage) -> dict | None:
     """Returns an example, or None if the image cannot be decoded."""
@@ -168,15 +169,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._summary.add('instances', len(joined.instances))
     if joined.record:
       self._count(joined.record)
-    return example.build_example(
-      data=joined.data,
-      file_name=posixpath.basename(joined.where),
-      size=size,
-      listed=joined.listed,
-      instances=joined.instances,
-      record=joined.record,
-      class_index=self._join.class_index,
-    )
+    return example.build_example(joined, size, self._join.class_index)
 
   def _count(self, record: coco_ab.CocoRecord) -> None:
     icons, unknown = coco_ab.replay_icons(record.actions, self._join.class_index)

@@ -271,6 +271,13 @@ def test_every_value_is_kept(release, tmp_path, capsys):
     assert line in ' '.join(summary.split()), line
 
 
+def test_members_without_a_folder_have_their_own_name(tmp_path):
+  with zipfile.ZipFile(write_release(tmp_path) / 'val2014.zip', 'w') as archive:
+    archive.writestr(file_name('val2014', 42), jpeg(42, (33, 47)))
+  examples = build(tmp_path, tmp_path / 'data')
+  assert examples['validation'][42]['file_name'].decode() == file_name('val2014', 42)
+
+
 def test_mini_release(shared, tmp_path, monkeypatch):
   """From another folder, with a relative manual_dir; every image's bytes and every record."""
   folder = shared / 'mini_release/coco_ab'

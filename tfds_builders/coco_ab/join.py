@@ -38,7 +38,8 @@ class Instance(msgspec.Struct, gc=False):
 class Joined(NamedTuple):
   """An image and what belongs to it."""
 
-  where: str  # archive and member
+  where: str  # archive and member, for messages
+  file_name: str
   data: bytes
   listed: Listed
   instances: list[Instance]

@@ -19,7 +19,7 @@ from luab_jax.errors import UserError
 from tests.stress.fuzz.inputs import MUTATIONS, VALUE_MUTATIONS, change_value, mutate, pick, zip_of
 from tests.stress.fuzz.outcome import Outcome, refusal
 from tfds_builders.coco_ab import example as coco_example
-from tfds_builders.coco_ab.join import Join
+from tfds_builders.coco_ab.join import Join, Joined, Listed
 from tfds_builders.imagenet_ab import example as imagenet_example
 
 _IMAGENET = imagenet_example.features(tfds.features.ClassLabel(names=['cat']))
@@ -117,14 +117,9 @@ def check_coco_records(files, folder):
 
 def _check_coco_example(record, instances):
   """Encodes an example as the builder does."""
-  item = coco_example.build_example(
-    data=b'',
-    file_name='a.jpg',
-    size=(8, 12),
-    instances=instances,
-    record=record,
-    listed=coco_example.Listed(image_id=1, width=12, height=8),
-  )
+  listed = Listed(image_id=1, width=12, height=8)
+  joined = Joined('train2014.zip: a.jpg', 'a.jpg', b'', listed, instances, record)
+  item = coco_example.build_example(joined, (8, 12))
   for points in (item['trace'], item['icons']):
     xy = np.array([points['x'], points['y']], np.float64)
     assert np.isfinite(xy).all() and (np.abs(xy) <= 1000).all(), 'an absurd coordinate'
