@@ -1,4 +1,4 @@
-"""Generates small embedded releases and reads their files with nothing of ours."""
+"""Generates small synthetic releases and reads their files without our own readers."""
 
 import hashlib
 import io
@@ -37,7 +37,7 @@ def generate(release, out, train, validation, seed=0, hash_seed='0'):
 
 
 def tar_members(path):
-  """{member name: bytes} of a tar, checking that no member carries a date or an owner of today."""
+  """{member name: bytes} of a tar whose members must have fixed dates and no owner."""
   with tarfile.open(path) as tar:
     members = tar.getmembers()
     assert all(m.mtime == 1640995200 and m.uid == m.gid == 0 and not m.uname for m in members)

@@ -1,4 +1,4 @@
-"""Weight files by hand: torch's two .pth formats, and a ViT under the names of others."""
+"""Hand-made weight files: torch's two .pth formats, and a ViT under the names of other projects."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Archives: what is read, what is refused, and that no damage goes unnoticed."""
+"""Archives: which members are read and refused, and that no damage goes unnoticed."""
 
 import gzip
 import hashlib
@@ -50,7 +50,7 @@ KEPT = [(name, data) for name, data in MEMBERS if '._' not in name]
 
 
 @pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
-def test_members_come_whole_in_order_and_without_companions(tmp_path, pack):
+def test_members_are_complete_in_order_and_without_companions(tmp_path, pack):
   path = _write(tmp_path / 'archive', pack(MEMBERS))
   read = []
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -129,7 +129,7 @@ def test_class_tars_and_class_folders_give_the_same(tmp_path):
     assert reader.class_names(path) == {'cat', 'dog'}
 
 
-def test_parts_read_one_by_one_are_what_is_read_in_one_go(tmp_path):
+def test_parts_together_hold_all_members(tmp_path):
   cat = _tar([('1.jpg', b'1' * 700), ('../2.jpg', b''), ('owl/3.jpg', b'3')])
   path = tmp_path / 'a.tar'
   path.write_bytes(
@@ -181,7 +181,7 @@ def test_hostile_members_within_a_class_tar_are_refused_too(tmp_path):
   assert refused == ['cat/link', 'loose.jpg']
 
 
-def test_folders_refuse_what_is_no_file_and_never_block(tmp_path):
+def test_folders_refuse_pipes_and_nested_folders(tmp_path):
   (tmp_path / 'cat' / 'deeper').mkdir(parents=True)
   os.mkfifo(tmp_path / 'cat' / 'pipe')
   (tmp_path / 'readme.txt').write_text('loose')
@@ -192,7 +192,7 @@ def test_folders_refuse_what_is_no_file_and_never_block(tmp_path):
   assert refused == ['cat/deeper', 'cat/pipe', 'readme.txt']
 
 
-def test_missing_file_says_where_to_get_it(tmp_path):
+def test_a_missing_file_says_where_to_get_it(tmp_path):
   with pytest.raises(
     UserError,
     match=r'absent.tar is missing: get absent.tar from example.org '
@@ -202,7 +202,7 @@ def test_missing_file_says_where_to_get_it(tmp_path):
 
 
 @pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
-def test_wrong_sha256_names_both_and_the_remedy(tmp_path, pack):
+def test_a_wrong_sha256_is_reported_with_a_remedy(tmp_path, pack):
   path = _write(tmp_path / 'archive', pack(MEMBERS))
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
   with pytest.raises(
@@ -211,7 +211,7 @@ def test_wrong_sha256_names_both_and_the_remedy(tmp_path, pack):
     list(reader.iter_members(path, sha256='0' * 64, source='example.org'))
 
 
-def test_bytes_after_the_last_member_count_for_the_sha256(tmp_path):
+def test_the_sha256_covers_bytes_after_the_last_member(tmp_path):
   data = _tar(MEMBERS)
   path = _write(tmp_path / 'a.tar', data + b'appended')
   with pytest.raises(UserError, match='has sha256'):
@@ -219,9 +219,9 @@ def test_bytes_after_the_last_member_count_for_the_sha256(tmp_path):
 
 
 def _outcome(path):
-  """Reads everything and says what came out."""
+  """Returns how reading all members ends."""
   try:
-    return 'whole' if list(reader.iter_members(path)) == KEPT else 'silently wrong'
+    return 'complete' if list(reader.iter_members(path)) == KEPT else 'silently wrong'
   except UserError as error:
     assert '\n' not in str(error) and path.name in str(error)
     return 'reported'
@@ -230,8 +230,8 @@ def _outcome(path):
 @pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
 def test_truncation_anywhere_is_reported(tmp_path, pack):
   data = pack(MEMBERS)
-  # A tar is whole with the first zero block after its 4 headers and 2 + 137 blocks of data; what
-  # follows is padding.
+  # A tar is complete with the first zero block after its 4 headers and 2 + 137 blocks of data; the
+  # rest is padding.
   end = 512 * (4 + 2 + 137 + 1) if pack is _tar else len(data)
   lengths = {*range(0, end, 512), *range(1, end, 977), end - 1}
   for length in sorted(lengths)[:80] + [end - 513, end - 512, end - 1]:
@@ -244,7 +244,7 @@ def test_truncation_anywhere_is_reported(tmp_path, pack):
   max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_a_damaged_header_never_ends_a_tar_silently(tmp_path, offset, value):
-  """Members after a damaged header must not be lost, which is what tarfile alone does."""
+  """tarfile alone silently drops the members after a damaged header."""
   data = bytearray(_tar([('a', b'1' * 10), ('b', b'2' * 10), ('c', b'3' * 10)]))
   data[offset] ^= value
   path = _write(tmp_path / 'flip.tar', bytes(data))
@@ -259,11 +259,11 @@ def test_a_damaged_header_never_ends_a_tar_silently(tmp_path, offset, value):
 @settings(
   max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_flipped_byte_of_compressed_data_never_passes(tmp_path, offset, value):
+def test_a_flipped_byte_of_compressed_data_is_never_accepted(tmp_path, offset, value):
   data = bytearray(gzip.compress(_tar(MEMBERS), mtime=0))
   offset = 10 + offset % (len(data) - 10)  # after the gzip header, whose fields may differ
   data[offset] ^= value
-  # Some flips change the encoding of the same bytes; nothing else may pass.
+  # Some flips only change the encoding of the same bytes.
   assert _outcome(_write(tmp_path / 'flip.tgz', bytes(data))) != 'silently wrong'
 
 
@@ -280,7 +280,7 @@ def test_any_bytes_give_members_or_a_user_error(tmp_path, data):
       assert 'noise' in str(error)
 
 
-def test_zip_members_stream_and_missing_ones_are_named(tmp_path):
+def test_a_zip_member_is_streamed_and_a_missing_one_named(tmp_path):
   path = _write(tmp_path / 'a.zip', _zip([('x.json', b'[1, 2]')]))
   with reader.open_zip_member(path, 'x.json') as file:
     assert file.read(3) + file.read() == b'[1, 2]'
@@ -300,7 +300,7 @@ def test_open_verified_checks_the_digest_before_anything_is_read(tmp_path):
 
 
 def test_a_million_members_are_not_remembered(tmp_path):
-  """tarfile keeps every header it has read; here memory must not grow with their number."""
+  """tarfile keeps every header it has read."""
   import tracemalloc
 
   path = _write(tmp_path / 'many.tar', _tar([(f'{i}', b'') for i in range(6000)]))

@@ -126,14 +126,14 @@ def test_a_negative_size_is_damage(tmp_path, size, kind, compressed):
 
 @pytest.mark.parametrize('name', ['a\nb/1.jpg', 'a/1\x1b[2J.jpg', 'a/1\u2028.jpg', 'a/1\x85.jpg'])
 def test_names_with_control_characters_are_refused(tmp_path, name):
-  """They forge lines in the log and classes in TFDS's labels.txt, which has one a line."""
+  """They would forge lines in the log, and classes in TFDS's labels.txt."""
   members, refused = _read_tar(tmp_path, _tar(_member(name)))
   assert members == [GOOD] and refused == [repr(name)[1:-1]]
   assert reader.class_names(tmp_path / 'hostile.tar') == {'cat'}
 
 
 def test_class_names_that_tfds_would_change_are_refused(tmp_path):
-  """TFDS strips class names when it loads them: 'cat' and 'cat ' would become one, twice."""
+  """TFDS strips class names when it loads them, so that 'cat' and 'cat ' would be the same."""
   path = tmp_path / 'images.tar'
   path.write_bytes(_tar(_member('cat /1.jpg'), _member('\u3000/1.jpg')))
   refused = []
@@ -146,7 +146,7 @@ def test_class_names_that_tfds_would_change_are_refused(tmp_path):
 
 
 def test_refused_names_are_short_lines(tmp_path):
-  """A name may have a MiB, and went into the log as it was."""
+  """A name may have a MiB."""
   _, (refused,) = _read_tar(tmp_path, _tar(_pax(b'path=../' + b'a\n\x1b' * 50_000), _member('x')))
   assert len(refused) == 200 and refused.isprintable()
 
@@ -174,7 +174,7 @@ def _read_zip(tmp_path, data):
 
 
 def test_a_zip_member_is_not_decompressed_beyond_its_claimed_size(tmp_path):
-  """zipfile decompresses up to a gigabyte at once and cuts it down to the claimed size then."""
+  """zipfile alone decompresses up to a gigabyte at once, then truncates it."""
   data = _in_directory(_zip([('bomb', bytes(50 << 20))]), 24, '<I', 10)
   tracemalloc.start()
   try:
@@ -198,7 +198,7 @@ def test_a_zip_member_that_claims_a_gigabyte_gets_the_memory_of_one(tmp_path):
 
 
 def test_zip_compressions_without_a_limit_are_refused(tmp_path):
-  """bz2 and lzma members are decompressed a whole chunk at a time, up to 100,000 fold."""
+  """zipfile decompresses bz2 and lzma a whole chunk at a time, up to 100,000-fold."""
   file = io.BytesIO()
   with zipfile.ZipFile(file, 'w') as archive:
     archive.writestr('bomb', bytes(1000), zipfile.ZIP_BZIP2)

@@ -1,4 +1,4 @@
-"""Writers of ImageNet-AB and COCO-AB: what is written is read back, every value of it."""
+"""Writers of ImageNet-AB and COCO-AB: the readers return every value that was written."""
 
 import json
 import string
@@ -23,7 +23,7 @@ BLOCKS = st.builds(
   selected=st.none() | st.booleans(),
   selected_count=st.integers(0, 3) | st.just(np.nan),
   estimate_time_ms=st.none() | MS,
-  **{name: PIXELS for name in imagenet_ab.Block._fields[6:]},
+  **dict.fromkeys(imagenet_ab.Block._fields[6:], PIXELS),
 )
 SHOWINGS = st.builds(
   Showing,
@@ -56,7 +56,7 @@ def test_records_of_imagenet_ab_are_read_back(showings, boxes, has_header, inden
 
 
 def test_a_record_of_the_release_is_written_as_it_was(shared):
-  """Byte by byte, but for white space and the header, which says more than a Record keeps."""
+  """Byte by byte, except for white space and the header, of which a Record keeps only a part."""
   for name in ('n02490219_6469', 'n02490219_5174'):
     data = (shared / 'records' / f'{name}.xml').read_bytes()
     record = imagenet_ab.parse_xml(data)._replace(size=None, boxes=[])

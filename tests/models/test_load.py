@@ -1,4 +1,4 @@
-"""Weights of others: read from their files, refused where hostile, started from, written back."""
+"""Pretrained weights: read, refused if hostile, loaded into a model, exported."""
 
 import os
 import re
@@ -37,7 +37,7 @@ ARRAYS = {
 def test_torch_files_are_read(tmp_path, write, wrapper):
   arrays = {**ARRAYS, 'turned': ARRAYS['a'].T.copy(order='F')}
   program = by_hand.state_dict(arrays)
-  if wrapper:  # as training scripts save, beside the epoch
+  if wrapper:  # as saved by training scripts, with the epoch
     program = b'}(' + by_hand.text('epoch') + b'K\x03' + by_hand.text(wrapper) + program + b'u'
   write(tmp_path / 'w.pth', program, list(arrays.values()))
   found = files.read(tmp_path / 'w.pth')
@@ -98,17 +98,16 @@ def test_the_hostile_file_would_run_if_it_were_unpickled(tmp_path):
   assert marker.exists()
 
 
-def test_damaged_files_are_refused_in_one_line(tmp_path):
-  """Every format with single bytes changed and cut short: read, or one line."""
+def test_damaged_files_are_read_or_refused_in_one_line(tmp_path):
   by_hand.torch_zip(tmp_path / 'zip', by_hand.state_dict(ARRAYS), list(ARRAYS.values()))
   by_hand.torch_stream(tmp_path / 'stream', by_hand.state_dict(ARRAYS), list(ARRAYS.values()))
   safetensors.numpy.save_file({'a': ARRAYS['a']}, tmp_path / 'safe')
   np.savez(tmp_path / 'n.npz', a=ARRAYS['a'], b=ARRAYS['c'])
   refused = 0
   for name in ('zip', 'stream', 'safe', 'n.npz'):
-    whole = (tmp_path / name).read_bytes()
+    intact = (tmp_path / name).read_bytes()
     for i in range(120):
-      data = bytearray(whole)
+      data = bytearray(intact)
       if i % 4:
         data[RNG.integers(len(data))] = RNG.integers(256)
       else:
@@ -225,7 +224,7 @@ def test_torch_vits_and_their_wrappers(tmp_path, vit):
   assert sum(name in state for name in by_hand.torchvision_names(state)) == 0
 
 
-def test_half_precision_becomes_float32_and_says_what_is_new(tmp_path):
+def test_half_precision_becomes_float32_and_new_layers_are_listed(tmp_path):
   state = timm_resnet18(np.random.default_rng(0), classes=1000)
   state = {
     name: value.astype(ml_dtypes.bfloat16 if value.ndim > 1 else 'f2')

@@ -1,7 +1,7 @@
-"""Conversion of timm's weights; where timm is installed, our logits are its logits.
+"""Conversion of timm's weights; if timm is installed, our logits equal its logits.
 
 The environment for the last test is described in benchmarks/timm_parity.py, which does the same at
-224 px. Files: test_pretrained.py.
+224 px. Files: test_load.py.
 """
 
 import functools
@@ -31,7 +31,7 @@ def make(name, head='linear'):
 
 
 def abstract_variables(model):
-  """Shapes of the variables for 64 px pictures."""
+  """Shapes of the variables for 64 px images."""
   return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), False))
 
 
@@ -146,7 +146,7 @@ def test_conversion_refuses_what_does_not_fit(conversions, name):
 
 
 @pytest.mark.parametrize('name', ['resnet18', 'vit_ti16'])
-def test_a_classifier_that_does_not_fit_starts_new(conversions, name):
+def test_a_classifier_that_does_not_fit_is_initialized(conversions, name):
   state, variables = conversions[name]
   layer = 'fc' if name == 'resnet18' else 'head'
   head = {key for key in state if key.startswith(f'{layer}.')}

@@ -1,4 +1,4 @@
-"""The embedded release: the same bytes on every run, pictures as described, a command for users."""
+"""The synthetic releases: the same bytes on every run, images as described, the command."""
 
 import io
 import subprocess
@@ -65,8 +65,8 @@ def test_images_do_not_depend_on_how_many_there_are(imagenet, tmp_path):
   assert all(ET.tostring(many[key]) == ET.tostring(root) for key, root in few.items())
 
 
-def test_an_interrupted_run_can_be_told_and_repeated(tmp_path, monkeypatch):
-  """README.txt comes last and goes first, so that `make` may take it as the sign of completion."""
+def test_an_interrupted_run_is_marked_and_can_be_repeated(tmp_path, monkeypatch):
+  """README.txt is written last and removed first: for `make`, it marks a complete release."""
   flags = ['--release=imagenet_ab', f'--out={tmp_path}', '--train=3', '--validation=1']
   command.main(flags)
   complete = {path.name for path in tmp_path.iterdir()}
@@ -103,7 +103,7 @@ def test_everything_says_that_it_is_synthetic(imagenet, coco):
   assert image.info['comment'] == b'luab_jax synthetic'
 
 
-# Pictures.
+# Images.
 
 
 def test_files_hold_what_was_drawn(imagenet):
@@ -128,7 +128,7 @@ def test_files_hold_what_was_drawn(imagenet):
     ('uncorrelated', 0.7, 1 / 6),
   ],
 )
-def test_textures_go_with_the_class_as_often_as_asked(split, correlation, expected):
+def test_textures_are_correlated_with_the_class_as_requested(split, correlation, expected):
   number = 720
   offsets = [
     (imagenet_release.draw(0, split, index, correlation, 32)[0].texture - index) % 6
@@ -141,8 +141,8 @@ def test_textures_go_with_the_class_as_often_as_asked(split, correlation, expect
   assert np.all(np.abs(shares[1:] - others) <= 4 * np.sqrt(others / number))
 
 
-def test_textures_can_be_told_apart():
-  """A linear classifier on the spectrum knows the texture; the short cut is there to be taken."""
+def test_textures_are_linearly_separable():
+  """A linear classifier on the spectrum knows the texture, so that the shortcut is usable."""
   from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
   spectra, textures = [], []
@@ -189,7 +189,7 @@ def test_objects_lie_in_the_image_and_apart(seed, size, shapes, texture):
     assert abs(rows.min() - ymin) <= 1.1 and abs(rows.max() + 1 - ymax) <= 1.1
 
 
-def test_every_place_is_as_likely():
+def test_objects_are_placed_uniformly():
   centers = np.array(
     [imagenet_release.draw(0, 'train', index, 0.7, 32)[0].objects[0].center for index in range(600)]
   )
@@ -237,16 +237,16 @@ def test_out_must_be_a_folder(tmp_path):
   assert (tmp_path / 'file').read_text() == 'mine'
 
 
-def test_only_its_own_files_are_written_over(tmp_path):
+def test_only_its_own_files_are_overwritten(tmp_path):
   flags = ['--release=coco_ab', f'--out={tmp_path}', '--train=3', '--validation=1']
   precious = tmp_path / 'train2014.zip'
-  precious.write_text('the real pictures')
+  precious.write_text('the real images')
   with pytest.raises(UserError, match='name a new or an empty folder'):
     command.main(flags)
-  assert precious.read_text() == 'the real pictures' and len(list(tmp_path.iterdir())) == 1
+  assert precious.read_text() == 'the real images' and len(list(tmp_path.iterdir())) == 1
   precious.unlink()
   command.main(flags)
-  command.main([*flags, '--seed=1'])  # its own folder it may fill again
+  command.main([*flags, '--seed=1'])  # its own folder
   assert '--seed=1' in (tmp_path / 'README.txt').read_text()
   with pytest.raises(UserError, match='name a new or an empty folder'):
     command.main(['--release=imagenet_ab', *flags[1:]])

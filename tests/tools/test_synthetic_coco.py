@@ -1,4 +1,4 @@
-"""The embedded COCO-AB: instances, icons, the oddities and the structure of the real files."""
+"""The synthetic COCO-AB: instances, icons, oddities and structure of the real files."""
 
 import collections
 import io
@@ -44,7 +44,7 @@ def test_coco_categories_are_the_eighty():
   assert tuple(c['name'] for c in ordered) == tuple(coco_byproducts.CLASS_NAMES)
 
 
-def test_coco_instances_fit_their_pictures(coco):
+def test_coco_instances_fit_their_images(coco):
   crowds = 0
   for split in ('train', 'val'):
     data = instances_of(coco, split)

@@ -1,4 +1,4 @@
-"""The embedded ImageNet-AB: what workers did, the oddities and the structure of the real files."""
+"""The synthetic ImageNet-AB: workers, oddities and structure of the real files."""
 
 import xml.etree.ElementTree as ET
 
@@ -26,7 +26,7 @@ def imagenet(tmp_path_factory):
 
 
 def test_clicks_lie_in_the_box(imagenet):
-  """Of a selected showing the last click is on the object; so is the first unless it was undone."""
+  """The last click of a showing is on the object, also where an earlier one was not."""
   checked = 0
   for root in annotations_of(imagenet).values():
     if root.find('object') is None:
@@ -73,7 +73,7 @@ def test_estimate_times_have_a_heavy_tail():
 
 
 def test_imagenet_oddities_occur(imagenet):
-  """Everything that made readers of the real release stumble is in a small set, too."""
+  """A small set contains everything that is difficult to read in the real release."""
   members = tar_members(imagenet / 'imagenet_ab_v1_0.tar.gz')
   companions = [name for name in members if '/._' in name]
   assert companions

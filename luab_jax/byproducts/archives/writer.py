@@ -33,10 +33,12 @@ def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
 @contextlib.contextmanager
 def tar_gz(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
   """Yields a compressed TarFile for writing, without time and name in the gzip header."""
-  with replacing(path) as file:
-    with gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=file, mtime=0) as stream:
-      with tarfile.open(fileobj=stream, mode='w') as tar:
-        yield tar
+  with (
+    replacing(path) as file,
+    gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=file, mtime=0) as stream,
+    tarfile.open(fileobj=stream, mode='w') as tar,
+  ):
+    yield tar
 
 
 def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:

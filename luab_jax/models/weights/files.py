@@ -103,5 +103,5 @@ def _number_array(name: str, array: np.ndarray) -> np.ndarray:
   if array.dtype == 'V2':  # how numpy saves bfloat16
     return array.view(ml_dtypes.bfloat16)
   if array.dtype.kind not in 'biuf':
-    raise ValueError(f'{name} is of {str(array.dtype):.40}, expected numbers')
+    raise ValueError(f'{name} is of {array.dtype!s:.40}, expected numbers')
   return array
