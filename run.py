@@ -70,9 +70,14 @@ def main(argv):
 def _run(mode, config, workdir, images):
   """Runs a mode on devices that have been started; returns the exit status."""
   if mode in ('train', 'eval'):
+    from luab_jax.report.data_page import first_images
+    from luab_jax.report.draw_run import draw_run
     from luab_jax.train import loop
 
-    (loop.train_and_evaluate if mode == 'train' else loop.evaluate_only)(config, workdir)
+    if mode == 'train':
+      loop.train_and_evaluate(config, workdir, draw_batch=first_images, draw_report=draw_run)
+    else:
+      loop.evaluate_only(config, workdir, draw_report=draw_run)
   elif mode == 'plot':
     from luab_jax.report import data_page
 

@@ -1,30 +1,35 @@
-"""What a trained model says of images: labels, scores, points, and where it looked.
+"""Prediction for single images: labels, scores, points, and where the model looked.
 
     from luab_jax.evaluate.predictor import Predictor
 
     predictor = Predictor.from_run('runs/quickstart')
-    for found in predictor([image]):  # uint8 [height, width, 3], RGB, of any size
-      print(found['labels'][0], found['scores'][0], found['points'][0])
+    for prediction in predictor([image]):  # uint8 [height, width, 3], RGB, of any size
+      print(prediction['labels'][0], prediction['scores'][0], prediction['points'][0])
 
 All of it runs on one device of the calling host, without any collective operation.
 """
 
+import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from luab_jax.data import geometry, pipeline
+from luab_jax.data.dataset import DatasetSpec
 from luab_jax.errors import UserError
 from luab_jax.evaluate.steps import localization_maps
-from luab_jax.models import build_model
+from luab_jax.models import Outputs, Variables, build_model
+from luab_jax.models import predict as apply_model
 from luab_jax.runtime.checkpoint import Checkpoints
 
 BEST = 5  # labels of an image
-# Few: that many whole photographs are in memory, and a single one is padded to as many.
+# Few: so many images of full size are in memory, and a single one is padded to as many.
 _BATCH = 8
 # A resized panorama longer than this would take gigabytes for a centre crop that shows nothing.
 MAX_RATIO = 50
@@ -41,7 +46,16 @@ class Predictor:
     map_kind: what its maps are, 'attention' (spatial head) or 'cam', see `steps.localization_maps`.
   """
 
-  def __init__(self, model, variables, *, data, class_names, multi_label, batch_size=_BATCH):
+  def __init__(
+    self,
+    model: nn.Module,
+    variables: Variables,
+    *,
+    data: ConfigDict,
+    class_names: Sequence[str],
+    multi_label: bool,
+    batch_size: int = _BATCH,
+  ):
     """Takes a Flax model and its unreplicated variables (numpy); the rest: see the class."""
     self.data, self.class_names, self.multi_label = data, list(class_names), multi_label
     self.batch_size = batch_size
@@ -49,8 +63,8 @@ class Predictor:
     self._variables = jax.device_put(variables, jax.local_devices()[0])
 
     @jax.jit
-    def predict(variables, image, has):
-      output = model.apply(variables, image, train=False)
+    def predict(variables: Variables, image: jax.Array, has: jax.Array) -> Outputs:
+      output = apply_model(model, variables, image)
       logits = output['logits']
       shown = jnp.argmax(logits, -1)
       if multi_label:
@@ -64,7 +78,7 @@ class Predictor:
     self._predict = predict
 
   @classmethod
-  def from_run(cls, workdir, *, batch_size=_BATCH):
+  def from_run(cls, workdir: str | os.PathLike, *, batch_size: int = _BATCH) -> 'Predictor':
     """The model of a run's newest intact checkpoint, its averaged parameters where there are any.
 
     Needs neither the config nor the data, and changes nothing: the run may be under way.
@@ -91,22 +105,17 @@ class Predictor:
       'batch_stats': state['batch_stats'] or {},
     }
     try:
-      config = ml_collections.ConfigDict(metadata['config'])
-      head = variables['params']['head']
-      num_points = (
-        head['attention']['kernel'].shape[-1]
-        if 'attention' in head
-        else head['points']['kernel'].shape[-1] // 2
-      )
-      classes = metadata['classes']
-      # Several classes an image: a point for each. A trace may have as many, and says what it is.
-      multi_label = num_points == len(classes) and config.data.byproduct != 'trace'
+      config = ConfigDict(metadata['config'])
+      spec = DatasetSpec(**metadata['dataset'])
       model = build_model(
-        config.model, num_classes=len(classes), num_points=num_points, multi_label=multi_label
+        config.model,
+        num_classes=spec.num_classes,
+        num_points=spec.num_points,
+        multi_label=spec.multi_label,
       )
       data = config.data
       _ = data.image_size, data.eval_resize, data.resize_method, data.antialias
-    except (KeyError, AttributeError) as error:
+    except (KeyError, AttributeError, TypeError) as error:
       raise UserError(
         f'the newest checkpoint in {folder} was written by an older version '
         f'({error}): use that one, or train again'
@@ -115,13 +124,13 @@ class Predictor:
       model,
       variables,
       data=data,
-      class_names=classes,
-      multi_label=multi_label,
+      class_names=spec.class_names,
+      multi_label=spec.multi_label,
       batch_size=batch_size,
     )
 
-  def outputs(self, image, has=None):
-    """What the model says of images as it gets them.
+  def outputs(self, image: np.ndarray, has: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The model's outputs for images of its input size.
 
     Args:
       image: u8[N,S,S,3], N at most `batch_size`.
@@ -138,17 +147,17 @@ class Predictor:
     output = jax.device_get(self._predict(self._variables, image, has))
     return {name: value[:count] for name, value in output.items()}
 
-  def __call__(self, images):
+  def __call__(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
     """Labels and points of images.
 
     Args:
       images: sequence of uint8[height, width, 3], RGB, upright; each of any size.
     Returns:
       For each a dict:
-        labels: the five likeliest classes (all of fewer), the likeliest first;
+        labels: the five most likely classes (all of fewer), the most likely first;
         scores: their softmax, or sigmoid where an image may have several;
         points: [[x, y]], x to the right and y down, in pixels of the image: the click; of a model
-          of traces the whole path, which ends with the click; where an image may have several
+          of traces the whole trajectory, which ends with the click; where an image may have several
           classes, one for each of `labels`;
         points_fraction: the same in fractions of the image;
         map: f32[h,w], at least 0, how strongly each place of the view was weighted;
@@ -171,7 +180,13 @@ class Predictor:
       ]
     return results
 
-  def _result(self, shape, resized, window, output):
+  def _result(
+    self,
+    shape: tuple[int, ...],
+    resized: Any,
+    window: geometry.Window,
+    output: dict[str, np.ndarray],
+  ) -> dict[str, Any]:
     best = np.argsort(-output['score'], kind='stable')[:BEST]
     points = output['predicted'][best] if self.multi_label else output['predicted']
     points = geometry.points_in_image(points, resized, window).numpy()
@@ -200,16 +215,16 @@ def _check(image: Any, number: int) -> None:
     )
 
 
-def _padded(array, rows):
+def _padded(array: np.ndarray, rows: int) -> np.ndarray:
   return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
 
 
-def _map(output, variables, shown, multi_label):
+def _map(output: Outputs, variables: Variables, shown: jax.Array, multi_label: bool) -> jax.Array:
   """f32[B,h,w], at least 0: where the model looked, for class `shown` i32[B]."""
   maps = localization_maps(variables, output, shown, multi_label=multi_label)
   chosen = maps.get('attention', maps['cam'])
   if multi_label:
     chosen = jnp.take_along_axis(chosen, shown[:, None, None, None], axis=-1)
-  # An attention map is a share of the whole; a CAM has no zero of its own.
+  # An attention map sums to 1; a CAM has no zero of its own.
   low = 0 if 'attention' in maps else chosen.min((1, 2, 3), keepdims=True)
   return (chosen - low)[..., 0]

@@ -120,7 +120,7 @@ def build_model(
   _check_known('model.name', name, MODELS)
   _check_known('model.head', head, HEADS)
   _check_known('model.dtype', model_config.dtype, DTYPES)
-  normalisation = model_config.get('normalisation', 'imagenet')  # not in the config of early runs
+  normalisation = model_config.normalisation
   _check_known('model.normalisation', normalisation, NORMALISATIONS)
   dtype = DTYPES[model_config.dtype]
   axis_name = AXIS if model_config.sync_batch_norm else None

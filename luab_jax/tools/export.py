@@ -98,7 +98,7 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
     _write_arrays(folder / 'point_head.safetensors', points, metadata)
   except OSError as error:
     raise UserError(f'{folder} cannot be written: {error}') from error
-  write_json(folder / 'classes.json', run_metadata['classes'])
+  write_json(folder / 'classes.json', run_metadata['dataset']['class_names'])
   card = _format_card(workdir, state, run_metadata, config, points)
   write_text(folder / 'README.md', card)
   return folder
@@ -142,7 +142,7 @@ def _format_card(
     data=data.name,
     step=step,
     weights='averaged parameters (EMA)' if state['ema_params'] else 'parameters without averaging',
-    classes=len(run_metadata['classes']),
+    classes=len(run_metadata['dataset']['class_names']),
     metrics=_metrics_table(workdir, step),
     size=data.image_size,
     shorter=data.eval_resize,
@@ -151,7 +151,7 @@ def _format_card(
     mean=mean,
     std=std,
     normalisation=config.model.normalisation,
-    timm=_timm_usage(config, len(run_metadata['classes']), mean, std),
+    timm=_timm_usage(config, len(run_metadata['dataset']['class_names']), mean, std),
     names="timm's names and layouts" if in_timm else "luab_jax's names, Flax's layouts",
     points=', '.join(f'{name} {list(value.shape)}' for name, value in points.items()),
     config=json.dumps(run_metadata['config'], indent=2),

@@ -1,131 +1,224 @@
 """The training run, top to bottom: data, model, steps, evaluation, checkpoints, summary."""
 
+import contextlib
+import json
+import os
 import pathlib
+import platform
 import sys
 import time
-import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+from ml_collections import ConfigDict
 
 from luab_jax.data import pipeline
+from luab_jax.data.dataset import Batch, DatasetSpec
 from luab_jax.errors import UserError
-from luab_jax.report import data_page, report
 from luab_jax.runtime import hosts, parallel
 from luab_jax.runtime.checkpoint import Checkpoints
-from luab_jax.runtime.metric_writers import open_metric_writers
+from luab_jax.runtime.metric_writers import CaptionedImage, MetricWriters, open_metric_writers
 from luab_jax.runtime.preemption import Preempted, StopRequest
-from luab_jax.runtime.workdir import prepare_workdir
+from luab_jax.runtime.workdir import prepare_workdir, write_json
 from luab_jax.train import metric_log
-from luab_jax.train.experiment import Experiment, Interrupted
-from luab_jax.train.state import check_finite
+from luab_jax.train.experiment import EvaluationCancelled, Experiment, Results
+from luab_jax.train.state import TrainState, check_finite
 
 
-def train_and_evaluate(config, workdir, *, quiet=False) -> dict:
-  """Trains (or continues) a run, evaluates it and writes its files.
+class Run(NamedTuple):
+  """A run that was trained or evaluated.
+
+  Attributes:
+    experiment: its config and what follows from it.
+    state: the state that was evaluated last, as numpy arrays.
+    summary: the contents of summary.json.
+  """
+
+  experiment: Experiment
+  state: TrainState
+  summary: dict[str, Any]
+
+
+# (batch, spec, how many) -> images of a training batch, for the metric writers.
+DrawBatch = Callable[[Batch, DatasetSpec, int], Sequence[CaptionedImage]]
+# Draws the report while the metric writers are open, which show it, too; returns its path.
+DrawReport = Callable[[Run, pathlib.Path, MetricWriters], pathlib.Path | None]
+
+
+def train_and_evaluate(
+  config: ConfigDict,
+  workdir: str | os.PathLike,
+  *,
+  verbose: bool = True,
+  draw_batch: DrawBatch | None = None,
+  draw_report: DrawReport | None = None,
+) -> Run:
+  """Trains (or resumes) a run, evaluates it and writes its files.
 
   Args:
-    config: ml_collections.ConfigDict, see configs/default.py for all keys.
-    workdir: folder; gets config.json, metrics.jsonl, summary.json, report.html, tensorboard/,
-      checkpoints/.
-    quiet: one of many runs: prints nothing but a progress bar that goes away.
-  Returns:
-    What summary.json holds.
+    config: see configs/ for all keys.
+    workdir: folder; gets config.json, metrics.jsonl, summary.json, tensorboard/, checkpoints/.
+    verbose: False for one of many runs: no messages, and a progress bar that is removed at the end.
+    draw_batch: draws images of the first batch for the metric writers.
+    draw_report: draws the report of the finished run.
   Raises:
     UserError: bad config, missing data, a workdir of another run, a loss that is not finite.
     Preempted: SIGTERM or SIGINT came; the state is saved.
   """
   workdir = pathlib.Path(workdir)
-  run = Experiment(config)
+  experiment = Experiment(config)
   prepare_workdir(workdir, config)
-  with open_metric_writers(workdir, config, verbose=not quiet) as writers:
-    return _train_and_evaluate(run, workdir, writers, quiet)
+  with open_metric_writers(workdir, config, verbose=verbose) as writers:
+    run = _train_and_evaluate(experiment, workdir, writers, verbose, draw_batch)
+    writers.finish(run.summary, draw_report(run, workdir, writers) if draw_report else None)
+  return run
 
 
-def _train_and_evaluate(run, workdir, writers, quiet):
-  config = run.config
+def _train_and_evaluate(
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  writers: MetricWriters,
+  verbose: bool,
+  draw_batch: DrawBatch | None,
+) -> Run:
+  config = experiment.config
   checkpoints = open_checkpoints(workdir, config)
-  state, metadata = run.init_or_restore(checkpoints)
-  run.check_records(metadata)
+  state, metadata = experiment.init_or_restore(checkpoints)
+  experiment.check_records(metadata)
   start = int(state.step)
   # A run may have been stopped between the step and the end of its evaluation.
-  missing = run.report_names(start) - metric_log.results_at(workdir, start).keys()
-  pending = hosts.agree(start > 0 and run.is_evaluated_at(start) and bool(missing))
+  missing = experiment.split_names(start) - metric_log.results_at(workdir, start).keys()
+  pending = hosts.agree(start > 0 and experiment.is_evaluated_at(start) and bool(missing))
   log = metric_log.RunLog(
     workdir,
-    log_every=config.log_every,
-    total_steps=run.total_steps,
-    batch_size=config.batch_size,
-    image_size=config.data.image_size,
+    config,
+    total_steps=experiment.total_steps,
     start_step=start,
     drop_evaluation=pending,
-    partial=metadata.get('partial_sums'),
-    unwritten=metadata.get('unwritten_lines', ''),
+    metadata=metadata,
     writers=writers,
-    quiet=quiet,
+    verbose=verbose,
   )
-  log.say(run.describe(state, start))
-  for line in run.loaded:
-    log.say(line)
-  for name, what in run.robustness.missing.items():
-    log.say(f'robustness.sets: {name} is not prepared: {what}')
+  log.message(experiment.describe(start))
+  for line in experiment.loaded:
+    log.message(line)
+  for name, remedy in experiment.robustness.missing.items():
+    log.message(f'robustness.sets: {name} is not prepared: {remedy}')
+  batches = _train_batches(experiment, start)
+  if not start and draw_batch:
+    batches = _drawing_first(batches, experiment.spec, writers, draw_batch)
   started = time.time()
   with StopRequest(config.preemption_grace_seconds) as stop:
     try:
       with hosts.exit_on_process_loss():
-        state, results = _train(run, state, start, pending, checkpoints, log, writers, stop)
+        loop = _Loop(experiment, state, checkpoints, log, stop)
+        results = loop.run(start, batches, evaluate_first=pending)
+        state = parallel.fetch(loop.state)
     finally:
       log.close()
       with hosts.exit_on_process_loss():
         checkpoints.close()  # waits for what is being saved
-  summary = run.summary(
+  summary = _write_summary(
+    experiment,
     workdir,
-    run.total_steps,
-    results or metric_log.results_at(workdir, run.total_steps),
+    experiment.total_steps,
+    results or metric_log.results_at(workdir, experiment.total_steps),
     seconds=time.time() - started,
-    steps=run.total_steps - start,
+    steps=experiment.total_steps - start,
     ms_per_step=log.ms_per_step(),
   )
-  _close_with_report(run, state, workdir, summary, writers, quiet)
-  return summary
+  return Run(experiment, state, summary)
 
 
-def _train(run, state, start, pending, checkpoints, log, writers, stop):
-  """The loop. Nothing in it waits for the device but logging, evaluation and checkpoints.
+class _Loop:
+  """The training loop. It waits for the device only to log, to evaluate and to save.
 
-  JAX refuses to copy anything between host and device there that was not asked for by name.
-
-  Returns the state at the end as numpy arrays, and the results of the last evaluation: None if it
-  was done by an earlier start. Raises Preempted once a signal was obeyed.
+  Attributes:
+    state: replicated TrainState.
   """
-  config = run.config
-  state = parallel.replicate(state)
-  train_step = parallel.pmap_step(run.train_step, donate_state=True)
-  eval_step = parallel.pmap_step(run.eval_step)
 
-  def evaluate(step):
-    """Writes the figures of this step; returns them, or None if a signal came."""
-    log.flush()
-    try:
-      results = run.evaluate(
-        eval_step, state, bar=log.terminal, whole=step == run.total_steps, interrupted=stop.now
-      )
-    except Interrupted:
-      return None
-    for name, figures in results.items():
-      log.write(step, name, figures)
-    checkpoints.rate(step, results)
+  def __init__(
+    self,
+    experiment: Experiment,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    log: metric_log.RunLog,
+    stop: StopRequest,
+  ):
+    self.state = parallel.replicate(state)
+    self._experiment = experiment
+    self._checkpoints = checkpoints
+    self._log = log
+    self._stop = stop
+    self._train_step = parallel.pmap_step(experiment.train_step, donate_state=True)
+    self._eval_step = parallel.pmap_step(experiment.eval_step)
+
+  def run(
+    self, start: int, batches: Iterable[Batch], *, evaluate_first: bool = False
+  ) -> Results | None:
+    """Trains from step `start` to the end.
+
+    Inside a step JAX refuses every copy between host and device that is not explicit.
+
+    Args:
+      start: steps done.
+      batches: host batches from step `start` on.
+      evaluate_first: an earlier start was stopped in the evaluation after step `start`.
+    Returns:
+      The results of the last evaluation; None if an earlier start had them already.
+    Raises:
+      Preempted: a signal came; the state is saved.
+    """
+    total_steps = self._experiment.total_steps
+    results = self._evaluate(start) if evaluate_first else None
+    if evaluate_first and results is None:
+      raise Preempted(start, total_steps)
+    sharded = parallel.prefetch(iter(batches))
+    for step in range(start + 1, total_steps + 1):
+      with jax.transfer_guard('disallow'):
+        self.state, sums = self._train_step(self.state, next(sharded))
+        self._log.add(step, sums)
+      stopping, results = self._stop.at(step), None
+      if step == total_steps:
+        self._save(step)  # first: its evaluation may be the longest one
+      if self._experiment.is_evaluated_at(step) and not stopping:
+        results = self._evaluate(step)
+        stopping = results is None
+      if stopping or self._checkpoints.is_due(step):
+        self._save(step)
+      if stopping:
+        raise Preempted(step, total_steps)
     return results
 
-  def save(step):
-    log.flush()  # a loss that is not finite stops the run here, before it could be saved
-    fetched = parallel.fetch(state)
-    check_finite(step, fetched)
-    checkpoints.save(step, fetched, run.metadata(step, log))
+  def _evaluate(self, step: int) -> Results | None:
+    """Writes the results of this step and returns them; None if a signal came."""
+    self._log.flush()
+    try:
+      results = self._experiment.evaluate(
+        self._eval_step,
+        self.state,
+        show_progress=self._log.on_terminal,
+        include_robustness=step == self._experiment.total_steps,
+        cancelled=self._stop.now,
+      )
+    except EvaluationCancelled:
+      return None
+    for split, metrics in results.items():
+      self._log.write(step, split, metrics)
+    self._checkpoints.rate(step, results)
+    return results
 
-  results = evaluate(start) if pending else None
-  if pending and results is None:
-    raise Preempted(start, run.total_steps)
+  def _save(self, step: int) -> None:
+    self._log.flush()  # a loss that is not finite stops the run here, before it could be saved
+    state = parallel.fetch(self.state)
+    check_finite(step, state)
+    self._checkpoints.save(step, state, self._experiment.metadata(step, self._log))
+
+
+def _train_batches(experiment: Experiment, start: int) -> Iterator[Batch]:
+  """This host's batches from step `start` on."""
+  config = experiment.config
   batches = pipeline.train_batches(
     config.data,
     seed=config.seed,
@@ -133,37 +226,21 @@ def _train(run, state, start, pending, checkpoints, log, writers, stop):
     start_step=start,
     num_hosts=jax.process_count(),
     host=jax.process_index(),
-  ).as_numpy_iterator()
-  if not start:
-    batches = _showing_first(batches, run.spec, writers)
-  batches = parallel.prefetch(batches)
-  for step in range(start + 1, run.total_steps + 1):
-    with jax.transfer_guard('disallow'):
-      state, sums = train_step(state, next(batches))
-      log.add(step, sums)
-    stopping, results = stop.at(step), None
-    if step == run.total_steps:
-      save(step)  # first: its evaluation may be the longest one
-    if run.is_evaluated_at(step) and not stopping:
-      results = evaluate(step)
-      stopping = results is None
-    if stopping or checkpoints.is_due(step):
-      save(step)
-    if stopping:
-      raise Preempted(step, run.total_steps)
-  return parallel.fetch(state), results
+  )
+  return iter(batches)
 
 
-def _showing_first(batches, spec, writers):
-  """The same batches; the writers show some images of the first one."""
-  for number, batch in enumerate(batches):
-    if not number:
-      shown = data_page.first_images(batch, spec, writers.num_images)
-      writers.images(0, 'training', shown)
-    yield batch
+def _drawing_first(
+  batches: Iterator[Batch], spec: DatasetSpec, writers: MetricWriters, draw_batch: DrawBatch
+) -> Iterator[Batch]:
+  """The same batches; the metric writers show some images of the first one."""
+  first = next(batches)
+  writers.images(0, 'training', draw_batch(first, spec, writers.num_images))
+  yield first
+  yield from batches
 
 
-def open_checkpoints(workdir, config):
+def open_checkpoints(workdir: pathlib.Path, config: ConfigDict) -> Checkpoints:
   """The run's checkpoints, kept as the config says."""
   return Checkpoints(
     workdir / 'checkpoints',
@@ -175,86 +252,83 @@ def open_checkpoints(workdir, config):
   )
 
 
-def evaluate_only(config, workdir, *, quiet=False) -> dict:
+def evaluate_only(
+  config: ConfigDict,
+  workdir: str | os.PathLike,
+  *,
+  verbose: bool = True,
+  draw_report: DrawReport | None = None,
+) -> Run:
   """Evaluates the newest checkpoint of a run on `config.data.eval_splits` and the robustness sets.
 
-  Writes summary.json, report.html and the lines of metrics.jsonl, where they replace those of the
-  same step, and returns what the first holds. Raises UserError without a checkpoint.
+  Writes summary.json and the lines of metrics.jsonl, where they replace those of the same step.
+  Arguments as in `train_and_evaluate`. Raises UserError without a checkpoint.
   """
   workdir = pathlib.Path(workdir)
-  run = Experiment(config)
+  experiment = Experiment(config)
   if not (workdir / 'checkpoints').is_dir():
     raise UserError(f'{workdir} holds no run to evaluate: train first, with --mode=train')
   prepare_workdir(workdir, config)
   checkpoints = open_checkpoints(workdir, config)
-  state, _ = run.init_or_restore(checkpoints)
+  state, _ = experiment.init_or_restore(checkpoints)
   checkpoints.close()
   step = int(state.step)
   if not step:
     raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
   started = time.time()
-  replicated, bar = parallel.replicate(state), sys.stderr.isatty()
-  figures = run.evaluate(parallel.pmap_step(run.eval_step), replicated, bar=bar, whole=True)
+  results = experiment.evaluate(
+    parallel.pmap_step(experiment.eval_step),
+    parallel.replicate(state),
+    show_progress=sys.stderr.isatty(),
+    include_robustness=True,
+  )
   if hosts.is_main_host():
-    metric_log.replace_lines(workdir, step, figures)
-  summary = run.summary(workdir, step, figures, seconds=time.time() - started, steps=0)
-  with open_metric_writers(workdir, config, verbose=not quiet) as writers:
-    for name, values in figures.items():
-      writers.scalars(step, name, values)
-    _close_with_report(run, state, workdir, summary, writers, quiet)
-  return summary
+    metric_log.replace_lines(workdir, step, results)
+  summary = _write_summary(
+    experiment, workdir, step, results, seconds=time.time() - started, steps=0
+  )
+  run = Run(experiment, state, summary)
+  with open_metric_writers(workdir, config, verbose=verbose) as writers:
+    for split, metrics in results.items():
+      writers.scalars(step, split, metrics)
+    writers.finish(summary, draw_report(run, workdir, writers) if draw_report else None)
+  return run
 
 
-def _close_with_report(run, state, workdir, summary, writers, quiet):
-  """Draws report.html, says what came out, and shows both on the writers."""
-  page = None
-  if not quiet:
-    page = _draw(run, state, workdir, summary, writers)
-    _report(workdir, summary, page)
-  writers.finish(summary, page)
+def _write_summary(
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  step: int,
+  results: Results,
+  *,
+  seconds: float,
+  steps: int,
+  ms_per_step: float | None = None,
+) -> dict[str, Any]:
+  """Returns the summary of a run; the main host writes it to summary.json.
 
-
-def _draw(run, state, workdir, summary, writers):
-  """Writes report.html and returns its path, or None without one.
-
-  A run that is done is not lost over a picture: a line says what failed.
+  Args:
+    experiment, workdir: of the run.
+    step, results: which evaluation, {split: metrics}.
+    seconds, steps: the duration of this start and how many steps it trained.
+    ms_per_step: of this start, None if unknown.
   """
-  try:
-    return report.write_report(
-      workdir,
-      config=run.config,
-      spec=run.spec,
-      model=run.model,
-      variables=state.eval_variables(),
-      summary=summary,
-      writers=writers,
-    )
-  except Exception as error:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    print(
-      f'No report: {type(error).__name__}: {" ".join(str(error).split())} '
-      f'({pathlib.Path(place.filename).name}:{place.lineno}). The run itself is complete; '
-      '--mode=eval tries again',
-      file=sys.stderr,
-    )
-    return None
-
-
-def _report(workdir, summary, page):
-  """What came out, in three lines: figures, the page or file to open, the curves."""
-  if not hosts.is_main_host():
-    return
-  shown = []
-  for name, figures in summary['results'].items():
-    chosen = [
-      f'{key} {figures[key]:.3f}'
-      for key in ('top1', 'mAP', 'click_error', 'mCE', 'bg_gap', 'challenge')
-      if not np.isnan(figures.get(key, np.nan))
-    ]
-    shown.append(f'{name}: {", ".join(chosen)}')
-  print(f'Step {summary["step"]}: ' + '; '.join(shown))
-  for name, what in summary['not_prepared'].items():
-    print(f'Not prepared: {name}: {what}')
-  opened = f'Open {page} for pictures; ' if page else ''
-  print(f'{opened}figures: {workdir}/summary.json, every step: {workdir}/metrics.jsonl')
-  print(f'Curves: tensorboard --logdir {workdir}/tensorboard; checkpoints: {workdir}/checkpoints')
+  path = workdir / 'summary.json'
+  if not steps:  # nothing was trained now: an earlier measurement stays valid
+    with contextlib.suppress(OSError, ValueError):  # there is none, or a damaged one
+      ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
+  summary = {
+    'step': step,
+    'total_steps': experiment.total_steps,
+    'parameters': experiment.num_params,
+    'results': results,
+    'not_prepared': experiment.robustness.missing,
+    'seconds_in_this_start': round(seconds, 1),
+    'steps_in_this_start': steps,
+    'ms_per_step': ms_per_step,
+    'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'versions': {'python': platform.python_version(), 'jax': jax.__version__},
+  }
+  if hosts.is_main_host():
+    write_json(path, summary)
+  return summary

@@ -22,7 +22,7 @@ def run(synthetic_coco_ab, tmp_path_factory):
   config.data.eval_splits = {'validation': 'validation', 'icons': 'train[:45%]'}
   config.data.image_size = config.data.eval_resize = 32
   workdir = tmp_path_factory.mktemp('coco')
-  summary = loop.train_and_evaluate(config, workdir)
+  summary = loop.train_and_evaluate(config, workdir).summary
   checkpoints = Checkpoints(workdir / 'checkpoints', keep=1)
   state, _ = Experiment(config).init_or_restore(checkpoints)
   checkpoints.close()

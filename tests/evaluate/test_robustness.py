@@ -12,6 +12,7 @@ from configs import quickstart
 from luab_jax.data import pipeline, robustness_sets
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
+from luab_jax.report.draw_run import draw_run
 from luab_jax.runtime import parallel
 from luab_jax.tools.study import study
 from luab_jax.train import loop, metric_log
@@ -283,7 +284,7 @@ def imagenet(synthetic_imagenet_ab, tmp_path_factory):
 def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   imagenet, tmp_path, capsys
 ):
-  summary = loop.train_and_evaluate(imagenet, tmp_path)
+  summary = loop.train_and_evaluate(imagenet, tmp_path, draw_report=draw_run).summary
   assert set(summary['results']) == {'validation', 'imagenet_a'}
   assert summary['results']['imagenet_a']['examples'] == 2
   command = f'tfds build imagenet_r --data_dir={imagenet.robustness.data_dir}'
@@ -296,7 +297,7 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
     (2, 'validation'),
     (2, 'imagenet_a'),
   ]
-  assert loop.evaluate_only(imagenet, tmp_path) == {
+  assert loop.evaluate_only(imagenet, tmp_path).summary == {
     **summary,
     'seconds_in_this_start': pytest.approx(0, abs=100),
     'steps_in_this_start': 0,
@@ -308,7 +309,7 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   write('imagenet_r', 'test', labelled([(10, 43)] * 3), imagenet.robustness.data_dir)
   found = Experiment(imagenet).robustness
   assert not study._finished(imagenet, tmp_path, found)
-  again = loop.evaluate_only(imagenet, tmp_path)
+  again = loop.evaluate_only(imagenet, tmp_path).summary
   assert again['results']['imagenet_r']['examples'] == 3 and not again['not_prepared']
   assert metric_log.read_lines(tmp_path)[:-1] == lines
   assert metric_log.read_lines(tmp_path)[-1]['split'] == 'imagenet_r'

@@ -269,7 +269,7 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   run, state, _, checkpoints = fresh(config, tmp_path / 'first')
   assert run.loaded == []
   state = state.replace(step=np.int32(5), params=jax.tree.map(lambda x: x + 1, state.params))
-  metadata = {'step': 5, 'classes': run.spec.class_names, 'config': config.to_dict()}
+  metadata = {'step': 5, 'dataset': run.spec._asdict(), 'config': config.to_dict()}
   checkpoints.save(5, state, metadata)
   checkpoints.close()
   folder = export.export(tmp_path / 'first')
@@ -348,7 +348,7 @@ def test_the_model_card_has_metrics_and_usage(tmp_path, evaluated):
       'batch_stats': {},
       'ema_params': {},
     },
-    {'classes': ['raccoon', 'kangaroo'], 'config': config.to_dict()},
+    {'dataset': {'class_names': ['raccoon', 'kangaroo']}, 'config': config.to_dict()},
   )
   checkpoints.close()
   write_json(

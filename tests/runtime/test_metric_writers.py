@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from luab_jax.errors import UserError
+from luab_jax.report.data_page import first_images
+from luab_jax.report.draw_run import draw_run
 from luab_jax.runtime import hosts, metric_writers
 from luab_jax.train import loop, metric_log
 from tests.short_run import short_config
@@ -93,10 +95,10 @@ def _history(records):
 
 def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp_path, wandb_home):
   workdir = tmp_path / 'run'
-  loop.train_and_evaluate(_config(synthetic_imagenet_ab, 4), workdir)
-  summary = loop.train_and_evaluate(
-    _config(synthetic_imagenet_ab, 6, clicks='train[:30%]'), workdir
-  )
+  drawing = {'draw_batch': first_images, 'draw_report': draw_run}
+  loop.train_and_evaluate(_config(synthetic_imagenet_ab, 4), workdir, **drawing)
+  config = _config(synthetic_imagenet_ab, 6, clicks='train[:30%]')
+  summary = loop.train_and_evaluate(config, workdir, **drawing).summary
   lines = metric_log.read_lines(workdir)
   assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6]
   assert [line['step'] for line in lines if line['split'] == 'clicks'] == [6]
@@ -200,9 +202,7 @@ def test_a_writer_that_fails_is_dropped_and_the_log_goes_on(tmp_path, capfd):
   (tmp_path / 'tensorboard').write_text('in the way')
   config = short_config('unused')
   with metric_writers.open_metric_writers(tmp_path, config) as opened:
-    log = metric_log.RunLog(
-      tmp_path, log_every=2, total_steps=10, batch_size=4, image_size=8, writers=opened
-    )
+    log = metric_log.RunLog(tmp_path, config, total_steps=10, writers=opened)
     for step in (1, 2, 3):
       log.write(step, 'validation', {'top1': 0.5})
     log.close()

@@ -79,7 +79,7 @@ def test_a_signal_in_an_evaluation_gives_it_up_and_it_is_done_later(
   assert {line['split'] for line in metric_log.read_lines(tmp_path) if line['step'] == step} <= {
     'train'
   }
-  summary = loop.train_and_evaluate(config, tmp_path)
+  summary = loop.train_and_evaluate(config, tmp_path).summary
   _assert_same_run(config, undisturbed, tmp_path)
   assert set(summary['results']) == set(config.data.eval_splits)
 

@@ -62,7 +62,9 @@ def test_a_run_that_is_killed_in_a_save_and_then_told_to_stop_ends_with_the_same
   start.process.send_signal(signal.SIGTERM)
   assert start.wait() == 75, start.said()
   start.check_manners(lines=1)
-  summary = loop.train_and_evaluate(_config(run), run.workdir)  # here, as a start takes longer
+  summary = loop.train_and_evaluate(
+    _config(run), run.workdir
+  ).summary  # here, as a start takes longer
   step = 16 - summary['steps_in_this_start']
   assert f'stopped and saved at step {step} of 16' in start.last_line()
   compare(run, undisturbed)

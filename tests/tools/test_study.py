@@ -39,13 +39,13 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
   """
   trained, train_really = [], loop.train_and_evaluate
 
-  def run(config, workdir, *, quiet):
-    assert quiet
+  def run(config, workdir, *, verbose):
+    assert not verbose
     if len(trained) == dies_at:
       raise KeyboardInterrupt
     trained.append(f'{workdir.parent.name}/{workdir.name}')
     if trained[-1] in really:
-      return train_really(config, workdir, quiet=quiet)
+      return train_really(config, workdir, verbose=verbose)
     prepare_workdir(workdir, config)
     fraction = config.data.byproduct_fraction * (config.loss.point_weight > 0)
     rng = np.random.default_rng([config.seed, len(trained)])
@@ -68,7 +68,7 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
       'ms_per_step': None if trained[-1] == 'uniform/seed1' else rng.normal(100, 5),
     }
     (workdir / 'summary.json').write_text(json.dumps(summary))
-    return summary
+    return loop.Run(None, None, summary)
 
   monkeypatch.setattr(loop, 'train_and_evaluate', run)
   return trained
@@ -133,7 +133,7 @@ def test_a_run_that_was_cut_continues_from_its_checkpoint(finished, monkeypatch)
   trained, starts = _pretend(monkeypatch, really=('luab_spatial/seed0',)), []
   describe = Experiment.describe
   monkeypatch.setattr(
-    Experiment, 'describe', lambda *args: starts.append(args[2]) or describe(*args)
+    Experiment, 'describe', lambda *args: starts.append(args[1]) or describe(*args)
   )
   again = study.run_study(config, workdir)
   assert trained == ['luab_spatial/seed0'] and starts == [1]
@@ -146,9 +146,9 @@ def test_a_new_evaluation_split_is_evaluated_without_training(finished, monkeypa
   config.data.eval_splits = {'uncorrelated': 'uncorrelated'}
   evaluated = []
 
-  def evaluate(config, workdir, *, quiet):
+  def evaluate(config, workdir, *, verbose):
     evaluated.append(workdir)
-    return json.loads((workdir / 'summary.json').read_text())
+    return loop.Run(None, None, json.loads((workdir / 'summary.json').read_text()))
 
   trained = _pretend(monkeypatch)
   study.run_study(config, tmp_path)
@@ -245,7 +245,7 @@ def test_a_workdir_of_another_study_is_refused(finished):
 
 
 def test_a_run_that_fails_is_named(synthetic_imagenet_ab, monkeypatch, tmp_path):
-  def fail(config, workdir, *, quiet):
+  def fail(config, workdir, *, verbose):
     raise UserError('step 2: the loss is nan')
 
   monkeypatch.setattr(loop, 'train_and_evaluate', fail)

@@ -10,15 +10,15 @@ import time
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
 from luab_jax.train import metric_log
 
 
 def _log(workdir, **options):
-  return metric_log.RunLog(
-    workdir, log_every=2, total_steps=10, batch_size=4, image_size=8, quiet=False, **options
-  )
+  config = ConfigDict({'log_every': 2, 'batch_size': 4, 'data': {'image_size': 8}})
+  return metric_log.RunLog(workdir, config, total_steps=10, **options)
 
 
 def _lines(workdir):
@@ -84,7 +84,7 @@ def test_a_line_for_which_there_is_half_the_room_is_written_later_and_once(tmp_p
   # As if it had been killed before it could write them, with a checkpoint of step 2; and after.
   for left in (whole.splitlines(True)[0], whole):
     (tmp_path / 'metrics.jsonl').write_text(left)
-    _log(tmp_path, start_step=2, unwritten=waiting).close()
+    _log(tmp_path, start_step=2, metadata={'unwritten_lines': waiting}).close()
     assert (tmp_path / 'metrics.jsonl').read_text() == ''.join(whole.splitlines(True)[:2])
 
 

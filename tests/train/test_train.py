@@ -26,7 +26,7 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
   """(config, workdir, summary) of an undisturbed run."""
   config = short_config(synthetic_imagenet_ab)
   workdir = tmp_path_factory.mktemp('run')
-  return config, workdir, loop.train_and_evaluate(config, workdir)
+  return config, workdir, loop.train_and_evaluate(config, workdir).summary
 
 
 def test_a_run_writes_its_files(finished):
@@ -57,14 +57,14 @@ def test_the_loss_falls(finished):
 
 def test_evaluation_alone_finds_the_same_figures(finished):
   config, workdir, summary = finished
-  assert loop.evaluate_only(config, workdir)['results'] == summary['results']
+  assert loop.evaluate_only(config, workdir).summary['results'] == summary['results']
 
 
 def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
   config, workdir, summary = finished
   before = (workdir / 'metrics.jsonl').read_bytes()
   (workdir / 'summary.json').write_text('{"half of')
-  assert loop.train_and_evaluate(config, workdir)['results'] == summary['results']
+  assert loop.train_and_evaluate(config, workdir).summary['results'] == summary['results']
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
@@ -199,7 +199,9 @@ def test_scores_that_are_not_finite_are_no_result(finished):
   params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
   state = parallel.replicate(state.replace(ema_params={}, params=params))
   with pytest.raises(UserError, match='the loss on .* is nan'):
-    run.evaluate(parallel.pmap_step(run.eval_step), state, bar=False, whole=False)
+    run.evaluate(
+      parallel.pmap_step(run.eval_step), state, show_progress=False, include_robustness=False
+    )
 
 
 def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_imagenet_ab):

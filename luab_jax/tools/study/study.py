@@ -138,8 +138,9 @@ def _finished(config, workdir, prepared):
 def _train(config, workdir):
   summary = _read_summary(workdir)
   if summary is not None and summary['step'] == config.total_steps:
-    return loop.evaluate_only(config, workdir, quiet=True)  # there are new evaluation splits
-  return loop.train_and_evaluate(config, workdir, quiet=True)
+    # There are new evaluation splits.
+    return loop.evaluate_only(config, workdir, verbose=False).summary
+  return loop.train_and_evaluate(config, workdir, verbose=False).summary
 
 
 def _arm_runs(

@@ -1,0 +1,62 @@
+"""The end of a run for people: report.html, and the main results on the console."""
+
+import pathlib
+import sys
+import traceback
+
+import numpy as np
+
+from luab_jax.report.report import write_report
+from luab_jax.runtime import hosts
+from luab_jax.runtime.metric_writers import MetricWriters
+from luab_jax.train.loop import Run
+
+_CONSOLE_METRICS = ('top1', 'mAP', 'click_error', 'mCE', 'bg_gap', 'challenge')
+
+
+def draw_run(run: Run, workdir: pathlib.Path, writers: MetricWriters) -> pathlib.Path | None:
+  """Draws report.html, prints the main results, and returns the path of the page.
+
+  A finished run is not lost over a report: a line says what failed, and the path is None. So it is
+  on other than the main host, or where report_images is 0.
+  """
+  try:
+    page = write_report(
+      workdir,
+      config=run.experiment.config,
+      spec=run.experiment.spec,
+      model=run.experiment.model,
+      variables=run.state.eval_variables(),
+      summary=run.summary,
+      writers=writers,
+    )
+  except Exception as error:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    print(
+      f'No report: {type(error).__name__}: {" ".join(str(error).split())} '
+      f'({pathlib.Path(place.filename).name}:{place.lineno}). The run itself is complete; '
+      '--mode=eval tries again',
+      file=sys.stderr,
+    )
+    page = None
+  if hosts.is_main_host():
+    _print_results(run.summary, workdir, page)
+  return page
+
+
+def _print_results(summary: dict, workdir: pathlib.Path, page: pathlib.Path | None) -> None:
+  """Three lines: metrics, the page or file to open, the curves."""
+  splits = []
+  for split, metrics in summary['results'].items():
+    numbers = [
+      f'{name} {metrics[name]:.3f}'
+      for name in _CONSOLE_METRICS
+      if not np.isnan(metrics.get(name, np.nan))
+    ]
+    splits.append(f'{split}: {", ".join(numbers)}')
+  print(f'Step {summary["step"]}: ' + '; '.join(splits))
+  for name, remedy in summary['not_prepared'].items():
+    print(f'Not prepared: {name}: {remedy}')
+  opened = f'Open {page} for images; ' if page else ''
+  print(f'{opened}metrics: {workdir}/summary.json, every step: {workdir}/metrics.jsonl')
+  print(f'Curves: tensorboard --logdir {workdir}/tensorboard; checkpoints: {workdir}/checkpoints')
