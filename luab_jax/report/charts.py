@@ -47,8 +47,8 @@ def bars(title: str, values: dict[str, float], form: str = '.3f') -> html.Image:
   """Horizontal bars in the given order from top to bottom; `form` is the values' format spec."""
   figure, axes = _chart(title, height=0.9 + 0.23 * len(values))
   labels = [format(value, form) for value in values.values()]
-  bars = axes.barh(range(len(values)), list(values.values()), color=PALETTE[0], height=0.7)
-  axes.bar_label(bars, labels, padding=3, fontsize=9, color=TEXT)
+  drawn = axes.barh(range(len(values)), list(values.values()), color=PALETTE[0], height=0.7)
+  axes.bar_label(drawn, labels, padding=3, fontsize=9, color=TEXT)
   axes.set_yticks(range(len(values)), list(values), fontsize=9)
   for label in axes.get_yticklabels():
     label.set_parse_math(False)

@@ -8,7 +8,9 @@ import ml_collections
 import numpy as np
 
 from luab_jax.data import pipeline
+from luab_jax.data.dataset import Batch
 from luab_jax.data.pipeline import DatasetSpec
+from luab_jax.evaluate.robustness import Metrics
 from luab_jax.report import captions, charts, html, plots, samples
 from luab_jax.report.html import Section, Table
 from luab_jax.report.samples import Examples
@@ -60,7 +62,7 @@ def training_sections(
   spec: DatasetSpec,
   config: ml_collections.ConfigDict,
   count: int,
-  results: Mapping[str, Mapping[str, Any]] | None = None,
+  results: Mapping[str, Metrics] | None = None,
 ) -> list[Section]:
   """Sections on the training images: a grid, the positions of the points, for COCO each class.
 
@@ -75,7 +77,9 @@ def training_sections(
   return sections + (_class_sections(train, spec, results or {}) if spec.multi_label else [])
 
 
-def _images_section(train, spec, config, count):
+def _images_section(
+  train: Examples, spec: DatasetSpec, config: ml_collections.ConfigDict, count: int
+) -> Section:
   text = [
     'The first images of the first epoch exactly as the model gets them: cropped, resized, '
     f'flipped. Green rings are {_point_name(spec)}s, moved with the pixels.'
@@ -97,7 +101,7 @@ def _images_section(train, spec, config, count):
   return Section('Training images after augmentation', text, images=images)
 
 
-def _positions_section(train, spec):
+def _positions_section(train: Examples, spec: DatasetSpec) -> Section:
   known = np.isfinite(train.point).all(-1)
   name, points = _point_name(spec), train.point[known]
   text = (
@@ -109,13 +113,11 @@ def _positions_section(train, spec):
   return Section(f'{name.capitalize()} positions', [text], images=images, layout='charts')
 
 
-def _point_name(spec):
+def _point_name(spec: DatasetSpec) -> str:
   return 'icon' if spec.multi_label else 'click'
 
 
-def first_images(
-  batch: Mapping[str, np.ndarray], spec: DatasetSpec, count: int
-) -> list[html.Image]:
+def first_images(batch: Batch, spec: DatasetSpec, count: int) -> list[html.Image]:
   """The first `count` images of a training batch (see data.pipeline), with their points."""
   points = np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan)
   traces = captions.has_traces(spec)
@@ -127,7 +129,13 @@ def first_images(
   ]
 
 
-def _training_image(image, label, point, trace, spec):
+def _training_image(
+  image: np.ndarray,
+  label: np.ndarray,
+  point: np.ndarray,
+  trace: np.ndarray | None,
+  spec: DatasetSpec,
+) -> html.Image:
   marks = captions.marks(point, spec)
   if trace is not None and np.isnan(trace).all():
     trace = None
@@ -140,7 +148,9 @@ def _training_image(image, label, point, trace, spec):
   )
 
 
-def _class_sections(train, spec, results):
+def _class_sections(
+  train: Examples, spec: DatasetSpec, results: Mapping[str, Metrics]
+) -> list[Section]:
   """COCO: icons and average precision per class, and an example of each class."""
   known = np.isfinite(train.point).all(-1)
   counts = known.sum(0)
@@ -173,7 +183,7 @@ def _class_sections(train, spec, results):
   ]
 
 
-def _evaluation_section(batch, name, split, spec):
+def _evaluation_section(batch: Examples, name: str, split: str, spec: DatasetSpec) -> Section:
   marks = [captions.marks(point, spec) for point in batch.point]
   classes = [captions.format_classes(spec, label) for label in batch.label]
   return Section(

@@ -6,6 +6,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
@@ -84,7 +85,7 @@ def image(figure: Figure, alt: str, caption: str, *, wrong: bool = False) -> Ima
   return Image(content, 'image/jpeg', alt, caption, wrong)
 
 
-def _encode(figure: Figure, kind: str, **options) -> bytes:
+def _encode(figure: Figure, kind: str, **options: Any) -> bytes:
   file = io.BytesIO()
   figure.savefig(file, format=kind, **options)
   return file.getvalue()

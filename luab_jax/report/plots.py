@@ -178,7 +178,7 @@ def _draw_image(axes: Axes, pixels: np.ndarray, marks: Sequence[Mark]) -> None:
   _set_limits(axes)
 
 
-def _draw_rectangle(axes: Axes, box: Sequence[float], **style) -> None:
+def _draw_rectangle(axes: Axes, box: Sequence[float], **style: Any) -> None:
   x0, y0, x1, y1 = box
   axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, clip_on=False, **style))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from luab_jax.data.pipeline import DatasetSpec
 from luab_jax.evaluate.predictor import Predictor
+from luab_jax.evaluate.robustness import Metrics
 from luab_jax.report import captions, html, plots, samples
 from luab_jax.report.html import Section
 
@@ -28,7 +29,7 @@ class _Evaluated(NamedTuple):
 def prediction_sections(
   model: nn.Module,
   variables: Mapping[str, Any],
-  results: Mapping[str, Mapping[str, Any]],
+  results: Mapping[str, Metrics],
   spec: DatasetSpec,
   config: ml_collections.ConfigDict,
   num_samples: int,
@@ -67,10 +68,10 @@ def prediction_sections(
   ]
 
 
-def _choose_splits(splits, results):
+def _choose_splits(splits: Mapping[str, str], results: Mapping[str, Metrics]) -> tuple[str, str]:
   """(split with the most points, split with the lowest accuracy) of eval_splits."""
 
-  def metric(name, *keys):
+  def metric(name: str, *keys: str) -> float:
     return next((results[name][k] for k in keys if k in results.get(name, {})), 0)
 
   return (
@@ -79,7 +80,7 @@ def _choose_splits(splits, results):
   )
 
 
-def _predictions_section(evaluated):
+def _predictions_section(evaluated: _Evaluated) -> Section:
   errors = evaluated.predictions.click_errors()
   order = np.argsort(np.isnan(errors), kind='stable')[: evaluated.config.report_images]
   kind = 'attention' if evaluated.config.model.head == 'spatial' else 'class activation'
@@ -87,7 +88,7 @@ def _predictions_section(evaluated):
   return _section(f'Predictions and {kind} maps', text, evaluated, order)
 
 
-def _mistakes_section(evaluated, count):
+def _mistakes_section(evaluated: _Evaluated, count: int) -> Section:
   score = evaluated.predictions.mistakes()
   order = [i for i in np.argsort(-score, kind='stable')[:count] if score[i] >= 0]
   text = (
@@ -99,7 +100,7 @@ def _mistakes_section(evaluated, count):
   return _section('Most confident mistakes', [text], evaluated, order)
 
 
-def _click_errors_section(evaluated, count):
+def _click_errors_section(evaluated: _Evaluated, count: int) -> Section:
   title, errors = 'Largest click errors', evaluated.predictions.click_errors()
   known = errors[np.isfinite(errors)]
   if not len(known):
@@ -118,7 +119,7 @@ def _section(title: str, text: list[str], evaluated: _Evaluated, order: Iterable
   return Section(title, text, images=images, layout='wide', legend=_legend(evaluated))
 
 
-def _legend(evaluated):
+def _legend(evaluated: _Evaluated) -> list[tuple[str, str]]:
   """(symbol of the template, meaning) of what is drawn on the images."""
   spec = evaluated.spec
   trace = captions.has_traces(spec)
@@ -137,7 +138,7 @@ def _legend(evaluated):
   return legend
 
 
-def _describe_map(evaluated):
+def _describe_map(evaluated: _Evaluated) -> str:
   model = evaluated.config.model
   if model.head == 'spatial':
     of_class = ' of the class named in the caption' if evaluated.spec.multi_label else ''
@@ -154,7 +155,7 @@ def _describe_map(evaluated):
   return text
 
 
-def _draw_prediction(evaluated, i):
+def _draw_prediction(evaluated: _Evaluated, i: int) -> html.Image:
   """An evaluation image with its points and map; the caption has the prediction."""
   spec, found = evaluated.spec, evaluated.predictions
   predicted = found.predicted[i]
@@ -178,7 +179,7 @@ def _draw_prediction(evaluated, i):
   )
 
 
-def _describe_classes(found, i, spec):
+def _describe_classes(found: samples.Predictions, i: int, spec: DatasetSpec) -> tuple[bool, str]:
   """(whether the top class is wrong, 'predicted classes and the correct ones')."""
   label, score = found.label[i], found.score[i]
   best, correct = score.argmax(), captions.format_classes(spec, label)

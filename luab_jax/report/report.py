@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from luab_jax.data.pipeline import DatasetSpec
+from luab_jax.evaluate.robustness import Metrics
 from luab_jax.report import captions, charts, data_page, html, samples
 from luab_jax.report.html import Section, Table
 from luab_jax.report.predictions_page import prediction_sections
@@ -117,7 +118,7 @@ def write_report(
   )
 
 
-def _tiles(results):
+def _tiles(results: Mapping[str, Metrics]) -> list[tuple[str, str]]:
   formats = {'top1': ('top-1', '.1%'), 'mAP': ('mAP', '.1%'), 'click_error': ('click error', '.3f')}
   return [
     (f'{label}, {name}', format(metrics[key], form))
@@ -127,7 +128,7 @@ def _tiles(results):
   ]
 
 
-def _results_section(results):
+def _results_section(results: Mapping[str, Metrics]) -> Section:
   scalars: dict[str, dict] = {}
   collapsed = []
   for name, metrics in results.items():

@@ -1,11 +1,11 @@
 """Section of report.html on ImageNet's robustness sets, and on those that are not prepared."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from luab_jax.evaluate import robustness
+from luab_jax.evaluate.robustness import Metrics
 from luab_jax.report import charts
-from luab_jax.report.html import Section, Table
+from luab_jax.report.html import Image, Section, Table
 
 CORRUPTED, BACKGROUNDS = 'imagenet2012_corrupted', 'backgrounds_challenge'
 # Sources: see evaluate/robustness.py.
@@ -36,7 +36,7 @@ VARIATIONS = {
 
 
 def robustness_sections(
-  results: Mapping[str, Mapping[str, Any]], not_prepared: Mapping[str, str], sets: Sequence[str]
+  results: Mapping[str, Metrics], not_prepared: Mapping[str, str], sets: Sequence[str]
 ) -> list[Section]:
   """The section on the robustness sets.
 
@@ -79,16 +79,14 @@ def robustness_sections(
   ]
 
 
-def robustness_results(
-  results: Mapping[str, Mapping[str, Any]], sets: Sequence[str]
-) -> dict[str, Mapping[str, Any]]:
+def robustness_results(results: Mapping[str, Metrics], sets: Sequence[str]) -> dict[str, Metrics]:
   """Those of {split: metrics} that belong to `config.robustness.sets`, in its order."""
   return {
     name: results[name] for chosen in sets for name in results if name.partition('/')[0] == chosen
   }
 
 
-def _row(name, metrics):
+def _row(name: str, metrics: Metrics) -> list[str]:
   return [
     name,
     f'{metrics["examples"]:,}',
@@ -98,11 +96,11 @@ def _row(name, metrics):
   ]
 
 
-def _percent(fraction):
+def _percent(fraction: float | None) -> str:
   return '–' if fraction is None else f'{fraction:.1%}'
 
 
-def _corruption_table(metrics):
+def _corruption_table(metrics: Metrics) -> Table:
   mean = error = 'some of the 15 corruptions are missing'
   if 'mCE' in metrics:
     mean = 'over 15 corruptions and 5 severities, without the extra ones below'
@@ -116,7 +114,7 @@ def _corruption_table(metrics):
   )
 
 
-def _corruption_chart(by_corruption):
+def _corruption_chart(by_corruption: dict[str, float]) -> Image:
   values = {
     name.replace('_', ' ') + ' (extra)' * (name in robustness.EXTRA_CORRUPTIONS): value
     for name, value in by_corruption.items()
@@ -124,7 +122,7 @@ def _corruption_chart(by_corruption):
   return charts.bars('Top-1 accuracy by corruption, mean over severities', values, '.1%')
 
 
-def _backgrounds_table(metrics):
+def _backgrounds_table(metrics: Metrics) -> Table:
   rows = [
     [f'top-1, {name.replace("_", "-")}', _percent(metrics[f'top1_{name}']), description]
     for name, description in VARIATIONS.items()
@@ -142,7 +140,7 @@ def _backgrounds_table(metrics):
   return Table(head, rows)
 
 
-def _split_command(name, missing):
+def _split_command(name: str, missing: str) -> tuple[str, str]:
   """(what is missing, command) of 'what is missing: `command`'."""
   absent, _, command = missing.partition(': `')
   return f'{name} is not prepared; missing: {absent}', command.removesuffix('`')

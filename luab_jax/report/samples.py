@@ -4,13 +4,13 @@ Runs on one device of the calling host without collective operations, so that th
 multi-host run can draw while the others are done.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 
 from luab_jax.data import pipeline, tfrecords
+from luab_jax.data.dataset import Batch
 from luab_jax.evaluate.predictor import Predictor
 
 
@@ -106,16 +106,14 @@ def evaluation_images(data: ml_collections.ConfigDict, split: str, count: int) -
   )
 
 
-def _first_batch(
-  data: ml_collections.ConfigDict, seed: int, count: int, **changes
-) -> Mapping[str, np.ndarray]:
+def _first_batch(data: ml_collections.ConfigDict, seed: int, count: int, **changes: Any) -> Batch:
   """The first training batch of `count` examples, with changed config keys."""
   data = data.copy_and_resolve_references()
   data.update(changes)
   return next(iter(pipeline.train_batches(data, seed=seed, batch_size=count)))
 
 
-def _points(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+def _points(batch: Batch) -> np.ndarray:
   return np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan).astype(np.float32)
 
 
@@ -147,7 +145,7 @@ def predictions(predictor: Predictor, split: str, limit: int) -> Predictions:
   )
 
 
-def _boxes(batch, map_class, multi_label):
+def _boxes(batch: Batch, map_class: np.ndarray, multi_label: bool) -> np.ndarray:
   known = batch['box_mask'] > 0
   if multi_label:
     known &= batch['box_label'] == map_class[:, None]

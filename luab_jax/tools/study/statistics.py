@@ -28,7 +28,7 @@ _WORDS = {
   '_': ' ',
 }
 
-Metrics = Mapping[int, Mapping[str, float]]  # {seed: {metric: value}} of the runs of an arm
+Runs = Mapping[int, Mapping[str, float]]  # {seed: {metric: value}} of the runs of an arm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def summary_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 def sort_metrics(metrics: Iterable[str]) -> list[str]:
   """Metrics in the order of all tables, each once."""
 
-  def rank(metric):
+  def rank(metric: str) -> tuple[bool, int, str, str]:
     split, name = _split_and_name(metric)
     return metric == COST, _FIRST.index(name) if name in _FIRST else len(_FIRST), name, split
 
@@ -93,7 +93,7 @@ def is_primary(metric: str) -> bool:
   return _split_and_name(metric)[1] in _FIRST
 
 
-def summarise(runs: Metrics) -> dict[str, Interval]:
+def summarise(runs: Runs) -> dict[str, Interval]:
   """{metric: Interval} over the seeds that have the metric."""
   names = sort_metrics(name for metrics in runs.values() for name in metrics)
   return {
@@ -102,7 +102,7 @@ def summarise(runs: Metrics) -> dict[str, Interval]:
   }
 
 
-def subtract(runs: Metrics, reference: Metrics) -> dict[str, Interval]:
+def subtract(runs: Runs, reference: Runs) -> dict[str, Interval]:
   """{metric: Interval} of the differences runs - reference, paired by seed."""
   return summarise(
     {

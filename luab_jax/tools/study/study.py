@@ -25,7 +25,7 @@ from luab_jax.evaluate import robustness
 from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import prepare_workdir
 from luab_jax.tools.study import plan, statistics, tables
-from luab_jax.tools.study.statistics import Metrics
+from luab_jax.tools.study.statistics import Interval, Runs
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 
@@ -87,10 +87,16 @@ def run_study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]
   return result
 
 
-def _run_all(runs, workdir, prepared):
+def _run_all(
+  runs: dict[str, ConfigDict], workdir: pathlib.Path, prepared: robustness.Prepared
+) -> dict[str, dict[str, Any]]:
   """Trains the unfinished runs of {folder: config}, and returns {folder: summary} of all."""
-  summaries = {name: _finished(config, workdir / name, prepared) for name, config in runs.items()}
-  missing = [name for name, summary in summaries.items() if summary is None]
+  summaries = {
+    name: summary
+    for name, config in runs.items()
+    if (summary := _finished(config, workdir / name, prepared))
+  }
+  missing = [name for name in runs if name not in summaries]
   terminal = hosts.is_main_host() and sys.stderr.isatty()
   with tqdm.tqdm(
     total=len(runs),
@@ -118,12 +124,14 @@ def _run_metrics(config: ConfigDict, summary: dict[str, Any]) -> dict[str, float
   return metrics
 
 
-def _read_summary(workdir):
+def _read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
   path = workdir / 'summary.json'
   return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
 
 
-def _finished(config, workdir, prepared):
+def _finished(
+  config: ConfigDict, workdir: pathlib.Path, prepared: robustness.Prepared
+) -> dict[str, Any] | None:
   """The summary of a finished run, None if there is something left to do."""
   summary = _read_summary(workdir)
   if summary is None or summary['step'] != config.total_steps:
@@ -135,7 +143,7 @@ def _finished(config, workdir, prepared):
   return summary if complete else None
 
 
-def _train(config, workdir):
+def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   summary = _read_summary(workdir)
   if summary is not None and summary['step'] == config.total_steps:
     # There are new evaluation splits.
@@ -144,8 +152,8 @@ def _train(config, workdir):
 
 
 def _arm_runs(
-  config: ConfigDict, metrics: dict[str, dict[str, float]], arm: str, *sweep_and_value
-) -> Metrics:
+  config: ConfigDict, metrics: dict[str, dict[str, float]], arm: str, *sweep_and_value: Any
+) -> Runs:
   """{seed: metrics} of an arm, or of an arm at a value of a sweep."""
   return {
     seed: metrics[plan.run_folder(arm, seed, *sweep_and_value)] for seed in plan.seeds(config)
@@ -182,7 +190,7 @@ def _compare_sweep(
   """The arms of a sweep at each of its values, and the gain over the same head without clicks."""
   values = sorted(config.study[sweep])
 
-  def gain(arm, without, value):
+  def gain(arm: str, without: str, value: float) -> dict[str, Interval]:
     # Without clicks there is one run for all byproduct fractions.
     reference = (sweep, value) if sweep == 'data_fractions' else ()
     return statistics.subtract(

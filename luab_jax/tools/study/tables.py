@@ -43,7 +43,7 @@ def write(result: Mapping[str, Any], workdir: pathlib.Path) -> None:
   print(f'Differences, intervals, plots: {workdir}/study.md, study.json, study.png')
 
 
-def _arms_table(result):
+def _arms_table(result: Mapping[str, Any]) -> str:
   columns = {name: arm['metrics'] for name, arm in result['arms'].items()}
   return statistics.format_table(columns, n=len(result['seeds']))
 
@@ -72,7 +72,7 @@ def format_markdown(result: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _header(result):
+def _header(result: Mapping[str, Any]) -> list[str]:
   n = len(result['seeds'])
   lines = [
     f'# Does LUAB help? {result["model"]} on {result["data"]}',
@@ -102,7 +102,7 @@ def _header(result):
   return lines
 
 
-def _sweep_tables(result, name):
+def _sweep_tables(result: Mapping[str, Any], name: str) -> list[str]:
   sweep, n = result['sweeps'][name], len(result['seeds'])
   headings = [f'{100 * value:g}%' for value in sweep['values']]
   title, constant = _SWEEP_TITLES[name]
