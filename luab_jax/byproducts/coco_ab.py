@@ -44,39 +44,39 @@ class Actions(NamedTuple):
   Points are (x right, y down) relative to the shown image, nominally in [0, 1], as recorded.
   """
 
-  action: np.ndarray  # int64 [A], index into ACTION_NAMES.
-  icon: tuple[str, ...]  # A names as recorded; normally one of CLASS_NAMES.
-  from_xy: np.ndarray  # float64 [A, 2], NaN where absent.
-  to_xy: np.ndarray  # float64 [A, 2], NaN where absent.
-  time_ms: np.ndarray  # int64 [A], ms since the page was opened.
+  action: np.ndarray = np.zeros(0, np.int64)  # int64 [A], index into ACTION_NAMES.
+  icon: tuple[str, ...] = ()  # A names as recorded; normally one of CLASS_NAMES.
+  from_xy: np.ndarray = np.zeros((0, 2))  # float64 [A, 2], NaN where absent.
+  to_xy: np.ndarray = np.zeros((0, 2))  # float64 [A, 2], NaN where absent.
+  time_ms: np.ndarray = np.zeros(0, np.int64)  # int64 [A], ms since the page was opened.
 
 
 class Categories(NamedTuple):
   """Every visit to one of the eleven pages of icons, in recorded order; C rows."""
 
-  index: np.ndarray  # type: ignore[assignment]  # int32 [C]
-  name: tuple[str, ...]
-  time_ms: np.ndarray  # int64 [C], ms since the page was opened.
-  using_keyboard: np.ndarray  # bool [C]
+  index: np.ndarray = np.zeros(0, np.int32)  # type: ignore[assignment]  # int32 [C]
+  name: tuple[str, ...] = ()
+  time_ms: np.ndarray = np.zeros(0, np.int64)  # int64 [C], ms since the page was opened.
+  using_keyboard: np.ndarray = np.zeros(0, bool)  # bool [C]
 
 
 class CocoRecord(NamedTuple):
   """What one worker did on one image. Sizes in pixels; 0: the image had not loaded."""
 
-  number: int  # Index of the record in the file, from 0.
-  image_id: int
-  shown_width: int
-  shown_height: int
-  original_width: int
-  original_height: int
-  time_spent_ms: int  # 0 where absent.
-  hit_id: str  # '' where absent.
-  worker_id: str  # '' where absent.
-  page_id: int  # -1 where absent.
-  actions: Actions
-  categories: Categories
-  trace_xy: np.ndarray  # float64 [T, 2], cursor (x right, y down) relative to the shown image.
-  trace_time_ms: np.ndarray  # int64 [T], ms since the page was opened.
+  number: int = 0  # Index of the record in the file, from 0.
+  image_id: int = 0
+  shown_width: int = 0
+  shown_height: int = 0
+  original_width: int = 0
+  original_height: int = 0
+  time_spent_ms: int = 0  # 0 where absent.
+  hit_id: str = ''  # '' where absent.
+  worker_id: str = ''  # '' where absent.
+  page_id: int = -1  # -1 where absent.
+  actions: Actions = Actions()
+  categories: Categories = Categories()
+  trace_xy: np.ndarray = np.zeros((0, 2))  # float64 [T, 2], (x right, y down) as in Actions.
+  trace_time_ms: np.ndarray = np.zeros(0, np.int64)  # int64 [T], ms since the page was opened.
 
 
 class CorruptRecord(NamedTuple):

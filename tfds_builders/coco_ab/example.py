@@ -7,28 +7,7 @@ from luab_jax.byproducts import coco_ab
 from tfds_builders.coco_ab.join import Instance, Joined, Listed
 
 _DOC = tfds.features.Documentation
-_NO_ACTIONS = coco_ab.Actions(
-  np.zeros(0, np.int64), (), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, np.int64)
-)
-_NO_CATEGORIES = coco_ab.Categories(
-  np.zeros(0, np.int32), (), np.zeros(0, np.int64), np.zeros(0, bool)
-)
-_NO_RECORD = coco_ab.CocoRecord(
-  number=0,
-  image_id=0,
-  shown_width=0,
-  shown_height=0,
-  original_width=0,
-  original_height=0,
-  time_spent_ms=0,
-  hit_id='',
-  worker_id='',
-  page_id=0,
-  actions=_NO_ACTIONS,
-  categories=_NO_CATEGORIES,
-  trace_xy=np.zeros((0, 2)),
-  trace_time_ms=np.zeros(0, np.int64),
-)
+_NO_RECORD = coco_ab.CocoRecord(page_id=0)
 
 
 def features(

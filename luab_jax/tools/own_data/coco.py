@@ -16,6 +16,8 @@ import pathlib
 from tqdm import tqdm
 
 from luab_jax.byproducts.archives import writer
+from luab_jax.byproducts.coco_ab import CocoRecord
+from luab_jax.byproducts.coco_ab_writer import Action, to_actions, to_json
 from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import images, points
@@ -98,10 +100,10 @@ def _write(
       kept = scaler.to_fractions(of_image, listed.file, encoded.size)
       _count(listed, kept, table, problems)
       if kept:
-        records.append(_record(number, encoded.size, kept))
+        records.append(_to_record(number, encoded.size, kept))
     _write_instances(content, listing.classes, out)
   with writer.replacing(out / 'coco_ab_v1_0.json') as file:
-    file.write(json.dumps(records).encode())
+    file.write(to_json(records))
   return table
 
 
@@ -156,17 +158,14 @@ def _annotations(
 
 
 def _count(
-  listed: ListedImage,
-  icons: list[tuple[Point, float, float]],
-  table: dict[str, list[int]],
-  problems: Problems,
+  listed: ListedImage, icons: list[Point], table: dict[str, list[int]], problems: Problems
 ) -> None:
   """Counts an image that is written, its instances and its icons."""
   is_train = listed.file.split == 'train'
   problems.count('instance kept', len(listed.instances))
   problems.count(f'image for {"training" if is_train else "validation"}')
   present = {instance.label for instance in listed.instances}
-  placed = {point.label for point, _, _ in icons}
+  placed = {icon.label for icon in icons}
   problems.count('icon of a class without an instance in the image', len(placed - present))
   column = 0 if is_train else 2
   for label in present | placed:
@@ -188,29 +187,15 @@ def _write_instances(
       writer.add_to_zip(archive, name, data, compress=True)
 
 
-def _record(number, size, icons):
-  """A worker's record: each icon of a class after the first one moves it."""
-  actions, places = [], {}
-  for point, x, y in icons:
-    place = {'x': x, 'y': y}
-    actions.append(
-      {
-        'actionType': 'move' if point.label in places else 'add',
-        'iconType': point.label,
-        'pointFrom': places.get(point.label),
-        'pointTo': place,
-        'timeAt': point.time,
-      }
-    )
-    places[point.label] = place
+def _to_record(number: int, size: tuple[int, int], icons: list[Point]) -> CocoRecord:
+  """Returns the record of an image: each icon of a class after the first one moves it."""
+  places: dict[str, tuple[float, float]] = {}
+  actions = []
+  for icon in icons:
+    kind, place = 'move' if icon.label in places else 'add', (icon.x, icon.y)
+    actions.append(Action(kind, icon.label, icon.time, places.get(icon.label), place))
+    places[icon.label] = place
   height, width = size
-  return {
-    'image_id': number,
-    'originalImageHeight': height,
-    'originalImageWidth': width,
-    'imageHeight': height,
-    'imageWidth': width,
-    'actionHistories': actions,
-    'categoryHistories': [],
-    'mouseTracking': [],
-  }
+  return CocoRecord(
+    image_id=number, original_width=width, original_height=height, actions=to_actions(actions)
+  )

@@ -61,7 +61,9 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
         continue
       _place(image, encoded, out, problems)
       kept = scaler.to_fractions(of_image, image, encoded.size)
-      _add_clicks(tar, image, kept)
+      if kept:
+        stem = pathlib.PurePath(image.new_name).stem
+        writer.add_to_tar(tar, f'train_xml/{image.label}/{stem}.xml', _to_xml(kept))
       column = 0 if image.split == 'train' else 2
       table[image.label][column] += 1
       table[image.label][column + 1] += bool(kept)
@@ -173,11 +175,8 @@ def _place(image: ImageFile, encoded: EncodedImage, out: pathlib.Path, problems:
     problems.count('image linked symbolically: keep the originals until the data set is built')
 
 
-def _add_clicks(tar, image, kept):
-  """Appends the XML of an image with clicks: each is a time that the image was shown."""
-  if not kept:
-    return
+def _to_xml(clicks: list[points.Point]) -> bytes:
+  """Returns the XML of an image: each click selected it, in a showing of its own."""
   block = Block(selected=True, selected_count=1)
-  record = to_record([Showing(block, [(point.time, x, y)]) for point, x, y in kept])
-  stem = pathlib.PurePath(image.new_name).stem
-  writer.add_to_tar(tar, f'train_xml/{image.label}/{stem}.xml', to_xml(record, indent=False))
+  showings = [Showing(block, [(click.time, click.x, click.y)]) for click in clicks]
+  return to_xml(to_record(showings), indent=False)

@@ -18,7 +18,7 @@ _MANY, _LARGE = 20, 200
 
 
 class Point(NamedTuple):
-  """One row of the CSV, as written."""
+  """One row of the CSV; x and y as written, or as fractions of the image."""
 
   where: str  # file and line, for messages
   x: float  # to the right
@@ -128,14 +128,14 @@ class PointScaler:
 
   def to_fractions(
     self, points: list[Point], image: ImageFile, size: tuple[int, int]
-  ) -> list[tuple[Point, float, float]]:
-    """Returns (point, x, y) for the points on an image, as fractions; reports the others.
+  ) -> list[Point]:
+    """Returns the points that lie on an image, as fractions of it; reports the others.
 
     (0, 0) is the outer corner of the top left pixel, (width, height) that of the bottom right one;
     the borders belong to the image.
 
     Args:
-      points: of the image.
+      points: as written.
       image: for messages.
       size: its (height, width) in pixels, upright.
     """
@@ -143,7 +143,7 @@ class PointScaler:
     kept = []
     for point in points:
       if 0 <= point.x <= width and 0 <= point.y <= height:
-        kept.append((point, point.x / width, point.y / height))
+        kept.append(point._replace(x=point.x / width, y=point.y / height))
         self._largest = max(self._largest, point.x, point.y)
         self._on_large_images += min(size) >= _LARGE
       else:
