@@ -1,7 +1,7 @@
 """Sections of report.html on evaluation images: predictions, mistakes and click errors."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import ml_collections
@@ -10,6 +10,7 @@ import numpy as np
 from luab_jax.data.pipeline import DatasetSpec
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.evaluate.robustness import Metrics
+from luab_jax.models import Params
 from luab_jax.report import captions, html, plots, samples
 from luab_jax.report.html import Section
 
@@ -28,7 +29,7 @@ class _Evaluated(NamedTuple):
 
 def prediction_sections(
   model: nn.Module,
-  variables: Mapping[str, Any],
+  variables: dict[str, Params],
   results: Mapping[str, Metrics],
   spec: DatasetSpec,
   config: ml_collections.ConfigDict,

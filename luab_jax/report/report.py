@@ -14,6 +14,7 @@ import numpy as np
 
 from luab_jax.data.pipeline import DatasetSpec
 from luab_jax.evaluate.robustness import Metrics
+from luab_jax.models import Params
 from luab_jax.report import captions, charts, data_page, html, samples
 from luab_jax.report.html import Section, Table
 from luab_jax.report.predictions_page import prediction_sections
@@ -70,7 +71,7 @@ def write_report(
   config: ml_collections.ConfigDict,
   spec: DatasetSpec,
   model: nn.Module,
-  variables: Mapping[str, Any],
+  variables: dict[str, Params],
   summary: Mapping[str, Any],
   writers: MetricWriters | None = None,
 ) -> pathlib.Path | None:
