@@ -147,20 +147,15 @@ def on_device(name, options, peer, trainings):
     unit='images',
     show=['images/s', 'of the roofline, %'],
   )
-  found = {kind: figures['images/s']['median'] for kind, figures in result['alternatives'].items()}
-  goals = [
-    harness.plain_goal(
-      'time of LUAB / cross entropy',
-      found['cross entropy'] / found['LUAB, linear head'],
-      at_most=1.02,
-    )
-  ]
+  plain, luab = (
+    harness.median(result, kind, 'images/s') for kind in ('cross entropy', 'LUAB, linear head')
+  )
+  goals = [harness.goal('time of LUAB / cross entropy', plain / luab, at_most=1.02)]
   if not peer.missing:
-    goals.append(
-      harness.goal('images/s, LUAB / timm', result, 'LUAB, linear head', 'images/s', at_least=1.1)
-    )
+    ratio = harness.ratio(result, 'LUAB, linear head', 'images/s')
+    goals.append(harness.goal('images/s, LUAB / timm', ratio, at_least=1.1))
   save(result, goals, peer, options)
-  return found['LUAB, linear head']
+  return luab
 
 
 def end_to_end(name, options, peer, training, fastest):
@@ -208,7 +203,7 @@ def end_to_end(name, options, peer, training, fastest):
       f'would keep the card busy, there are {harness.machine()["cores"]}.'
     )
     if 'without' in kind:
-      goals.append(harness.plain_goal('share of time waiting', share, at_most=0.05))
+      goals.append(harness.goal('share of time waiting', share, at_most=0.05))
   save(result, goals, peer, options, notes)
 
 

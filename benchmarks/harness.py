@@ -1,4 +1,4 @@
-"""Measures alternatives in the same run, interleaved, and appends what came out to results.jsonl.
+"""Measures alternatives in turns within one run and keeps the newest result of each case.
 
 A benchmark is a module with `main()`, named in benchmarks/__main__.py:
 
@@ -6,20 +6,20 @@ A benchmark is a module with `main()`, named in benchmarks/__main__.py:
     options = harness.parser(__doc__).parse_args()
     result = harness.compare('training, 224 px', {'PIL': read_with_pil, 'luab_jax': read},
                              rounds=options.rounds, unit='images', show=['images/CPU-s'])
-    goals = [harness.goal('luab_jax / PIL', result, 'luab_jax', 'images/CPU-s', at_least=1.3)]
+    ratio = harness.ratio(result, 'luab_jax', 'images/CPU-s')
+    goals = [harness.goal('luab_jax / PIL', ratio, at_least=1.3)]
     harness.record('input_pipeline', result, goals, results=options.results)
 
 An alternative is a function that does a piece of work and returns how many units it did (None: 1),
-or (units, {figure: number}) with more figures, which take precedence over those measured here. Of
-every alternative and round there are
+or (units, {figure: number}) with further figures, which take precedence over those measured here:
 
   seconds          wall time of a unit
   cpu_seconds      user and system time of a unit, of this process and of those it waited for
   <unit>/s, <unit>/CPU-s   their inverses, if the units have a name
 
 The machine may do other work: alternatives take turns, a ratio is that of neighbours in the same
-round, and CPU time is less disturbed than wall time. Standard library only: whatever is measured
-has not been imported by this file.
+round, and CPU time is less disturbed than wall time. This file imports the standard library alone,
+so whatever is measured has not been imported before.
 """
 
 import argparse
@@ -40,38 +40,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results.jsonl'
 _LOAD_AT_START = os.getloadavg()
 _PACKAGES = (
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'numpy',
-  'tensorflow',
-  'tensorflow-cpu',
-  'tensorflow-datasets',
-  'pillow',
-  'simplejpeg',
-  'opencv-python-headless',
-  'torch',
-  'torchvision',
-  'timm',
-  'apache-beam',
-)
+  'jax jaxlib flax optax orbax-checkpoint numpy tensorflow tensorflow-cpu tensorflow-datasets '
+  'pillow simplejpeg torch torchvision timm apache-beam'
+).split()
 
 
 def parser(doc, *, rounds=5):
   """An argparse.ArgumentParser with --rounds and --results; `doc`: the module's docstring."""
   result = argparse.ArgumentParser(description=doc.splitlines()[0])
   result.add_argument('--rounds', type=int, default=rounds, help='turns of every alternative')
-  result.add_argument('--results', type=pathlib.Path, default=RESULTS, help='file to append to')
+  result.add_argument('--results', type=pathlib.Path, default=RESULTS, help='file of results')
   return result
 
 
 def compare(case, alternatives, *, rounds, unit='', warmup=1, show=('seconds',)):
-  """Measures alternatives in turn; prints each as it is done.
+  """Measures alternatives in turns and prints their figures.
 
   Args:
-    case: what is compared, a few words; the newest result of each case is in the table.
+    case: what is compared, in a few words; its newest result is kept.
     alternatives: {name: function}, see the module's text; ratios are to the first.
     rounds: int > 0, how often each is measured.
     unit: plural name of what the functions count.
@@ -99,10 +85,8 @@ def compare(case, alternatives, *, rounds, unit='', warmup=1, show=('seconds',))
   }
   print(case)
   for name, figures in result['alternatives'].items():
-    print(
-      f'  {name}: ' + ', '.join(f'{key} {say(figures[key])}' for key in show if key in figures),
-      flush=True,
-    )
+    shown = (f'{key} {format_spread(figures[key])}' for key in show if key in figures)
+    print(f'  {name}:', ', '.join(shown), flush=True)
   return result
 
 
@@ -116,11 +100,8 @@ def measure(work, unit=''):
   units = 1 if units is None else units
   figures = {'seconds': seconds / units, 'cpu_seconds': cpu / units, **more}
   if unit:
-    figures = {
-      f'{unit}/s': 1 / figures['seconds'],
-      f'{unit}/CPU-s': 1 / figures['cpu_seconds'],
-      **figures,
-    }
+    per_second = {f'{unit}/s': 'seconds', f'{unit}/CPU-s': 'cpu_seconds'}
+    figures = {name: 1 / figures[key] for name, key in per_second.items()} | figures
   return figures
 
 
@@ -191,30 +172,37 @@ def leave_figures(figures):
   print(json.dumps({'peak_mib': int(peak) / 1024, **figures}))
 
 
-def goal(what, result, alternative, figure, *, at_most=None, at_least=None, ratio=True):
-  """One goal, met or not, by a result of `compare`.
-
-  Args:
-    what: a few words.
-    result, alternative, figure: where the number is; its median counts.
-    at_most, at_least: one of them, the goal.
-    ratio: the ratio to the first alternative instead of the figure itself.
-  """
-  spread = result['alternatives'][alternative][figure]
-  return plain_goal(
-    what, (spread['ratio'] if ratio else spread)['median'], at_most=at_most, at_least=at_least
-  )
+def median(result, alternative, figure):
+  """The median of a figure in a result of `compare`."""
+  return result['alternatives'][alternative][figure]['median']
 
 
-def plain_goal(what, found, *, at_most=None, at_least=None):
-  """As `goal`, of a number."""
+def ratio(result, alternative, figure):
+  """The median ratio of a figure to that of the first alternative."""
+  return result['alternatives'][alternative][figure]['ratio']['median']
+
+
+def goal(what, found, *, at_most=None, at_least=None):
+  """A goal, met or not by the number `found`; give one of `at_most` and `at_least`."""
   met = found <= at_most if at_least is None else found >= at_least
-  wanted = f'≤ {at_most:g}' if at_least is None else f'≥ {at_least:g}'
-  return {'what': what, 'goal': wanted, 'found': found, 'met': bool(met)}
+  target = f'≤ {at_most:g}' if at_least is None else f'≥ {at_least:g}'
+  return {'what': what, 'goal': target, 'found': found, 'met': bool(met)}
+
+
+def read_results(path):
+  """{(benchmark, case): line} of a file of results."""
+  lines = {}
+  for number, text in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    try:
+      line = json.loads(text)
+      lines[line['benchmark'], line['case']] = line
+    except (ValueError, KeyError) as error:
+      raise SystemExit(f'{path}, line {number} is no result ({error!r}): delete it') from error
+  return lines
 
 
 def record(benchmark, result, goals=(), *, notes=(), versions=None, results=RESULTS):
-  """Appends one line to the file of results and prints the goals.
+  """Writes a result to the file of results, in place of an older one, and prints the goals.
 
   Args:
     benchmark: its name on the command line.
@@ -225,10 +213,8 @@ def record(benchmark, result, goals=(), *, notes=(), versions=None, results=RESU
     results: path of the file.
   """
   for each in goals:
-    print(
-      f'  {each["what"]}: {say({"median": each["found"]})}, goal {each["goal"]}: '
-      + ('met' if each['met'] else 'NOT met')
-    )
+    met = 'met' if each['met'] else 'NOT met'
+    print(f'  {each["what"]}: {digits(each["found"])}, goal {each["goal"]}: {met}')
   line = {
     'benchmark': benchmark,
     **result,
@@ -240,8 +226,10 @@ def record(benchmark, result, goals=(), *, notes=(), versions=None, results=RESU
     'machine': machine(),
     'versions': {**_versions(), **(versions or {})},
   }
-  with open(results, 'a', encoding='utf-8') as file:
-    file.write(json.dumps(line, ensure_ascii=False) + '\n')
+  lines = read_results(results) if results.is_file() else {}
+  lines[benchmark, result['case']] = line
+  text = ''.join(json.dumps(each, ensure_ascii=False) + '\n' for each in lines.values())
+  results.write_text(text, encoding='utf-8')
 
 
 def machine():
@@ -279,14 +267,10 @@ def _commit():
   return git('rev-parse', '--short', 'HEAD').strip() + ('+' if changed else '')
 
 
-def say(summary):
-  """'median (min…max)' in three digits, '× ratio' behind it."""
-  text = digits(summary['median'])
-  if 'min' in summary and digits(summary['min']) != digits(summary['max']):
-    text += f' ({digits(summary["min"])}…{digits(summary["max"])})'
-  if 'ratio' in summary:
-    text += f', {summary["ratio"]["median"]:.3g}×'
-  return text
+def format_spread(spread):
+  """'median (min…max)' in three digits."""
+  text, least, most = (digits(spread[key]) for key in ('median', 'min', 'max'))
+  return text if least == most else f'{text} ({least}…{most})'
 
 
 def digits(number):

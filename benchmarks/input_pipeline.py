@@ -276,9 +276,8 @@ def _compare_byproducts(options):
     unit='images',
     show=['cpu_seconds', 'images/CPU-s'],
   )
-  goal = harness.goal(
-    'CPU time with byproducts / without', result, 'with byproducts', 'cpu_seconds', at_most=1.03
-  )
+  ratio = harness.ratio(result, 'with byproducts', 'cpu_seconds')
+  goal = harness.goal('CPU time with byproducts / without', ratio, at_most=1.03)
   harness.record('input_pipeline', result, [goal], results=options.results)
 
 
@@ -329,18 +328,16 @@ def main():
 
 
 def _record(result, apart, options):
-  fast, peer = 'bilinear, antialias=False', next(iter(result['alternatives']))
-  median = {
-    name: figures['images/CPU-s']['median'] for name, figures in result['alternatives'].items()
-  }
-  limit = next(value for name, value in median.items() if name.startswith('decoding alone'))
+  fast, figure = 'bilinear, antialias=False', 'images/CPU-s'
+  peer, *names = result['alternatives']
+  decoding = next(name for name in names if name.startswith('decoding alone'))
+  of_decoding = harness.median(result, fast, figure) / harness.median(result, decoding, figure)
+  difference = "bicubic: mean difference to PIL's pixels, grey levels"
   goals = [
-    harness.goal(f'bicubic / {peer}', result, 'bicubic', 'images/CPU-s', at_least=1.3),
-    harness.plain_goal(
-      "bicubic: mean difference to PIL's pixels, grey levels", apart['bicubic'], at_most=1.5
-    ),
-    harness.goal(f'without antialias / {peer}', result, fast, 'images/CPU-s', at_least=3),
-    harness.plain_goal('without antialias / decoding alone', median[fast] / limit, at_least=0.7),
+    harness.goal(f'bicubic / {peer}', harness.ratio(result, 'bicubic', figure), at_least=1.3),
+    harness.goal(difference, apart['bicubic'], at_most=1.5),
+    harness.goal(f'without antialias / {peer}', harness.ratio(result, fast, figure), at_least=3),
+    harness.goal('without antialias / decoding alone', of_decoding, at_least=0.7),
   ]
   notes = [
     f'mean difference to PIL bicubic in grey levels: {mode} {value:.2f}'

@@ -1,12 +1,10 @@
-"""Writes the newest result of each case in benchmarks/results.jsonl as Markdown.
+"""Writes benchmarks/results.jsonl as Markdown into docs/benchmarks.md and README.md.
 
-Between the markers `<!-- benchmarks:goals -->` and `<!-- benchmarks:all -->`, each up to
-`<!-- benchmarks:end -->`, of docs/benchmarks.md and README.md: the goals with what was found, and
-every figure. Prints both.
+The goals go between `<!-- benchmarks:goals -->` and `<!-- benchmarks:end -->`, all figures between
+`<!-- benchmarks:all -->` and the same end.
 """
 
 import argparse
-import json
 import pathlib
 import re
 
@@ -14,24 +12,13 @@ from benchmarks import harness
 from benchmarks.__main__ import BENCHMARKS
 
 FILES = (harness.ROOT / 'docs' / 'benchmarks.md', harness.ROOT / 'README.md')
-# Those that record nothing: they print what they found.
-_SILENT = {'table', 'backgrounds_challenge_build', 'timm_parity'}
+_NO_RESULTS = {'table', 'timm_parity'}  # they only print
 
 
-def newest(path):
-  """[line]: the last of each benchmark and case in a file of results, in the order of the names."""
-  lines = {}
-  for number, text in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
-    try:
-      line = json.loads(text)
-      lines[line['benchmark'], line['case']] = line
-    except (ValueError, KeyError) as error:
-      raise SystemExit(f'{path}, line {number} is no result ({error!r}): delete it') from error
+def in_order(lines):
+  """The results in the order of the benchmarks' names."""
   order = list(BENCHMARKS)
-  return sorted(
-    lines.values(),
-    key=lambda line: order.index(line['benchmark']) if line['benchmark'] in order else len(order),
-  )
+  return sorted(lines, key=lambda line: order.index(line['benchmark']))
 
 
 def goals(lines):
@@ -43,15 +30,15 @@ def goals(lines):
         [
           f'{line["case"]}: {goal["what"]}',
           goal['goal'],
-          harness.digits(goal['found']) if 'found' in goal else 'not run',
-          {True: 'met', False: '**not met**'}.get(goal.get('met'), ''),
+          harness.digits(goal['found']),
+          'met' if goal['met'] else '**not met**',
           f'`python -m benchmarks {line["benchmark"]}`',
         ]
       )
   rows += [
     [text, '', 'not run', '', f'`python -m benchmarks {name}`']
     for name, text in BENCHMARKS.items()
-    if name not in _SILENT and name not in {line['benchmark'] for line in lines}
+    if name not in _NO_RESULTS and name not in {line['benchmark'] for line in lines}
   ]
   return _markdown(rows)
 
@@ -75,7 +62,7 @@ def _section(line):
   machine = line['machine']
   where = (
     f'{machine["cpu"]}, {machine["cores"]} cores, {machine["ram_gib"]} GiB, load '
-    f'{machine["load"]} at the start' + (f', {machine["gpu"]}' if 'gpu' in machine else '')
+    f'{machine["load"]} at the start'
   )
   versions = ', '.join(f'{name} {version}' for name, version in line['versions'].items())
   return '\n'.join(
@@ -91,10 +78,8 @@ def _section(line):
   )
 
 
-def _cell(summary):
-  if not summary:
-    return '–'
-  return harness.say({key: summary[key] for key in ('median', 'min', 'max')})
+def _cell(spread):
+  return harness.format_spread(spread) if spread else '–'
 
 
 def _markdown(rows):
@@ -123,9 +108,8 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--results', type=pathlib.Path, default=harness.RESULTS)
   options = parser.parse_args()
-  lines = newest(options.results)
+  lines = in_order(harness.read_results(options.results).values())
   parts = {'goals': goals(lines), 'all': everything(lines)}
-  print('\n\n'.join(parts.values()))
   for path in FILES:
     if fill(path, parts):
       print(f'written to {path}')

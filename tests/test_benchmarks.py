@@ -13,10 +13,6 @@ from benchmarks.__main__ import BENCHMARKS, main
 from luab_jax import models
 
 
-def _summary(result, name, figure):
-  return result['alternatives'][name][figure]
-
-
 def test_alternatives_take_turns_to_and_fro():
   calls = []
   result = harness.compare(
@@ -63,18 +59,21 @@ def test_goals():
   result = harness.compare(
     'case', {'a': lambda: (1, {'cost': 2.0}), 'b': lambda: (1, {'cost': 2.1})}, rounds=1
   )
-  goal = harness.goal('b / a', result, 'b', 'cost', at_most=1.02)
+  goal = harness.goal('b / a', harness.ratio(result, 'b', 'cost'), at_most=1.02)
   assert goal == {'what': 'b / a', 'goal': '≤ 1.02', 'found': pytest.approx(1.05), 'met': False}
-  assert harness.goal('b', result, 'b', 'cost', at_least=2, ratio=False)['met']
+  assert harness.goal('b', harness.median(result, 'b', 'cost'), at_least=2)['met']
 
 
-def test_a_result_says_where_it_comes_from(tmp_path):
+def test_the_newest_result_is_kept_and_says_where_it_comes_from(tmp_path):
   path = tmp_path / 'results.jsonl'
   result = harness.compare('case', {'a': lambda: 3}, rounds=1, unit='images')
-  for _ in range(2):
-    harness.record('step', result, notes=['tiny'], versions={'torch': '1'}, results=path)
-  line = [json.loads(text) for text in path.read_text().splitlines()][1]
-  assert line['benchmark'] == 'step' and line['notes'] == ['tiny']
+  for case, note in (('case', 'old'), ('another', ''), ('case', 'new')):
+    result = {**result, 'case': case}
+    harness.record('step', result, notes=[note], versions={'torch': '1'}, results=path)
+  lines = harness.read_results(path)
+  assert list(lines) == [('step', 'case'), ('step', 'another')]
+  line = lines['step', 'case']
+  assert line['benchmark'] == 'step' and line['notes'] == ['new']
   assert {'cpu', 'cores', 'ram_gib', 'load'} <= line['machine'].keys()
   assert {'python', 'jax', 'numpy', 'torch'} <= line['versions'].keys()
 
@@ -116,20 +115,11 @@ def _line(benchmark, case, seconds, **more):
   )
 
 
-def test_the_table_has_the_newest_result_of_each_case(tmp_path):
+def test_the_table_has_every_result(tmp_path):
   results = tmp_path / 'results.jsonl'
-  results.write_text(
-    '\n'.join(
-      [
-        _line('step', 'one', 5),
-        _line('input_pipeline', 'x', 7),
-        _line('step', 'one', 100),
-        _line('step', 'two', 6, goals=[]),
-      ]
-    )
-    + '\n'
-  )
-  lines = table.newest(results)
+  cases = [_line('step', 'one', 100), _line('input_pipeline', 'x', 7)]
+  results.write_text('\n'.join([*cases, _line('step', 'two', 6, goals=[])]) + '\n')
+  lines = table.in_order(harness.read_results(results).values())
   assert [(line['benchmark'], line['case']) for line in lines] == [
     ('input_pipeline', 'x'),
     ('step', 'one'),
@@ -160,7 +150,7 @@ def test_a_damaged_result_is_named(tmp_path):
   path = tmp_path / 'results.jsonl'
   path.write_text(_line('step', 'one', 5) + '\n{"half of\n')
   with pytest.raises(SystemExit, match='results.jsonl, line 2 is no result'):
-    table.newest(path)
+    harness.read_results(path)
 
 
 def test_the_command_lists_and_runs_them(monkeypatch, capsys):
@@ -186,9 +176,23 @@ def tiny(monkeypatch, tmp_path):
       sys, 'argv', ['benchmarks', name, '--tiny', '--rounds=1', f'--results={path}', *options]
     )
     assert not main()
-    return {line['case']: line for line in table.newest(path)}
+    return {case: line for (_, case), line in harness.read_results(path).items()}
 
   return run
+
+
+def test_coco_ab_read_in_its_tiny_form(tiny):
+  (line,) = tiny('coco_ab_read').values()
+  assert list(line['alternatives']) == ['json.load', 'read', 'joined with the instances']
+  assert [goal['goal'] for goal in line['goals']] == ['≤ 6', '≤ 1430']
+
+
+@pytest.mark.slow
+def test_imagenet_ab_build_in_its_tiny_form(tiny):
+  lines = tiny('imagenet_ab_build')
+  assert list(lines) == ['20 XMLs out of the tar.gz', 'building imagenet_ab of 21 images']
+  line = lines['building imagenet_ab of 21 images']
+  assert list(line['alternatives']) == ['TFDS, images alone', 'luab_jax, one core', 'luab_jax']
 
 
 def test_step_in_its_tiny_form(tiny):
