@@ -1,7 +1,7 @@
-"""Builds one of our data sets: `python -m tfds_builders.build imagenet_ab/local --manual_dir=DIR`.
+"""Builds a data set: `python -m tfds_builders.build imagenet_ab/local --manual_dir=DIR`.
 
-Does what `tfds build` does with our builders, but starts in a few seconds instead of half a minute,
-shows one progress bar and prints a user's mistake as one line (exit status 2).
+Like `tfds build` on the folders here, but starts in a few seconds instead of half a minute, shows
+the time left and prints a mistake as one line (exit status 2).
 """
 
 import argparse
@@ -21,7 +21,7 @@ CONFIGS = {
 
 
 class _Parser(argparse.ArgumentParser):
-  """Reports a mistake as one line, without the usage before it."""
+  """Reports a mistake as one line, without the usage."""
 
   def error(self, message):
     raise UserError(f'{message}; see python -m tfds_builders.build --help')
@@ -65,12 +65,12 @@ def build(
     The folder of the built data set.
 
   Raises:
-    UserError: the input is missing, damaged or too bad; one line with the remedy.
+    UserError: the input is missing or damaged, or too much of it is bad.
   """
   manual_dir = pathlib.Path(manual_dir).expanduser().resolve()
   if not manual_dir.is_dir():
     raise UserError(
-      f'--manual_dir={manual_dir} is no folder: put the raw files there, see '
+      f'--manual_dir={manual_dir} is not a folder: put the raw files there, see '
       f'tfds_builders/{dataset.partition("/")[0]}/README.md'
     )
   configure_process()
@@ -80,7 +80,7 @@ def build(
   builder = _builder(dataset, pathlib.Path(data_dir).expanduser().resolve())
   if overwrite and builder.is_prepared():
     builder.data_path.rmtree()
-    builder = _builder(dataset, builder.data_dir_root)  # without what it read of the old one
+    builder = _builder(dataset, builder.data_dir_root)  # forgets the old one's metadata
   builder.download_and_prepare(
     download_dir=builder.data_dir_root / 'downloads',
     download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),

@@ -1,4 +1,4 @@
-"""What a build tells its user: a progress bar, the bad input by name, and one summary."""
+"""What a build reports: its progress, bad input by name, and a summary."""
 
 import collections
 import contextlib
@@ -29,7 +29,7 @@ class BuildStopped(UserError, SystemExit):
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Makes a UserError raised in the block a BuildStopped."""
+  """Raises a UserError of the block as BuildStopped."""
   try:
     yield
   except UserError as error:
@@ -41,12 +41,11 @@ def wants_beam(download_config) -> bool:
   return bool(download_config and (download_config.beam_options or download_config.beam_runner))
 
 
-def warn_of_beam(name: str, download_config) -> None:
-  """Says that options of Beam do nothing for a builder that is no Beam pipeline."""
+def warn_about_beam(name: str, download_config) -> None:
+  """Warns that Beam's options have no effect on a builder that does not use Beam."""
   if wants_beam(download_config):
     logging.warning(
-      '%s is built by this process alone: the options of Beam (such as '
-      '--beam_pipeline_options) change nothing',
+      '%s is not built with Beam: its options (such as --beam_pipeline_options) have no effect',
       name,
     )
 
@@ -54,7 +53,7 @@ def warn_of_beam(name: str, download_config) -> None:
 def max_bad_share() -> float:
   """Returns the share of bad input that a build accepts, in [0, 1].
 
-  An environment variable, since `tfds build` passes no options of ours on to a builder.
+  It is an environment variable because `tfds build` has no options for builders.
   """
   text = os.environ.get(MAX_BAD_SHARE_VARIABLE, '')
   try:
@@ -63,8 +62,7 @@ def max_bad_share() -> float:
     share = -1.0
   if not 0 <= share <= 1:
     raise UserError(
-      f'{MAX_BAD_SHARE_VARIABLE}={text} is no share: set a number from 0 to 1, '
-      f'for instance {DEFAULT_MAX_BAD_SHARE}'
+      f'{MAX_BAD_SHARE_VARIABLE}={text}: set a number from 0 to 1, such as {DEFAULT_MAX_BAD_SHARE}'
     )
   return share
 
@@ -73,7 +71,7 @@ class BuildSummary:
   """Counts what a build reads and writes, and what it leaves out and why."""
 
   def __init__(self, title: str, counts: Sequence[str]):
-    """Starts at zero.
+    """Starts all counts at zero.
 
     Args:
       title: what is built, for instance 'imagenet_ab/local'.
@@ -102,7 +100,7 @@ class BuildSummary:
     logging.warning('Skipped %s: %s: %s', reason, where, detail)
 
   def note(self, what: str, amount: int = 1) -> None:
-    """Counts something a user should know of that is not bad input."""
+    """Counts something worth knowing that is not bad input."""
     self._noted[what] += int(amount)
 
   def state(self) -> dict[str, dict[str, int]]:
@@ -128,7 +126,7 @@ class BuildSummary:
       reasons = ', '.join(f'{n} × {reason}' for reason, n in self._skipped.most_common())
       raise UserError(
         f'{self._title}: {bad} of {read} are bad ({reasons}; each is named in the log above), '
-        f'more than the accepted share of {self._max_bad_share:g}: mend the input, or accept '
+        f'more than the accepted share of {self._max_bad_share:g}: fix the input, or accept '
         f'more with {MAX_BAD_SHARE_VARIABLE}=<share>'
       )
 
@@ -147,7 +145,7 @@ class BuildSummary:
 def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable[[int], None]]:
   """Shows how much of a file or folder is read, the rate and the time left.
 
-  Quiet where stderr is not a terminal.
+  Hidden where stderr is not a terminal.
 
   Args:
     path: the file or folder of class folders that is read.
@@ -157,12 +155,12 @@ def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable
     A function to call with the number of bytes read since the last call.
   """
   with tqdm(
-    desc=description, total=input_bytes(path), unit='B', unit_scale=True, disable=None, leave=False
+    desc=description, total=_input_bytes(path), unit='B', unit_scale=True, disable=None, leave=False
   ) as bar:
     yield bar.update
 
 
-def input_bytes(path: str | os.PathLike) -> int:
+def _input_bytes(path: str | os.PathLike) -> int:
   """Returns the bytes of a file, or of the files in the folders of a folder."""
   path = pathlib.Path(path)
   if path.is_dir():

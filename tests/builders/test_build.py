@@ -60,10 +60,10 @@ def test_the_tfds_command_line_prints_a_mistake_as_one_line(tmp_path):
   script = (
     'from tfds_builders import build_summary\n'
     'from luab_jax.errors import UserError\n'
-    'with build_summary.one_line_errors():\n  raise UserError("mend it")'
+    'with build_summary.one_line_errors():\n  raise UserError("fix it")'
   )
   done = _run(sys.executable, '-c', script, cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
-  assert (done.returncode, done.stderr, done.stdout) == (1, 'mend it\n', '')
+  assert (done.returncode, done.stderr, done.stdout) == (1, 'fix it\n', '')
 
 
 def test_our_command_line(tmp_path, capsys):
@@ -79,7 +79,7 @@ def test_our_command_line(tmp_path, capsys):
   assert 'images written 1 with XML 0' in ' '.join(capsys.readouterr().out.split())
   assert build.main(['imagenet_ab/local', '--manual_dir=/absent']) == 2
   captured = capsys.readouterr()
-  assert captured.err.startswith('error: --manual_dir=/absent is no folder')
+  assert captured.err.startswith('error: --manual_dir=/absent is not a folder')
   assert captured.err.count('\n') == 1
 
 

@@ -62,9 +62,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     return self.builder_config.name == 'foregrounds'
 
   def download_and_prepare(self, **kwargs) -> None:
-    """Builds the data set and prints what became of the input; a UserError stops it."""
+    """Builds the data set and prints a summary of the input; a UserError stops it."""
     self._summary = None
-    build_summary.warn_of_beam(self.name, kwargs.get('download_config'))
+    build_summary.warn_about_beam(self.name, kwargs.get('download_config'))
     with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
       super().download_and_prepare(**kwargs)
       if self._summary:

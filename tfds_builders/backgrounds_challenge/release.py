@@ -56,7 +56,7 @@ class BadMask(ValueError):
 
 
 class Spool:
-  """Files by name, one after the other in an unnamed file, which dies with the process.
+  """Files by name in one unnamed temporary file.
 
   TFDS generates one split after the other, and a tar.gz can only be read from its start: this way
   it is read once, not once for each split.
@@ -69,7 +69,7 @@ class Spool:
     self._size = 0
 
   def add(self, name: Name, data: bytes) -> bool:
-    """Stores one file; returns False if there is one of this name already, which stays."""
+    """Stores one file; returns False and keeps the old one if the name is taken."""
     if name in self._places:
       return False
     self._file.write(data)
@@ -120,8 +120,8 @@ def iter_files(
 
   Args:
     source: the archive, whose members may have one leading folder, or the folder of variations.
-    folders: of `VARIATIONS` and `MASKS`, those wanted.
-    summary: told of the members refused, and of the number of files that are none of the release.
+    folders: which of `VARIATIONS` and `MASKS`.
+    summary: counts refused members and files that do not belong to the release.
   """
   for folder, label, file_name, data in _iter_release(source, folders, summary):
     suffixes = ('.npy',) if folder == MASKS else _JPEG_SUFFIXES

@@ -1,4 +1,4 @@
-"""Packages COCO 2014 images with the annotation byproducts of COCO-AB, see README.md here."""
+"""Builds COCO 2014 images with the annotation byproducts of COCO-AB, see README.md here."""
 
 import pathlib
 import posixpath
@@ -27,7 +27,7 @@ _COUNTS = ('images', 'instances', 'records', 'with a record', 'icons', 'actions'
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-  """Builder of coco_ab."""
+  """COCO images, their instances, and what the workers of COCO-AB did on them."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First release.'}
@@ -38,7 +38,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       'the checksum of every file is verified.',
     ),
     tfds.core.BuilderConfig(
-      name='local', description='Files of the same names and formats from manual_dir, any content.'
+      name='local', description='Your own files of the same names and formats from manual_dir.'
     ),
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -57,7 +57,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints a summary of the input; a UserError stops it."""
     self._summary = None
-    build_summary.warn_of_beam(self.name, kwargs.get('download_config'))
+    build_summary.warn_about_beam(self.name, kwargs.get('download_config'))
     with build_summary.one_line_errors():
       super().download_and_prepare(**kwargs)
       if self._summary:
@@ -87,7 +87,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     if self.builder_config.name == 'local':
       try:
         folder = dl_manager.manual_dir
-      except AssertionError as error:  # TFDS's word for a missing or empty folder
+      except AssertionError as error:  # raised by TFDS for a missing or empty folder
         raise UserError(
           f'{str(error).splitlines()[0]}: give --manual_dir a folder with {", ".join(URLS)}'
         ) from error
@@ -141,7 +141,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       )
 
   def _joined(self, images, folder, progress) -> Iterator[Joined]:
-    """Yields what belongs to one image, of every listed image that was not there before."""
+    """Yields the listed images, each with what belongs to it; of duplicates the first."""
     for name, data in reader.iter_members(
       images,
       source=URLS[f'{folder}.zip'],

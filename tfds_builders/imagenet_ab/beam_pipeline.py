@@ -4,8 +4,8 @@
                         │                                          │
                         └─────────────── counts ───────────────────┴─ a small file ─ the summary
 
-A class tar of the images is a part, so that they are read side by side; a tar.gz of XMLs is one
-part, since it cannot be entered in the middle. Files and summary are those of a build without Beam.
+Class tars are parts that are read in parallel; a tar.gz of XMLs is one part, since it can only be
+read from its start. Records and summary are those of a build without Beam.
 """
 
 import collections
@@ -28,19 +28,18 @@ from tfds_builders.image_check import check_image
 from tfds_builders.imagenet_ab import release as release_files
 from tfds_builders.imagenet_ab.release import Release
 
-# No names of splits, which have no '/'. XMLs are counted, boxes too, before the first split.
+# Not names of splits, which have no '/'. XMLs and boxes are counted before the first split.
 _XMLS, _BOXES, _COUNTS = '/xmls', '/boxes', '/counts'
 _USER_ERROR = re.compile(r'\bUserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
 _NO_EXAMPLES = re.compile(r'number of generated examples is 0 for split (\w+)')  # TFDS's words
 
-# (source, position, folder, file name or stem, bytes): what workers send each other. A plain tuple
-# has a fast coder. The position is (part, member), by which the first of two is the same one in
-# every build.
+# (source, position, folder, file name or stem, bytes), as workers exchange it: a plain tuple has a
+# fast coder. By its position, (part, member), the first of two duplicates is always the same one.
 _Entry = tuple[str, tuple[int, int], str, str, bytes]
 
 
 class BeamBuild:
-  """One build: the transforms that give the examples of each split, and what is said in the end."""
+  """One build: the transforms that produce the examples of each split, and the final counts."""
 
   def __init__(self, release: Release, data_dir: str | os.PathLike):
     """Prepares a pipeline.
@@ -54,14 +53,14 @@ class BeamBuild:
     self._outputs = None
 
   def splits(self) -> dict[str, beam.PTransform]:
-    """Returns the transform of each split: of nothing to (key, example)."""
+    """Returns the transform that produces the (key, example) pairs of each split."""
     return {split: _Split(self, split) for split in self._release.images}
 
   def outputs(self, pipeline: beam.Pipeline) -> beam.pvalue.DoOutputsTuple:
-    """Returns the examples of all splits by their names; they are made once, since XMLs are shared.
+    """Returns the examples of all splits by name; built once, since splits share the XMLs.
 
     Args:
-      pipeline: the same one at every call.
+      pipeline: the same one in every call.
     """
     if self._outputs is None:
       read = (
@@ -78,7 +77,7 @@ class BeamBuild:
       _ = (
         (read[_COUNTS], self._outputs[_COUNTS])
         | 'AllCounts' >> beam.Flatten()
-        | 'SumCounts' >> beam.CombinePerKey(_merged)
+        | 'SumCounts' >> beam.CombinePerKey(_merge)
         | 'ListCounts' >> beam.combiners.ToList()
         | 'WriteCounts' >> beam.Map(_write_counts, path=os.fspath(self._counts_path))
       )
@@ -120,7 +119,7 @@ def worker_errors() -> Iterator[None]:
 
 
 class _Split(beam.PTransform):
-  """Gives the examples of one split."""
+  """Produces the examples of one split."""
 
   def __init__(self, build: BeamBuild, split: str):
     super().__init__()
@@ -132,7 +131,7 @@ class _Split(beam.PTransform):
 
 
 class _CountingDoFn(beam.DoFn):
-  """Sends on, at the end of each bundle, what was counted of each source."""
+  """Emits the counts of each source at the end of each bundle."""
 
   def __init__(self, release: Release):
     self._release = release
@@ -149,7 +148,7 @@ class _CountingDoFn(beam.DoFn):
 
 
 class _Read(_CountingDoFn):
-  """Reads a part of the files to (stem, entry)."""
+  """Reads a part of the files as (stem, entry) pairs."""
 
   def process(self, part: tuple[int, str, int | None]):
     number, source, class_part = part
@@ -161,17 +160,17 @@ class _Read(_CountingDoFn):
       return
     images = self._release.iter_images(source, self._summaries[source], part=class_part)
     for member, (label, file_name, data) in enumerate(images):
-      # By the stem alone, not by the class too: boxes know no class.
+      # By the stem alone: boxes have no class.
       stem = posixpath.splitext(file_name)[0]
       yield stem, (source, (number, member), label, file_name, data)
 
 
 class _Join(_CountingDoFn):
-  """Makes examples of all that has one stem."""
+  """Joins everything with the same stem into examples."""
 
   def process(self, group: tuple[str, Iterable[_Entry]]):
     stem, entries = group
-    xmls, images = self._first_ones(stem, entries)
+    xmls, images = self._deduplicate(stem, entries)
     unused = {folder for source, folder in xmls if source == _XMLS}
     for (split, label, file_name), data in images.items():
       unused.discard(label)
@@ -187,23 +186,23 @@ class _Join(_CountingDoFn):
         yield beam.pvalue.TaggedOutput(split, (f'{label}/{file_name}', example))
     self._summaries[_XMLS].note('XMLs of no image', len(unused))
 
-  def _first_ones(self, stem, entries) -> tuple[dict, dict]:
+  def _deduplicate(self, stem, entries) -> tuple[dict, dict]:
     """Returns {(source, folder): XML} and {(split, class, file name): image}, the first of each."""
     xmls, images = {}, {}
     paths = {_XMLS: self._release.xmls, _BOXES: self._release.boxes}
     for source, _, folder, name, data in sorted(entries, key=lambda entry: entry[1]):
       if source in paths:
         if xmls.setdefault((source, folder), data) is not data:
-          release_files.skip_second_xml(paths[source], folder, stem, self._summaries[_XMLS])
+          release_files.skip_duplicate_xml(paths[source], folder, stem, self._summaries[_XMLS])
         continue
       self._summaries[source].add('images read')
       if images.setdefault((source, folder, name), data) is not data:
-        self._release.skip_second_image(source, folder, name, self._summaries[source])
+        self._release.skip_duplicate_image(source, folder, name, self._summaries[source])
     return xmls, images
 
 
 def _parts(release: Release) -> list[tuple[int, str, int | None]]:
-  """Returns (number, source, part of it or None for the whole) of all that is to be read."""
+  """Returns (number, source, part of it or None for all of it) of everything to read."""
   parts = [(_XMLS, None)] + ([(_BOXES, None)] if release.boxes else [])
   for split, path in release.images.items():
     count = 0
@@ -217,7 +216,7 @@ def _new_summary() -> BuildSummary:
   return BuildSummary('a part of a build', release_files.COUNTS)
 
 
-def _merged(states: Iterable[dict]) -> dict:
+def _merge(states: Iterable[dict]) -> dict:
   """Returns the sum of `BuildSummary.state()`s."""
   summary = _new_summary()
   for state in states:

@@ -1,4 +1,4 @@
-"""Packages ImageNet images with the annotation byproducts of ImageNet-AB, see README.md here."""
+"""Builds ImageNet images with the annotation byproducts of ImageNet-AB, see README.md here."""
 
 import contextlib
 import os
@@ -32,10 +32,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   ilsvrc2012: put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (https://image-net.org) and
   imagenet_ab_v1_0.tar.gz (https://huggingface.co/datasets/coallaoh/ImageNet-AB) into manual_dir;
   ILSVRC2012_bbox_val_v3.tgz as well for boxes of the validation images.
-  local: the same files of your own, see tfds_builders/imagenet_ab/README.md.
+  local: your own files in the same formats, see tfds_builders/imagenet_ab/README.md.
   """
 
-  _beam = None  # our module for it, where Beam builds
+  _beam = None  # the module beam_pipeline, where it is used
 
   def _info(self) -> tfds.core.DatasetInfo:
     """Returns the metadata; the classes of `local` are known only when it is built."""
@@ -51,7 +51,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     return self.builder_config.name == 'local'
 
   def download_and_prepare(self, **kwargs) -> None:
-    """Builds the data set and prints what became of the input; a UserError stops it."""
+    """Builds the data set and prints a summary of the input; a UserError stops it."""
     self._summary = self._beam = None
     with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
       if build_summary.wants_beam(kwargs.get('download_config')):
@@ -75,20 +75,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
     label = self.info.features['label']
     if self._beam:
-      manual_dir = pathlib.Path(os.path.abspath(manual_dir))  # workers have other folders
+      manual_dir = pathlib.Path(os.path.abspath(manual_dir))  # workers may run in another folder
     self._release = release.find(manual_dir, None if self._is_local else label.names)
     if self._is_local:
       label.names = list(self._release.classes)
     if self._beam:
       self._beam_build = self._beam.BeamBuild(self._release, self.data_dir)
       return self._beam_build.splits()
-    files = self._release
     self._index_xmls()
-    return {split: self._generate_examples(split) for split in files.images}
+    return {split: self._generate_examples(split) for split in self._release.images}
 
   def _process_pipeline_result(self, pipeline_result):
     """Called by TFDS once a Beam pipeline is done."""
-    del pipeline_result  # its metrics count what a worker did twice as two
+    del pipeline_result  # its metrics count retried work twice
     self._beam_build.finish(self._summary)
 
   def _index_xmls(self) -> None:
@@ -112,7 +111,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Stores all XMLs of an archive or folder."""
     for folder, stem, data in xmls:
       if not store.add(folder, stem, data):
-        release.skip_second_xml(path, folder, stem, self._summary)
+        release.skip_duplicate_xml(path, folder, stem, self._summary)
 
   def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
     """Yields (key, example) of a split."""
@@ -129,13 +128,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       raise UserError(f'{path} holds no images: expected <class>.tar or <class>/<image> in it')
 
   def _joined(self, split: str, progress) -> Iterator[release.Joined]:
-    """Yields what belongs to one image, of every image that none of its name came before."""
+    """Yields the images of a split, each with its XMLs; of duplicates the first."""
     for label, file_name, data in self._release.iter_images(
       split, self._summary, progress=progress
     ):
       self._summary.add('images read')
       if not self._seen.add(f'{split}/{label}', file_name, b''):
-        self._release.skip_second_image(split, label, file_name, self._summary)
+        self._release.skip_duplicate_image(split, label, file_name, self._summary)
         continue
       stem = posixpath.splitext(file_name)[0]
       box_xml = None if split == 'train' else self._boxes.get(release.BOX_FOLDER, stem)

@@ -1,7 +1,7 @@
-"""The files of one build: what is read from them, and how that becomes examples.
+"""The files of a build and how their contents become examples.
 
-Shared by the two ways to build, one after the other or as a Beam pipeline. A Release holds no open
-file and pickles to a few kilobytes, so it can be sent to workers.
+Used by the plain build and by the Beam pipeline: a Release holds no open file and can be sent to
+workers.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ XML_SOURCE = (
 XML_SHA256 = '38e67940a68adb5a3d436a25a0656d8c99023731077395b60097d01cd97868b1'
 IMAGE_SOURCE = 'https://image-net.org/download-images (after registration)'
 BOX_SOURCE = 'https://image-net.org'
-LOCAL_SOURCE = 'the images of your own, see tfds_builders/imagenet_ab/README.md'
+LOCAL_SOURCE = 'your own images, see tfds_builders/imagenet_ab/README.md'
 COUNTS = ('images read', 'images written', 'with XML', 'selected', 'clicks', 'boxes')
 BOX_FOLDER = 'val'  # within the archive of boxes
 _VALIDATION_NAME = re.compile(r'ILSVRC2012_val_(\d{8})\.JPEG')
@@ -62,7 +62,7 @@ class Release:
     return LOCAL_SOURCE if self.is_local else IMAGE_SOURCE
 
   def has_class_parts(self, split: str) -> bool:
-    """Whether the split is laid out by class: not so the flat validation tar of ILSVRC2012."""
+    """Whether the split is laid out by class; the validation tar of ILSVRC2012 is flat."""
     return self.is_local or split == 'train'
 
   def iter_images(
@@ -83,7 +83,7 @@ class Release:
         if label in self.classes:
           yield label, file_name, data
         else:
-          refused(f'{label}/{file_name}', 'it belongs to none of the 1000 classes of ILSVRC2012')
+          refused(f'{label}/{file_name}', 'its class is not one of the 1000 of ILSVRC2012')
       return
     labels = pathlib.Path(tfds_file('validation_labels.txt')).read_text().split()
     for name, data in reader.iter_members(
@@ -93,7 +93,7 @@ class Release:
       if match and 1 <= int(match[1]) <= len(labels):
         yield labels[int(match[1]) - 1], match[0], data
       else:
-        refused(name, 'it is no validation image of ILSVRC2012')
+        refused(name, 'it is not a validation image of ILSVRC2012')
 
   def iter_xmls(
     self, summary: BuildSummary, *, progress: reader.Progress | None = None
@@ -125,7 +125,7 @@ class Release:
       summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', size)
       return None
     if not self.is_local:
-      data = _fixed_image(file_name, data)
+      data = _rgb_jpeg(file_name, data)
     record = _record(xml, f'{self.xmls}: {label}/{stem}.xml', summary)
     header = record
     if not (record and record.boxes) and box_xml is not None:
@@ -140,17 +140,17 @@ class Release:
       summary.add('clicks', len(record.clicks.x))
     return example.encode(data, file_name, self.classes[label], size, record, objects)
 
-  def skip_second_image(
+  def skip_duplicate_image(
     self, split: str, label: str, file_name: str, summary: BuildSummary
   ) -> None:
-    """Counts an image that another one of its name came before."""
+    """Counts an image whose name was read before."""
     summary.skip(
       'image given twice', f'{self.images[split]}: {label}/{file_name}', 'the first one counts'
     )
 
 
-def skip_second_xml(path: pathlib.Path, folder: str, stem: str, summary: BuildSummary) -> None:
-  """Counts an XML that another one of its name came before."""
+def skip_duplicate_xml(path: pathlib.Path, folder: str, stem: str, summary: BuildSummary) -> None:
+  """Counts an XML whose name was read before."""
   summary.skip('XML given twice', f'{path}: {folder}/{stem}.xml', 'the first one counts')
 
 
@@ -225,7 +225,7 @@ def _record(xml: bytes | None, where: str, summary: BuildSummary) -> byproducts.
     return None
 
 
-def _fixed_image(file_name: str, data: bytes) -> bytes:
+def _rgb_jpeg(file_name: str, data: bytes) -> bytes:
   """Re-encodes the 22 CMYK images and the PNG of ILSVRC2012, as TFDS's imagenet2012 does."""
   if file_name in imagenet2012.CMYK_IMAGES:
     return tfds.core.utils.jpeg_cmyk_to_rgb(data)

@@ -4,7 +4,10 @@ import io
 import pathlib
 import tarfile
 
+import tensorflow_datasets as tfds
 from PIL import Image
+
+from tfds_builders import build
 
 XML_NAME = 'imagenet_ab_v1_0.tar.gz'
 
@@ -99,3 +102,17 @@ def write_release(folder, classes=None, xmls=None, validation=None):
   members.insert(1, ('train_xml/cat/._1.xml', b'\x00\x05\x16\x07'))
   write_tar(folder / XML_NAME, members, 'w:gz')
   return folder
+
+
+def build_local(manual_dir, data_dir):
+  """Builds and returns {split: {file name: example}} with the image files undecoded."""
+  path = build.build('imagenet_ab/local', manual_dir=manual_dir, data_dir=data_dir)
+  builder = tfds.builder_from_directory(path)  # as without the builder's code
+  names = builder.info.features['label'].names
+  splits = builder.as_dataset(decoders={'image': tfds.decode.SkipDecoding()})
+  return {
+    split: {
+      f'{names[row["label"]]}/{row["file_name"].decode()}': row for row in tfds.as_numpy(rows)
+    }
+    for split, rows in splits.items()
+  }

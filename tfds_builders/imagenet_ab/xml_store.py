@@ -1,7 +1,7 @@
 """A temporary table of raw XMLs, looked up by class and file stem.
 
-The byproducts come in one archive in no useful order, the images in another. A million small files
-on disk or a million Python objects are both out of the question, so the raw XMLs wait in sqlite.
+The byproducts come in one archive in no useful order, the images in another. The raw XMLs of all
+images (5 GB) do not fit into memory, so they wait in SQLite.
 """
 
 import os
@@ -11,7 +11,7 @@ import tempfile
 
 
 class XmlStore:
-  """Raw XML files keyed by (class, stem) in an unnamed file, which dies with the process."""
+  """Raw XML files by (class, stem) in an unnamed temporary file."""
 
   def __init__(self, folder: str | os.PathLike):
     """Opens an empty store in `folder`: about 5 GB for all of ImageNet-AB."""
@@ -29,7 +29,7 @@ class XmlStore:
     self._used = bytearray()  # one flag a row
 
   def add(self, folder: str, stem: str, data: bytes) -> bool:
-    """Stores one XML; returns False if there is one under this name already, which stays."""
+    """Stores one XML; returns False and keeps the old one if the name is taken."""
     cursor = self._database.execute(
       'INSERT OR IGNORE INTO xml VALUES (?, ?)', (posixpath.join(folder, stem), data)
     )
