@@ -25,16 +25,16 @@ def goals(lines):
   """Markdown: one row a goal, and one for each benchmark that was never run."""
   rows = [['what', 'goal', 'found', '', 'command']]
   for line in lines:
-    for goal in line['goals']:
-      rows.append(
-        [
-          f'{line["case"]}: {goal["what"]}',
-          goal['goal'],
-          harness.digits(goal['found']),
-          'met' if goal['met'] else '**not met**',
-          f'`python -m benchmarks {line["benchmark"]}`',
-        ]
-      )
+    rows += [
+      [
+        f'{line["case"]}: {goal["what"]}',
+        goal['goal'],
+        harness.digits(goal['found']),
+        'met' if goal['met'] else '**not met**',
+        f'`python -m benchmarks {line["benchmark"]}`',
+      ]
+      for goal in line['goals']
+    ]
   rows += [
     [text, '', 'not run', '', f'`python -m benchmarks {name}`']
     for name, text in BENCHMARKS.items()

@@ -71,7 +71,7 @@ def imagenet_features(num_classes):
 
 def coco_features():
   f = tfds.features
-  numbers = {key: np.float32 for key in ('from_x', 'from_y', 'to_x', 'to_y')}
+  numbers = dict.fromkeys(('from_x', 'from_y', 'to_x', 'to_y'), np.float32)
   return f.FeaturesDict(
     {
       'image': f.Image(),

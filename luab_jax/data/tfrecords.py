@@ -95,8 +95,7 @@ def _check_features(text, folder):
       classes = key in ('pythonClassName', 'python_class_name') and str(value)
       if (
         key in ('jsonFeature', 'json_feature')
-        or key == 'type'
-        and isinstance(value, str)
+        or (key == 'type' and isinstance(value, str))
         or (classes and not classes.startswith('tensorflow_datasets.core.features.'))
       ):
         raise UserError(

@@ -85,7 +85,7 @@ def shard(batch: Tree, sharding: jax.sharding.Sharding | None = None) -> Tree:
   devices = jax.local_device_count()
   sharding = sharding or _sharding()
   return jax.tree.map(
-    lambda x: jax.device_put(x.reshape((devices, x.shape[0] // devices) + x.shape[1:]), sharding),
+    lambda x: jax.device_put(x.reshape((devices, x.shape[0] // devices, *x.shape[1:])), sharding),
     batch,
   )
 

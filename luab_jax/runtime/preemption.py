@@ -22,7 +22,7 @@ from luab_jax.runtime import hosts
 EXIT_SAVED = 75
 
 
-class Preempted(Exception):  # noqa: N818 (no error: the run did what it was told)
+class Preempted(Exception):
   """The run was told to stop and its state is saved."""
 
   def __init__(self, step, total_steps):

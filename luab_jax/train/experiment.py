@@ -29,7 +29,7 @@ Metadata = dict[str, Any]  # of a checkpoint, see `Experiment.metadata`
 Results = dict[str, dict[str, Any]]  # {split: metrics}
 
 
-class EvaluationCancelled(Exception):  # noqa: N818 (no error)
+class EvaluationCancelled(Exception):
   """A signal came during an evaluation."""
 
 

@@ -244,6 +244,6 @@ def test_a_damaged_zip_does_not_fill_the_log(tmp_path):
 def test_an_encrypted_member_of_the_annotations_is_a_user_error(tmp_path):
   path = tmp_path / 'annotations.zip'
   path.write_bytes(_in_directory(_zip([('x.json', b'{}')]), 8, '<H', 1))
-  with pytest.raises(UserError, match='annotations.zip .*encrypted'):
-    with reader.open_zip_member(path, 'x.json'):
-      pass
+  member = reader.open_zip_member(path, 'x.json')
+  with pytest.raises(UserError, match='annotations.zip .*encrypted'), member:
+    pass

@@ -111,7 +111,7 @@ def test_missing_values_are_absent_and_unknown_tags_ignored():
 
 
 @pytest.mark.parametrize(
-  'text, value', [('True', True), ('False', False), ('true', True), (' false ', False)]
+  ('text', 'value'), [('True', True), ('False', False), ('true', True), (' false ', False)]
 )
 def test_selected_is_compared_as_a_word(text, value):
   (block,) = parse_xml(_metadata(f'<selected>{text}</selected>')).blocks

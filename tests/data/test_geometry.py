@@ -30,16 +30,16 @@ def torchvision_window(draw, height, width, scale=SCALE, ratio=RATIO):
     target_area = area * (scale[0] + draw('area') * (scale[1] - scale[0]))
     log_ratio = math.log(ratio[0]), math.log(ratio[1])
     aspect = math.exp(log_ratio[0] + draw('ratio') * (log_ratio[1] - log_ratio[0]))
-    w = int(round(math.sqrt(target_area * aspect)))
-    h = int(round(math.sqrt(target_area / aspect)))
+    w = round(math.sqrt(target_area * aspect))
+    h = round(math.sqrt(target_area / aspect))
     top, left = draw('top'), draw('left')
     if 0 < w <= width and 0 < h <= height:
       return (int(top * (height - h + 1)), int(left * (width - w + 1)), h, w), tries
   in_ratio = width / height
   if in_ratio < min(ratio):
-    w, h = width, int(round(width / min(ratio)))
+    w, h = width, round(width / min(ratio))
   elif in_ratio > max(ratio):
-    h, w = height, int(round(height * max(ratio)))
+    h, w = height, round(height * max(ratio))
   else:
     w, h = width, height
   return ((height - h) // 2, (width - w) // 2, h, w), None
@@ -82,7 +82,7 @@ def test_same_draws_give_torchvisions_window(height, width, seed, scale, ratio):
   assert 0 <= top <= height - h and 0 <= left <= width - w and h >= 1 and w >= 1
 
 
-@pytest.mark.parametrize('height,width', [(375, 500), (40, 37), (60, 400), (500, 30)])
+@pytest.mark.parametrize(('height', 'width'), [(375, 500), (40, 37), (60, 400), (500, 30)])
 def test_windows_are_distributed_as_torchvisions(height, width):
   count = 3000
   rng = random.Random(0)
@@ -264,7 +264,7 @@ def test_eighty_points_move_in_one_go_eager_and_in_tf_data():
 
 
 @pytest.mark.parametrize(
-  'height,width,resize,size,resized,corner',
+  ('height', 'width', 'resize', 'size', 'resized', 'corner'),
   [
     (375, 500, 256, 224, (256, 341), (16, 58)),  # torchvision: int(256 * 500 / 375), round(58.5)
     (500, 375, 256, 224, (341, 256), (58, 16)),

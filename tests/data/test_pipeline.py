@@ -100,7 +100,7 @@ def check_dot(view, point, mask, found):
 
 
 @pytest.mark.parametrize(
-  'size,method,antialias,flip',
+  ('size', 'method', 'antialias', 'flip'),
   [(64, 'bicubic', True, True), (41, 'bilinear', True, False), (64, 'bilinear', False, True)],
 )
 def test_painted_dots_are_at_the_emitted_points(painted, size, method, antialias, flip):
@@ -291,7 +291,7 @@ def test_subsplits_share_out_the_examples(painted):
   assert sorted([*set(trained), *evaluated]) == list(range(ORDER)) and count == 3
 
 
-@pytest.mark.parametrize('batch_size,num_hosts', [(8, 1), (8, 4), (100, 4)])
+@pytest.mark.parametrize(('batch_size', 'num_hosts'), [(8, 1), (8, 4), (100, 4)])
 def test_evaluation_covers_everything_once_over_hosts(painted, batch_size, num_hosts):
   data = config(painted[0], 'order', image_size=16, eval_resize=16)
   labels, counts = [], set()

@@ -27,7 +27,7 @@ def mini_release(shared, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'name,points,byproduct',
+  ('name', 'points', 'byproduct'),
   [
     ('imagenet_ab/local', 1, 'click'),
     ('imagenet_ab/local', 4, 'trace'),

@@ -34,7 +34,7 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'changes,message',
+  ('changes', 'message'),
   [
     (
       {'name': 'imagenet_ab/local'},
@@ -102,7 +102,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path, broken):
 
 
 @pytest.mark.parametrize(
-  'damage,message',
+  ('damage', 'message'),
   [
     ('flip', 'cannot be read'),
     ('cut', 'cannot be read'),

@@ -42,7 +42,7 @@ def numbers(split, batch, count, *, hosts=1, host=0, start=0, buffer=10, seed=0)
 
 
 @pytest.mark.parametrize(
-  'batch,buffer,lanes',
+  ('batch', 'buffer', 'lanes'),
   [(16, 10, 4), (24, 30, 4), (12, 1, 4), (16, 500, 1), (200, 10, 1), (11, 10, 1), (10, 10, 5)],
 )
 def test_each_record_once_an_epoch_in_another_order(split, batch, buffer, lanes):
@@ -57,7 +57,7 @@ def test_each_record_once_an_epoch_in_another_order(split, batch, buffer, lanes)
   assert again != found[: len(again)]
 
 
-@pytest.mark.parametrize('batch,buffer', [(16, 10), (24, 30), (12, 1), (16, 500), (144, 10)])
+@pytest.mark.parametrize(('batch', 'buffer'), [(16, 10), (24, 30), (12, 1), (16, 500), (144, 10)])
 @pytest.mark.parametrize('hosts', [2, 4])
 def test_hosts_share_one_order(split, batch, buffer, hosts):
   if batch % hosts:
@@ -72,8 +72,8 @@ def test_hosts_share_one_order(split, batch, buffer, hosts):
   assert together == alone
 
 
-@pytest.mark.parametrize('batch,buffer', [(24, 30), (16, 500), (144, 10)])
-@pytest.mark.parametrize('hosts,host', [(1, 0), (4, 2)])
+@pytest.mark.parametrize(('batch', 'buffer'), [(24, 30), (16, 500), (144, 10)])
+@pytest.mark.parametrize(('hosts', 'host'), [(1, 0), (4, 2)])
 def test_a_stream_starts_anywhere(split, batch, buffer, hosts, host):
   steps = 2 * split.num_examples // batch + 3
   whole = numbers(split, batch, steps, hosts=hosts, host=host, buffer=buffer)
@@ -102,7 +102,7 @@ def test_a_host_reads_the_lanes_of_its_rows_and_no_others(epoch, total, hosts, p
 
 
 @pytest.mark.parametrize(
-  'sizes,share,whole',
+  ('sizes', 'share', 'whole'),
   [([100] * 32, 0.45, 1.05), ([100, 101] * 16, 0.45, 1.05), ([100] * 31 + [37], 0.55, 1.25)],
 )
 def test_hosts_read_little_more_than_their_share(tmp_path, monkeypatch, sizes, share, whole):

@@ -127,7 +127,7 @@ def test_conversion_places_every_array(conversions):
 @pytest.mark.parametrize('name', ['resnet18', 'vit_ti16'])
 def test_conversion_refuses_what_does_not_fit(conversions, name):
   state, variables = conversions[name]
-  first = list(state)[0]
+  first = next(iter(state))
   convert = functools.partial(
     timm_names.convert, model_name=name, variables=variables, source='w.pt'
   )

@@ -104,9 +104,11 @@ def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
         time.sleep(0.01)
       faults.enter_context(fault(run))
 
-    with _disturbed_at(monkeypatch, 9, disturb):
-      with pytest.raises(UserError, match='checkpoint could not be saved.*start the same command'):
-        loop.train_and_evaluate(_config(run), run.workdir)
+    unsaved = pytest.raises(
+      UserError, match='checkpoint could not be saved.*start the same command'
+    )
+    with _disturbed_at(monkeypatch, 9, disturb), unsaved:
+      loop.train_and_evaluate(_config(run), run.workdir)
     faults.close()
     assert run.saved_steps() == [4, 8]
     loop.train_and_evaluate(_config(run), run.workdir)

@@ -367,7 +367,7 @@ def test_a_single_class_is_reported(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  'side, furthest, unit', [(300, 99, 'percent'), (300, 101, 'pixels'), (150, 99, 'pixels')]
+  ('side', 'furthest', 'unit'), [(300, 99, 'percent'), (300, 101, 'pixels'), (150, 99, 'pixels')]
 )
 def test_clicks_that_may_be_percentages(side, furthest, unit, tmp_path, capsys):
   rng = np.random.default_rng(0)

@@ -218,7 +218,7 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   for line in (lines[1], lines[3], lines[4]):
     overlay = PIL.Image.open(workdir / 'predictions' / line['overlay'])
     assert overlay.size[0] == pytest.approx(640 * min(1, line['width'] / line['height']), abs=1)
-    assert len(line['labels']) == 5 and 0 <= min(line['scores']) and sum(line['scores']) < 1.001
+    assert len(line['labels']) == 5 and min(line['scores']) >= 0 and sum(line['scores']) < 1.001
     np.testing.assert_allclose(
       line['points'], np.array(line['points_fraction']) * [line['width'], line['height']]
     )

@@ -119,7 +119,7 @@ def test_files_hold_what_was_drawn(imagenet):
 
 
 @pytest.mark.parametrize(
-  'split, correlation, expected',
+  ('split', 'correlation', 'expected'),
   [
     ('train', 0.7, 0.7),
     ('val', 0.7, 0.7),
@@ -202,7 +202,7 @@ def test_objects_are_placed_uniformly():
 
 
 @pytest.mark.parametrize(
-  'flags, message',
+  ('flags', 'message'),
   [
     (['--release=imagenet'], 'invalid choice'),
     (['--release=coco_ab', '--correlation=70'], '--correlation=70.0 is out of range'),

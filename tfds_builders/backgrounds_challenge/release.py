@@ -64,7 +64,7 @@ class Spool:
 
   def __init__(self, folder: str | os.PathLike | None):
     """Opens an empty spool in `folder`."""
-    self._file = tempfile.TemporaryFile(dir=folder)
+    self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
     self._places = {}
     self._size = 0
 
@@ -237,7 +237,7 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
   if not isinstance(array, np.ndarray):
     raise BadMask('it is no npy file but an archive')
   if array.ndim != 2 or array.dtype.kind not in 'biuf':
-    raise BadMask(f'it is {array.ndim}-D of {str(array.dtype):.40}, expected 2-D of 0 and 1')
+    raise BadMask(f'it is {array.ndim}-D of {array.dtype!s:.40}, expected 2-D of 0 and 1')
   if array.shape != size:
     raise BadMask(f'it has {array.shape[1]} × {array.shape[0]} px, its image {size[1]} × {size[0]}')
   if not np.isin(array, (0, 1)).all():

@@ -165,7 +165,7 @@ BAD_RECORDS = json.dumps(RECORDS[:2]).replace('"timeAt": 10', '"timeAt": 1.5')  
 
 
 @pytest.mark.parametrize(
-  'reason, detail, changes, left',
+  ('reason', 'detail', 'changes', 'left'),
   [
     ('corrupt record', 'record 1 (image_id 9)', {'records': BAD_RECORDS}, [9, 25, 30]),
     (

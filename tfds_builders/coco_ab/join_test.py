@@ -9,7 +9,7 @@ from tfds_builders.coco_ab.small_release import ANNOTATIONS, annotation, write_r
 
 
 @pytest.mark.parametrize(
-  'match, bad',
+  ('match', 'bad'),
   [
     ('annotation 1 has category_id 2, which is not listed', annotation(1, 9, 2, [0, 0, 1, 1])),
     (

@@ -53,7 +53,7 @@ def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def tar_of_tars(path: pathlib.Path, names: Iterable[str]) -> Iterator[dict[str, tarfile.TarFile]]:
   """Yields {name: TarFile} for writing; they become the members `<name>.tar` of the tar `path`."""
   buffers = {name: io.BytesIO() for name in names}
-  tars = {name: tarfile.open(fileobj=buffers[name], mode='w') for name in names}
+  tars = {n: tarfile.open(fileobj=buffers[n], mode='w') for n in names}  # noqa: SIM115
   yield tars
   with replacing(path) as file, tarfile.open(fileobj=file, mode='w') as outer:
     for name in names:

@@ -220,11 +220,11 @@ class Start:
       raise Violation(f'{count} instead of {lines} lines of run.py, see {self._said}')
 
 
-class Violation(Exception):  # noqa: N818 (what a promise was broken by)
+class Violation(Exception):
   """What the promise says did not happen."""
 
 
-class NotRun(Exception):  # noqa: N818 (it says why, not what failed)
+class NotRun(Exception):
   """This machine does not let us make that fault."""
 
 

@@ -243,7 +243,7 @@ def change_value(rng, value):
   if isinstance(value, list) and value and rng.random() < 0.9:
     at = rng.integers(len(value))
     if rng.random() < 0.1:
-      return value[:at] + value[at + 1 :] if rng.random() < 0.5 else value + [value[at]]
+      return value[:at] + value[at + 1 :] if rng.random() < 0.5 else [*value, value[at]]
     return [*value[:at], change_value(rng, value[at]), *value[at + 1 :]]
   return pick(rng, _JSON_VALUES)
 
