@@ -13,9 +13,6 @@ _LINES_OF_A_FILE, _LINES_OF_A_FUNCTION = 300, 60
 _TOO_LONG = {  # what is left to be split
   'luab_jax/data/pipeline.py',
   'luab_jax/data/shuffling.py:shuffled',
-  'luab_jax/train/loop.py',
-  'luab_jax/train/metric_log.py',
-  'luab_jax/train/step.py:make_train_step',
 }
 
 

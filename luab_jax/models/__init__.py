@@ -9,7 +9,7 @@ with image [B,H,W,3] (uint8 as decoded, or floats that are normalised already) r
 Parameters and BatchNorm statistics are float32.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -24,8 +24,8 @@ from luab_jax.models.tiny import PATCH_SIZE, TinyConv
 from luab_jax.models.vit import VisionTransformer, normal_002
 from luab_jax.runtime.parallel import AXIS
 
-Params = dict[str, Any]  # a tree of arrays: nested dicts by module name
-Variables = dict[str, Params]  # what `model.apply` takes: params, batch_stats
+Params = Mapping[str, Any]  # a tree of arrays: nested dicts by module name
+Variables = Mapping[str, Params]  # what `model.apply` takes: params, batch_stats
 
 # name: (blocks in each stage, bottleneck blocks)
 RESNETS = {

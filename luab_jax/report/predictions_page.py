@@ -10,7 +10,7 @@ import numpy as np
 from luab_jax.data.pipeline import DatasetSpec
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.evaluate.robustness import Metrics
-from luab_jax.models import Params
+from luab_jax.models import Variables
 from luab_jax.report import captions, html, plots, samples
 from luab_jax.report.html import Section
 
@@ -29,7 +29,7 @@ class _Evaluated(NamedTuple):
 
 def prediction_sections(
   model: nn.Module,
-  variables: dict[str, Params],
+  variables: Variables,
   results: Mapping[str, Metrics],
   spec: DatasetSpec,
   config: ml_collections.ConfigDict,

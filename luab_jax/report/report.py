@@ -14,14 +14,14 @@ import numpy as np
 
 from luab_jax.data.pipeline import DatasetSpec
 from luab_jax.evaluate.robustness import Metrics
-from luab_jax.models import Params
+from luab_jax.models import Variables
 from luab_jax.report import captions, charts, data_page, html, samples
 from luab_jax.report.html import Section, Table
 from luab_jax.report.predictions_page import prediction_sections
 from luab_jax.report.robustness_page import robustness_results, robustness_sections
 from luab_jax.runtime import hosts
 from luab_jax.runtime.metric_writers import MetricWriters
-from luab_jax.train import metric_log
+from luab_jax.train import metrics_file
 
 # Meaning of the metrics, in the order of the rows; others follow without a description.
 DESCRIPTIONS = {
@@ -71,7 +71,7 @@ def write_report(
   config: ml_collections.ConfigDict,
   spec: DatasetSpec,
   model: nn.Module,
-  variables: dict[str, Params],
+  variables: Variables,
   summary: Mapping[str, Any],
   writers: MetricWriters | None = None,
 ) -> pathlib.Path | None:
@@ -111,7 +111,7 @@ def write_report(
     sections=[
       _results_section(results),
       *robustness_sections(shifted, summary['not_prepared'], sets),
-      _curves_section(metric_log.read_lines(workdir), config.data.eval_splits),
+      _curves_section(metrics_file.read_lines(workdir), config.data.eval_splits),
       *predicted,
       *data_page.training_sections(train, spec, config, count, results),
       data_page.config_section(config, summary),

@@ -1,10 +1,7 @@
 """The training run, top to bottom: data, model, steps, evaluation, checkpoints, summary."""
 
-import contextlib
-import json
 import os
 import pathlib
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,10 +17,11 @@ from luab_jax.runtime import hosts, parallel
 from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.runtime.metric_writers import CaptionedImage, MetricWriters, open_metric_writers
 from luab_jax.runtime.preemption import Preempted, StopRequest
-from luab_jax.runtime.workdir import prepare_workdir, write_json
-from luab_jax.train import metric_log
+from luab_jax.runtime.workdir import prepare_workdir
+from luab_jax.train import metric_log, metrics_file
 from luab_jax.train.experiment import EvaluationCancelled, Experiment, Results
 from luab_jax.train.state import TrainState, check_finite
+from luab_jax.train.summary import write_summary
 
 
 class Run(NamedTuple):
@@ -88,7 +86,7 @@ def _train_and_evaluate(
   experiment.check_records(metadata)
   start = int(state.step)
   # A run may have been stopped between the step and the end of its evaluation.
-  missing = experiment.split_names(start) - metric_log.results_at(workdir, start).keys()
+  missing = experiment.split_names(start) - metrics_file.results_at(workdir, start).keys()
   pending = hosts.agree(start > 0 and experiment.is_evaluated_at(start) and bool(missing))
   log = metric_log.RunLog(
     workdir,
@@ -119,11 +117,11 @@ def _train_and_evaluate(
       log.close()
       with hosts.exit_on_process_loss():
         checkpoints.close()  # waits for what is being saved
-  summary = _write_summary(
+  summary = write_summary(
     experiment,
     workdir,
     experiment.total_steps,
-    results or metric_log.results_at(workdir, experiment.total_steps),
+    results or metrics_file.results_at(workdir, experiment.total_steps),
     seconds=time.time() - started,
     steps=experiment.total_steps - start,
     ms_per_step=log.ms_per_step(),
@@ -248,7 +246,7 @@ def open_checkpoints(workdir: pathlib.Path, config: ConfigDict) -> Checkpoints:
     save_every=config.checkpoint_every_steps,
     keep_every=config.keep_every_steps,
     best=config.keep_best,
-    results=metric_log.all_results(workdir),
+    results=metrics_file.all_results(workdir),
   )
 
 
@@ -283,8 +281,8 @@ def evaluate_only(
     include_robustness=True,
   )
   if hosts.is_main_host():
-    metric_log.replace_lines(workdir, step, results)
-  summary = _write_summary(
+    metrics_file.replace_lines(workdir, step, results)
+  summary = write_summary(
     experiment, workdir, step, results, seconds=time.time() - started, steps=0
   )
   run = Run(experiment, state, summary)
@@ -293,42 +291,3 @@ def evaluate_only(
       writers.scalars(step, split, metrics)
     writers.finish(summary, draw_report(run, workdir, writers) if draw_report else None)
   return run
-
-
-def _write_summary(
-  experiment: Experiment,
-  workdir: pathlib.Path,
-  step: int,
-  results: Results,
-  *,
-  seconds: float,
-  steps: int,
-  ms_per_step: float | None = None,
-) -> dict[str, Any]:
-  """Returns the summary of a run; the main host writes it to summary.json.
-
-  Args:
-    experiment, workdir: of the run.
-    step, results: which evaluation, {split: metrics}.
-    seconds, steps: the duration of this start and how many steps it trained.
-    ms_per_step: of this start, None if unknown.
-  """
-  path = workdir / 'summary.json'
-  if not steps:  # nothing was trained now: an earlier measurement stays valid
-    with contextlib.suppress(OSError, ValueError):  # there is none, or a damaged one
-      ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
-  summary = {
-    'step': step,
-    'total_steps': experiment.total_steps,
-    'parameters': experiment.num_params,
-    'results': results,
-    'not_prepared': experiment.robustness.missing,
-    'seconds_in_this_start': round(seconds, 1),
-    'steps_in_this_start': steps,
-    'ms_per_step': ms_per_step,
-    'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-    'versions': {'python': platform.python_version(), 'jax': jax.__version__},
-  }
-  if hosts.is_main_host():
-    write_json(path, summary)
-  return summary

@@ -37,16 +37,14 @@ def make_train_step(
 
   Args:
     model: see `luab_jax.models`.
-    optimizer: see `optimizer.make_optimizer`.
-    schedules: learning rate (only reported here) and weight of the point loss.
+    optimizer, schedules: see `optimizer`; the learning rate is only reported here.
     spec: of the data set.
     config: of the experiment; `loss`, `optimizer.grad_accum_steps` (micro-batches a step; the
       gradient is that of the whole batch), `optimizer.ema_decay` (0: no averaged parameters) and
       `on_nan` count. With on_nan='skip' a step whose loss, gradient or result is not finite changes
-      nothing but the step number; it is counted in `skipped`, its other sums are left out.
+      nothing but the step number; it counts as `skipped`, its other sums are left out.
   Returns:
-    A function of a TrainState and the device's batch (see the batch contract in `pipeline`), to be
-    mapped by `parallel.pmap_step`.
+    A function to be mapped by `parallel.pmap_step`; for the batch see `pipeline`.
   """
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
@@ -73,8 +71,8 @@ def make_train_step(
       jax.grad(forward, has_aux=True), state, batch, config.optimizer.grad_accum_steps
     )
     gradient, sums = jax.lax.psum((gradient, sums), AXIS)
-    # Devices normalise with their own statistics; the running averages are kept equal, so that
-    # evaluation and checkpoints need no extra step. One small all-reduce.
+    # Devices normalise with their own statistics, but share the running averages: one small
+    # all-reduce, and evaluation and checkpoints need no extra step.
     batch_stats = jax.lax.pmean(batch_stats, AXIS)
     new_state = _update(state, optimizer, gradient, batch_stats, config.optimizer.ema_decay)
     sums |= {

@@ -15,7 +15,7 @@ from luab_jax.evaluate import robustness
 from luab_jax.report.draw_run import draw_run
 from luab_jax.runtime import parallel
 from luab_jax.tools.study import study
-from luab_jax.train import loop, metric_log
+from luab_jax.train import loop, metrics_file
 from luab_jax.train.experiment import Experiment
 from tests import benchmark_sets
 from tests.benchmark_sets import GreyModel, grey, labelled, write
@@ -290,7 +290,7 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   command = f'tfds build imagenet_r --data_dir={imagenet.robustness.data_dir}'
   assert command in summary['not_prepared']['imagenet_r']
   assert command in capsys.readouterr().out
-  lines = metric_log.read_lines(tmp_path)
+  lines = metrics_file.read_lines(tmp_path)
   assert [(line['step'], line['split']) for line in lines] == [
     (1, 'train'),
     (2, 'train'),
@@ -302,7 +302,7 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
     'seconds_in_this_start': pytest.approx(0, abs=100),
     'steps_in_this_start': 0,
   }
-  assert metric_log.read_lines(tmp_path) == lines
+  assert metrics_file.read_lines(tmp_path) == lines
 
   found = Experiment(imagenet).robustness
   assert study._finished(imagenet, tmp_path, found)
@@ -311,6 +311,6 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   assert not study._finished(imagenet, tmp_path, found)
   again = loop.evaluate_only(imagenet, tmp_path).summary
   assert again['results']['imagenet_r']['examples'] == 3 and not again['not_prepared']
-  assert metric_log.read_lines(tmp_path)[:-1] == lines
-  assert metric_log.read_lines(tmp_path)[-1]['split'] == 'imagenet_r'
+  assert metrics_file.read_lines(tmp_path)[:-1] == lines
+  assert metrics_file.read_lines(tmp_path)[-1]['split'] == 'imagenet_r'
   assert study._finished(imagenet, tmp_path, found)

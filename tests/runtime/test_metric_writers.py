@@ -13,7 +13,7 @@ from luab_jax.errors import UserError
 from luab_jax.report.data_page import first_images
 from luab_jax.report.draw_run import draw_run
 from luab_jax.runtime import hosts, metric_writers
-from luab_jax.train import loop, metric_log
+from luab_jax.train import loop, metric_log, metrics_file
 from tests.short_run import short_config
 
 
@@ -99,7 +99,7 @@ def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp
   loop.train_and_evaluate(_config(synthetic_imagenet_ab, 4), workdir, **drawing)
   config = _config(synthetic_imagenet_ab, 6, clicks='train[:30%]')
   summary = loop.train_and_evaluate(config, workdir, **drawing).summary
-  lines = metric_log.read_lines(workdir)
+  lines = metrics_file.read_lines(workdir)
   assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6]
   assert [line['step'] for line in lines if line['split'] == 'clicks'] == [6]
   _check_tensorboard(_tensorboard(workdir), lines)
@@ -206,5 +206,5 @@ def test_a_writer_that_fails_is_dropped_and_the_log_goes_on(tmp_path, capfd):
     for step in (1, 2, 3):
       log.write(step, 'validation', {'top1': 0.5})
     log.close()
-  assert [line['step'] for line in metric_log.read_lines(tmp_path)] == [1, 2, 3]
+  assert [line['step'] for line in metrics_file.read_lines(tmp_path)] == [1, 2, 3]
   assert capfd.readouterr().err.count('TensorBoard cannot be written') == 1

@@ -11,7 +11,7 @@ import pytest
 
 from luab_jax.evaluate import evaluate
 from luab_jax.runtime import preemption
-from luab_jax.train import loop, metric_log
+from luab_jax.train import loop, metric_log, metrics_file
 from tests.short_run import assert_same_bits, restore, short_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def test_a_signal_in_an_evaluation_gives_it_up_and_it_is_done_later(
     patch.setattr(evaluate, 'evaluate_split', signalled)
     with pytest.raises(preemption.Preempted, match=f'at step {step} of 9'):
       loop.train_and_evaluate(config, tmp_path)
-  assert {line['split'] for line in metric_log.read_lines(tmp_path) if line['step'] == step} <= {
+  assert {line['split'] for line in metrics_file.read_lines(tmp_path) if line['step'] == step} <= {
     'train'
   }
   summary = loop.train_and_evaluate(config, tmp_path).summary

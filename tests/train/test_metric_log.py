@@ -13,7 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
-from luab_jax.train import metric_log
+from luab_jax.train import metric_log, metrics_file
 
 
 def _log(workdir, **options):
@@ -22,7 +22,7 @@ def _log(workdir, **options):
 
 
 def _lines(workdir):
-  return [(line['step'], line['split']) for line in metric_log.read_lines(workdir)]
+  return [(line['step'], line['split']) for line in metrics_file.read_lines(workdir)]
 
 
 def _sums(loss, skipped=None):
@@ -111,7 +111,7 @@ def test_skipped_steps_are_counted_and_an_interval_of_nothing_else_ends_the_run(
   for step, (loss, skipped) in enumerate([(3.0, 0), (0.0, 1), (5.0, 0), (7.0, 0)], start=1):
     log.add(step, _sums(loss, skipped))
   log.flush()
-  first, second = metric_log.read_lines(tmp_path)
+  first, second = metrics_file.read_lines(tmp_path)
   assert first['loss'] == 3 and first['skipped'] == 0.5
   assert second['loss'] == 6 and second['skipped'] == 0
   log.add(5, _sums(0.0, 1))

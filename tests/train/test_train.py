@@ -14,7 +14,7 @@ import pytest
 from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate
 from luab_jax.runtime import parallel
-from luab_jax.train import loop, metric_log
+from luab_jax.train import loop, metric_log, metrics_file
 from luab_jax.train.experiment import Experiment
 from tests.short_run import assert_same_bits, restore, short_config
 
@@ -34,7 +34,7 @@ def test_a_run_writes_its_files(finished):
   assert json.loads((workdir / 'summary.json').read_text()) == json.loads(json.dumps(summary))
   assert json.loads((workdir / 'config.json').read_text())['batch_size'] == 32
   assert any((workdir / 'tensorboard').iterdir())
-  lines = metric_log.read_lines(workdir)
+  lines = metrics_file.read_lines(workdir)
   assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6, 8]
   assert {(line['step'], line['split']) for line in lines if line['split'] != 'train'} == {
     (step, split) for step in (6, 9) for split in ('uncorrelated', 'clicks')
@@ -51,7 +51,8 @@ def test_a_run_writes_its_files(finished):
 
 
 def test_the_loss_falls(finished):
-  losses = [line['loss'] for line in metric_log.read_lines(finished[1]) if line['split'] == 'train']
+  lines = metrics_file.read_lines(finished[1])
+  losses = [line['loss'] for line in lines if line['split'] == 'train']
   assert losses[-1] < losses[0]
 
 
@@ -328,7 +329,7 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
   for name in ('summary.json', 'report.html'):
     assert name not in outputs[1][0]  # only the first process reports
   left, right = (
-    {(line['step'], line['split']): line for line in metric_log.read_lines(folder)}
+    {(line['step'], line['split']): line for line in metrics_file.read_lines(folder)}
     for folder in (one, two)
   )
   common = left.keys() & right.keys()
