@@ -70,14 +70,9 @@ def main(argv):
 def _run(mode, config, workdir, images):
   """Runs a mode on devices that have been started; returns the exit status."""
   if mode in ('train', 'eval'):
-    from luab_jax.report.data_page import first_images
-    from luab_jax.report.draw_run import draw_run
-    from luab_jax.train import loop
+    from luab_jax.report.draw_run import evaluate_and_report, train_and_report
 
-    if mode == 'train':
-      loop.train_and_evaluate(config, workdir, draw_batch=first_images, draw_report=draw_run)
-    else:
-      loop.evaluate_only(config, workdir, draw_report=draw_run)
+    (train_and_report if mode == 'train' else evaluate_and_report)(config, workdir)
   elif mode == 'plot':
     from luab_jax.report import data_page
 

@@ -1,17 +1,31 @@
 """The end of a run for people: report.html, and the main results on the console."""
 
+import os
 import pathlib
 import sys
 import traceback
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from luab_jax.report.data_page import first_images
 from luab_jax.report.report import write_report
 from luab_jax.runtime import hosts
 from luab_jax.runtime.metric_writers import MetricWriters
+from luab_jax.train import loop
 from luab_jax.train.loop import Run
 
 _CONSOLE_METRICS = ('top1', 'mAP', 'click_error', 'mCE', 'bg_gap', 'challenge')
+
+
+def train_and_report(config: ConfigDict, workdir: str | os.PathLike) -> Run:
+  """`loop.train_and_evaluate`, and report.html at the end."""
+  return loop.train_and_evaluate(config, workdir, draw_batch=first_images, draw_report=draw_run)
+
+
+def evaluate_and_report(config: ConfigDict, workdir: str | os.PathLike) -> Run:
+  """`loop.evaluate_only`, and report.html at the end."""
+  return loop.evaluate_only(config, workdir, draw_report=draw_run)
 
 
 def draw_run(run: Run, workdir: pathlib.Path, writers: MetricWriters) -> pathlib.Path | None:

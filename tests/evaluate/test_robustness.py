@@ -12,7 +12,7 @@ from configs import quickstart
 from luab_jax.data import pipeline, robustness_sets
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
-from luab_jax.report.draw_run import draw_run
+from luab_jax.report.draw_run import train_and_report
 from luab_jax.runtime import parallel
 from luab_jax.tools.study import study
 from luab_jax.train import loop, metrics_file
@@ -284,7 +284,7 @@ def imagenet(synthetic_imagenet_ab, tmp_path_factory):
 def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   imagenet, tmp_path, capsys
 ):
-  summary = loop.train_and_evaluate(imagenet, tmp_path, draw_report=draw_run).summary
+  summary = train_and_report(imagenet, tmp_path).summary
   assert set(summary['results']) == {'validation', 'imagenet_a'}
   assert summary['results']['imagenet_a']['examples'] == 2
   command = f'tfds build imagenet_r --data_dir={imagenet.robustness.data_dir}'

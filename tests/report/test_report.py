@@ -18,8 +18,7 @@ from luab_jax.data import pipeline
 from luab_jax.evaluate import robustness
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import captions, data_page, plots, report, robustness_page, samples, style
-from luab_jax.report.draw_run import draw_run
-from luab_jax.train import loop
+from luab_jax.report.draw_run import train_and_report
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.state import init_state
 
@@ -88,7 +87,7 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
   """(config, workdir, summary) of two steps on the embedded ImageNet-AB."""
   config = _config(quickstart, synthetic_imagenet_ab, clicks='train[:50%]', moved='uncorrelated')
   workdir = tmp_path_factory.mktemp('runs') / 'tiny & small'
-  run = loop.train_and_evaluate(config, workdir, draw_report=draw_run)
+  run = train_and_report(config, workdir)
   return config, workdir, run.summary
 
 
@@ -159,7 +158,7 @@ def test_a_report_that_fails_does_not_lose_the_run(finished, monkeypatch, capsys
 
   with monkeypatch.context() as patch:
     patch.setattr(plots, 'image', broken)
-    run = loop.train_and_evaluate(config, workdir, draw_report=draw_run)
+    run = train_and_report(config, workdir)
   assert run.summary['results'] == summary['results']
   captured = capsys.readouterr()
   line = next(line for line in captured.err.splitlines() if 'No report' in line)

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from luab_jax.errors import UserError
-from luab_jax.report.data_page import first_images
-from luab_jax.report.draw_run import draw_run
+from luab_jax.report.draw_run import train_and_report
 from luab_jax.runtime import hosts, metric_writers
-from luab_jax.train import loop, metric_log, metrics_file
+from luab_jax.train import metric_log, metrics_file
 from tests.short_run import short_config
 
 
@@ -95,10 +94,9 @@ def _history(records):
 
 def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp_path, wandb_home):
   workdir = tmp_path / 'run'
-  drawing = {'draw_batch': first_images, 'draw_report': draw_run}
-  loop.train_and_evaluate(_config(synthetic_imagenet_ab, 4), workdir, **drawing)
+  train_and_report(_config(synthetic_imagenet_ab, 4), workdir)
   config = _config(synthetic_imagenet_ab, 6, clicks='train[:30%]')
-  summary = loop.train_and_evaluate(config, workdir, **drawing).summary
+  summary = train_and_report(config, workdir).summary
   lines = metrics_file.read_lines(workdir)
   assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6]
   assert [line['step'] for line in lines if line['split'] == 'clicks'] == [6]
