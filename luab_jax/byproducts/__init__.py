@@ -1,5 +1,5 @@
-"""Readers of the two releases: raw record in, typed numpy record out."""
+"""Readers and writers of the records of the two releases, as typed numpy columns."""
 
 
 class BadRecord(ValueError):
-  """A record that cannot be trusted; the message says why. Builders name it, count it, go on."""
+  """A record that cannot be used; the message says why. Builders report it, count it, go on."""

@@ -1,4 +1,4 @@
-"""Lists the files in a tar, a zip or a folder of class folders, to be read one by one."""
+"""Iterates over the files in a tar, a zip or a folder of class folders, without reading them."""
 
 import functools
 import pathlib
@@ -14,7 +14,7 @@ Progress = Callable[[int], None]  # called with the number of bytes read since t
 
 
 class Entry(NamedTuple):
-  """A file in an archive or folder that has not been read yet."""
+  """A file in an archive or folder; it can be read until the next one is requested."""
 
   name: str  # <class>/<file> in a class tar
   size: int  # as claimed, in bytes
@@ -23,7 +23,16 @@ class Entry(NamedTuple):
 
 
 def iter_tar(file: IO[bytes], nested: bool, part: int | None = None) -> Iterator[Entry]:
-  """Yields the entries of a tar; with `nested`, a `<class>.tar` gives `<class>/<file>`."""
+  """Yields the entries of a tar but directories and macOS companions.
+
+  Args:
+    file: the open tar, seekable.
+    nested: whether a member `<class>.tar` gives its own members, as `<class>/<file>`.
+    part: with `nested`, number of the only class tar to read.
+
+  Raises:
+    As strict_tar.iter_members.
+  """
   class_tars = 0
   for tar, member in strict_tar.iter_members(file):
     if member.isdir() or member_names.is_companion(member.name):
@@ -32,7 +41,7 @@ def iter_tar(file: IO[bytes], nested: bool, part: int | None = None) -> Iterator
     if nested and is_file and member.name.endswith('.tar'):
       if part in (None, class_tars):
         inner = tar.extractfile(member)
-        assert inner is not None  # it is for links and devices
+        assert inner is not None  # as it is for links and devices
         for entry in iter_tar(inner, nested=False):
           yield entry._replace(name=f'{member.name.removesuffix(".tar")}/{entry.name}')
       class_tars += 1
@@ -50,6 +59,7 @@ def _read_tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def iter_zip(file: IO[bytes], progress: Progress) -> Iterator[Entry]:
+  """Yields the entries of an open zip but directories and macOS companions."""
   with zipfile.ZipFile(file) as archive:
     for member in archive.infolist():
       progress(member.compress_size)
@@ -73,6 +83,7 @@ def _read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes
 
 
 def iter_folder(root: pathlib.Path, progress: Progress, part: int | None) -> Iterator[Entry]:
+  """Yields the files of all class folders, sorted, or of the one of number `part`."""
   folders = visible(root)
   for folder in folders if part is None else [folders[part]]:
     if not folder.is_dir():
@@ -87,4 +98,5 @@ def iter_folder(root: pathlib.Path, progress: Progress, part: int | None) -> Ite
 
 
 def visible(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the content of a folder, sorted, without hidden files."""
   return sorted(entry for entry in folder.iterdir() if not entry.name.startswith('.'))

@@ -250,7 +250,7 @@ def _entries(
   nested: bool = False,
   part: int | None = None,
 ) -> Iterator[Entry]:
-  """Yields the entries of an archive or folder; an entry can be read until the next one."""
+  """Yields the entries of an archive or folder."""
   path, progress = require(path, source), progress or (lambda _: None)
   if path.is_dir():
     yield from iter_folder(path, progress, part)

@@ -108,7 +108,7 @@ def check_coco_records(files, folder):
     if isinstance(record, coco_ab.CorruptRecord):
       outcome.skip(record.reason)
   assert [record.number for record in results] == list(range(len(results)))
-  outcome.records_in = len(json.loads(path.read_text(errors='replace')))
+  outcome.records_in = len(json.loads(path.read_text(errors='replace'), parse_int=str))
   outcome.records_out = join.unused()[1]
   for image_id in {record.image_id for record in good}:
     _check_coco_example(join.take(image_id)[1], [])
