@@ -29,7 +29,7 @@ def use_compile_cache():
   Each kind of CPU has its own folder: homes are shared between machines, and code for one CPU may
   end with an illegal instruction, or other bits, on another.
   """
-  if jax.config.jax_compilation_cache_dir:
+  if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return
   home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   folder = pathlib.Path(home, 'luab_jax', 'xla', cpu_kind())

@@ -35,7 +35,8 @@ class StopRequest:
   def __init__(self, grace_seconds: float):
     """`grace_seconds`: how long the process may take to end by itself."""
     self._grace = grace_seconds
-    self._signal = self._timer = None
+    self._signal: int | None = None
+    self._timer: threading.Timer | None = None
     self._several = jax.process_count() > 1
 
   def __enter__(self):
@@ -74,11 +75,10 @@ class StopRequest:
         self._start_timer(number)
 
   def _start_timer(self, number):
-    self._timer = threading.Timer(
-      self._grace, _end, [number, f'not saved within {self._grace:g} s']
-    )
-    self._timer.daemon = True
-    self._timer.start()
+    timer = threading.Timer(self._grace, _end, [number, f'not saved within {self._grace:g} s'])
+    timer.daemon = True
+    timer.start()
+    self._timer = timer
     _say(
       f'{signal.Signals(number).name}: finishing the step and saving, at most '
       f'{self._grace:g} s; once more to end at once'
