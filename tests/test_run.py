@@ -62,7 +62,7 @@ def _answers(message, *arguments, **environment):
     ([_QUICKSTART, '--mode=trian'], '<train|eval'),
     ([_QUICKSTART, '--workdri=x'], 'workdir'),
     (['--mode=export'], 'Add --workdir='),
-    (['--mode=export', '--workdir=/nowhere'], '/nowhere holds no checkpoint to export'),
+    (['--mode=export', '--workdir=/nowhere'], '/nowhere holds no checkpoint'),
     (['--mode=predict', '--workdir=x', _QUICKSTART], 'takes the config of the run: leave --config'),
     (['--mode=predict', '--workdir=x'], 'which images?'),
     (['--mode=eval'], 'Add --config=configs/quickstart.py'),

@@ -35,6 +35,23 @@ _BATCH = 8
 MAX_RATIO = 50
 
 
+def restore_newest(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+  """(state, metadata) of a run's newest intact checkpoint; changes nothing in the folder.
+
+  Raises UserError without one.
+  """
+  folder, restored = pathlib.Path(workdir) / 'checkpoints', None
+  if folder.is_dir():
+    checkpoints = Checkpoints(folder, keep=1, read_only=True)
+    try:
+      restored = checkpoints.restore()
+    finally:
+      checkpoints.close()
+  if restored is None:
+    raise UserError(f'{workdir} holds no checkpoint: train first, with --mode=train')
+  return restored
+
+
 class Predictor:
   """A model on one device, with its parameters there; compiled once, for a fixed batch.
 
@@ -89,17 +106,7 @@ class Predictor:
     Raises:
       UserError: no run or no intact checkpoint there, or one of an older version.
     """
-    folder = pathlib.Path(workdir) / 'checkpoints'
-    if not folder.is_dir():
-      raise UserError(f'{workdir} holds no run to predict with: train first, with --mode=train')
-    checkpoints = Checkpoints(folder, keep=1, read_only=True)
-    try:
-      restored = checkpoints.restore()
-    finally:
-      checkpoints.close()
-    if restored is None:
-      raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
-    state, metadata = restored
+    state, metadata = restore_newest(workdir)
     variables = {
       'params': state['ema_params'] or state['params'],
       'batch_stats': state['batch_stats'] or {},
@@ -117,7 +124,7 @@ class Predictor:
       _ = data.image_size, data.eval_resize, data.resize_method, data.antialias
     except (KeyError, AttributeError, TypeError) as error:
       raise UserError(
-        f'the newest checkpoint in {folder} was written by an older version '
+        f'the newest checkpoint in {workdir} was written by an older version '
         f'({error}): use that one, or train again'
       ) from error
     return cls(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import ml_collections
 import numpy as np
 
-from luab_jax.data.pipeline import DatasetSpec
+from luab_jax.data.dataset import DatasetSpec
 from luab_jax.report.plots import Mark, Trajectory
 
 

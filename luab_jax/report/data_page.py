@@ -7,9 +7,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from luab_jax.data import pipeline
-from luab_jax.data.dataset import Batch
-from luab_jax.data.pipeline import DatasetSpec
+from luab_jax.data.dataset import Batch, DatasetSpec, dataset_spec
 from luab_jax.evaluate.robustness import Metrics
 from luab_jax.report import captions, charts, html, plots, samples
 from luab_jax.report.html import Section, Table
@@ -35,7 +33,7 @@ def draw(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None
   """
   if not hosts.is_main_host():
     return
-  spec = pipeline.dataset_spec(config.data)
+  spec = dataset_spec(config.data)
   count = config.report_images or 12
   train = samples.training_examples(config, NUM_SAMPLES, count)
   sizes = Table(['split', 'images'], [[k, f'{v:,}'] for k, v in spec.num_examples.items()])

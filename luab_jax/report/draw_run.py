@@ -1,4 +1,4 @@
-"""The end of a run for people: report.html, and the main results on the console."""
+"""Output at the end of a run: report.html, and the main results on the console."""
 
 import os
 import pathlib
@@ -29,21 +29,13 @@ def evaluate_and_report(config: ConfigDict, workdir: str | os.PathLike) -> Run:
 
 
 def draw_run(run: Run, workdir: pathlib.Path, writers: MetricWriters) -> pathlib.Path | None:
-  """Draws report.html, prints the main results, and returns the path of the page.
+  """Writes report.html, prints the main results, and returns the path of the page.
 
-  A finished run is not lost over a report: a line says what failed, and the path is None. So it is
-  on other than the main host, or where report_images is 0.
+  The path is None on other than the main host, if report_images is 0, or if the report fails: that
+  prints a line and does not fail the run.
   """
   try:
-    page = write_report(
-      workdir,
-      config=run.experiment.config,
-      spec=run.experiment.spec,
-      model=run.experiment.model,
-      variables=run.state.eval_variables(),
-      summary=run.summary,
-      writers=writers,
-    )
+    page = write_report(run, workdir, writers)
   except Exception as error:
     place = traceback.extract_tb(error.__traceback__)[-1]
     print(
@@ -72,5 +64,5 @@ def _print_results(summary: dict, workdir: pathlib.Path, page: pathlib.Path | No
   for name, remedy in summary['not_prepared'].items():
     print(f'Not prepared: {name}: {remedy}')
   opened = f'Open {page} for images; ' if page else ''
-  print(f'{opened}metrics: {workdir}/summary.json, every step: {workdir}/metrics.jsonl')
+  print(f'{opened}metrics: {workdir}/summary.json, all steps: {workdir}/metrics.jsonl')
   print(f'Curves: tensorboard --logdir {workdir}/tensorboard; checkpoints: {workdir}/checkpoints')

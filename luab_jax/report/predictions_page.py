@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import flax.linen as nn
 import ml_collections
 import numpy as np
 
-from luab_jax.data.pipeline import DatasetSpec
+from luab_jax.data.dataset import DatasetSpec
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.evaluate.robustness import Metrics
-from luab_jax.models import Variables
 from luab_jax.report import captions, html, plots, samples
 from luab_jax.report.html import Section
+from luab_jax.train.loop import Run
 
 # Compiled once for a small batch, which fits beside the training state.
 _BATCH_SIZE = 32
@@ -28,29 +27,22 @@ class _Evaluated(NamedTuple):
 
 
 def prediction_sections(
-  model: nn.Module,
-  variables: Variables,
-  results: Mapping[str, Metrics],
-  spec: DatasetSpec,
-  config: ml_collections.ConfigDict,
-  num_samples: int,
+  run: Run, results: Mapping[str, Metrics], num_samples: int
 ) -> list[Section]:
   """Sections on single evaluation images: the first ones, the worst by class, the worst by click.
 
   Args:
-    model: Flax module.
-    variables: its unreplicated variables (numpy).
+    run: with `report_images` images in the first grid, half as many in the others.
     results: {split: metrics}, from which the splits to look at are chosen.
-    spec: of the dataset.
-    config: of the run; `report_images` images in the first grid, half as many in the others.
     num_samples: images of a split that are evaluated.
   """
+  config, spec = run.experiment.config, run.experiment.spec
   splits = config.data.eval_splits
   if not splits:
     return []
   predictor = Predictor(
-    model,
-    variables,
+    run.experiment.model,
+    run.state.eval_variables(),
     data=config.data,
     class_names=spec.class_names,
     multi_label=spec.multi_label,

@@ -8,13 +8,9 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import flax.linen as nn
-import ml_collections
 import numpy as np
 
-from luab_jax.data.pipeline import DatasetSpec
 from luab_jax.evaluate.robustness import Metrics
-from luab_jax.models import Variables
 from luab_jax.report import captions, charts, data_page, html, samples
 from luab_jax.report.html import Section, Table
 from luab_jax.report.predictions_page import prediction_sections
@@ -22,6 +18,7 @@ from luab_jax.report.robustness_page import robustness_results, robustness_secti
 from luab_jax.runtime import hosts
 from luab_jax.runtime.metric_writers import MetricWriters
 from luab_jax.train import metrics_file
+from luab_jax.train.loop import Run
 
 # Meaning of the metrics, in the order of the rows; others follow without a description.
 DESCRIPTIONS = {
@@ -66,40 +63,29 @@ CURVES = {
 
 
 def write_report(
-  workdir: str | pathlib.Path,
-  *,
-  config: ml_collections.ConfigDict,
-  spec: DatasetSpec,
-  model: nn.Module,
-  variables: Variables,
-  summary: Mapping[str, Any],
-  writers: MetricWriters | None = None,
+  run: Run, workdir: pathlib.Path, writers: MetricWriters | None = None
 ) -> pathlib.Path | None:
   """Writes `<workdir>/report.html` of a finished or evaluated run.
 
   Args:
-    workdir: folder of the run; its metrics.jsonl is read.
-    config: of the run; `report_images` images a grid.
-    spec: of the dataset.
-    model: Flax module.
-    variables: its unreplicated variables (numpy).
-    summary: the content of summary.json.
+    run: the run, with `report_images` images a grid.
+    workdir: its folder; metrics.jsonl is read.
     writers: log the prediction images too.
   Returns:
     Path of the page; None on other than the main host, or where report_images is 0.
   Raises:
     UserError: an image that cannot be read, a folder that cannot be written.
   """
+  config, spec, summary = run.experiment.config, run.experiment.spec, run.summary
   count = config.report_images
   if not count or not hosts.is_main_host():
     return None
-  workdir = pathlib.Path(workdir)
   sets = config.robustness.sets
   shifted = robustness_results(summary['results'], sets)
   results = {name: metrics for name, metrics in summary['results'].items() if name not in shifted}
   num_samples = data_page.NUM_SAMPLES
   train = samples.training_examples(config, num_samples, count)
-  predicted = prediction_sections(model, variables, results, spec, config, num_samples)
+  predicted = prediction_sections(run, results, num_samples)
   if writers and predicted:
     writers.images(summary['step'], 'predictions', predicted[0].images)
   return html.write(

@@ -10,9 +10,9 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
+from luab_jax.evaluate.predictor import restore_newest
 from luab_jax.models import NORMALISATIONS
 from luab_jax.models.weights import timm_names
-from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.runtime.workdir import write_json, write_text
 
 _CARD = """\
@@ -78,7 +78,7 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
     UserError: there is no checkpoint, or the folder cannot be written.
   """
   workdir = pathlib.Path(workdir)
-  state, run_metadata = _restore_newest(workdir)
+  state, run_metadata = restore_newest(workdir)
   config = ConfigDict(run_metadata['config'])
   variables = {
     'params': state['ema_params'] or state['params'],
@@ -102,20 +102,6 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
   card = _format_card(workdir, state, run_metadata, config, points)
   write_text(folder / 'README.md', card)
   return folder
-
-
-def _restore_newest(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
-  """(state, metadata) of the newest intact checkpoint; UserError without one."""
-  found = None
-  if (workdir / 'checkpoints').is_dir():
-    checkpoints = Checkpoints(workdir / 'checkpoints', keep=1, read_only=True)
-    try:
-      found = checkpoints.restore()
-    finally:
-      checkpoints.close()
-  if found is None:
-    raise UserError(f'{workdir} holds no checkpoint to export: train first, with --mode=train')
-  return found
 
 
 def _write_arrays(

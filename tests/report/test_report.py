@@ -20,6 +20,7 @@ from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import captions, data_page, plots, report, robustness_page, samples, style
 from luab_jax.report.draw_run import train_and_report
 from luab_jax.train.experiment import Experiment
+from luab_jax.train.loop import Run
 from luab_jax.train.state import init_state
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $\\frac{'
@@ -92,14 +93,16 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
 
 
 def _initial(config):
-  """(Run, Flax variables) before the first step."""
-  run = Experiment(config)
-  state = init_state(run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False)
-  return run, jax.device_get(state.eval_variables())
+  """(Experiment, state) before the first step."""
+  experiment = Experiment(config)
+  size = config.data.image_size
+  state = init_state(experiment.model, experiment.optimizer, seed=0, image_size=size, ema=False)
+  return experiment, jax.device_get(state)
 
 
 def _write(config, workdir, results, class_names, not_prepared=()):
-  run, variables = _initial(config)
+  experiment, state = _initial(config)
+  experiment.spec = experiment.spec._replace(class_names=class_names)
   summary = {
     'step': 0,
     'total_steps': 2,
@@ -109,14 +112,7 @@ def _write(config, workdir, results, class_names, not_prepared=()):
     'versions': {},
     'not_prepared': dict(not_prepared),
   }
-  return report.write_report(
-    workdir,
-    config=config,
-    spec=run.spec._replace(class_names=class_names),
-    model=run.model,
-    variables=variables,
-    summary=summary,
-  )
+  return report.write_report(Run(experiment, state, summary), workdir)
 
 
 def test_a_run_leaves_its_report(finished):
@@ -274,7 +270,8 @@ def test_the_data_are_drawn_before_any_training(finished, tmp_path, capsys):
 def test_predictions_are_those_of_the_model(finished):
   config = finished[0].copy_and_resolve_references()
   config.model.head = 'linear'
-  run, variables = _initial(config)
+  run, state = _initial(config)
+  variables = state.eval_variables()
   predictor = Predictor(
     run.model,
     variables,
@@ -343,11 +340,11 @@ def test_boxes_and_trajectories_are_at_their_positions():
 def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_coco_ab):
   coco = _config(quickstart_coco, synthetic_coco_ab)
   for config, split in ((finished[0], 'uncorrelated'), (coco, 'train[:50%]')):
-    experiment, variables = _initial(config)
+    experiment, state = _initial(config)
     several = experiment.spec.multi_label
     predictor = Predictor(
       experiment.model,
-      variables,
+      state.eval_variables(),
       data=config.data,
       batch_size=32,
       class_names=experiment.spec.class_names,

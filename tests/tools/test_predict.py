@@ -324,8 +324,8 @@ def test_mistakes_are_one_line(arguments, message):
 
 
 def test_no_run_is_one_line(tmp_path):
-  with pytest.raises(UserError, match='holds no run to predict with: train first'):
+  with pytest.raises(UserError, match='holds no checkpoint: train first'):
     Predictor.from_run(tmp_path)
   (tmp_path / 'checkpoints').mkdir()
-  with pytest.raises(UserError, match='holds no checkpoint yet'):
+  with pytest.raises(UserError, match='holds no checkpoint: train first'):
     Predictor.from_run(tmp_path)
