@@ -195,12 +195,14 @@ def test_imagenet_ab_build_in_its_tiny_form(tiny):
   assert list(line['alternatives']) == ['TFDS, images alone', 'luab_jax, one core', 'luab_jax']
 
 
+@pytest.mark.slow
 def test_step_in_its_tiny_form(tiny):
   (line,) = tiny('step').values()
   assert list(line['alternatives']) == ['plain cross entropy', 'LUAB, linear head']
   assert line['goals'][0]['goal'] == '≤ 1.02'
 
 
+@pytest.mark.slow
 def test_scaling_in_its_tiny_form(tiny):
   (line,) = tiny('scaling').values()
   assert list(line['alternatives']) == ['1 device', '2 devices']
@@ -222,6 +224,7 @@ def test_scaling_on_paper_follows_its_formulas():
   assert paper.tables()[0] in (ROOT / 'docs' / 'scaling.md').read_text()
 
 
+@pytest.mark.slow
 def test_gpu_in_its_tiny_form_on_a_cpu(tiny, synthetic_imagenet_ab, tmp_path, capfd):
   lines = tiny(
     'gpu',

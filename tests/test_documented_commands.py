@@ -253,15 +253,18 @@ def executed(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_every_unmarked_command_works(executed):
   assert (executed / 'runs/quickstart/summary.json').is_file()
 
 
+@pytest.mark.slow
 def test_modes_that_ran_in_this_process_silence_no_later_test(executed, caplog):
   logging.warning('said')
   assert caplog.messages == ['said']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'path', _parameters([path for path in documents.PAGES if documents.read_page(path).python])
 )

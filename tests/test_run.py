@@ -127,6 +127,7 @@ def test_the_config_of_a_run_is_read_as_it_was_written(tmp_path):
       cli.read_run_config(tmp_path, default.get_config())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('environment', 'message'),
   [

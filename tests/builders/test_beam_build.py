@@ -27,6 +27,8 @@ from tfds_builders.imagenet_ab.small_release import (
   xml,
 )
 
+pytestmark = pytest.mark.slow
+
 # By its name: what `DirectRunner` stands for looks for a program to download first.
 RUNNER = '--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner'
 PROCESSES = [RUNNER, '--direct_running_mode=multi_processing', '--direct_num_workers=2']

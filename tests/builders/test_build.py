@@ -10,6 +10,8 @@ import pytest
 from tfds_builders import build
 from tfds_builders.imagenet_ab.small_release import T, image, write_class_tars, write_release
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 

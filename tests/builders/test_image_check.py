@@ -63,6 +63,7 @@ def test_sizes_and_damage():
   assert all(isinstance(size, BadImage) for size in results[1:])
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_build_and_leaves_nothing(tmp_path):
   """In the middle of a split, with images waiting to be decoded."""
   code = textwrap.dedent("""

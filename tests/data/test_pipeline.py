@@ -218,6 +218,7 @@ def run(painted):
   return batches, steps(batches(), 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_hosts', [2, 4])
 def test_hosts_together_see_what_one_host_sees(run, num_hosts):
   batches, alone = run
@@ -248,6 +249,7 @@ def epochs_of_labels(data, *, seed, epochs, batch_size=7, num_examples=ORDER):
   return labels.reshape(epochs, num_examples), batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shuffle_buffer', [1, 5, 10_000])
 def test_every_example_once_an_epoch_in_another_order(painted, shuffle_buffer):
   data = config(painted[0], 'order', image_size=16, eval_resize=16, shuffle_buffer=shuffle_buffer)
@@ -260,6 +262,7 @@ def test_every_example_once_an_epoch_in_another_order(painted, shuffle_buffer):
   assert len(distinct) == 8 if shuffle_buffer > 1 else len(distinct) >= 2
 
 
+@pytest.mark.slow
 def test_augmentation_differs_by_seed_epoch_and_position(painted):
   data = config(painted[0], 'order', image_size=16, eval_resize=16)
   seen = {}
@@ -342,6 +345,7 @@ def whole_images(folder, **changes):
   )
 
 
+@pytest.mark.slow
 def test_traces(painted):
   data = whole_images(painted[0], byproduct='trace', trace_points=3)
   (batch,) = steps(pipeline.train_batches(data, seed=0, batch_size=ORDER), 1)
@@ -355,6 +359,7 @@ def test_traces(painted):
       assert not points.any() and not mask.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('control', ['none', 'shuffled', 'uniform'])
 def test_controls_are_fixed_per_image(painted, control):
   data = whole_images(painted[0], control=control)

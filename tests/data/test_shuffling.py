@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from luab_jax.data import pipeline, shuffling, tfrecords
 
+pytestmark = pytest.mark.slow
+
 SIZES = [7, 3, 1, 8, 6, 5, 9, 4, 2, 6, 3, 5, 7, 1, 4, 6, 8, 3, 9, 2, 5, 6]  # records a file: 110
 
 

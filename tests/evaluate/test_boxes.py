@@ -178,6 +178,7 @@ def test_groups_of_labels_are_those_of_the_whole_image(painted):
   assert batch['point_mask'][0].nonzero()[0].tolist() == [7]
 
 
+@pytest.mark.slow
 def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synthetic_imagenet_ab):
   config = quickstart.get_config()
   config.data.data_dir, config.data.train_split = synthetic_imagenet_ab, 'train'

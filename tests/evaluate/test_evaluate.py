@@ -38,6 +38,7 @@ def _predictions(config, state, split):
   return jax.device_get(model.apply(state.eval_variables(), batch['image'], train=False)), batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'examples'), [('validation', 40), ('icons', 43)])
 def test_figures_equal_scikit_learn_on_all_examples_at_once(run, name, examples):
   config, summary, state = run

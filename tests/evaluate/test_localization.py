@@ -220,6 +220,7 @@ def test_figures_are_those_of_the_definition(data, count, cells):
     assert found[name] == pytest.approx(value), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('multi_label', [False, True])
 @pytest.mark.parametrize(
   ('name', 'head', 'side', 'cells'),

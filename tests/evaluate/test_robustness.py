@@ -20,6 +20,8 @@ from luab_jax.train.experiment import Experiment
 from tests import benchmark_sets
 from tests.benchmark_sets import GreyModel, grey, labelled, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def spec(tmp_path_factory):

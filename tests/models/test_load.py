@@ -260,6 +260,7 @@ def fresh(config, workdir):
   return run, state, metadata, checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('ema_decay', [0.0, 0.9])
 def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   tmp_path, synthetic_imagenet_ab, ema_decay
@@ -301,6 +302,7 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
     fresh(config, tmp_path / 'third')
 
 
+@pytest.mark.slow
 def test_resuming_with_other_weights_is_refused(tmp_path, synthetic_imagenet_ab):
   config = short_config(synthetic_imagenet_ab)
   prepare_workdir(tmp_path, config)

@@ -184,6 +184,7 @@ def small_backbones(dtype=jnp.float32):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backbone', ['bottleneck', 'vit', 'tiny_conv'])
 def test_bfloat16_computes_close_to_float32(backbone):
   head = SpatialHead(10, 1, False)
@@ -200,6 +201,7 @@ def test_bfloat16_computes_close_to_float32(backbone):
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(updated))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('backbone', 'head'),
   [
@@ -234,6 +236,7 @@ def test_spatial_head_starts_as_average_pooling():
   np.testing.assert_allclose(outputs['points'], 0.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_blocks_start_as_identity_only_with_zero_init_last():
   x = jax.nn.relu(jax.random.normal(jax.random.key(0), (1, 8, 8, 16)))
   for bottleneck, width in [(False, 16), (True, 4)]:
@@ -255,6 +258,7 @@ def test_strided_convolutions_are_padded_on_both_sides():
   np.testing.assert_array_equal(outputs, expected)
 
 
+@pytest.mark.slow
 def test_start_values_have_the_reference_spread():
   layer = conv(256, 3, dtype=jnp.float32, name=None)
   kernel = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 16)))['params']['kernel']
@@ -285,6 +289,7 @@ def test_tiny_conv_sees_28_pixels():
     assert (axis.min(), axis.max()) == (12, 39)  # cell 6 is pixels 24..27, and three cells around
 
 
+@pytest.mark.slow
 def test_batch_statistics_move_in_training_only():
   model = make('tiny_conv')
   variables = random_variables(model, pictures())
@@ -300,6 +305,7 @@ def test_batch_statistics_move_in_training_only():
   jax.tree.map(np.testing.assert_array_equal, untouched['batch_stats'], variables['batch_stats'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sync', [True, False])
 def test_sync_batch_norm_makes_two_devices_see_one_batch(sync):
   image = pictures(batch=4) * jnp.array([1, 1, 3, 3])[:, None, None, None]

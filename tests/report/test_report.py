@@ -23,6 +23,8 @@ from luab_jax.train.experiment import Experiment
 from luab_jax.train.loop import Run
 from luab_jax.train.state import init_state
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $\\frac{'
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 

@@ -92,6 +92,7 @@ def _history(records):
   return lines
 
 
+@pytest.mark.slow
 def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp_path, wandb_home):
   workdir = tmp_path / 'run'
   train_and_report(_config(synthetic_imagenet_ab, 4), workdir)
@@ -162,6 +163,7 @@ def _check_tensorboard(values, lines):
   assert status == api_pb2.STATUS_SUCCESS
 
 
+@pytest.mark.slow
 def test_a_network_that_is_down_leaves_the_run_to_a_later_upload(
   synthetic_imagenet_ab, tmp_path, wandb_home, monkeypatch, capfd
 ):
@@ -176,6 +178,7 @@ def test_a_network_that_is_down_leaves_the_run_to_a_later_upload(
   assert _history(run)[2]['train/loss'] == 1.5
 
 
+@pytest.mark.slow
 def test_wandb_without_an_account_or_the_package_is_a_line(
   synthetic_imagenet_ab, tmp_path, wandb_home, monkeypatch
 ):

@@ -14,6 +14,8 @@ from luab_jax.runtime import preemption
 from luab_jax.train import loop, metric_log, metrics_file
 from tests.short_run import assert_same_bits, restore, short_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

@@ -17,6 +17,8 @@ from luab_jax.train import loop, metric_log
 from tests.stress.faults import disk, hosts
 from tests.stress.faults.runs import NotRun, Run, compare
 
+pytestmark = pytest.mark.slow
+
 _DEVICES = 8  # as conftest.py says for the tests' own process
 _SHORT = {
   'total_steps': 16,

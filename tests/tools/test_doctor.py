@@ -31,6 +31,7 @@ def _config(data_dir):
   return config
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_ready(synthetic_imagenet_ab, tmp_path, monkeypatch, capsys):
   monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '8')
   assert doctor.examine(_config(synthetic_imagenet_ab), tmp_path / 'run') == 0
@@ -110,6 +111,7 @@ def test_a_step_with_wrong_results_is_a_problem():
       self_check._compare(result(*on_all), result(1.5, 2.0))
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_config(machine, monkeypatch, capsys):
   monkeypatch.chdir(machine)
   try:

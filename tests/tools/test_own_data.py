@@ -23,6 +23,8 @@ from luab_jax.tools.own_data import __main__ as own_data
 from tests.painted_data import BACKGROUND, encode, find_dot, paint
 from tfds_builders import build
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, 'café') for form in ('NFC', 'NFD'))
 

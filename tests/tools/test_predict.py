@@ -26,6 +26,8 @@ from luab_jax.train.experiment import Experiment
 from tests.painted_data import config as data_config
 from tests.painted_data import encode, paint
 
+pytestmark = pytest.mark.slow
+
 EXIF_OF_PHONES = 6  # "turn it clockwise to see it upright"
 
 

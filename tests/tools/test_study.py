@@ -18,6 +18,8 @@ from luab_jax.tools.study import plan, statistics, study
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 def _config(data_dir, **changes):
   """Two seeds of two steps of 32 images of 32 px."""

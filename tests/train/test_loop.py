@@ -104,6 +104,7 @@ def test_batches_are_on_their_way_before_they_are_asked_for():
   assert taken == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_what_is_compiled_comes_from_disk_the_next_time_and_computes_the_same_bits(hits):
   state, batch, step = _small_step()
   folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
@@ -153,6 +154,7 @@ def test_where_the_cache_lies(unset_cache, monkeypatch, tmp_path):
   assert pathlib.Path(jax.config.jax_compilation_cache_dir) == chosen
 
 
+@pytest.mark.slow
 def test_an_entry_that_was_cut_off_is_warned_of_and_compiled_once(tmp_path):
   """By a kill or a full disk: JAX itself would compile it at every start."""
   code = """

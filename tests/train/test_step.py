@@ -116,6 +116,7 @@ def _assert_close(left, right, rtol=2e-4, atol=2e-6):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), left, right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'head', 'multi_label', 'counts'),
   [('tiny_conv', 'spatial', False, (2, 4, 8)), ('small_vit', 'linear', True, (4,))],
@@ -158,6 +159,7 @@ def test_no_point_in_the_batch_is_no_nan():
   assert 'click_error' not in means and means['points_used'] == 0
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up_to_the_whole_batch():
   state, whole, _, classes, points = _setup('small_vit', 'linear', multi_label=False)
   _, parts, *_ = _setup('small_vit', 'linear', multi_label=False, accum=4)
@@ -189,6 +191,7 @@ def test_evaluation_counts_each_example_once():
   _assert_close(*results)
 
 
+@pytest.mark.slow
 def test_training_brings_the_loss_down_and_ema_follows():
   state, train_step, _, classes, points = _setup(
     'small_vit', 'spatial', multi_label=False, ema_decay=0.5, optimizer='adamw', clip=1.0
@@ -235,6 +238,7 @@ def test_prefetch_keeps_order_and_loses_nothing():
   assert seen == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
   state, train_step, _, classes, points = _setup(
     'small_vit', 'linear', multi_label=False, ema_decay=0.5, optimizer='adamw', on_nan='skip'

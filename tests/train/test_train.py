@@ -18,6 +18,8 @@ from luab_jax.train import loop, metric_log, metrics_file
 from luab_jax.train.experiment import Experiment
 from tests.short_run import assert_same_bits, restore, short_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

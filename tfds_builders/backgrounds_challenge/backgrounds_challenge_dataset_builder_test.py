@@ -18,6 +18,8 @@ from tfds_builders.backgrounds_challenge import (
 )
 from tfds_builders.backgrounds_challenge.small_release import CLASSES, MAPPING
 
+pytestmark = pytest.mark.slow
+
 FILES = small_release.files()
 DOG = 'val/00_dog/n0_0'
 

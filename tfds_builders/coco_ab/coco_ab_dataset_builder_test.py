@@ -18,6 +18,8 @@ from tfds_builders.build_summary import MAX_BAD_SHARE_VARIABLE
 from tfds_builders.coco_ab import coco_ab_dataset_builder
 from tfds_builders.coco_ab.small_release import RECORDS, file_name, jpeg, write_release
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def temporary_release():

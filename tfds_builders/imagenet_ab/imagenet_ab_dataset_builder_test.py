@@ -32,6 +32,8 @@ from tfds_builders.imagenet_ab.small_release import (
   xml,
 )
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
