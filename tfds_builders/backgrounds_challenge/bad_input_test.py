@@ -19,6 +19,8 @@ from tfds_builders.backgrounds_challenge.backgrounds_challenge_dataset_builder_t
 )
 from tfds_builders.backgrounds_challenge.small_release import MAPPING, SIZE
 
+pytestmark = pytest.mark.slow
+
 FILES = small_release.files()
 DOG = 'val/00_dog/n0_0'
 
