@@ -1,4 +1,4 @@
-"""Signals: the run saves and ends, and the same command goes on to the same bits."""
+"""Signals: the run saves and ends, and the same command resumes it bit-identically."""
 
 import os
 import pathlib
