@@ -167,7 +167,9 @@ def end_to_end(name, options, peer, training, fastest):
     data.update(changes)
     batches = map(
       training.put,
-      pipeline.train_batches(data, seed=0, batch_size=options.batch).as_numpy_iterator(),
+      pipeline.train_batches(
+        data, pipeline.dataset_spec(data), pipeline.Rows(options.batch), seed=0
+      ).as_numpy_iterator(),
     )
     ahead = [next(batches), next(batches)]  # as parallel.prefetch
 

@@ -56,7 +56,9 @@ def ours(data_dir, **changes):
   from luab_jax.data import pipeline
 
   data = data_config(data_dir, **changes)
-  return iter(pipeline.train_batches(data, seed=0, batch_size=BATCH))
+  return iter(
+    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(BATCH), seed=0)
+  )
 
 
 def ours_without_byproducts(data_dir, **changes):
@@ -66,8 +68,8 @@ def ours_without_byproducts(data_dir, **changes):
   from luab_jax.data import geometry, image_ops, pipeline, shuffling, tfrecords
   from luab_jax.data.dataset import Source
 
-  source = Source(data_config(data_dir, **changes), 'train')
-  data = source.data
+  data = data_config(data_dir, **changes)
+  source = Source(data, pipeline.dataset_spec(data), 'train')
 
   def example(epoch, position, _, record):
     fields = source._parse(record, {'image': True, 'label': True})
@@ -79,19 +81,16 @@ def ours_without_byproducts(data_dir, **changes):
     image = image_ops.flip(image_ops.to_uint8(image), geometry.sample_flip(flip))
     return {'image': image, 'label': source.label(fields), 'example_mask': tf.constant(1.0)}
 
+  rows = pipeline.Rows(BATCH)
   stream = shuffling.shuffled(
-    source.split,
-    tfrecords.fold(0, 0),
-    shuffling.Rows(BATCH),
-    start_step=0,
-    buffer_size=data.shuffle_buffer,
+    source.split, tfrecords.fold(0, 0), rows, start_step=0, buffer_size=data.shuffle_buffer
   )
   examples = stream.map(
     tf.autograph.experimental.do_not_convert(example),
     num_parallel_calls=cores(),
     deterministic=True,
   )
-  return iter(pipeline._batches(examples, stream, BATCH, source))
+  return iter(pipeline._batches(examples, stream, rows, source))
 
 
 def ours_in_evaluation(data_dir):
@@ -100,7 +99,10 @@ def ours_in_evaluation(data_dir):
   from luab_jax.data import pipeline
 
   while True:
-    batches, _ = pipeline.eval_batches(data_config(data_dir), 'train', batch_size=BATCH)
+    data = data_config(data_dir)
+    batches, _ = pipeline.eval_batches(
+      data, pipeline.dataset_spec(data), 'train', pipeline.Rows(BATCH)
+    )
     yield from batches
 
 
@@ -233,9 +235,10 @@ def pixel_difference(folder, mode):
 def store_images(data_dir, folder):
   """Writes the JPEGs of a built imagenet_ab/local into a folder, as the peer has them."""
   from luab_jax.data import tfrecords
-  from luab_jax.data.dataset import Source
+  from luab_jax.data.dataset import Source, dataset_spec
 
-  source = Source(data_config(data_dir), 'train')
+  data = data_config(data_dir)
+  source = Source(data, dataset_spec(data), 'train')
   for number, (_, record) in enumerate(tfrecords.in_order(source.split)):
     image = source.parse_file(record)['image'].numpy()
     if image.startswith(b'\xff\xd8'):

@@ -44,6 +44,7 @@ def main():
   """Times the first record of streams that start at the beginning and at the end of an epoch."""
   options = harness.parser(__doc__).parse_args()
   from luab_jax.data import shuffling, tfrecords
+  from luab_jax.data.rows import Rows
 
   with tempfile.TemporaryDirectory(prefix='luab_resume_') as folder:
     split = write_split(folder)
@@ -51,7 +52,7 @@ def main():
 
     def first_record(step):
       stream = shuffling.shuffled(
-        split, tfrecords.fold(0, 0), shuffling.Rows(_BATCH), start_step=step, buffer_size=_BATCH
+        split, tfrecords.fold(0, 0), Rows(_BATCH), start_step=step, buffer_size=_BATCH
       )
       next(iter(stream))
 

@@ -103,7 +103,7 @@ def waiting(options, steps):
 
   def host_batches():
     return pipeline.train_batches(
-      config.data, seed=0, batch_size=config.batch_size
+      config.data, pipeline.dataset_spec(config.data), pipeline.Rows(config.batch_size), seed=0
     ).as_numpy_iterator()
 
   def alternative(batches):

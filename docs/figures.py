@@ -50,7 +50,7 @@ def draw_predictions(luab, plain, data, columns=6, count=200):
 
   The first ones that the model without clicks gets wrong; README says so.
   """
-  examples = samples.evaluation_images(data, 'uncorrelated', count)
+  examples = samples.evaluation_images(data, pipeline.dataset_spec(data), 'uncorrelated', count)
   outputs = []
   for predictor in (plain, luab):
     batches = [
@@ -86,7 +86,7 @@ def draw_predictions(luab, plain, data, columns=6, count=200):
 
 def choose_example(data, seed):
   """(image, click, crop window) of a training example whose click is central and in the crop."""
-  source = Source(data, data.train_split)
+  source = Source(data, pipeline.dataset_spec(data), data.train_split)
   image, click = next(
     (pipeline.image_ops.decode(fields['image']).numpy(), points[0].numpy())
     for _, record in tfrecords.in_order(source.split)

@@ -1,1 +1,5 @@
-"""From TFRecords to batches."""
+"""From TFRecords to batches. TensorFlow only reads data: accelerators are hidden from it."""
+
+import tensorflow as tf
+
+tf.config.set_visible_devices([], 'GPU')

@@ -1,35 +1,40 @@
-"""Controls: byproducts that say nothing about their image, to tell what the real ones add.
+"""Controls: byproducts that say nothing about their image, to measure what the real ones add.
 
 'shuffled': a fixed permutation of the byproducts among the images of the training split that have
 one (for COCO: of the icons of each class). 'uniform': a fixed random position each. Both in image
 coordinates, before the crop, and the same in every epoch: f(seed, number of the record in the
-split). What follows from the points, as COCO's dropped labels, follows from these.
+split). Whatever depends on the points, such as COCO's dropped labels, depends on these.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from luab_jax import cores
 from luab_jax.data import geometry, tfrecords
+from luab_jax.data.dataset import Source
+
+Points = tuple[tf.Tensor, tf.Tensor]  # float32[K, 2] and float32[K], as in targets.py
 
 
-def make_control(source, seed, options):
-  """Looks at data.control; for 'shuffled' this reads the split once.
+def make_control(source: Source, seed: tf.Tensor) -> Callable[..., Points]:
+  """The control that `data.control` names; for 'shuffled' this reads the split once.
 
   Args:
-    source: dataset.Source of the training split.
+    source: of the training split.
     seed: a stateless seed, int64[2].
-    options: tf.data.Options for that reading.
 
   Returns:
-    A function (index int64 scalar, points float32[K, 2], has float32[K]) -> (points, has) of what
-    stands in for the recorded byproducts of record `index`.
+    A function (index int64 scalar, points float32[K, 2], has float32[K]) -> (points, has) that
+    replaces the recorded byproducts of record `index`.
   """
   control = source.data.control
   if control == 'uniform':
     return lambda index, points, has: (uniform_points(points, tf.random.fold_in(seed, index)), has)
   if control == 'shuffled':
-    points, has = _table(source, options)
+    points, has = _read_byproducts(source)
     points = permute(
       points,
       has,
@@ -41,7 +46,7 @@ def make_control(source, seed, options):
   return lambda index, points, has: (points, has)
 
 
-def uniform_points(points, seed):
+def uniform_points(points: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
   """Independent positions, uniform over the image, in place of float32[K, 2] recorded ones.
 
   A point recorded outside the image stays there, so that as many points count as without control.
@@ -50,16 +55,18 @@ def uniform_points(points, seed):
   return tf.where(geometry.inside(points)[..., None], random, points)
 
 
-def permute(points, has, rng, *, per_column):
+def permute(
+  points: np.ndarray, has: np.ndarray, rng: np.random.Generator, *, per_column: bool
+) -> np.ndarray:
   """Permutes byproducts among the images that have one.
 
   Args:
-    points, has: numpy float32[N, K, 2] and float32[N, K].
-    rng: numpy Generator.
-    per_column: each of the K columns by itself (classes) rather than whole rows (traces).
+    points, has: float32[N, K, 2] and float32[N, K].
+    rng: source of randomness.
+    per_column: each of the K columns by itself (classes) rather than complete rows (traces).
 
   Returns:
-    float32[N, K, 2]; `has` stays right, as a trace has all of its points or none.
+    float32[N, K, 2]; `has` stays valid, as a trace has all of its points or none.
   """
   points = points.copy()
   for column in range(points.shape[1]) if per_column else [slice(None)]:
@@ -68,16 +75,16 @@ def permute(points, has, rng, *, per_column):
   return points
 
 
-def _table(source, options):
-  """All byproducts of the split: numpy float32[N, K, 2] and float32[N, K], in file order."""
+def _read_byproducts(source: Source) -> tuple[np.ndarray, np.ndarray]:
+  """All byproducts of the split: float32[N, K, 2] and float32[N, K], in file order."""
   table = tfrecords.in_order(source.split).map(
     lambda _, record: source.train_points(source.parse_byproducts(record)),
-    num_parallel_calls=options.threading.private_threadpool_size,
+    num_parallel_calls=cores(),
     deterministic=True,
   )
-  table = table.batch(1024).with_options(options)
+  table = table.batch(1024).with_options(tfrecords.deterministic_options())
   parts = []
-  # The bar shows up only where somebody watches and it takes long.
+  # The bar appears only on a terminal, and only if it takes long.
   with tqdm(
     total=source.split.num_examples,
     desc=f'byproducts of {source.split.name}',
@@ -88,4 +95,5 @@ def _table(source, options):
     for part in table.as_numpy_iterator():
       parts.append(part)
       bar.update(len(part[0]))
-  return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+  points, has = (np.concatenate(column) for column in zip(*parts, strict=True))
+  return points, has

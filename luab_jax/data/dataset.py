@@ -1,17 +1,19 @@
 """One data set as a config's `data` part names it: its options, its metadata, its columns.
 
-What follows from a record's columns is said in targets.py, how records come in tfrecords.py.
+targets.py turns a record's columns into points and labels; tfrecords.py finds and orders records.
 """
 
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from luab_jax.data import image_ops, targets, tfrecords
 from luab_jax.errors import UserError
 
 Batch = dict[str, Any]  # {name: array}: see the batch contract in pipeline.py
+Fields = dict[str, Any]  # {column of a record: tensor}, nested, or {name in a batch: tensor}
 
 
 class DatasetSpec(NamedTuple):
@@ -22,17 +24,14 @@ class DatasetSpec(NamedTuple):
   num_classes: int
   multi_label: bool
   num_points: int  # K of the batch contract
-  num_examples: dict[str, int]  # of each whole split
+  num_examples: dict[str, int]  # of each split
 
 
-def dataset_spec(data):
+def dataset_spec(data: ConfigDict) -> DatasetSpec:
   """Reads the metadata of the data set that a config's `data` part names.
 
   Args:
-    data: the `data` part of a config, an ml_collections.ConfigDict.
-
-  Returns:
-    DatasetSpec.
+    data: the `data` part of a config.
 
   Raises:
     UserError: the data set is not there (with the command that builds it), is not one of ours, or
@@ -69,37 +68,37 @@ class Source:
 
   Attributes:
     data: the `data` part of the config.
-    spec: DatasetSpec.
-    split: tfrecords.Split.
+    spec: of the data set.
+    split: where its records are.
   """
 
-  def __init__(self, data, split, *, boxes=False):
+  def __init__(self, data: ConfigDict, spec: DatasetSpec, split: str, *, boxes: bool = False):
     """`boxes`: whether to parse the column of true boxes, if the data set has it."""
     self.data = data
-    self.spec = dataset_spec(data)
+    self.spec = spec
     builder = tfrecords.open_builder(data.name, data.data_dir)
     self.split = tfrecords.open_split(builder, split)
     self._features = builder.info.features
     self._boxes = boxes and 'objects' in self._features
 
-  def parse(self, record):
+  def parse(self, record: tf.Tensor) -> Fields:
     """A serialised record -> nested dict of the columns in use; `image` stays undecoded bytes."""
     return self._parse(record, self._columns() | self._box_columns() | {'image': True})
 
-  def parse_byproducts(self, record):
+  def parse_byproducts(self, record: tf.Tensor) -> Fields:
     """As `parse`, without the image."""
     return self._parse(record, self._columns())
 
-  def parse_file(self, record):
+  def parse_file(self, record: tf.Tensor) -> Fields:
     """Only `file_name` and `image`, for an error message."""
     return self._parse(record, {'file_name': True, 'image': True})
 
-  def _parse(self, record, columns):
+  def _parse(self, record: tf.Tensor, columns: dict[str, Any]) -> Fields:
     features = tfds.decode.PartialDecoding(columns).extract_features(self._features)
     decoders = {'image': tfds.decode.SkipDecoding()} if 'image' in columns else None
     return features.deserialize_example(record, decoders=decoders)
 
-  def _columns(self):
+  def _columns(self) -> dict[str, Any]:
     """The columns that the chosen options need; nothing else of a record is parsed."""
     named = {'file_name': True} if self.data.byproduct_fraction < 1 else {}
     if self.spec.multi_label and self.data.icons == 'adds_only':
@@ -110,14 +109,14 @@ class Source:
     columns = named | {'label': True, 'blocks': {'selected'}, 'clicks': rows}
     return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
 
-  def _box_columns(self):
+  def _box_columns(self) -> dict[str, Any]:
     if not self._boxes:
       return {}
     if self.spec.multi_label:
       return {'objects': {'bbox', 'label', 'is_crowd', 'area'}, 'has_record': True}
     return {'objects': {'bbox'}}
 
-  def points(self, fields):
+  def points(self, fields: Fields) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32[K, 2], float32[K]) relative to the image, see targets.py."""
     data = self.data
     if self.spec.multi_label:
@@ -128,23 +127,23 @@ class Source:
       return targets.trace_points(fields['trace'], fields['clicks'], selected, data.trace_points)
     return targets.click_point(fields['clicks'], selected, data.click)
 
-  def train_points(self, fields):
+  def train_points(self, fields: Fields) -> tuple[tf.Tensor, tf.Tensor]:
     """As `points`, but only for the `data.byproduct_fraction` of the images that keep theirs."""
     points, has = self.points(fields)
     if self.data.byproduct_fraction < 1:
-      points, has = targets.keep_share(
+      points, has = targets.subsample_byproducts(
         points, has, fields['file_name'], self.data.byproduct_fraction
       )
     return points, has
 
-  def boxes(self, fields):
+  def boxes(self, fields: Fields) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32[n, 4] (x0, y0, x1, y1) relative to the image, int32[n] class), see targets.py."""
     if not self._boxes:
       return tf.zeros([0, 4]), tf.zeros([0], tf.int32)
     return targets.true_boxes(fields['objects'], self.label(fields), self.spec.multi_label)
 
-  def groups(self, fields, has):
-    """Kinds of labels whose mAP is of interest by itself, from fields and `has` of `points`.
+  def groups(self, fields: Fields, has: tf.Tensor) -> Fields:
+    """Groups of labels whose mAP is reported separately, from fields and `has` of `points`.
 
     {} without boxes or with one label an image; else size_group int32[C], see targets.py, and
     icon_group int32[C]: 0 for an image nobody annotated, 1 for a class without icon, 2 with one.
@@ -157,15 +156,15 @@ class Source:
       'icon_group': icon,
     }
 
-  def label(self, fields):
+  def label(self, fields: Fields) -> tf.Tensor:
     """int32 scalar, or float32[C] of 0 and 1."""
     if self.spec.multi_label:
       return targets.multi_hot(fields['labels'], self.spec.num_classes)
     return tf.cast(fields['label'], tf.int32)
 
 
-def _check_options(data):
-  """Raises UserError for option values that would fail later or not mean anything."""
+def _check_options(data: ConfigDict) -> None:
+  """Raises UserError for option values that are unknown, out of range or meaningless."""
   for key, allowed in (
     ('byproduct', targets.BYPRODUCTS),
     ('click', targets.CLICKS),

@@ -1,10 +1,10 @@
 """Where a point goes when its image is cropped, flipped and resized: coordinates only, no pixels.
 
 Conventions, everywhere in this file:
-  * A point is (x right, y down), float32, relative to its picture: (0, 0) is the outer corner of
+  * A point is (x right, y down), float32, relative to its image: (0, 0) is the outer corner of
     the top left pixel, (1, 1) that of the bottom right one. Pixel i of a row of W pixels
     covers [i/W, (i+1)/W] and has its centre at (i + 0.5) / W. Resizing therefore moves no point.
-  * A window is in whole pixels (top, left, height, width), int32.
+  * A window (top, left, height, width) is in integer pixels, int32.
   * Both borders belong to the window, so that a flip never changes which points are inside.
   * A point outside has mask 0 and value 0. The mask alone decides; there are no sentinels.
 
@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 CROP_TRIES = 10
+Array = Any  # a number, numpy array or tensor
 
 
 class Window(NamedTuple):
-  """A rectangle of whole pixels; four int32 scalars."""
+  """A rectangle of pixels; four int32 scalars."""
 
   top: Any
   left: Any
@@ -27,17 +28,24 @@ class Window(NamedTuple):
   width: Any
 
 
-def sample_window(seed, height, width, *, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+def sample_window(
+  seed: Array,
+  height: Array,
+  width: Array,
+  *,
+  scale: tuple[float, float] = (0.08, 1.0),
+  ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Window:
   """Draws the window of torchvision's `RandomResizedCrop`.
 
-  Up to ten tries of an area share uniform in `scale` and a width-to-height ratio log-uniform in
+  Up to ten tries of an area fraction uniform in `scale` and a width-to-height ratio log-uniform in
   `ratio`; the first that fits is placed uniformly. If none fits, the largest centred window whose
   ratio is within the limits. The ten tries are drawn at once, which changes no probability.
 
   Args:
     seed: int[2], a stateless seed: the same seed gives the same window.
     height, width: int scalars, size of the image in pixels.
-    scale: smallest and largest share of the image's area.
+    scale: smallest and largest fraction of the image's area.
     ratio: smallest and largest width / height of the window.
 
   Returns:
@@ -59,7 +67,7 @@ def sample_window(seed, height, width, *, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3
   return Window(*tf.unstack(tf.cast(window, tf.int32)))
 
 
-def _fallback(size, ratio):
+def _fallback(size: tf.Tensor, ratio: tuple[float, float]) -> tf.Tensor:
   """The largest centred window with its ratio within `ratio`; float64[4] for float64[2] `size`."""
   height, width = size[0], size[1]
   tall = width / height < min(ratio)
@@ -74,12 +82,14 @@ def _fallback(size, ratio):
   return tf.concat([(size - extent) // 2, extent], axis=0)
 
 
-def sample_flip(seed):
+def sample_flip(seed: Array) -> tf.Tensor:
   """A fair coin: bool scalar, True for a horizontal flip. `seed` is a stateless seed, int[2]."""
   return tf.random.stateless_uniform([], seed) < 0.5
 
 
-def centre_window(height, width, *, resize, size):
+def centre_window(
+  height: Array, width: Array, *, resize: int, size: int
+) -> tuple[tf.Tensor, Window]:
   """The evaluation view: the short side resized to `resize`, then a centred `size` x `size` crop.
 
   Rounding as torchvision's `Resize` and `CenterCrop`.
@@ -100,11 +110,21 @@ def centre_window(height, width, *, resize, size):
   return resized, Window(corner[0], corner[1], tf.constant(size), tf.constant(size))
 
 
-def move_points(points, mask, image_size, window, flip=False):
+def _in_pixels(image_size: Array, window: Window) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """float32[2], (x, y): size of the image, corner and extent of the window."""
+  size = tf.stack([image_size[1], image_size[0]])
+  corner = tf.stack([window.left, window.top])
+  extent = tf.stack([window.width, window.height])
+  return tf.cast(size, tf.float32), tf.cast(corner, tf.float32), tf.cast(extent, tf.float32)
+
+
+def move_points(
+  points: Array, mask: Array, image_size: Array, window: Window, flip: Array = False
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Points of an image as points of the view that `window` and then `flip` cut out of it.
 
   Args:
-    points: float32[..., K, 2], (x, y) relative to the image. Not finite counts as outside.
+    points: float32[..., K, 2], (x, y) relative to the image; outside if not finite.
     mask: float32[..., K], 1 where there is a point.
     image_size: int[2], (height, width) of the image in pixels.
     window: Window in pixels of the same image.
@@ -112,18 +132,16 @@ def move_points(points, mask, image_size, window, flip=False):
 
   Returns:
     (points float32[..., K, 2] relative to the view, mask float32[..., K]); a point outside the view
-    has mask 0 and, like every point that was masked already, value 0.
+    has mask 0 and value 0, as every masked point.
   """
   points = tf.convert_to_tensor(points, tf.float32)
-  size = tf.cast(tf.stack([image_size[1], image_size[0]]), tf.float32)
-  corner = tf.cast(tf.stack([window.left, window.top]), tf.float32)
-  extent = tf.cast(tf.stack([window.width, window.height]), tf.float32)
+  size, corner, extent = _in_pixels(image_size, window)
   points = (points * size - corner) / extent
   mirrored = tf.stack([1 - points[..., 0], points[..., 1]], axis=-1)
   return keep_inside(tf.where(flip, mirrored, points), mask)
 
 
-def points_in_image(points, image_size, window):
+def points_in_image(points: Array, image_size: Array, window: Window) -> tf.Tensor:
   """Points of a view as points of the image it was cut out of: undoes `move_points` without flip.
 
   Args:
@@ -134,13 +152,11 @@ def points_in_image(points, image_size, window):
   Returns:
     float32[..., K, 2], (x, y) relative to the image; where it was resized before, that is the same.
   """
-  size = tf.cast(tf.stack([image_size[1], image_size[0]]), tf.float32)
-  corner = tf.cast(tf.stack([window.left, window.top]), tf.float32)
-  extent = tf.cast(tf.stack([window.width, window.height]), tf.float32)
+  size, corner, extent = _in_pixels(image_size, window)
   return (tf.convert_to_tensor(points, tf.float32) * extent + corner) / size
 
 
-def move_boxes(boxes, image_size, window):
+def move_boxes(boxes: Array, image_size: Array, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
   """Boxes of an image as boxes of the view that `window` cuts out of it, clipped to the view.
 
   Args:
@@ -151,21 +167,19 @@ def move_boxes(boxes, image_size, window):
   Returns:
     (boxes float32[n, 4] relative to the view, bool[n] whether any area of it is left).
   """
-  size = tf.cast(tf.stack([image_size[1], image_size[0]]), tf.float32)
-  corner = tf.cast(tf.stack([window.left, window.top]), tf.float32)
-  extent = tf.cast(tf.stack([window.width, window.height]), tf.float32)
+  size, corner, extent = _in_pixels(image_size, window)
   corners = tf.reshape(tf.cast(boxes, tf.float32), [-1, 2, 2])
   corners = tf.clip_by_value((corners * size - corner) / extent, 0.0, 1.0)
   seen = tf.reduce_all(corners[:, 1] > corners[:, 0], axis=-1)
   return tf.reshape(corners, [-1, 4]), seen
 
 
-def inside(points):
+def inside(points: Array) -> tf.Tensor:
   """bool[..., K] for float[..., K, 2]: which points lie in [0, 1] x [0, 1], borders included."""
   return tf.reduce_all((points >= 0) & (points <= 1), axis=-1)  # False for NaN
 
 
-def keep_inside(points, mask):
+def keep_inside(points: Array, mask: Array) -> tuple[tf.Tensor, tf.Tensor]:
   """Sets the mask and the value of points outside [0, 1] x [0, 1] to 0, and masked values to 0."""
   mask = tf.cast(mask, tf.float32) * tf.cast(inside(points), tf.float32)
   return tf.where(mask[..., None] > 0, points, tf.zeros_like(points)), mask

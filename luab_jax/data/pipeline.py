@@ -1,4 +1,4 @@
-"""From TFRecords to batches: the only place that knows the batch contract.
+"""From TFRecords to batches. This docstring is the batch contract of the whole project.
 
 Every batch is a dict of
 
@@ -15,8 +15,8 @@ Every batch is a dict of
   box_label     int32[B, M]          its class: the image's, or that of a COCO instance
   box_overflow  int32[B]             boxes in the crop beyond the M first ones, which are left out
 
-and for COCO-AB size_group and icon_group, int32[B, C] (`Source.groups`): of the whole image, as the
-labels are.
+and for COCO-AB size_group and icon_group, int32[B, C] (`Source.groups`), which like the labels
+describe the whole image.
 
 `label_set_batches`, for benchmark sets without byproducts (robustness_sets.py), has image,
 example_mask and
@@ -25,65 +25,68 @@ example_mask and
   class_mask    bool[B, C]           the classes that a prediction is chosen from
   mask          float32[B, S, S, 1]  1 on the foreground; only of sets that have masks
 
-K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is the host's part of the
-global batch. There is no -1 and no (y, x) order.
+K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is the host's share of
+the global batch. There is no -1 and no (y, x) order.
 
 Training: row r of step s is number g = s * batch_size + r of an endless stream of epochs of N
 examples; epoch g // N, position g % N. Order = f(seed, epoch, batch_size), see shuffling.py,
 augmentation = f(seed, epoch, position), both stateless: a run that is resumed at `start_step`, or
-spread over other hosts, sees the same bytes. A window as in torchvision's RandomResizedCrop,
-resized, flipped, jittered.
+spread over other hosts, sees the same bytes. The view is a window as in torchvision's
+RandomResizedCrop, resized, flipped, jittered.
 
 Evaluation: every example once, in file order; short side to `eval_resize`, centre crop. It sees the
 real byproducts whatever `control` and `byproduct_fraction` say, and the real labels whatever
-`icon_label` says: these are about what the model is trained on.
-
-TensorFlow only reads here: accelerators are hidden from it.
+`icon_label` says: these options are about training.
 """
 
-import functools
 import itertools
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from luab_jax import cores
-from luab_jax.data import controls, geometry, image_ops, shuffling, targets, tfrecords
-from luab_jax.data.dataset import DatasetSpec, Source, dataset_spec
+from luab_jax.data import controls, examples, image_ops, robustness_sets, shuffling, tfrecords
+from luab_jax.data.dataset import Batch, DatasetSpec, Fields, Source, dataset_spec
+from luab_jax.data.rows import Rows
 from luab_jax.errors import UserError
 
 __all__ = [
   'Batches',
   'DatasetSpec',
+  'Rows',
   'dataset_spec',
   'eval_batches',
   'label_set_batches',
   'train_batches',
 ]
 
-tf.config.set_visible_devices([], 'GPU')
-
-# More than almost any image has; boxes beyond are counted in box_overflow.
-MAX_BOXES = 100
-
 # Folded into the seed, one for each use of it.
 _ORDER, _AUGMENT, _CONTROL = 0, 1, 2
 
 
 class Batches:
-  """Batches to iterate over as dicts of numpy arrays, each time from the beginning.
+  """Batches to iterate over as dicts of numpy arrays, from the beginning each time.
 
   Attributes:
-    dataset: the same as a tf.data.Dataset. A file that cannot be decoded shows up there as
-      TensorFlow's error, which names no file; iterating raises UserError with its name.
+    dataset: the same as a tf.data.Dataset. There, a file that cannot be decoded raises TensorFlow's
+      error, which names no file; iterating over Batches raises UserError with its name.
   """
 
-  def __init__(self, dataset, stream, rows, source):
+  def __init__(
+    self,
+    dataset: tf.data.Dataset,
+    stream: tf.data.Dataset,
+    count: int,
+    source: Source | robustness_sets.Source,
+  ):
+    """`stream`: the raw records behind `dataset`, in the same order, `count` to a batch."""
     self.dataset = dataset
-    self._stream = stream  # of the raw records behind `dataset`, in the same order
-    self._rows = rows
+    self._stream = stream
+    self._count = count
     self._source = source
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[Batch]:
     batches = self.dataset.as_numpy_iterator()
     for number in itertools.count():
       try:
@@ -96,16 +99,16 @@ class Batches:
         tf.errors.NotFoundError,
         tf.errors.FailedPreconditionError,
       ) as error:
-        raise UserError(self._diagnosis(number, error)) from error
+        raise UserError(self._diagnose(number, error)) from error
       yield batch
 
   as_numpy_iterator = __iter__
 
-  def _diagnosis(self, number, error):
+  def _diagnose(self, number: int, error: tf.errors.OpError) -> str:
     """Reads the records of batch `number` again, one by one, to name the one that fails."""
     split = self._source.split
     try:
-      for *_, record in self._stream.skip(number * self._rows).take(self._rows):
+      for *_, record in self._stream.skip(number * self._count).take(self._count):
         fields = self._source.parse_file(record)
         try:
           image_ops.decode(fields['image'])
@@ -113,7 +116,7 @@ class Batches:
           name = fields['file_name'].numpy().decode(errors='replace')
           return (
             f'{name} in split {split.name} of {split.folder} cannot be decoded as JPEG, PNG, '
-            f'BMP or GIF ({_first_line(failure)}): mend or leave out that image and build '
+            f'BMP or GIF ({_first_line(failure)}): repair or leave out that image and build '
             'the data set again'
           )
     except tf.errors.OpError as failure:
@@ -124,74 +127,78 @@ class Batches:
     )
 
 
-def train_batches(data, *, seed, batch_size, start_step=0, num_hosts=1, host=0):
+def train_batches(
+  data: ConfigDict, spec: DatasetSpec, rows: Rows, *, seed: int, start_step: int = 0
+) -> Batches:
   """The endless training batches of one host, from `start_step` on.
 
   Args:
     data: the `data` part of a config.
-    seed: int; with it alone the order and the augmentation change.
-    batch_size: int, global; may exceed the data set: a batch spans epochs where it has to.
-    start_step: int, first step; what its epoch has before it is read but not decoded.
-    num_hosts, host: ints, which contiguous rows of each global batch to yield.
+    spec: of the data set, from `dataset_spec`.
+    rows: of the host. The batch may exceed the data set: it spans epochs where it has to.
+    seed: of order, augmentation and controls.
+    start_step: first step; what its epoch has before it is read but not decoded.
 
   Returns:
-    Batches (module docstring) of batch_size / num_hosts rows.
+    Batches (module docstring) of `rows.count` examples.
 
   Raises:
-    UserError: wrong option, data set, split or batch size; while iterating, an unreadable record.
+    UserError: wrong split or batch size; while iterating, an unreadable record.
   """
-  source = Source(data, data.train_split)
-  rows = _rows_per_host(batch_size, num_hosts)
+  rows.check()
+  source = Source(data, spec, data.train_split)
   stream = shuffling.shuffled(
     source.split,
     tfrecords.fold(seed, _ORDER),
-    shuffling.Rows(batch_size, num_hosts, host),
+    rows,
     start_step=start_step,
     buffer_size=data.shuffle_buffer,
   )
-  control = controls.make_control(source, tfrecords.fold(seed, _CONTROL), _options())
+  control = controls.make_control(source, tfrecords.fold(seed, _CONTROL))
 
   @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time
-  def example(epoch, position, index, record):
+  def example(epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor, record: tf.Tensor) -> Fields:
     fields = source.parse(record)
     points, has = control(index, *source.train_points(fields))
     example_seed = tfrecords.fold(seed, _AUGMENT, epoch, position)
-    return _train_example(source, fields, points, has, example_seed)
+    return examples.train_example(source, fields, points, has, example_seed)
 
-  examples = stream.map(example, num_parallel_calls=cores(), deterministic=True)
-  return _batches(examples, stream, rows, source)
+  dataset = stream.map(example, num_parallel_calls=cores(), deterministic=True)
+  return _batches(dataset, stream, rows, source)
 
 
-def eval_batches(data, split, *, batch_size, num_hosts=1, host=0, boxes=False):
+def eval_batches(
+  data: ConfigDict, spec: DatasetSpec, split: str, rows: Rows, *, boxes: bool = False
+) -> tuple[Batches, int]:
   """Every example of a split once over all hosts, in file order.
 
   Args:
     data: the `data` part of a config.
+    spec: of the data set, from `dataset_spec`.
     split: TFDS split or subsplit.
-    batch_size: int, global.
-    num_hosts, host: ints, which contiguous rows of each global batch to yield.
-    boxes: bool, whether to add the true boxes; masked throughout where the data set has none.
+    rows: of the host.
+    boxes: whether to add the true boxes; masked throughout where the data set has none.
 
   Returns:
-    (Batches, their number: the same on every host). What is missing to full batches is zeros, with
-    example_mask 0; a host may get a batch of nothing else.
+    (Batches, their number: the same on every host). The last batch is padded with zeros, with
+    example_mask 0; a host may get a batch of padding alone.
 
   Raises:
-    UserError: wrong option, data set, split or batch size; while iterating, an unreadable record.
+    UserError: wrong split or batch size; while iterating, an unreadable record.
   """
-  source = Source(data, split, boxes=boxes)
-  return _once(
-    source, lambda fields: _eval_example(source, fields, boxes), batch_size, num_hosts, host
-  )
+  source = Source(data, spec, split, boxes=boxes)
+  return _once(source, lambda fields: examples.eval_example(source, fields, boxes), rows)
 
 
-def label_set_batches(data, source, *, batch_size, num_hosts=1, host=0):
+def label_set_batches(
+  data: ConfigDict, source: robustness_sets.Source, rows: Rows
+) -> tuple[Batches, int]:
   """As `eval_batches`, of the images of a benchmark set and their valid labels.
 
   Args:
     data: the `data` part of a config: how images are resized and cropped.
-    source: robustness_sets.Source.
-    batch_size, num_hosts, host: as in `eval_batches`.
+    source: of the set.
+    rows: of the host.
 
   Returns:
     (Batches, their number: the same on every host).
@@ -199,152 +206,42 @@ def label_set_batches(data, source, *, batch_size, num_hosts=1, host=0):
   class_mask = source.class_mask  # may read the whole set: not while TensorFlow traces the pipeline
   return _once(
     source,
-    lambda fields: _label_set_example(data, source, fields, class_mask),
-    batch_size,
-    num_hosts,
-    host,
+    lambda fields: examples.label_set_example(data, source, fields, tf.constant(class_mask)),
+    rows,
   )
 
 
-def _once(source, make_example, batch_size, num_hosts, host):
+def _once(
+  source: Source | robustness_sets.Source, make_example: Callable[[Fields], Fields], rows: Rows
+) -> tuple[Batches, int]:
   """(Batches with every example once, padded; their number)."""
-  rows = _rows_per_host(batch_size, num_hosts)
+  rows.check()
   num_examples = source.split.num_examples
-  num_batches = -(-num_examples // batch_size)
-  stream = tfrecords.rows_of_host(
-    tfrecords.in_order(source.split), batch_size, num_hosts, host, lambda index, _: index
-  )
+  num_batches = -(-num_examples // rows.batch_size)
+  stream = rows.select(tfrecords.in_order(source.split), lambda index, _: index)
 
   @tf.autograph.experimental.do_not_convert
-  def example(_, record):
+  def example(_: tf.Tensor, record: tf.Tensor) -> Fields:
     return make_example(source.parse(record))
 
-  examples = stream.map(example, num_parallel_calls=cores(), deterministic=True)
-  padding = num_batches * rows - tfrecords.host_rows(num_examples, batch_size, num_hosts, host)
-  zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), examples.element_spec)
-  examples = examples.concatenate(tf.data.Dataset.from_tensors(zeros).repeat(padding))
-  return _batches(examples, stream, rows, source), num_batches
+  dataset = stream.map(example, num_parallel_calls=cores(), deterministic=True)
+  padding = num_batches * rows.count - rows.count_of(num_examples)
+  zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), dataset.element_spec)
+  dataset = dataset.concatenate(tf.data.Dataset.from_tensors(zeros).repeat(padding))
+  return _batches(dataset, stream, rows, source), num_batches
 
 
-def _batches(examples, stream, rows, source):
-  """Batches of `rows` examples; the two batches ahead are being made meanwhile."""
-  dataset = examples.batch(rows, drop_remainder=True).prefetch(2)
-  return Batches(dataset.with_options(_options()), stream, rows, source)
+def _batches(
+  dataset: tf.data.Dataset,
+  stream: tf.data.Dataset,
+  rows: Rows,
+  source: Source | robustness_sets.Source,
+) -> Batches:
+  """Batches of a dataset of examples, two of them prepared ahead."""
+  dataset = dataset.batch(rows.count, drop_remainder=True).prefetch(2)
+  dataset = dataset.with_options(tfrecords.deterministic_options())
+  return Batches(dataset, stream, rows.count, source)
 
 
-def _train_example(source, fields, points, has, seed):
-  """Fields and points of an image -> the training example cut out of it by stateless `seed`."""
-  data = source.data
-  crop_seed, flip_seed, jitter_seed = tf.unstack(tf.random.split(seed, 3))
-  choose = functools.partial(
-    geometry.sample_window, crop_seed, scale=data.crop_scale, ratio=data.crop_ratio
-  )
-  image, size, window = image_ops.decode_window(fields['image'], choose)
-  flip = geometry.sample_flip(flip_seed) & data.flip
-  image = image_ops.resize(image, [data.image_size] * 2, data.resize_method, data.antialias)
-  if data.color_jitter:
-    image = image_ops.color_jitter(image, jitter_seed, data.color_jitter)
-  image = image_ops.flip(image_ops.to_uint8(image), flip)
-  points, mask = geometry.move_points(points, has, size, window, flip)
-  label = source.label(fields)
-  if source.spec.multi_label and data.icon_label == 'drop_when_icon_cropped':
-    label = targets.drop_cropped_labels(label, has, mask)
-  return _example(image, label, points, mask)
-
-
-def _eval_example(source, fields, boxes):
-  """Fields and points of an image -> the evaluation example: resized, centre crop."""
-  image, resized, window = centre_view(source.data, image_ops.decode(fields['image']))
-  points, has = source.points(fields)
-  example = _example(
-    image, source.label(fields), *geometry.move_points(points, has, resized, window)
-  )
-  if boxes:
-    example |= _boxes_in_view(*source.boxes(fields), resized, window) | source.groups(fields, has)
-  return example
-
-
-def centre_view(data, image):
-  """What evaluation and prediction show of an image.
-
-  Args:
-    data: the `data` part of a config.
-    image: uint8[H, W, 3].
-
-  Returns:
-    (image uint8[S, S, 3], int32[2] size after resizing, the geometry.Window cut out of that).
-  """
-  height, width = tf.unstack(tf.shape(image)[:2])
-  resized, window = geometry.centre_window(
-    height, width, resize=data.eval_resize, size=data.image_size
-  )
-  image = image_ops.resize(image, resized, data.resize_method, data.antialias)
-  image = image_ops.to_uint8(image_ops.crop(image, window))
-  return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
-
-
-def _label_set_example(data, source, fields, class_mask):
-  """Fields of a benchmark's image -> its example."""
-  size = [data.image_size] * 2
-  if source.cropped:
-    image = image_ops.to_uint8(
-      image_ops.resize(image_ops.decode(fields['image']), size, data.resize_method, data.antialias)
-    )
-  else:
-    image, _, _ = centre_view(data, image_ops.decode(fields['image']))
-  example = {
-    'image': image,
-    'valid_labels': fields['valid_labels'],
-    'class_mask': tf.constant(class_mask),
-    'example_mask': tf.constant(1.0),
-  }
-  if source.has_mask:
-    mask = tf.image.resize(tf.io.decode_png(fields['mask'], channels=1), size, method='area')
-    example['mask'] = mask / 255
-  return example
-
-
-def _boxes_in_view(boxes, label, size, window):
-  boxes, seen = geometry.move_boxes(boxes, size, window)
-  boxes, label = tf.boolean_mask(boxes, seen), tf.boolean_mask(label, seen)
-  kept = tf.minimum(tf.shape(boxes)[0], MAX_BOXES)
-  free = MAX_BOXES - kept
-  return {
-    'box': tf.ensure_shape(tf.pad(boxes[:kept], [[0, free], [0, 0]]), [MAX_BOXES, 4]),
-    'box_mask': tf.cast(tf.range(MAX_BOXES) < kept, tf.float32),
-    'box_label': tf.ensure_shape(tf.pad(label[:kept], [[0, free]]), [MAX_BOXES]),
-    'box_overflow': tf.shape(boxes)[0] - kept,
-  }
-
-
-def _example(image, label, points, mask):
-  return {
-    'image': image,
-    'label': label,
-    'point': points,
-    'point_mask': mask,
-    'example_mask': tf.constant(1.0),
-  }
-
-
-def _rows_per_host(batch_size, num_hosts):
-  if batch_size < 1 or batch_size % num_hosts:
-    raise UserError(
-      f'batch_size={batch_size} does not split evenly over {num_hosts} hosts: choose '
-      f'a multiple of {num_hosts}'
-    )
-  return batch_size // num_hosts
-
-
-def _first_line(error):
+def _first_line(error: tf.errors.OpError) -> str:
   return error.message.strip().splitlines()[0]
-
-
-def _options():
-  """Deterministic, with fixed parallelism: autotune ends short loops up to a second late."""
-  options = tf.data.Options()
-  options.deterministic = True
-  options.autotune.enabled = False
-  options.threading.private_threadpool_size = cores()
-  options.threading.max_intra_op_parallelism = 1
-  return options

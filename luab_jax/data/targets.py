@@ -1,9 +1,12 @@
 """From the byproduct columns of one example to points: float32[K, 2] and `has` float32[K].
 
-`points` are (x right, y down) relative to the image, as recorded: they may lie outside [0, 1] or,
-where there is nothing, hold 0. `has` is 1 where there is a byproduct. Which of them a crop keeps is
-geometry.py's business. TensorFlow ops, eager or inside tf.data.
+`points` are (x right, y down) relative to the image, as recorded: they may lie outside [0, 1], and
+are 0 without a byproduct. `has` is 1 where there is a byproduct. Which of them a crop keeps is
+decided in geometry.py. TensorFlow ops, eager or inside tf.data.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,10 +16,12 @@ BYPRODUCTS = ('click', 'trace')
 CONTROLS = ('none', 'shuffled', 'uniform')
 ICON_LABELS = ('drop_when_icon_cropped', 'keep')
 
-_BUCKETS = 2**20  # how finely a share of the images can be told
+_BUCKETS = 2**20  # resolution of the fraction of images that keep their byproducts
+
+Columns = dict[str, Any]  # {name: tensor [n]} of a nested column
 
 
-def click_point(clicks, selected, how):
+def click_point(clicks: Columns, selected: tf.Tensor, how: str) -> tuple[tf.Tensor, tf.Tensor]:
   """One point from the clicks of the blocks that were selected when the page was submitted.
 
   Args:
@@ -40,7 +45,9 @@ def click_point(clicks, selected, how):
   return point[None], tf.minimum(count, 1)[None]
 
 
-def trace_points(trace, clicks, selected, num_points):
+def trace_points(
+  trace: Columns, clicks: Columns, selected: tf.Tensor, num_points: int
+) -> tuple[tf.Tensor, tf.Tensor]:
   """The mouse track up to the click, resampled to points evenly spaced in time (ours).
 
   The block is the first selected one. Its path has the track's samples that are not later than the
@@ -67,7 +74,7 @@ def trace_points(trace, clicks, selected, num_points):
   time = tf.concat([tf.boolean_mask(track_time, before), end], axis=0)
   known = tf.shape(time)[0] >= 2
 
-  def resampled():
+  def resample() -> tf.Tensor:
     knots = tf.cast(time - time[0], tf.float32)  # ms since the start; exact below 4.6 hours
     wanted = tf.linspace(0.0, knots[-1], num_points)
     right = tf.clip_by_value(tf.searchsorted(knots, wanted, side='right'), 1, tf.size(knots) - 1)
@@ -76,26 +83,28 @@ def trace_points(trace, clicks, selected, num_points):
     weight = tf.where(t1 > t0, (wanted - t0) / tf.where(t1 > t0, t1 - t0, 1.0), 1.0)[:, None]
     return (1 - weight) * tf.gather(xy, right - 1) + weight * tf.gather(xy, right)
 
-  points = tf.cond(known, resampled, lambda: tf.zeros([num_points, 2]))
+  points = tf.cond(known, resample, lambda: tf.zeros([num_points, 2]))
   return points, tf.fill([num_points], tf.cast(known, tf.float32))
 
 
-def _selected_rows(rows, selected):
+def _selected_rows(rows: Columns, selected: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """(xy float32[m, 2], time_ms int64[m], block int32[m]) of selected blocks, in time order."""
   xy = tf.stack([rows['x'], rows['y']], axis=-1)
   keep = tf.gather(selected, rows['block']) & tf.reduce_all(tf.math.is_finite(xy), axis=-1)
   order = tf.argsort(rows['time_ms'], stable=True)
   order = tf.boolean_mask(order, tf.gather(keep, order))
-  return tuple(tf.gather(column, order) for column in (xy, rows['time_ms'], rows['block']))
+  return tf.gather(xy, order), tf.gather(rows['time_ms'], order), tf.gather(rows['block'], order)
 
 
-def _first_of_each(values):
+def _first_of_each(values: tf.Tensor) -> tf.Tensor:
   """bool[n]: which entries of [n] do not occur earlier in the row."""
   same = tf.cast(values[:, None] == values[None, :], tf.int32)
   return tf.reduce_sum(tf.linalg.band_part(same, -1, 0), axis=1) == 1  # itself only
 
 
-def icon_points(example, class_names, add_action, how):
+def icon_points(
+  example: Columns, class_names: Sequence[str], add_action: int, how: str
+) -> tuple[tf.Tensor, tf.Tensor]:
   """One point per class from the icons dropped on a COCO image.
 
   Args:
@@ -127,7 +136,9 @@ def icon_points(example, class_names, add_action, how):
   return xy, tf.cast(has, tf.float32)
 
 
-def true_boxes(objects, label, multi_label):
+def true_boxes(
+  objects: Columns, label: tf.Tensor, multi_label: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
   """The true boxes of an image.
 
   Args:
@@ -150,7 +161,7 @@ def true_boxes(objects, label, multi_label):
   )
 
 
-def size_groups(objects, num_classes):
+def size_groups(objects: Columns, num_classes: int) -> tf.Tensor:
   """How large the largest object of each class is in an image, in COCO's three sizes.
 
   Args:
@@ -167,32 +178,34 @@ def size_groups(objects, num_classes):
   return tf.reduce_sum(tf.cast(largest[:, None] >= limits, tf.int32), axis=1)
 
 
-def multi_hot(labels, num_classes):
+def multi_hot(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
   """float32[num_classes] with 1 at each of labels int64[n]."""
   return tf.minimum(tf.reduce_sum(tf.one_hot(labels, num_classes), axis=0), 1)
 
 
-def keep_share(points, has, file_name, share):
-  """Takes the byproducts away from all but a share of the images (ours).
+def subsample_byproducts(
+  points: tf.Tensor, has: tf.Tensor, file_name: tf.Tensor, fraction: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Removes the byproducts from all but a fraction of the images (ours).
 
   Which images keep theirs is a function of the file name alone, whatever the seed or the split: the
-  same in every epoch and run, and a smaller share is a subset of a larger one.
+  same in every epoch and run, and a smaller fraction is a subset of a larger one.
 
   Args:
     points, has: float32[K, 2] and float32[K].
     file_name: string scalar.
-    share: float in [0, 1].
+    fraction: in [0, 1].
 
   Returns:
-    (float32[K, 2], float32[K]), zeros for an image that is left without.
+    (float32[K, 2], float32[K]), zeros for an image without byproducts.
   """
-  # A fingerprint that TensorFlow promises to keep from release to release.
+  # A hash that TensorFlow promises to keep from release to release.
   bucket = tf.strings.to_hash_bucket_fast(file_name, _BUCKETS)
-  kept = tf.cast(bucket < round(share * _BUCKETS), tf.float32)
+  kept = tf.cast(bucket < round(fraction * _BUCKETS), tf.float32)
   return points * kept, has * kept
 
 
-def drop_cropped_labels(label, has, kept):
+def drop_cropped_labels(label: tf.Tensor, has: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
   """The authors' COCO policy: a class loses its label when its icon is outside the crop.
 
   Args:

@@ -1,20 +1,21 @@
-"""Raw records of a data set that TFDS has built: what is there, and in which order they come.
+"""Raw records of data sets built by TFDS: finding a data set, its splits, and their records.
 
-Reads a built folder by its metadata alone: the builder's code is not needed. Records stay
-serialised here, so that skipping, shuffling and splitting between hosts cost no decoding.
+A built folder is read by its metadata alone, without the builder's code. Records stay serialised
+here, so that skipping, shuffling and splitting between hosts cost no decoding.
 """
 
 import json
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
+from luab_jax import cores
 from luab_jax.errors import UserError
 
 
@@ -33,7 +34,7 @@ class Split(NamedTuple):
   first: np.ndarray  # int64[files]
 
 
-def open_builder(name, data_dir):
+def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   """Finds the newest version of a built data set.
 
   Args:
@@ -44,8 +45,8 @@ def open_builder(name, data_dir):
     A read-only tfds builder.
 
   Raises:
-    UserError: no such data set, one that is not made of TFRecord files, or one whose metadata are
-      damaged or name Python of their own.
+    UserError: there is no such data set, its files are not TFRecord files, or its metadata are
+      damaged or name Python classes outside of TFDS.
   """
   folder = find_version(name, data_dir)
   if not folder:
@@ -69,7 +70,7 @@ def open_builder(name, data_dir):
   return builder
 
 
-def _read_only_builder(folder):
+def _read_only_builder(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
   remedy = 'build the data set again with `tfds build --overwrite`'
   try:
     _check_features((folder / 'features.json').read_bytes(), folder)
@@ -87,10 +88,10 @@ def _read_only_builder(folder):
     raise UserError(f'the metadata in {folder} cannot be read ({reason:.200}): {remedy}') from error
 
 
-def _check_features(text, folder):
+def _check_features(text: bytes, folder: pathlib.Path) -> None:
   """Raises UserError where TFDS would import a module because features.json names it."""
 
-  def check(pairs):
+  def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
       classes = key in ('pythonClassName', 'python_class_name') and str(value)
       if (
@@ -107,8 +108,8 @@ def _check_features(text, folder):
   json.loads(text, object_pairs_hook=check)
 
 
-def find_version(name, data_dir):
-  """The folder of the newest version of a built data set, None if there is none; as above."""
+def find_version(name: str, data_dir: str) -> pathlib.Path | None:
+  """The folder of the newest version of a built data set, or None; see `open_builder`."""
   name, _, version = name.partition(':')
   folder = pathlib.Path(data_dir).expanduser() / name
   versions = [
@@ -123,7 +124,7 @@ def find_version(name, data_dir):
   return folder / max(versions, key=lambda v: [int(part) for part in v.split('.')])
 
 
-def open_split(builder, name):
+def open_split(builder: tfds.core.DatasetBuilder, name: str) -> Split:
   """Looks up a split.
 
   Args:
@@ -163,11 +164,11 @@ def open_split(builder, name):
   )
 
 
-def first_part(builder, name, fraction):
+def first_fraction(builder: tfds.core.DatasetBuilder, name: str, fraction: float) -> str:
   """The TFDS subsplit that holds the first `fraction` of a split's records.
 
-  TFDS shuffles records when it writes them, so this is a random part; a smaller one is a subset of
-  a larger one. Of a sum of splits, it is the first part of each.
+  TFDS shuffles records when it writes them, so these are random records; a smaller fraction is a
+  subset of a larger one. Of a sum of splits, it is the first fraction of each.
 
   Args:
     builder: from `open_builder`.
@@ -186,7 +187,7 @@ def first_part(builder, name, fraction):
   return '+'.join(parts)
 
 
-def fold(seed, *numbers):
+def fold(seed: int, *numbers: int | tf.Tensor) -> tf.Tensor:
   """A stateless seed int64[2] for an int seed and further ints or int scalars."""
   folded = tf.constant([seed, 0], tf.int64)
   for number in numbers:
@@ -194,45 +195,30 @@ def fold(seed, *numbers):
   return folded
 
 
-def in_order(split):
+def in_order(split: Split) -> tf.data.Dataset:
   """The records of a Split in file order: dataset of (index int64, record string)."""
   records = _files(split).flat_map(read)
   # A file with fewer records than its metadata says must not go unnoticed.
   return records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
 
 
-def host_rows(num_examples, batch_size, num_hosts, host):
-  """How many of the rows 0 ... N - 1 fall to a host: an int; see `rows_of_host`."""
-  rows = batch_size // num_hosts
-  whole, rest = divmod(num_examples, batch_size)
-  return whole * rows + min(max(rest - host * rows, 0), rows)
+def deterministic_options() -> tf.data.Options:
+  """Options of all datasets here: autotune would end short loops up to a second late."""
+  options = tf.data.Options()
+  options.deterministic = True
+  options.autotune.enabled = False
+  options.threading.private_threadpool_size = cores()
+  options.threading.max_intra_op_parallelism = 1
+  return options
 
 
-def rows_of_host(records, batch_size, num_hosts, host, row_of):
-  """Keeps the contiguous rows of each global batch that belong to one host.
-
-  Args:
-    records: a dataset.
-    batch_size: int, global; a multiple of num_hosts.
-    num_hosts, host: ints.
-    row_of: function of an element's components -> its number in the global stream, int64.
-
-  Returns:
-    The dataset without the other hosts' rows.
-  """
-  if num_hosts == 1:
-    return records
-  rows = batch_size // num_hosts
-  return records.filter(lambda *record: row_of(*record) % batch_size // rows == host)
-
-
-def _files(split):
+def _files(split: Split) -> tf.data.Dataset:
   """Dataset of (path, skip, take, first index) per file."""
   return tf.data.Dataset.from_tensor_slices(
     tuple(map(tf.constant, (split.paths, split.skip, split.take, split.first)))
   )
 
 
-def read(path, skip, take, first):
-  """Dataset of (index int64 from `first` on, record string) of one file; scalars."""
+def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+  """Dataset of (index int64 from `first` on, record string) of one file."""
   return tf.data.TFRecordDataset(path).skip(skip).take(take).enumerate(first)

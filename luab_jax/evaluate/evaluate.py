@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from luab_jax.data import pipeline
 from luab_jax.data.dataset import Batch, DatasetSpec
+from luab_jax.data.rows import Rows
 from luab_jax.errors import UserError
 from luab_jax.evaluate import localization
 from luab_jax.evaluate.metrics import (
@@ -66,12 +67,7 @@ def evaluate_split(
     UserError: an unreadable record; a loss that is not finite.
   """
   batches, count = pipeline.eval_batches(
-    data,
-    split,
-    batch_size=batch_size,
-    num_hosts=jax.process_count(),
-    host=jax.process_index(),
-    boxes=True,
+    data, spec, split, Rows(batch_size, jax.process_count(), jax.process_index()), boxes=True
   )
   totals = _Totals(localization.Localization(data.image_size, multi_label=spec.multi_label))
   for result, boxes in _results(eval_step, variables, batches, count, progress):

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from luab_jax.data import geometry, pipeline
+from luab_jax.data import examples, geometry
 from luab_jax.data.dataset import DatasetSpec
 from luab_jax.errors import UserError
 from luab_jax.evaluate.steps import localization_maps
@@ -179,7 +179,7 @@ class Predictor:
       part = images[start : start + self.batch_size]
       for number, image in enumerate(part, start):
         _check(image, number)
-      views = [pipeline.centre_view(self.data, image) for image in part]
+      views = [examples.centre_view(self.data, image) for image in part]
       output = self.outputs(np.stack([view[0] for view in views]))
       results += [
         self._result(image.shape, resized, window, {k: v[i] for k, v in output.items()})

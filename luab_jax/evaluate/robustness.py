@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 from luab_jax.data import pipeline, tfrecords
 from luab_jax.data.dataset import DatasetSpec
 from luab_jax.data.robustness_sets import Part, Source
+from luab_jax.data.rows import Rows
 from luab_jax.errors import UserError
 from luab_jax.evaluate.metrics import mean_metrics
 from luab_jax.evaluate.steps import make_foreground_step, make_label_set_step
@@ -230,13 +231,8 @@ class SetEvaluator:
     return {'examples': int(totals['top1'][1]), **means}
 
   def _batches(self, source: Source) -> tuple[pipeline.Batches, int]:
-    return pipeline.label_set_batches(
-      self._data,
-      source,
-      batch_size=self._batch_size,
-      num_hosts=jax.process_count(),
-      host=jax.process_index(),
-    )
+    rows = Rows(self._batch_size, jax.process_count(), jax.process_index())
+    return pipeline.label_set_batches(self._data, source, rows)
 
   def _challenge(self, foregrounds: Source, backgrounds: Source) -> float:
     """The fraction of foregrounds that the model recognises on all backgrounds."""
@@ -246,7 +242,7 @@ class SetEvaluator:
     )
     fixed = (self._variables, parallel.stack_batches(list(shards)))
     # Every host goes through all foregrounds, each against its own backgrounds.
-    examples, total = pipeline.label_set_batches(self._data, foregrounds, batch_size=1)
+    examples, total = pipeline.label_set_batches(self._data, foregrounds, Rows(1))
     names = ('image', 'mask', 'valid_labels')
     recognised = _fetch_one_late(
       self._foreground_step(fixed, parallel.replicate({name: batch[name][0] for name in names}))

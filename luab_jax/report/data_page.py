@@ -46,7 +46,9 @@ def draw(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None
       Section('Dataset', [f'{spec.name} has {spec.num_classes} classes.'], tables=[sizes]),
       *training_sections(train, spec, config, count),
       *(
-        _evaluation_section(samples.evaluation_images(config.data, split, count), name, split, spec)
+        _evaluation_section(
+          samples.evaluation_images(config.data, spec, split, count), name, split, spec
+        )
         for name, split in config.data.eval_splits.items()
       ),
       config_section(config),

@@ -50,7 +50,9 @@ def prediction_sections(
   )
   with_points, hardest = _choose_splits(splits, results)
   evaluated = {
-    name: _Evaluated(name, samples.predictions(predictor, splits[name], num_samples), spec, config)
+    name: _Evaluated(
+      name, samples.predictions(predictor, spec, splits[name], num_samples), spec, config
+    )
     for name in {with_points, hardest}
   }
   worst = max(config.report_images // 2, 1)

@@ -10,7 +10,8 @@ import ml_collections
 import numpy as np
 
 from luab_jax.data import pipeline, tfrecords
-from luab_jax.data.dataset import Batch
+from luab_jax.data.dataset import Batch, DatasetSpec
+from luab_jax.data.rows import Rows
 from luab_jax.evaluate.predictor import Predictor
 
 
@@ -96,9 +97,11 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
   return Examples(image=batch['image'], label=batch['label'], point=_points(clicks), trace=trace)
 
 
-def evaluation_images(data: ml_collections.ConfigDict, split: str, count: int) -> Examples:
+def evaluation_images(
+  data: ml_collections.ConfigDict, spec: DatasetSpec, split: str, count: int
+) -> Examples:
   """The first `count` images of a TFDS split (all of a smaller one) as the model gets them."""
-  batches, _ = pipeline.eval_batches(data, split, batch_size=count)
+  batches, _ = pipeline.eval_batches(data, spec, split, Rows(count))
   batch = next(iter(batches))
   real = batch['example_mask'] > 0
   return Examples(
@@ -110,23 +113,25 @@ def _first_batch(data: ml_collections.ConfigDict, seed: int, count: int, **chang
   """The first training batch of `count` examples, with changed config keys."""
   data = data.copy_and_resolve_references()
   data.update(changes)
-  return next(iter(pipeline.train_batches(data, seed=seed, batch_size=count)))
+  spec = pipeline.dataset_spec(data)
+  return next(iter(pipeline.train_batches(data, spec, Rows(count), seed=seed)))
 
 
 def _points(batch: Batch) -> np.ndarray:
   return np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan).astype(np.float32)
 
 
-def predictions(predictor: Predictor, split: str, limit: int) -> Predictions:
+def predictions(predictor: Predictor, spec: DatasetSpec, split: str, limit: int) -> Predictions:
   """Predictions for the first `limit` images of a split (all of a smaller one).
 
   Args:
     predictor: its `data` names the dataset.
+    spec: of the dataset.
     split: TFDS split or subsplit.
     limit: above 0.
   """
   size = predictor.batch_size
-  batches, _ = pipeline.eval_batches(predictor.data, split, batch_size=size, boxes=True)
+  batches, _ = pipeline.eval_batches(predictor.data, spec, split, Rows(size), boxes=True)
   parts = []
   for batch in batches:
     output = predictor.outputs(batch['image'], batch['point_mask'])

@@ -239,7 +239,9 @@ def _one_line(error: Exception) -> str:
   return ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
 
 
-def _preservation(keep: int, keep_every: int, best: '_Best'):
+def _preservation(
+  keep: int, keep_every: int, best: '_Best'
+) -> checkpoint_managers.PreservationPolicy:
   """Which checkpoints stay: always the newest, unlike with Orbax's `max_to_keep` and `best_fn`."""
   policies: list[Any] = [checkpoint_managers.LatestN(max(keep, 1)), best]
   if keep_every:

@@ -150,7 +150,7 @@ class TensorBoard:
     # Their metrics are the run's own scalars.
     self._write(hparams.hparams_pb(values, trial_id=str(workdir.resolve())))
 
-  def _write(self, message) -> None:
+  def _write(self, message: Any) -> None:
     with self._writer.as_default():
       self._summary.experimental.write_raw_pb(message.SerializeToString(), step=0)
     self._writer.flush()

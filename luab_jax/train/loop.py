@@ -217,13 +217,9 @@ class _Loop:
 def _train_batches(experiment: Experiment, start: int) -> Iterator[Batch]:
   """This host's batches from step `start` on."""
   config = experiment.config
+  rows = pipeline.Rows(config.batch_size, jax.process_count(), jax.process_index())
   batches = pipeline.train_batches(
-    config.data,
-    seed=config.seed,
-    batch_size=config.batch_size,
-    start_step=start,
-    num_hosts=jax.process_count(),
-    host=jax.process_index(),
+    config.data, experiment.spec, rows, seed=config.seed, start_step=start
   )
   return iter(batches)
 

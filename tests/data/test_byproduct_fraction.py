@@ -14,7 +14,7 @@ def _kept(names, share):
   points, has = tf.constant([[0.2, 0.7]]), tf.constant([1.0])
   kept = set()
   for name in names:
-    moved, still = targets.keep_share(points, has, tf.constant(name), share)
+    moved, still = targets.subsample_byproducts(points, has, tf.constant(name), share)
     if still.numpy().any():
       np.testing.assert_array_equal(moved, points)
       kept.add(name)
@@ -36,8 +36,8 @@ def test_a_smaller_share_is_a_subset_of_a_larger_one():
 
 def _trained_on(data, seed=0):
   """(points [N, K, 2], has [N, K]) that training takes from each record, in image coordinates."""
-  source = Source(data, 'train')
-  control = controls.make_control(source, tfrecords.fold(seed), pipeline._options())
+  source = Source(data, pipeline.dataset_spec(data), 'train')
+  control = controls.make_control(source, tfrecords.fold(seed))
   rows = [
     control(index, *source.train_points(source.parse_byproducts(record)))
     for index, record in tfrecords.in_order(source.split)
@@ -78,7 +78,9 @@ def test_an_image_of_several_classes_keeps_all_icons_or_none(synthetic_coco_ab):
 
 def test_batches_of_training_follow_it_and_those_of_evaluation_do_not(synthetic_imagenet_ab):
   data = _data(quickstart, synthetic_imagenet_ab, byproduct_fraction=0.0)
-  batch = next(iter(pipeline.train_batches(data, seed=0, batch_size=96)))
+  batch = next(
+    iter(pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(96), seed=0))
+  )
   assert not batch['point_mask'].any() and not batch['point'].any()
-  batches, _ = pipeline.eval_batches(data, 'train', batch_size=96)
+  batches, _ = pipeline.eval_batches(data, pipeline.dataset_spec(data), 'train', pipeline.Rows(96))
   assert next(iter(batches))['point_mask'].sum() > 48

@@ -116,7 +116,9 @@ def test_painted_dots_are_at_the_emitted_points(painted, size, method, antialias
     shuffle_buffer=1000,
   )
   found = {'seen': 0, 'away': 0}
-  for batch in steps(pipeline.train_batches(data, seed=1, batch_size=DOTS), 3):
+  for batch in steps(
+    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(DOTS), seed=1), 3
+  ):
     assert sorted(batch['label']) == list(range(DOTS))
     for image, point, mask in zip(
       grey_levels(batch['image']).mean(axis=-1), batch['point'], batch['point_mask'], strict=True
@@ -128,7 +130,9 @@ def test_painted_dots_are_at_the_emitted_points(painted, size, method, antialias
 def test_painted_dots_in_evaluation(painted):
   folder, points = painted
   data = config(folder, 'dots', image_size=64, eval_resize=72)
-  batches, count = pipeline.eval_batches(data, 'train', batch_size=30)
+  batches, count = pipeline.eval_batches(
+    data, pipeline.dataset_spec(data), 'train', pipeline.Rows(30)
+  )
   found, labels = {'seen': 0, 'away': 0}, []
   for batch in batches:
     assert set(batch) == {'image', 'label', 'point', 'point_mask', 'example_mask'}
@@ -152,7 +156,9 @@ def test_icons_of_eighty_classes_and_their_labels(icons, policy):
   data = config(folder, 'icons', image_size=64, eval_resize=64, icon_label=policy)
   found = {'seen': 0, 'away': 0}
   labels = {0.0: 0, 1.0: 0}
-  for batch in steps(pipeline.train_batches(data, seed=2, batch_size=40), 3):
+  for batch in steps(
+    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(40), seed=2), 3
+  ):
     assert batch['label'].shape == batch['point_mask'].shape == (40, 80)
     assert batch['point'].shape == (40, 80, 2)
     assert not batch['point'][batch['point_mask'] == 0].any()
@@ -184,7 +190,9 @@ def test_icons_in_evaluation_and_adds_only(icons):
   whole = {'image_size': 64, 'eval_resize': 64}
   for name, factor in (('replayed', 1), ('adds_only', 0.5)):
     data = config(folder, 'icons', icons=name, **whole)
-    (batch, *more) = pipeline.eval_batches(data, 'train', batch_size=40)[0]
+    (batch, *more) = pipeline.eval_batches(
+      data, pipeline.dataset_spec(data), 'train', pipeline.Rows(40)
+    )[0]
     assert not more
     inside = 0
     for label, point, mask in zip(batch['label'], batch['point'], batch['point_mask'], strict=True):
@@ -212,8 +220,9 @@ def run(painted):
   """Function that yields training batches of one run, and its first seven: 2.4 epochs of 23."""
   data = config(painted[0], 'order', image_size=16, eval_resize=16, color_jitter=0.4)
 
-  def batches(**options):
-    return pipeline.train_batches(data, seed=3, batch_size=8, **options)
+  def batches(num_hosts=1, host=0, **options):
+    rows = pipeline.Rows(8, num_hosts, host)
+    return pipeline.train_batches(data, pipeline.dataset_spec(data), rows, seed=3, **options)
 
   return batches, steps(batches(), 7)
 
@@ -222,7 +231,7 @@ def run(painted):
 @pytest.mark.parametrize('num_hosts', [2, 4])
 def test_hosts_together_see_what_one_host_sees(run, num_hosts):
   batches, alone = run
-  parts = [steps(batches(num_hosts=num_hosts, host=h), 7) for h in range(num_hosts)]
+  parts = [steps(batches(num_hosts, h), 7) for h in range(num_hosts)]
   for step, batch in enumerate(alone):
     assert_same(batch, {key: np.concatenate([p[step][key] for p in parts]) for key in batch})
 
@@ -244,7 +253,10 @@ def test_a_run_starts_anew_whatever_the_global_seed(run):
 
 def epochs_of_labels(data, *, seed, epochs, batch_size=7, num_examples=ORDER):
   count = -(-epochs * num_examples // batch_size)
-  batches = steps(pipeline.train_batches(data, seed=seed, batch_size=batch_size), count)
+  batches = steps(
+    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(batch_size), seed=seed),
+    count,
+  )
   labels = np.concatenate([b['label'] for b in batches])[: epochs * num_examples]
   return labels.reshape(epochs, num_examples), batches
 
@@ -278,7 +290,10 @@ def test_augmentation_differs_by_seed_epoch_and_position(painted):
 
 def test_a_batch_may_be_larger_than_the_data_set(painted):
   data = config(painted[0], 'order', image_size=16, eval_resize=16)
-  (batch,) = steps(pipeline.train_batches(data, seed=0, batch_size=2 * ORDER + 4), 1)
+  (batch,) = steps(
+    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(2 * ORDER + 4), seed=0),
+    1,
+  )
   labels = batch['label']
   assert sorted(labels[:ORDER]) == sorted(labels[ORDER : 2 * ORDER]) == list(range(ORDER))
   assert batch['example_mask'].tolist() == [1] * (2 * ORDER + 4)
@@ -286,9 +301,11 @@ def test_a_batch_may_be_larger_than_the_data_set(painted):
 
 def test_subsplits_share_out_the_examples(painted):
   data = config(painted[0], 'order', image_size=16, eval_resize=16, train_split='train[:40%]')
-  part = pipeline.train_batches(data, seed=0, batch_size=9)
+  part = pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(9), seed=0)
   trained = np.concatenate([b['label'] for b in steps(part, 2)])
-  rest, count = pipeline.eval_batches(data, 'train[40%:]', batch_size=5)
+  rest, count = pipeline.eval_batches(
+    data, pipeline.dataset_spec(data), 'train[40%:]', pipeline.Rows(5)
+  )
   evaluated = np.concatenate([b['label'][b['example_mask'] > 0] for b in rest])
   assert len(set(trained)) == 9 and sorted(trained) == sorted([*set(trained)] * 2)
   assert sorted([*set(trained), *evaluated]) == list(range(ORDER)) and count == 3
@@ -300,7 +317,7 @@ def test_evaluation_covers_everything_once_over_hosts(painted, batch_size, num_h
   labels, counts = [], set()
   for host in range(num_hosts):
     batches, count = pipeline.eval_batches(
-      data, 'train', batch_size=batch_size, num_hosts=num_hosts, host=host
+      data, pipeline.dataset_spec(data), 'train', pipeline.Rows(batch_size, num_hosts, host)
     )
     batches = list(batches)
     counts |= {count, len(batches)}
@@ -348,7 +365,9 @@ def whole_images(folder, **changes):
 @pytest.mark.slow
 def test_traces(painted):
   data = whole_images(painted[0], byproduct='trace', trace_points=3)
-  (batch,) = steps(pipeline.train_batches(data, seed=0, batch_size=ORDER), 1)
+  (batch,) = steps(
+    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(ORDER), seed=0), 1
+  )
   for label, points, mask in zip(batch['label'], batch['point'], batch['point_mask'], strict=True):
     if label % 4:  # samples at 0 and 1 ms, the click at 2 ms
       np.testing.assert_allclose(
@@ -380,7 +399,9 @@ def test_controls_are_fixed_per_image(painted, control):
     assert sum(same) < 5
     permutation = np.allclose(sorted(got.values()), sorted(true.values()), atol=1e-5)
     assert permutation == (control == 'shuffled')
-  other = steps(pipeline.train_batches(data, seed=5, batch_size=ORDER), 1)[0]
+  other = steps(
+    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(ORDER), seed=5), 1
+  )[0]
   other = dict(zip(other['label'].tolist(), other['point'][:, 0].tolist(), strict=True))
   assert np.allclose(
     [other[k] for k in range(ORDER)], [points[0][k] for k in range(ORDER)], atol=1e-5
@@ -388,7 +409,9 @@ def test_controls_are_fixed_per_image(painted, control):
   if control == 'uniform':
     return
   # Evaluation measures against what people really clicked.
-  batches, _ = pipeline.eval_batches(data, 'train', batch_size=ORDER)
+  batches, _ = pipeline.eval_batches(
+    data, pipeline.dataset_spec(data), 'train', pipeline.Rows(ORDER)
+  )
   (batch,) = batches
   for label, point, mask in zip(
     batch['label'], batch['point'][:, 0], batch['point_mask'][:, 0], strict=True
@@ -404,8 +427,9 @@ def test_shuffled_icons_stay_in_their_class(icons):
   for classes, points in truth.items():
     for k, point in zip(classes, points, strict=True):
       expected.setdefault(k, []).append(tuple(point))
-  source = Source(config(folder, 'icons', control='shuffled'), 'train')
-  control = controls.make_control(source, tf.constant([1, 2], tf.int64), pipeline._options())
+  data = config(folder, 'icons', control='shuffled')
+  source = Source(data, pipeline.dataset_spec(data), 'train')
+  control = controls.make_control(source, tf.constant([1, 2], tf.int64))
   stayed = []
   for index, record in tfrecords.in_order(source.split):
     points, has = source.points(source.parse(record))
@@ -421,8 +445,13 @@ def test_color_jitter_changes_colours_within_bounds_and_no_points(painted):
   plain = config(painted[0], 'dots', image_size=32, eval_resize=32)
   jittered = plain.copy_and_resolve_references()
   jittered.color_jitter = 0.4
-  (before,) = steps(pipeline.train_batches(plain, seed=0, batch_size=DOTS), 1)
-  (after,) = steps(pipeline.train_batches(jittered, seed=0, batch_size=DOTS), 1)
+  (before,) = steps(
+    pipeline.train_batches(plain, pipeline.dataset_spec(plain), pipeline.Rows(DOTS), seed=0), 1
+  )
+  (after,) = steps(
+    pipeline.train_batches(jittered, pipeline.dataset_spec(jittered), pipeline.Rows(DOTS), seed=0),
+    1,
+  )
   for key in ('label', 'point', 'point_mask'):
     np.testing.assert_array_equal(before[key], after[key])
   assert before['image'].dtype == after['image'].dtype == np.uint8

@@ -38,12 +38,16 @@ def test_the_mini_release(mini_release, name, points, byproduct):
   data = config(mini_release, name, byproduct=byproduct, color_jitter=0.4)
   spec = pipeline.dataset_spec(data)
   assert spec.num_points == points
-  batch = next(iter(pipeline.train_batches(data, seed=0, batch_size=48)))
+  batch = next(
+    iter(pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(48), seed=0))
+  )
   assert batch['image'].shape == (48, 48, 48, 3) and batch['image'].dtype == np.uint8
   assert batch['point'].shape == (48, points, 2) and batch['point_mask'].sum() > 15
   assert (batch['point'] >= 0).all() and (batch['point'] <= 1).all()
   assert batch['image'].std() > 20
-  batches, _ = pipeline.eval_batches(data, 'validation', batch_size=64)
+  batches, _ = pipeline.eval_batches(
+    data, pipeline.dataset_spec(data), 'validation', pipeline.Rows(64)
+  )
   assert sum(b['example_mask'].sum() for b in batches) == spec.num_examples['validation']
 
 
@@ -65,7 +69,8 @@ def test_the_benchmark_compares_like_with_like(mini_release, tmp_path):
 
 
 def test_partial_decoding_of_jpegs_is_close_to_whole_decoding(mini_release):
-  source = Source(config(mini_release, 'imagenet_ab/local'), 'train[:12]')
+  data = config(mini_release, 'imagenet_ab/local')
+  source = Source(data, pipeline.dataset_spec(data), 'train[:12]')
   for number, (_, record) in enumerate(tfrecords.in_order(source.split)):
     data = source.parse(record)['image']
     whole = image_ops.decode(data)

@@ -57,13 +57,23 @@ def small(tmp_path_factory):
 )
 def test_mistakes_are_told_in_one_line(small, changes, message):
   with pytest.raises(UserError, match=message) as error:
-    pipeline.train_batches(config(small, 'small', **changes), seed=0, batch_size=4)
+    pipeline.train_batches(
+      config(small, 'small', **changes),
+      pipeline.dataset_spec(config(small, 'small', **changes)),
+      pipeline.Rows(4),
+      seed=0,
+    )
   assert '\n' not in str(error.value)
 
 
 def test_further_mistakes(small, tmp_path):
   with pytest.raises(UserError, match='multiple of 3'):
-    pipeline.train_batches(config(small, 'small'), seed=0, batch_size=8, num_hosts=3)
+    pipeline.train_batches(
+      config(small, 'small'),
+      pipeline.dataset_spec(config(small, 'small')),
+      pipeline.Rows(8, 3, 0),
+      seed=0,
+    )
   store(
     tmp_path,
     'icons',
@@ -95,10 +105,10 @@ def test_further_mistakes(small, tmp_path):
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path, broken):
   data, _ = small_set(tmp_path, broken)
   with pytest.raises(UserError, match=r'^00007.JPEG in split train of .* cannot be decoded') as e:
-    list(pipeline.eval_batches(data, 'train', batch_size=5)[0])
+    list(pipeline.eval_batches(data, pipeline.dataset_spec(data), 'train', pipeline.Rows(5))[0])
   assert '\n' not in str(e.value)
   with pytest.raises(UserError, match='^00007.JPEG'):
-    steps(pipeline.train_batches(data, seed=0, batch_size=5), 12)
+    steps(pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(5), seed=0), 12)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +134,6 @@ def test_damaged_files_are_told(tmp_path, damage, message):
   else:
     path.unlink()
   with pytest.raises(UserError, match=message):
-    steps(pipeline.train_batches(data, seed=0, batch_size=4), 9)
+    steps(pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(4), seed=0), 9)
   with pytest.raises(UserError, match=message):
-    list(pipeline.eval_batches(data, 'train', batch_size=4)[0])
+    list(pipeline.eval_batches(data, pipeline.dataset_spec(data), 'train', pipeline.Rows(4))[0])

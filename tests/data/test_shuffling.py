@@ -6,7 +6,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luab_jax.data import pipeline, shuffling, tfrecords
+from luab_jax.data import shuffling, tfrecords
+from luab_jax.data.rows import Rows
 
 pytestmark = pytest.mark.slow
 
@@ -30,12 +31,8 @@ def split(tmp_path_factory):
 def numbers(split, batch, count, *, hosts=1, host=0, start=0, buffer=10, seed=0):
   """[(epoch, position, index)] of a host's next `count` steps, checked against the records."""
   stream = shuffling.shuffled(
-    split,
-    tfrecords.fold(seed, 0),
-    shuffling.Rows(batch, hosts, host),
-    start_step=start,
-    buffer_size=buffer,
-  ).with_options(pipeline._options())
+    split, tfrecords.fold(seed, 0), Rows(batch, hosts, host), start_step=start, buffer_size=buffer
+  ).with_options(tfrecords.deterministic_options())
   found = []
   for epoch, position, index, record in stream.take(count * batch // hosts).as_numpy_iterator():
     assert int(record) == index
@@ -44,12 +41,12 @@ def numbers(split, batch, count, *, hosts=1, host=0, start=0, buffer=10, seed=0)
 
 
 @pytest.mark.parametrize(
-  ('batch', 'buffer', 'lanes'),
+  ('batch', 'buffer', 'shards'),
   [(16, 10, 4), (24, 30, 4), (12, 1, 4), (16, 500, 1), (200, 10, 1), (11, 10, 1), (10, 10, 5)],
 )
-def test_each_record_once_an_epoch_in_another_order(split, batch, buffer, lanes):
+def test_each_record_once_an_epoch_in_another_order(split, batch, buffer, shards):
   total = split.num_examples
-  assert shuffling.num_lanes(total, len(SIZES), batch, buffer) == lanes
+  assert shuffling.num_shards(total, len(SIZES), batch, buffer) == shards
   found = numbers(split, batch, -(-3 * total // batch), buffer=buffer)[: 3 * total]
   assert [row[:2] for row in found] == [divmod(number, total) for number in range(3 * total)]
   epochs = [[row[2] for row in found[e * total : (e + 1) * total]] for e in range(3)]
@@ -92,14 +89,15 @@ def test_a_stream_starts_anywhere(split, batch, buffer, hosts, host):
   st.data(),
 )
 @settings(max_examples=200, deadline=None)
-def test_a_host_reads_the_lanes_of_its_rows_and_no_others(epoch, total, hosts, per_host, data):
+def test_a_host_reads_the_shards_of_its_rows_and_no_others(epoch, total, hosts, per_host, data):
   batch = hosts * per_host
-  lanes = data.draw(st.sampled_from([v for v in range(1, 65) if batch % v == 0]))
+  shards = data.draw(st.sampled_from([v for v in range(1, 65) if batch % v == 0]))
   host = data.draw(st.integers(0, hosts - 1))
-  rows = shuffling.Rows(batch, hosts, host)
+  rows = Rows(batch, hosts, host)
   mine = [at for at in range(batch) if (epoch * total + at) % batch // per_host == host]
-  expected = sorted({at // (batch // lanes) for at in mine})
-  got = shuffling._lanes_of_host(tf.constant(epoch, tf.int64), total, lanes, rows)
+  expected = sorted({at // (batch // shards) for at in mine})
+  plan = shuffling._Epoch(total, batch, shards, batch // shards, 0, 0, 0)
+  got = shuffling._shards_of_host(plan, rows, tf.constant(epoch, tf.int64))
   assert got.numpy().tolist() == expected
 
 
@@ -127,12 +125,12 @@ def test_hosts_read_little_more_than_their_share(tmp_path, monkeypatch, sizes, s
         writer.write(str(number))
   split = tfrecords.Split('train', str(tmp_path), int(take.sum()), paths, 0 * take, take, first)
   batch, hosts = 32, 4
-  assert shuffling.num_lanes(split.num_examples, len(sizes), batch, 12) == 8
+  assert shuffling.num_shards(split.num_examples, len(sizes), batch, 12) == 8
   rounds = split.num_examples // batch
   for host in range(hosts):
     seen.clear()
     numbers(split, batch, rounds, hosts=hosts, host=host, buffer=12)
-    # Two of eight lanes and perhaps a third, the rest, parts of files, and a little ahead.
+    # Two of eight shards and perhaps a third, the remainder, parts of files, and a little ahead.
     assert len(seen) < share * split.num_examples
   seen.clear()
   numbers(split, batch, rounds, buffer=12)
@@ -145,8 +143,8 @@ def test_a_file_that_is_too_short_is_noticed(split):
     numbers(short, 16, 10)
 
 
-def test_a_batch_holds_records_of_many_places(split):
-  """Lanes are far from each other, files in another order each epoch: no batch is one file's."""
+def test_a_batch_holds_records_from_many_places(split):
+  """Shards are far from each other, files in another order each epoch: no batch is one file's."""
   found = numbers(split, 12, 9, buffer=1)
   files = np.searchsorted(split.first, [row[2] for row in found], side='right') - 1
   for step in range(9):

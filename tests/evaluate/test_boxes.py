@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import quickstart
-from luab_jax.data import pipeline
+from luab_jax.data import examples, pipeline
 from luab_jax.evaluate import evaluate, localization, steps
 from luab_jax.runtime import parallel
 from luab_jax.train.experiment import Experiment
@@ -49,7 +49,7 @@ def painted(tmp_path_factory):
       i, encode(rectangle(height, width, box), 'PNG'), label=i
     )
     # The first has no box, the second more than there is room for.
-    count = {0: 0, 1: pipeline.MAX_BOXES + 3}.get(i, 1)
+    count = {0: 0, 1: examples.MAX_BOXES + 3}.get(i, 1)
     objects = {'bbox': [relative(box, height, width)] * count, 'label': ['n0'] * count}
     examples.append(example | {'objects': objects})
     truth.append((height, width, box))
@@ -94,7 +94,9 @@ def painted(tmp_path_factory):
 def _examples(folder, name, **options):
   """All examples of a set, one array a column, with boxes."""
   data = config(folder, name, image_size=64, eval_resize=72, **options)
-  batches, _ = pipeline.eval_batches(data, 'train', batch_size=16, boxes=True)
+  batches, _ = pipeline.eval_batches(
+    data, pipeline.dataset_spec(data), 'train', pipeline.Rows(16), boxes=True
+  )
   columns = list(batches)
   batch = {key: np.concatenate([b[key] for b in columns]) for key in columns[0]}
   real = batch['example_mask'] > 0
@@ -118,7 +120,7 @@ def test_painted_rectangles_are_in_the_emitted_boxes(painted):
     if not len(ys):
       away += 1
       continue
-    assert row.sum() == (pipeline.MAX_BOXES if label == 1 else 1)
+    assert row.sum() == (examples.MAX_BOXES if label == 1 else 1)
     seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 64
     assert np.abs(batch['box'][i][row] - seen).max() <= 1 / 64
   assert away < 10
@@ -147,7 +149,7 @@ def test_boxes_beside_the_view_are_masked(painted):
 def test_boxes_leave_the_other_columns_alone(painted):
   folder, _ = painted
   data, batch = _examples(folder, 'one')
-  (plain,) = pipeline.eval_batches(data, 'train', batch_size=40)[0]
+  (plain,) = pipeline.eval_batches(data, pipeline.dataset_spec(data), 'train', pipeline.Rows(40))[0]
   assert batch.keys() - plain.keys() == set(BOXES)
   for key, value in plain.items():
     np.testing.assert_array_equal(value, batch[key])
@@ -202,9 +204,13 @@ def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synth
     found = evaluate.evaluate_split(
       eval_step, replicated, config.data, split, spec=run.spec, batch_size=24
     )
-    (batch,) = pipeline.eval_batches(config.data, split, batch_size=found['examples'], boxes=True)[
-      0
-    ]
+    (batch,) = pipeline.eval_batches(
+      config.data,
+      pipeline.dataset_spec(config.data),
+      split,
+      pipeline.Rows(found['examples']),
+      boxes=True,
+    )[0]
     variables = state.eval_variables()
     output = model(variables, batch['image'])
     maps = steps.localization_maps(variables, output, batch['label'], multi_label=False)

@@ -31,7 +31,9 @@ def run(synthetic_coco_ab, tmp_path_factory):
 
 def _predictions(config, state, split):
   """Outputs and batches of all real examples, one model call for all of them."""
-  batches, _ = pipeline.eval_batches(config.data, split, batch_size=1, boxes=True)
+  batches, _ = pipeline.eval_batches(
+    config.data, pipeline.dataset_spec(config.data), split, pipeline.Rows(1), boxes=True
+  )
   examples = list(batches)
   batch = {name: np.concatenate([b[name] for b in examples]) for name in examples[0]}
   model = Experiment(config).model

@@ -282,9 +282,9 @@ def test_predictions_are_those_of_the_model(finished):
     class_names=run.spec.class_names,
     multi_label=False,
   )
-  found = samples.predictions(predictor, 'train[:50%]', 99)
+  found = samples.predictions(predictor, run.spec, 'train[:50%]', 99)
   assert found.image.shape == (48, 32, 32, 3) and found.image.dtype == np.uint8  # not a padded 64
-  batch = samples.evaluation_images(config.data, 'train[:50%]', 48)
+  batch = samples.evaluation_images(config.data, run.spec, 'train[:50%]', 48)
   np.testing.assert_array_equal(found.image, batch.image)
   np.testing.assert_array_equal(found.point, batch.point)
   output = run.model.apply(variables, found.image[:4], train=False)
@@ -352,8 +352,10 @@ def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_
       class_names=experiment.spec.class_names,
       multi_label=several,
     )
-    found = samples.predictions(predictor, split, 40)
-    batches, _ = pipeline.eval_batches(config.data, split, batch_size=40, boxes=True)
+    found = samples.predictions(predictor, experiment.spec, split, 40)
+    batches, _ = pipeline.eval_batches(
+      config.data, experiment.spec, split, pipeline.Rows(40), boxes=True
+    )
     batch = next(iter(batches))
     wanted = batch['box_mask'] > 0
     if several:

@@ -146,8 +146,14 @@ def test_a_run_that_goes_on_with_more_processes_sees_the_same_batches(synthetic_
     }
   )
 
-  def batches(count, **options):
-    stream = pipeline.train_batches(config.data, seed=3, batch_size=32, **options)
+  def batches(count, num_hosts=1, host=0, **options):
+    stream = pipeline.train_batches(
+      config.data,
+      pipeline.dataset_spec(config.data),
+      pipeline.Rows(32, num_hosts, host),
+      seed=3,
+      **options,
+    )
     return [batch for batch, _ in zip(stream, range(count), strict=False)]
 
   undisturbed = batches(6)[4:]  # from the middle of the second epoch to its end

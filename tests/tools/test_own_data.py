@@ -77,7 +77,9 @@ def _batch(data_dir, name, split, count):
   config.data_dir, config.name = str(data_dir), name
   config.image_size = config.eval_resize = 64
   spec = pipeline.dataset_spec(config)
-  batches, _ = pipeline.eval_batches(config, split, batch_size=count)
+  batches, _ = pipeline.eval_batches(
+    config, pipeline.dataset_spec(config), split, pipeline.Rows(count)
+  )
   return spec, next(iter(batches))
 
 

@@ -176,7 +176,7 @@ def test_files_are_seen_as_evaluation_sees_them(
     class_names=run.spec.class_names,
     multi_label=several,
   )
-  wanted = samples.predictions(whole, 'train', 5)
+  wanted = samples.predictions(whole, run.spec, 'train', 5)
   for i, result in enumerate(found):
     best = np.argsort(-wanted.score[i], kind='stable')[:5]
     np.testing.assert_allclose(result['scores'], wanted.score[i][best], rtol=1e-5)
@@ -256,9 +256,9 @@ def test_photographs_are_turned_upright():
     exif[0x0112] = EXIF_OF_PHONES
     stored.save(file, kind, exif=exif, **({'lossless': True} if kind == 'WEBP' else {}))
     np.testing.assert_array_equal(image_files.read_upright(file.getvalue()), upright)
-    data, anew = image_files.as_pipeline_reads(file.getvalue())
-    assert anew and image_files.image_size(data) == (20, 30)
-    assert not image_files.as_pipeline_reads(data)[1]
+    data, is_reencoded = image_files.to_pipeline_encoding(file.getvalue())
+    assert is_reencoded and image_files.image_size(data) == (20, 30)
+    assert not image_files.to_pipeline_encoding(data)[1]
 
 
 def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, capsys):

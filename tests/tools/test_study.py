@@ -343,5 +343,5 @@ def test_part_of_a_split(synthetic_imagenet_ab):
     ('train[:90%]+validation', 0.5, 'train[0:43]+validation[0:20]'),
     ('train', 0.001, 'train[0:1]'),
   ):
-    assert tfrecords.first_part(builder, name, fraction) == expected
+    assert tfrecords.first_fraction(builder, name, fraction) == expected
     tfrecords.open_split(builder, expected)

@@ -136,7 +136,7 @@ def encode(image: ImageFile, problems: Problems) -> EncodedImage | None:
     raw = image.path.read_bytes()
     if len(raw) > reader.MAX_MEMBER_BYTES:
       raise image_files.BadImage(f'it has {len(raw)} bytes, more than {reader.MAX_MEMBER_BYTES}')
-    data, is_reencoded = image_files.as_pipeline_reads(raw)
+    data, is_reencoded = image_files.to_pipeline_encoding(raw)
     size = image_files.image_size(data)
   except (OSError, image_files.BadImage) as error:
     problems.add('image unreadable, skipped', str(image.path), error)

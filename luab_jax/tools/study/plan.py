@@ -112,7 +112,7 @@ def _arm_config(config: ConfigDict, experiment: Experiment, name: str, seed: int
 def _subsample_images(config: ConfigDict, num_examples: int, fraction: float) -> None:
   """Changes the config to train on a fraction of its `num_examples` images."""
   builder = tfrecords.open_builder(config.data.name, config.data.data_dir)
-  config.data.train_split = tfrecords.first_part(builder, config.data.train_split, fraction)
+  config.data.train_split = tfrecords.first_fraction(builder, config.data.train_split, fraction)
   number = tfrecords.open_split(builder, config.data.train_split).num_examples
   # Epochs become shorter; the number of warm-up steps stays the same.
   config.optimizer.warmup_epochs *= num_examples / number

@@ -1,0 +1,123 @@
+"""One example of a batch: the fields of a record -> pixels, label and points of a view of it."""
+
+import functools
+
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from luab_jax.data import geometry, image_ops, robustness_sets, targets
+from luab_jax.data.dataset import Fields, Source
+
+# More than almost any image has; boxes beyond are counted in box_overflow.
+MAX_BOXES = 100
+
+
+def train_example(
+  source: Source, fields: Fields, points: tf.Tensor, has: tf.Tensor, seed: tf.Tensor
+) -> Fields:
+  """Crops, flips and jitters the training example of an image.
+
+  Args:
+    source: of the record.
+    fields: of the record, from `source.parse`.
+    points, has: float32[K, 2] and float32[K], relative to the image.
+    seed: a stateless seed, int64[2].
+
+  Returns:
+    A row of the batch contract in pipeline.py.
+  """
+  data = source.data
+  crop_seed, flip_seed, jitter_seed = tf.unstack(tf.random.split(seed, 3))
+  sample_window = functools.partial(
+    geometry.sample_window, crop_seed, scale=data.crop_scale, ratio=data.crop_ratio
+  )
+  image, size, window = image_ops.decode_window(fields['image'], sample_window)
+  flip = geometry.sample_flip(flip_seed) & data.flip
+  image = image_ops.resize(image, [data.image_size] * 2, data.resize_method, data.antialias)
+  if data.color_jitter:
+    image = image_ops.color_jitter(image, jitter_seed, data.color_jitter)
+  image = image_ops.flip(image_ops.to_uint8(image), flip)
+  points, mask = geometry.move_points(points, has, size, window, flip)
+  label = source.label(fields)
+  if source.spec.multi_label and data.icon_label == 'drop_when_icon_cropped':
+    label = targets.drop_cropped_labels(label, has, mask)
+  return _example(image, label, points, mask)
+
+
+def eval_example(source: Source, fields: Fields, boxes: bool) -> Fields:
+  """The evaluation example of an image: resized, centre-cropped; with `boxes` its true boxes."""
+  image, resized, window = centre_view(source.data, image_ops.decode(fields['image']))
+  points, has = source.points(fields)
+  moved, mask = geometry.move_points(points, has, resized, window)
+  example = _example(image, source.label(fields), moved, mask)
+  if boxes:
+    true_boxes, labels = source.boxes(fields)
+    example |= _boxes_in_view(true_boxes, labels, resized, window) | source.groups(fields, has)
+  return example
+
+
+def label_set_example(
+  data: ConfigDict, source: robustness_sets.Source, fields: Fields, class_mask: tf.Tensor
+) -> Fields:
+  """The example of a benchmark set's image; `class_mask` bool[C] is that of the set."""
+  size = [data.image_size] * 2
+  if source.cropped:
+    image = image_ops.to_uint8(
+      image_ops.resize(image_ops.decode(fields['image']), size, data.resize_method, data.antialias)
+    )
+  else:
+    image, _, _ = centre_view(data, image_ops.decode(fields['image']))
+  example = {
+    'image': image,
+    'valid_labels': fields['valid_labels'],
+    'class_mask': class_mask,
+    'example_mask': tf.constant(1.0),
+  }
+  if source.has_mask:
+    mask = tf.image.resize(tf.io.decode_png(fields['mask'], channels=1), size, method='area')
+    example['mask'] = mask / 255
+  return example
+
+
+def centre_view(data: ConfigDict, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, geometry.Window]:
+  """The view of an image that evaluation and prediction show to the model.
+
+  Args:
+    data: the `data` part of a config.
+    image: uint8[H, W, 3].
+
+  Returns:
+    (image uint8[S, S, 3], int32[2] size after resizing, the window cut out of that).
+  """
+  height, width = tf.unstack(tf.shape(image)[:2])
+  resized, window = geometry.centre_window(
+    height, width, resize=data.eval_resize, size=data.image_size
+  )
+  image = image_ops.resize(image, resized, data.resize_method, data.antialias)
+  image = image_ops.to_uint8(image_ops.crop(image, window))
+  return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
+
+
+def _boxes_in_view(
+  boxes: tf.Tensor, label: tf.Tensor, size: tf.Tensor, window: geometry.Window
+) -> Fields:
+  boxes, visible = geometry.move_boxes(boxes, size, window)
+  boxes, label = tf.boolean_mask(boxes, visible), tf.boolean_mask(label, visible)
+  kept = tf.minimum(tf.shape(boxes)[0], MAX_BOXES)
+  free = MAX_BOXES - kept
+  return {
+    'box': tf.ensure_shape(tf.pad(boxes[:kept], [[0, free], [0, 0]]), [MAX_BOXES, 4]),
+    'box_mask': tf.cast(tf.range(MAX_BOXES) < kept, tf.float32),
+    'box_label': tf.ensure_shape(tf.pad(label[:kept], [[0, free]]), [MAX_BOXES]),
+    'box_overflow': tf.shape(boxes)[0] - kept,
+  }
+
+
+def _example(image: tf.Tensor, label: tf.Tensor, points: tf.Tensor, mask: tf.Tensor) -> Fields:
+  return {
+    'image': image,
+    'label': label,
+    'point': points,
+    'point_mask': mask,
+    'example_mask': tf.constant(1.0),
+  }
