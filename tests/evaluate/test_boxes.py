@@ -8,7 +8,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import quickstart
-from luab_jax.data import examples, pipeline
+from luab_jax.data import pipeline
+from luab_jax.data.examples import MAX_BOXES
 from luab_jax.evaluate import evaluate, localization, steps
 from luab_jax.runtime import parallel
 from luab_jax.train.experiment import Experiment
@@ -49,7 +50,7 @@ def painted(tmp_path_factory):
       i, encode(rectangle(height, width, box), 'PNG'), label=i
     )
     # The first has no box, the second more than there is room for.
-    count = {0: 0, 1: examples.MAX_BOXES + 3}.get(i, 1)
+    count = {0: 0, 1: MAX_BOXES + 3}.get(i, 1)
     objects = {'bbox': [relative(box, height, width)] * count, 'label': ['n0'] * count}
     examples.append(example | {'objects': objects})
     truth.append((height, width, box))
@@ -120,7 +121,7 @@ def test_painted_rectangles_are_in_the_emitted_boxes(painted):
     if not len(ys):
       away += 1
       continue
-    assert row.sum() == (examples.MAX_BOXES if label == 1 else 1)
+    assert row.sum() == (MAX_BOXES if label == 1 else 1)
     seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 64
     assert np.abs(batch['box'][i][row] - seen).max() <= 1 / 64
   assert away < 10
