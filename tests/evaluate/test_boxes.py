@@ -1,4 +1,4 @@
-"""True boxes on their way from the records to the figures of an evaluation."""
+"""True boxes on their way from the records to the metrics of an evaluation."""
 
 import functools
 
@@ -182,7 +182,7 @@ def test_groups_of_labels_are_those_of_the_whole_image(painted):
 
 
 @pytest.mark.slow
-def test_evaluation_on_eight_devices_finds_what_one_call_of_the_model_does(synthetic_imagenet_ab):
+def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imagenet_ab):
   config = quickstart.get_config()
   config.data.data_dir, config.data.train_split = synthetic_imagenet_ab, 'train'
   config.data.eval_splits = {'boxes': 'validation', 'some': 'train[:40]'}

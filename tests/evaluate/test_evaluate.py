@@ -42,7 +42,7 @@ def _predictions(config, state, split):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('name', 'examples'), [('validation', 40), ('icons', 43)])
-def test_figures_equal_scikit_learn_on_all_examples_at_once(run, name, examples):
+def test_metrics_equal_scikit_learn_on_all_examples_at_once(run, name, examples):
   config, summary, state = run
   figures = summary['results'][name]
   output, batch = _predictions(config, state, config.data.eval_splits[name])

@@ -79,7 +79,7 @@ def test_the_best_of_all_components_against_the_best_of_all_boxes():
   assert figures_of([corner], [[(0, 0, 0.5, 0.5)]])['maxboxacc_v2_cam'] == 0
 
 
-def test_one_threshold_for_all_pictures():
+def test_one_threshold_for_all_images():
   low = block(0, 0, 2, 2, on=block(0, 0, 8, 4, value=0.4))  # right up to 0.4 = level 102
   high = block(0, 0, 2, 2, on=block(0, 0, 8, 8, value=0.6))  # right above 0.6 = level 153
   high[7, 7] = 0
@@ -108,7 +108,7 @@ def test_maps_that_tie():
   assert figures_of([block(0, 0, 1, 1)], [[(1 / 15, 0, 1, 1)]])['pointing_cam'] == 0
 
 
-def test_pictures_without_boxes_and_padding_count_nowhere():
+def test_images_without_boxes_and_padding_do_not_count():
   maps, box = [block(0, 0, 4, 4)] * 3, (0, 0, 0.5, 0.5)
   assert figures_of(maps, [[], [], []]) == {}
   found = figures_of(maps, [[], [box], []])
@@ -204,7 +204,7 @@ corners = st.tuples(*[st.integers(0, 7)] * 2, *[st.integers(1, 8)] * 2).map(
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(1, 4), st.integers(2, 4))
-def test_figures_are_those_of_the_definition(data, count, cells):
+def test_metrics_follow_the_definition(data, count, cells):
   element = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0])
   grids = data.draw(arrays.arrays(np.float32, (count, cells, cells), elements=element))
   rows = [data.draw(st.lists(corners, min_size=1, max_size=3)) for _ in range(count)]

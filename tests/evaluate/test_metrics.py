@@ -144,7 +144,7 @@ def test_sums_of_batches_add_up_to_the_whole():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), total, whole)
 
 
-def test_equal_logits_are_not_called_right():
+def test_equal_logits_are_not_counted_as_correct():
   outputs, batch = random_batch(np.random.default_rng(2), 30, 10, 1)
   outputs['logits'] = np.zeros_like(outputs['logits'])
   sums = batch_sums(outputs, batch, multi_label=False)

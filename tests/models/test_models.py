@@ -123,7 +123,7 @@ def test_shapes_for_every_kind_of_point(head, target):
 
 
 @pytest.mark.parametrize('target', TARGETS)
-def test_attention_is_a_distribution_and_points_lie_in_the_picture(target):
+def test_attention_is_a_distribution_and_points_lie_in_the_image(target):
   model = make('tiny_conv', 'spatial', target=target)
   variables = random_variables(model, pictures())
   outputs = apply(model, variables, pictures())

@@ -170,6 +170,18 @@ def test_micro_batches_add_up_to_the_whole_batch():
   _assert_close(whole_state, parts_state)
 
 
+def test_accumulation_compiles_forward_and_backward_once():
+  products = []
+  for accum in (1, 4):
+    state, train_step, _, classes, points = _setup(
+      'small_vit', 'linear', multi_label=False, accum=accum
+    )
+    mapped = jax.vmap(train_step, axis_name=parallel.AXIS)
+    arguments = jax.tree.map(lambda x: np.asarray(x)[None], (state, _batch(classes, points, False)))
+    products.append(str(jax.make_jaxpr(mapped)(*arguments)).count(' dot_general['))
+  assert products[0] == products[1] > 10
+
+
 def test_evaluation_counts_each_example_once():
   state, _, eval_step, classes, points = _setup('tiny_conv', 'spatial', multi_label=True)
   batch = _batch(classes, points, True)

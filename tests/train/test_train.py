@@ -13,6 +13,7 @@ import pytest
 
 from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate
+from luab_jax.evaluate.predictor import Predictor
 from luab_jax.runtime import parallel
 from luab_jax.train import loop, metric_log, metrics_file
 from luab_jax.train.experiment import Experiment
@@ -58,7 +59,7 @@ def test_the_loss_falls(finished):
   assert losses[-1] < losses[0]
 
 
-def test_evaluation_alone_finds_the_same_figures(finished):
+def test_evaluation_alone_gives_the_same_metrics(finished):
   config, workdir, summary = finished
   assert loop.evaluate_only(config, workdir).summary['results'] == summary['results']
 
@@ -72,7 +73,7 @@ def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
 
 
 @pytest.mark.parametrize('dies_at', [3, 8])
-def test_a_run_that_died_continues_to_the_same_bits(finished, tmp_path, monkeypatch, dies_at):
+def test_a_killed_run_resumes_bit_identically(finished, tmp_path, monkeypatch, dies_at):
   config, workdir, _ = finished
 
   class Killed(Exception):
@@ -207,7 +208,7 @@ def test_scores_that_are_not_finite_are_no_result(finished):
     )
 
 
-def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_imagenet_ab):
+def test_a_run_does_not_resume_on_other_records(finished, tmp_path, synthetic_imagenet_ab):
   config, workdir, _ = finished
   run, (_, metadata) = Experiment(config), restore(config, workdir)
   run.check_records(metadata)
@@ -235,7 +236,7 @@ def test_a_run_does_not_go_on_with_other_records(finished, tmp_path, synthetic_i
     ('seed', 1 << 63),
   ],
 )
-def test_numbers_that_mean_nothing_are_a_line(synthetic_imagenet_ab, key, value):
+def test_meaningless_numbers_are_one_line(synthetic_imagenet_ab, key, value):
   config = short_config(synthetic_imagenet_ab)
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=f'^{key}={value} '):
@@ -257,7 +258,20 @@ def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_im
       start(other, workdir)
 
 
-def test_unknown_treatment_of_nan(synthetic_imagenet_ab, tmp_path):
+def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(finished, tmp_path):
+  config, workdir, _ = finished
+  state, metadata = restore(config, workdir)
+  del metadata['dataset'], metadata['arrays']
+  checkpoints = loop.open_checkpoints(tmp_path, config)
+  checkpoints.save(9, state, metadata)
+  checkpoints.close()
+  for start in (restore, lambda _, folder: Predictor.from_run(folder)):
+    with pytest.raises(UserError, match='written by an older version.*use that one') as error:
+      start(config, tmp_path)
+    assert '\n' not in str(error.value)
+
+
+def test_unknown_on_nan(synthetic_imagenet_ab, tmp_path):
   config = short_config(synthetic_imagenet_ab)
   config.on_nan = 'ignore'
   with pytest.raises(UserError, match="on_nan='ignore' is unknown: choose stop or skip"):
