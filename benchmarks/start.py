@@ -37,7 +37,7 @@ def first_step(start):
   """Seconds to the first step that a start of a run has done, which is then killed."""
 
   def done():
-    first = start.first_step()  # said once metrics.jsonl holds nothing beyond it
+    first = start.first_step()  # printed once metrics.jsonl holds nothing beyond it
     return first is not None and any(line['step'] > first for line in start.run.lines())
 
   if not start.wait_until(done):

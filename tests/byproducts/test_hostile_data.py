@@ -14,7 +14,7 @@ import pytest
 
 from configs import quickstart
 from luab_jax.byproducts import BadRecord, coco_ab, imagenet_ab
-from luab_jax.data import tfrecords as records
+from luab_jax.data import tfrecords
 from luab_jax.errors import UserError
 from luab_jax.report import data_page
 from tfds_builders import build
@@ -203,7 +203,7 @@ def test_a_data_set_cannot_have_a_module_imported(built, monkeypatch, change):
   path = folder / 'features.json'
   path.write_text(change(path.read_text()))
   with pytest.raises(UserError, match='names a class that is none of TFDS'):
-    records.open_builder('imagenet_ab/local', data_dir)
+    tfrecords.open_builder('imagenet_ab/local', data_dir)
 
 
 @pytest.mark.parametrize('name', ['features.json', 'dataset_info.json'])
@@ -212,7 +212,7 @@ def test_damaged_metadata_are_a_user_error(built, name, text):
   data_dir, folder = built
   (folder / name).write_text(text, encoding='latin-1')
   with pytest.raises(UserError, match='1.0.0'):
-    records.open_builder('imagenet_ab/local', data_dir)
+    tfrecords.open_builder('imagenet_ab/local', data_dir)
 
 
 class _Tags(html.parser.HTMLParser):

@@ -53,17 +53,17 @@ def test_a_run_that_is_killed_in_a_save_and_then_told_to_stop_ends_with_the_same
 ):
   run = _run(tmp_path, 'killed', synthetic_imagenet_ab)
   start = run.start()
-  assert start.wait_until(lambda: run.saved_steps()), start.said()
-  assert start.wait_until(run.saving), start.said()
+  assert start.wait_until(lambda: run.saved_steps()), start.output()
+  assert start.wait_until(run.saving), start.output()
   start.kill()
   saved = run.saved_steps()
   start = run.start()
-  assert start.wait_until(lambda: start.first_step() is not None), start.said()
+  assert start.wait_until(lambda: start.first_step() is not None), start.output()
   assert start.first_step() == saved[-1]
-  assert start.wait_until(lambda: run.lines()[-1]['step'] > saved[-1]), start.said()
+  assert start.wait_until(lambda: run.lines()[-1]['step'] > saved[-1]), start.output()
   start.process.send_signal(signal.SIGTERM)
-  assert start.wait() == 75, start.said()
-  start.check_manners(lines=1)
+  assert start.wait() == 75, start.output()
+  start.check_output(lines=1)
   summary = loop.train_and_evaluate(
     _config(run), run.workdir
   ).summary  # here, as a start takes longer
@@ -123,15 +123,15 @@ def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
   run = Run(tmp_path, 'two', synthetic_imagenet_ab, images=96, **_SHORT)
   starts = hosts.start_both(run)
   try:
-    assert starts[0].wait_until(run.lines), starts[0].said()
+    assert starts[0].wait_until(run.lines), starts[0].output()
     starts[1].kill()
-    assert starts[0].wait() == 69, starts[0].said()
+    assert starts[0].wait() == 69, starts[0].output()
   finally:
     for start in starts:
       start.kill()
-  starts[0].check_manners(lines=2)
-  assert 'run.py: another process was lost' in starts[0].said()
-  assert 'run.py: it is process 1 of 2' in starts[0].said()
+  starts[0].check_output(lines=2)
+  assert 'run.py: another process was lost' in starts[0].output()
+  assert 'run.py: it is process 1 of 2' in starts[0].output()
 
 
 def test_a_run_that_goes_on_with_more_processes_sees_the_same_batches(synthetic_imagenet_ab):

@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 
 from configs import own_data as own_config
-from luab_jax.byproducts.archives import reader as archives
+from luab_jax.byproducts.archives import reader
 from luab_jax.data import pipeline
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import __main__ as own_data
@@ -184,7 +184,7 @@ def test_click_fractions_and_a_validation_folder(photos, tmp_path, capsys):
   # Images of the same name in both folders have their own records.
   xmls = {
     f'{label}/{name}': data
-    for label, name, data in archives.iter_class_members(tmp_path / 'raw/imagenet_ab_v1_0.tar.gz')
+    for label, name, data in reader.iter_class_members(tmp_path / 'raw/imagenet_ab_v1_0.tar.gz')
   }
   assert b'<x>0.25</x>' in xmls['dog/1_2.xml'] and b'<x>0.25</x>' not in xmls['dog/1.xml']
   assert (tmp_path / 'raw/val/dog/1_2.jpg').is_file() and len(xmls) == 19

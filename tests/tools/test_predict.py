@@ -21,7 +21,7 @@ from luab_jax.errors import UserError
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import plots, samples
 from luab_jax.tools import predict
-from luab_jax.train import loop as train
+from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 from tests.painted_data import config as data_config
 from tests.painted_data import encode, paint
@@ -112,7 +112,7 @@ def test_other_arrays_are_refused(finder, bad):
 def _run(config, workdir):
   """A run of no step: an untrained state as a checkpoint, its averages without the noise."""
   run = Experiment(config)
-  checkpoints = train.open_checkpoints(workdir, config)
+  checkpoints = loop.open_checkpoints(workdir, config)
   state, _ = run.init_or_restore(checkpoints)
   rng = np.random.default_rng(0)  # the attention starts as zeros, which would show nothing
   state = state.replace(
@@ -264,7 +264,7 @@ def test_photographs_are_turned_upright():
 def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, capsys):
   config, _, experiment, state = run
   workdir = tmp_path / 'run'
-  checkpoints = train.open_checkpoints(workdir, config)
+  checkpoints = loop.open_checkpoints(workdir, config)
   log = types.SimpleNamespace(partial_sums=dict, unwritten_lines=list)
   scaled = [state.replace(ema_params=_times(state.ema_params, f)) for f in (1.0, 1.5)]
   for step, one in enumerate(scaled, 1):

@@ -106,7 +106,7 @@ def kill_run(bench, name, devices, kills, number=signal.SIGKILL):
       continue
     start.process.send_signal(number)
     status = start.wait(60)
-    start.check_manners()
+    start.check_output()
     if status != 0:  # it was quicker than the signal
       phases[start.phase() if number == signal.SIGKILL else _meaning(start, status)] += 1
   run.finish()
@@ -209,13 +209,13 @@ def main():
       continue
     began = time.monotonic()
     try:
-      said = case(bench, options)
+      outcome = case(bench, options)
     except Violation as violation:
       failed += 1
-      said = f'VIOLATION: {violation}'
+      outcome = f'VIOLATION: {violation}'
     except NotRun as reason:
-      said = f'not run: {reason}'
-    print(f'| {name} | {said} | {time.monotonic() - began:.0f} s |', flush=True)
+      outcome = f'not run: {reason}'
+    print(f'| {name} | {outcome} | {time.monotonic() - began:.0f} s |', flush=True)
   if failed:
     print(f'{failed} violations; the files stay in {folder}')
     return 1

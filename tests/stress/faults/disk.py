@@ -107,13 +107,13 @@ def ends(bench, fault, when):
     newest = run.saved_steps()[-1]
     with fault(run):
       status = start.wait(_ENDS)
-      start.check_manners()
+      start.check_output()
       if not status and when is _last_evaluation:  # older checkpoints went, as they do at the end
         compare(run, undisturbed)
         return 'made itself the room for its last files: same bits'
       if status != 2:
         raise Violation(f'status {status}: {start.last_line()}')
-      start.check_manners(lines=1)
+      start.check_output(lines=1)
     again = run.finish()
     least = 0 if fault is removed else newest
     if again.first_step() < least:
@@ -135,10 +135,10 @@ def refuses(bench, fault, *, begun):
     with fault(run):
       start = run.start()
       status = start.wait(_ENDS)
-      start.check_manners()
+      start.check_output()
       if status != 2:
         raise Violation(f'status {status}: {start.last_line()}')
-      start.check_manners(lines=1)
+      start.check_output(lines=1)
     run.finish()
     compare(run, undisturbed)
     return f'"{_shown(start)}"; then: same bits'
@@ -160,7 +160,7 @@ def log_alone(bench, _, *, killed):
         stack.enter_context(full(run))
         count = run.saved_steps()[-1]
         going_on = start.wait_until(lambda: (run.saved_steps() or [0])[-1] > count + 14)
-        if not going_on or 'training goes on' not in start.said():
+        if not going_on or 'training goes on' not in start.output():
           raise Violation(f'training did not go on: {start.last_line()}')
         if killed:
           start.kill()
@@ -168,7 +168,7 @@ def log_alone(bench, _, *, killed):
         run.finish()
       elif start.wait():
         raise Violation(f'it failed at its end: {start.last_line()}')
-      start.check_manners()
+      start.check_output()
       compare(run, undisturbed)
     finally:
       _unmount(here)
@@ -176,7 +176,7 @@ def log_alone(bench, _, *, killed):
 
 
 def _shown(start):
-  line = next(line for line in start.said().splitlines() if line.startswith('run.py: '))
+  line = next(line for line in start.output().splitlines() if line.startswith('run.py: '))
   return line.replace('|', '/').replace(str(start.run.workdir), 'WORKDIR')
 
 

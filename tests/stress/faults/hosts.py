@@ -27,7 +27,7 @@ def finish_both(run):
   for index, start in enumerate(starts):
     if status := start.wait():
       raise Violation(f'process {index}: exit status {status}: {start.last_line()}')
-    start.check_manners()
+    start.check_output()
   return starts
 
 
@@ -49,14 +49,14 @@ def one_is_killed(bench, victim):
   starts[victim].kill()
   began, other = time.monotonic(), starts[1 - victim]
   status = other.wait(_ENDS)
-  seconds, said = time.monotonic() - began, other.said()
+  seconds, output = time.monotonic() - began, other.output()
   if status not in (69, 134):
     raise Violation(f'status {status}: {other.last_line()}')
   named = 'it is process 1 of 2' if victim else 'Either the leader task'
-  if named not in said:
+  if named not in output:
     raise Violation(f'the other process does not say which was lost: {other.last_line()}')
   if victim:
-    other.check_manners()
+    other.check_output()
   again = finish_both(run)
   compare(run, expected)
   return (
@@ -65,10 +65,10 @@ def one_is_killed(bench, victim):
   )
 
 
-def one_is_told(bench, _):
+def one_gets_sigterm(bench, _):
   """SIGTERM to one of two: both save the same step and end; started again: same bits."""
   expected = undisturbed(bench)
-  run = bench.run('two_told')
+  run = bench.run('two_sigterm')
   starts = start_both(run)
   if not starts[0].wait_until(lambda: len(run.saved_steps()) > 1):
     raise Violation(f'process 0 ended by itself: {starts[0].last_line()}')
@@ -89,5 +89,5 @@ def one_is_told(bench, _):
 CASES = {
   'two processes, 1 is killed': lambda bench, _: one_is_killed(bench, 1),
   'two processes, 0 is killed': lambda bench, _: one_is_killed(bench, 0),
-  'two processes, SIGTERM to 1': one_is_told,
+  'two processes, SIGTERM to 1': one_gets_sigterm,
 }

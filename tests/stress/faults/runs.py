@@ -72,7 +72,7 @@ class Run:
   """
 
   def __init__(self, folder, name, data_dir, *, devices=1, workdir=None, images=256, **changes):
-    """`folder`: for what the processes say; `changes`: keys of the config."""
+    """`folder`: for the output of the processes; `changes`: keys of the config."""
     self.keys = keys = {**_SHORT, **changes, 'data.data_dir': str(data_dir)}
     self._folder, self._name, self._starts = folder, name, 0
     self.workdir = workdir or folder / name
@@ -91,7 +91,7 @@ class Run:
   def start(self, *, devices=None, **environment):
     """Starts the command; `environment`: further variables."""
     self._starts += 1
-    said = self._folder / f'{self._name}.start{self._starts}.txt'
+    log = self._folder / f'{self._name}.start{self._starts}.txt'
     env = {
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
@@ -101,9 +101,9 @@ class Run:
       'TF_CPP_MIN_LOG_LEVEL': '2',
       **environment,
     }
-    with said.open('wb') as file:
+    with log.open('wb') as file:
       process = subprocess.Popen(self.command, cwd=ROOT, env=env, stdout=file, stderr=file)
-    return Start(self, process, said)
+    return Start(self, process, log)
 
   def finish(self, **options):
     """Starts the command and waits for its end, which has to be a good one."""
@@ -111,7 +111,7 @@ class Run:
     status = start.wait()
     if status:
       raise Violation(f'{self._name}: exit status {status}: {start.last_line()}')
-    start.check_manners()
+    start.check_output()
     return start
 
   def lines(self):
@@ -147,16 +147,16 @@ class Run:
 class Start:
   """One process of a run."""
 
-  def __init__(self, run, process, said):
+  def __init__(self, run, process, log):
     self.run, self.process, self.began = run, process, time.monotonic()
-    self._said = said
+    self._log = log
 
-  def said(self):
-    """All it has printed so far."""
-    return self._said.read_text(encoding='utf-8', errors='replace')
+  def output(self):
+    """What it has printed so far."""
+    return self._log.read_text(encoding='utf-8', errors='replace')
 
   def last_line(self):
-    return (self.said().strip().splitlines() or ['(it said nothing)'])[-1][:500]
+    return (self.output().strip().splitlines() or ['(no output)'])[-1][:500]
 
   def ended(self):
     return self.process.poll() is not None
@@ -167,7 +167,7 @@ class Start:
       status = self.process.wait(seconds)
     except subprocess.TimeoutExpired as error:
       self.kill()
-      raise Violation(f'did not end within {seconds} s; last said: {self.last_line()}') from error
+      raise Violation(f'did not end within {seconds} s; last output: {self.last_line()}') from error
     return 128 - status if status < 0 else status
 
   def kill(self):
@@ -176,7 +176,7 @@ class Start:
 
   def first_step(self):
     """The step it starts from, None before it says so."""
-    found = re.search(r' head on \S+ (?:starts:|continues at step (\d+) of)', self.said())
+    found = re.search(r' head on \S+ (?:starts:|continues at step (\d+) of)', self.output())
     return found and int(found[1] or 0)
 
   def phase(self):
@@ -204,20 +204,20 @@ class Start:
         return False
       if time.monotonic() - self.began > HANGS:
         self.kill()
-        raise Violation(f'hung for {HANGS} s; last said: {self.last_line()}')
+        raise Violation(f'hung for {HANGS} s; last output: {self.last_line()}')
       time.sleep(0.003)
     return not self.ended()
 
-  def check_manners(self, lines=None):
+  def check_output(self, lines=None):
     """No traceback reached the user; `lines`: how many lines of run.py itself there are."""
-    said = self.said()
-    if 'Traceback' in said:
-      raise Violation(f'a traceback reached the user, see {self._said}: {self.last_line()}')
-    if 'moved to damaged' in said:
-      raise Violation(f'a checkpoint was damaged, see {self._said}')
-    count = sum(line.startswith('run.py: ') for line in said.splitlines())
+    output = self.output()
+    if 'Traceback' in output:
+      raise Violation(f'a traceback reached the user, see {self._log}: {self.last_line()}')
+    if 'moved to damaged' in output:
+      raise Violation(f'a checkpoint was damaged, see {self._log}')
+    count = sum(line.startswith('run.py: ') for line in output.splitlines())
     if lines is not None and count != lines:
-      raise Violation(f'{count} instead of {lines} lines of run.py, see {self._said}')
+      raise Violation(f'{count} instead of {lines} lines of run.py, see {self._log}')
 
 
 class Violation(Exception):
