@@ -13,7 +13,7 @@ import dataclasses
 MODELS = {'ResNet-50': (25_561_130, 23.8e9), 'ViT-S/16': (22_051_434, 27.9e9)}
 JPEG_BYTES = 110e3
 UTILISATIONS = (0.2, 0.5)  # of the peak: a range, as nothing was measured
-LANES = 64  # luab_jax/data/shuffling.py's MAX_LANES: a host reads those of its rows and one more
+MAX_SHARDS = 64  # of an epoch (luab_jax.data.shuffling): a host reads those of its rows, one more
 PIPELINE = 250  # images a second and core; see docs/benchmarks.md for what was measured
 
 
@@ -58,7 +58,7 @@ def rows():
         rate = machine.chips * machine.images / (compute + reduce)
         hosts = machine.chips // machine.chips_per_host
         host = rate / hosts
-        read = rate * min(LANES // hosts + 1, LANES) / LANES
+        read = rate * min(MAX_SHARDS // hosts + 1, MAX_SHARDS) / MAX_SHARDS
         yield {
           'machine': machine.name,
           'model': model,
