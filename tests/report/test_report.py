@@ -322,7 +322,7 @@ def test_boxes_and_trajectories_are_at_their_positions():
     edges = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / size
     np.testing.assert_allclose(edges, (0.25, 0.5, 0.75, 1), atol=0.02)
   true = np.array([[0.1, 0.2], [0.5, 0.2], [np.nan, np.nan]])  # it ends outside the view
-  paths = captions.trajectories(true, (*true, 0, 0.5), _TRACES)
+  paths = captions.trajectories(true, true + np.array([0, 0.5]), _TRACES)
   shown = _pixels(plots.image_and_map(grey, np.zeros((4, 4)), trajectories=paths))[:, :size]
   for colour, y in ((style.RECORDED, 0.2), (style.PREDICTED, 0.7)):
     drawn = _near(shown, colour)
