@@ -6,6 +6,8 @@ Results go to benchmarks/results.jsonl; `python -m benchmarks table` makes docs/
 import importlib
 import sys
 
+from luab_jax import configure_process
+
 # name, also of its module: what it is about
 BENCHMARKS = {
   'input_pipeline': 'photographs to batches: our modes, PIL, decoding alone',
@@ -32,7 +34,8 @@ def main():
       return 0
     print(f'there is no benchmark {name!r}', file=sys.stderr)
     return 2
-  # What it measures is imported by nothing before it.
+  # Nothing has imported what it measures; the processes that it starts inherit the variables.
+  configure_process()
   module = importlib.import_module(f'benchmarks.{name}')
   sys.argv = [f'python -m benchmarks {name}', *sys.argv[2:]]
   return module.main()

@@ -61,8 +61,6 @@ BUILD = (
   _TIMED
   + """
 import contextlib, os, shutil
-from luab_jax import configure_process
-configure_process()
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from benchmarks import imagenet_ab_peer

@@ -22,7 +22,7 @@ import tempfile
 import time
 
 from benchmarks import harness
-from luab_jax import configure_process, cores
+from luab_jax import cores
 
 BATCH, SIZE = 128, 224
 _WARM = 2
@@ -52,7 +52,6 @@ def data_config(data_dir, **changes):
 
 def ours(data_dir, **changes):
   """Our training batches."""
-  configure_process()
   from luab_jax.data import pipeline
 
   data = data_config(data_dir, **changes)
@@ -95,7 +94,6 @@ def ours_without_byproducts(data_dir, **changes):
 
 def ours_in_evaluation(data_dir):
   """Our evaluation batches of the training split, again and again."""
-  configure_process()
   from luab_jax.data import pipeline
 
   while True:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -162,6 +163,27 @@ def test_the_command_lists_and_runs_them(monkeypatch, capsys):
   assert main() == 2 and "'nothing'" in capsys.readouterr().err
   for name in BENCHMARKS.keys() - {'timm_parity'}:  # it needs torch
     assert callable(importlib.import_module(f'benchmarks.{name}').main), name
+
+
+def test_tensorflow_announces_nothing_in_a_benchmark():
+  code = """
+import contextlib, sys
+from benchmarks.__main__ import main
+sys.argv = ['benchmarks', 'table', '--help']
+with contextlib.suppress(SystemExit):
+  main()
+import tensorflow
+"""
+  environment = {name: value for name, value in os.environ.items() if not name.startswith('TF_')}
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=harness.ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stderr == ''
 
 
 @pytest.fixture
