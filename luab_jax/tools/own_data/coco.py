@@ -9,6 +9,7 @@
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import pathlib
@@ -21,14 +22,14 @@ from luab_jax.byproducts.coco_ab_writer import Action, to_actions, to_json
 from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import images, points
-from luab_jax.tools.own_data.images import EncodedImage
+from luab_jax.tools.own_data.images import EncodedImage, ImageFile
 from luab_jax.tools.own_data.instances import ListedImage, Listing
 from luab_jax.tools.own_data.points import Point
 from luab_jax.tools.own_data.problems import Problems, format_class_table
 
 NAME = 'coco_ab/local'
 _HEADS = ('images, train', 'with icon', 'images, validation', 'with icon')
-_SPLITS = ('train', 'val')
+_SPLITS = {'train': 'training', 'val': 'validation'}
 
 
 def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> list[str]:
@@ -37,16 +38,14 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
   Raises:
     UserError: the input cannot be converted.
   """
-  found = images.find_images(args.images, 'train', problems, has_classes=False)
-  if args.validation:
-    found += images.find_images(args.validation, 'val', problems, has_classes=False)
-  found = images.rename_unique(found, problems)
+  found, has_two_folders = _find(args, problems)
   index = images.ImageIndex(found)
   listing = Listing()
-  listing.add_file(args.coco, 'train', index, problems)
-  if args.coco_validation:
-    listing.add_file(args.coco_validation, 'val', index, problems)
-  else:
+  for split, path in (('train', args.coco), ('val', args.coco_validation)):
+    if path:
+      find = functools.partial(index.find, split=split if has_two_folders else '')
+      listing.add_file(path, split, find, problems)
+  if not args.coco_validation:
     files = [listed.file for listed in listing.images.values()]
     for file in images.hold_out(files, args.validation_fraction):
       listing.images[file.path] = listing.images[file.path]._replace(file=file)
@@ -55,6 +54,8 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
       problems.add('image not in the instances file, skipped', str(file.path))
   icons = {}
   if args.icons:
+    listed_files = [listed.file for listed in listing.images.values()]
+    index = images.ImageIndex(listed_files, absent='no such image in the instances file')
     icons = points.read_points(args.icons, index, args.click_units, problems, what='icon')
   scaler = points.PointScaler(args.icons, args.click_units, problems, what='icon')
   table = _write(listing, icons, out, scaler, problems)
@@ -64,6 +65,18 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
   if args.icons:
     scaler.check_units()
   return format_class_table(table, _HEADS)
+
+
+def _find(args: argparse.Namespace, problems: Problems) -> tuple[list[ImageFile], bool]:
+  """Lists the images, each with a unique name; and whether each split has a folder of its own."""
+  folders = {'train': args.images}
+  if args.validation and args.validation.resolve() != args.images.resolve():
+    folders['val'] = args.validation
+  found = []
+  for split, folder in folders.items():
+    other = folders.get('val' if split == 'train' else 'train')
+    found += images.find_images(folder, split, problems, has_classes=False, without=other)
+  return images.rename_unique(found, problems), len(folders) == 2
 
 
 def _write(
@@ -101,7 +114,7 @@ def _write(
       _count(listed, kept, table, problems)
       if kept:
         records.append(_to_record(number, encoded.size, kept))
-    _write_instances(content, listing.classes, out)
+    _write_instances(content, listing.classes, out, problems)
   with writer.replacing(out / 'coco_ab_v1_0.json') as file:
     file.write(to_json(records))
   return table
@@ -163,7 +176,7 @@ def _count(
   """Counts an image that is written, its instances and its icons."""
   is_train = listed.file.split == 'train'
   problems.count('instance kept', len(listed.instances))
-  problems.count(f'image for {"training" if is_train else "validation"}')
+  problems.count(f'image for {_SPLITS[listed.file.split]}')
   present = {instance.label for instance in listed.instances}
   placed = {icon.label for icon in icons}
   problems.count('icon of a class without an instance in the image', len(placed - present))
@@ -174,14 +187,20 @@ def _count(
 
 
 def _write_instances(
-  content: dict[str, dict[str, list]], classes: dict[str, int], out: pathlib.Path
+  content: dict[str, dict[str, list]],
+  classes: dict[str, int],
+  out: pathlib.Path,
+  problems: Problems,
 ) -> None:
   """Writes the instances files of both splits into their zip."""
   categories = [{'id': number, 'name': name} for name, number in classes.items()]
   with writer.zip_file(out / 'annotations_trainval2014.zip') as archive:
     for split, lists in content.items():
-      if not lists['images']:
-        raise UserError(f'no images left in {split}: see {out}/problems.csv')
+      for key, noun in (('images', 'image'), ('annotations', 'instance')):
+        if not lists[key]:
+          raise UserError(
+            f'no usable {noun}s for {_SPLITS[split]}: see {out}/problems.csv{problems.first(noun)}'
+          )
       data = json.dumps(lists | {'categories': categories}).encode()
       name = f'annotations/instances_{split}2014.json'
       writer.add_to_zip(archive, name, data, compress=True)
@@ -193,7 +212,7 @@ def _to_record(number: int, size: tuple[int, int], icons: list[Point]) -> CocoRe
   actions = []
   for icon in icons:
     kind, place = 'move' if icon.label in places else 'add', (icon.x, icon.y)
-    actions.append(Action(kind, icon.label, icon.time, places.get(icon.label), place))
+    actions.append(Action(kind, icon.label, round(icon.time), places.get(icon.label), place))
     places[icon.label] = place
   height, width = size
   return CocoRecord(

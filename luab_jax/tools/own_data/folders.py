@@ -72,7 +72,10 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
     scaler.check_units()
   for split in ('training', 'validation'):
     if not problems.number(f'image for {split}'):
-      raise UserError(f'{args.images}: no readable {split} images: fix the files or add images')
+      raise UserError(
+        f'{args.images}: no readable {split} images: fix the files or add images'
+        f'{problems.first("image")}'
+      )
   return format_class_table(table, _HEADS)
 
 
@@ -83,6 +86,12 @@ def _find(args: argparse.Namespace, problems: Problems) -> list[ImageFile]:
   if args.validation:
     validation = find_images(args.validation, 'val', problems, has_classes=True)
     _check_level(validation, args.validation, {image.label for image in found}, problems)
+    first, second = args.images.resolve(), args.validation.resolve()
+    if first.is_relative_to(second) or second.is_relative_to(first):
+      raise UserError(
+        f'--images={args.images} and --validation={args.validation} lie in one another, so images '
+        'would be in both: give folders that lie side by side'
+      )
     found += validation
   else:
     found = hold_out(found, args.validation_fraction)
@@ -178,5 +187,5 @@ def _place(image: ImageFile, encoded: EncodedImage, out: pathlib.Path, problems:
 def _to_xml(clicks: list[points.Point]) -> bytes:
   """Returns the XML of an image: each click selected it, in a showing of its own."""
   block = Block(selected=True, selected_count=1)
-  showings = [Showing(block, [(click.time, click.x, click.y)]) for click in clicks]
+  showings = [Showing(block, [(round(click.time), click.x, click.y)]) for click in clicks]
   return to_xml(to_record(showings), indent=False)

@@ -1,6 +1,8 @@
 """Finds images in a user's folders, gives each a unique name, and holds some out for validation."""
 
 import hashlib
+import itertools
+import operator
 import pathlib
 import unicodedata
 from typing import NamedTuple
@@ -17,7 +19,7 @@ class ImageFile(NamedTuple):
   """One image file of the user's."""
 
   path: pathlib.Path
-  folder: str  # name of the folder that was given
+  folder: pathlib.Path  # that was given
   name: str  # path below that folder, with '/'
   label: str  # name of the class folder; '' without class folders
   split: str  # 'train' or 'val'
@@ -38,7 +40,12 @@ def normalize(text: str) -> str:
 
 
 def find_images(
-  folder: pathlib.Path, split: str, problems: Problems, *, has_classes: bool
+  folder: pathlib.Path,
+  split: str,
+  problems: Problems,
+  *,
+  has_classes: bool,
+  without: pathlib.Path | None = None,
 ) -> list[ImageFile]:
   """Lists the images of a folder in sorted order and counts everything else.
 
@@ -47,6 +54,7 @@ def find_images(
     split: 'train' or 'val'.
     problems: records what is skipped.
     has_classes: whether the folders in `folder` are the classes.
+    without: the other split's folder, left out if it lies in `folder`.
 
   Raises:
     UserError: no such folder, no images in it, or a class folder whose name cannot be a class.
@@ -54,7 +62,7 @@ def find_images(
   if not folder.is_dir():
     raise UserError(f'{folder} is not a folder: give the one that holds the images')
   found = []
-  for path in sorted(folder.rglob('*')):
+  for path in _list(folder, without):
     name = path.relative_to(folder).as_posix()
     escaped = f'{folder}/{member_names.escape(name)}'
     if path.is_dir():
@@ -76,13 +84,23 @@ def find_images(
       elif has_classes and not label:
         problems.add('image outside the class folders, skipped', escaped)
       else:
-        found.append(ImageFile(path, folder.resolve().name, name, label, split))
+        found.append(ImageFile(path, folder, name, label, split))
   if not found:
     where = 'class folders (FOLDER/CLASS/xxx.jpg)' if has_classes else 'it'
     raise UserError(
       f'{folder} holds no images in {where}: their names end in {", ".join(image_files.EXTENSIONS)}'
     )
   return found
+
+
+def _list(folder: pathlib.Path, without: pathlib.Path | None) -> list[pathlib.Path]:
+  """Lists all below a folder in sorted order, but for what is also below another one inside it."""
+  paths = sorted(folder.rglob('*'))
+  root, other = folder.resolve(), without and without.resolve()
+  if not other or other == root or not other.is_relative_to(root):
+    return paths
+  inner = other.relative_to(root)
+  return [path for path in paths if not path.relative_to(folder).is_relative_to(inner)]
 
 
 def hold_out(images: list[ImageFile], fraction: float) -> list[ImageFile]:
@@ -149,37 +167,73 @@ def encode(image: ImageFile, problems: Problems) -> EncodedImage | None:
 class ImageIndex:
   """Finds images by the names that a user writes."""
 
-  def __init__(self, images: list[ImageFile]) -> None:
-    """`images`: those of both splits."""
-    self._exact: dict[str, list[ImageFile]] = {}
-    self._normalized: dict[str, list[ImageFile]] = {}
-    self._bare: dict[str, list[ImageFile]] = {}
+  def __init__(self, images: list[ImageFile], *, absent: str = 'no such image') -> None:
+    """`images`: those of both splits; `absent`: why there is no image of another name."""
+    self._absent = absent
+    self._complete: dict[str, list[ImageFile]] = {}  # by normalized name
+    self._partial: dict[str, list[ImageFile]] = {}  # by shorter ends of it
     for image in images:
-      for name in {image.name, f'{image.folder}/{image.name}'}:
-        self._exact.setdefault(name, []).append(image)
-        self._normalized.setdefault(normalize(name), []).append(image)
-      self._bare.setdefault(normalize(image.path.name), []).append(image)
+      parts = image.name.split('/')
+      for start in range(len(parts)):
+        names = self._partial if start else self._complete
+        names.setdefault(_join(parts[start:]), []).append(image)
+    self._roots = {
+      folder: [
+        normalize(path.as_posix()).split('/') for path in (folder.absolute(), folder.resolve())
+      ]
+      for folder in {image.folder for image in images}
+    }
 
-  def find(self, name: str) -> tuple[ImageFile | None, str]:
+  def find(self, name: str, split: str = '') -> tuple[ImageFile | None, str]:
     """Returns (image, '') for a path or a bare file name, or (None, why no image matches).
 
-    A path may start anywhere above the class folder, or be absolute. Case and Unicode form only
-    matter between images whose names differ in nothing else.
+    A path may start anywhere, also above the folder that was given, or be absolute; where it says
+    which of the two folders, only that one counts. Case and Unicode form only matter between images
+    whose names differ in nothing else.
+
+    Args:
+      name: as written.
+      split: where to look, 'train' or 'val'; '' for both.
     """
     parts = [part for part in name.replace('\\', '/').split('/') if part not in ('', '.')]
     for start in range(len(parts)):
-      end = '/'.join(parts[start:])
-      hits = self._exact.get(end) or self._normalized.get(normalize(end))
-      if hits:
-        return (hits[0], '') if len(hits) == 1 else (None, _format_ambiguous(hits))
-    hits = self._bare.get(normalize(parts[0]), []) if len(parts) == 1 else []
-    same = [image for image in hits if image.path.name == parts[0]]
-    hits = same or hits
-    if len(hits) > 1:
-      return None, _format_ambiguous(hits)
-    return (hits[0], '') if hits else (None, 'no such image')
+      hits = self._complete.get(_join(parts[start:]), [])
+      if hits := self._in_folder_named(parts[:start], hits, split):
+        return _choose(hits, '/'.join(parts[start:]))
+    hits = self._in_folder_named([], self._partial.get(_join(parts), []), split)
+    return _choose(hits, '/'.join(parts)) if hits else (None, self._absent)
+
+  def _in_folder_named(
+    self, prefix: list[str], hits: list[ImageFile], split: str
+  ) -> list[ImageFile]:
+    """Returns those of a split in the folders whose paths have the longest end of `prefix`."""
+    hits = [image for image in hits if split in ('', image.split)]
+    if not hits or not prefix:
+      return hits
+    prefix = normalize('/'.join(prefix)).split('/')
+    common = {
+      folder: max(_common_end(prefix, root) for root in roots)
+      for folder, roots in self._roots.items()
+    }
+    return [image for image in hits if common[image.folder] == max(common.values())]
+
+
+def _common_end(a: list[str], b: list[str]) -> int:
+  """Returns how many of the last entries are the same."""
+  pairs = zip(reversed(a), reversed(b), strict=False)
+  return len(list(itertools.takewhile(lambda pair: operator.eq(*pair), pairs)))
+
+
+def _join(parts: list[str]) -> str:
+  return normalize('/'.join(parts)).strip()
+
+
+def _choose(hits: list[ImageFile], name: str) -> tuple[ImageFile | None, str]:
+  """Returns the only image, or the only one that is spelt exactly so, or why there is none."""
+  hits = [image for image in hits if image.name.endswith(name)] or hits
+  return (hits[0], '') if len(hits) == 1 else (None, _format_ambiguous(hits))
 
 
 def _format_ambiguous(hits: list[ImageFile]) -> str:
-  first = ' and '.join(f'{image.folder}/{image.name}' for image in hits[:2])
-  return f'{len(hits)} images match ({first}{" …" if len(hits) > 2 else ""}): write a longer path'
+  first = ' and '.join(str(image.path) for image in hits[:2])
+  return f'{len(hits)} images match, write a longer path: {first}{" …" if len(hits) > 2 else ""}'

@@ -7,12 +7,15 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from luab_jax.byproducts.archives import member_names
 from luab_jax.errors import UserError
-from luab_jax.tools.own_data.images import ImageFile, ImageIndex
+from luab_jax.tools.own_data.images import ImageFile
 from luab_jax.tools.own_data.problems import Problems
+
+Find = Callable[[str], tuple[ImageFile | None, str]]
 
 # What an entry of another form raises when it is read.
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
@@ -42,23 +45,24 @@ class Listing:
   classes: dict[str, int] = dataclasses.field(default_factory=dict)  # name -> category id
   images: dict[pathlib.Path, ListedImage] = dataclasses.field(default_factory=dict)
 
-  def add_file(self, path: pathlib.Path, split: str, index: ImageIndex, problems: Problems) -> None:
+  def add_file(self, path: pathlib.Path, split: str, find: Find, problems: Problems) -> None:
     """Adds the content of a file.
 
     Args:
       path: the file.
       split: of its images, 'train' or 'val'.
-      index: finds the images by the file names it lists.
+      find: `ImageIndex.find`, for the file names it lists.
       problems: records what is skipped.
 
     Raises:
-      UserError: the file is not in COCO's format, or a category cannot be a class.
+      UserError: the file is not in COCO's format, a category cannot be a class, or there is no
+        instance on an image that was found.
     """
     content = _load(path)
     names = _parse_categories(content['categories'], path)
     for name in names.values():
       self.classes.setdefault(name, len(self.classes) + 1)
-    by_id = self._add_images(content['images'], path, split, index, problems)
+    by_id = self._add_images(content['images'], path, split, find, problems)
     for item in content['annotations']:
       problems.count('instance read')
       instance = _parse_instance(item, by_id, names)
@@ -66,9 +70,12 @@ class Listing:
         problems.add('instance unusable, skipped', f'{path}: {item!r:.80}', instance)
       else:
         by_id[item['image_id']].instances.append(instance)
+    if not any(listed.instances for listed in by_id.values()):
+      noun = 'instance' if by_id else 'image'
+      raise UserError(f'{path} lists no usable {noun}s{problems.first(noun)}')
 
   def _add_images(
-    self, items: list, path: pathlib.Path, split: str, index: ImageIndex, problems: Problems
+    self, items: list, path: pathlib.Path, split: str, find: Find, problems: Problems
   ) -> dict[int | str, ListedImage]:
     """Adds the images of a file; returns them by their ids."""
     by_id: dict[int | str, ListedImage] = {}
@@ -76,7 +83,7 @@ class Listing:
     for item in items:
       where = f'{path}: {item!r:.80}'
       try:
-        file, reason = index.find(item['file_name'])
+        file, reason = find(item['file_name'])
         number, size = item['id'], (int(item['height']), int(item['width']))
         if not isinstance(number, int | str) or min(size) < 1:
           raise ValueError('id, height or width is not as in COCO')
@@ -133,6 +140,8 @@ def _parse_instance(item: Any, by_id: dict, names: dict) -> Instance | str:
       return 'its image is not listed, or was skipped'
     if item['category_id'] not in names:
       return 'no such category'
+    if not item.get('bbox'):
+      return 'it has no bbox'
     box = [float(value) for value in item['bbox']]
     area = float(item.get('area') or box[2] * box[3])
     is_crowd = int(item.get('iscrowd') or 0)

@@ -46,6 +46,13 @@ class Problems:
     """How often something was counted or was a problem."""
     return self._counts.get(kind, 0) + self._problems.get(kind, 0)
 
+  def first(self, noun: str) -> str:
+    """The first problem of a noun, such as 'click', for the end of an error message."""
+    for kind, examples in self._examples.items():
+      if kind.startswith(f'{noun} '):
+        return f'; the first problem: {kind}: {examples[0]:.200}'
+    return ''
+
   def format(self, path: pathlib.Path) -> list[str]:
     """Returns the counts and problems as lines; `path`: where problems.csv is."""
     lines = [_format_count(number, kind) for kind, number in self._counts.items()]
