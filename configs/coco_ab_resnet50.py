@@ -3,7 +3,8 @@
 Paper: "Neglected Free Lunch" (ICCV 2023), section 4. Its exact hyper-parameters are not available;
 this is a standard recipe from random weights (SGD, 0.1 per 256 images, 60 epochs). The icons are
 those left after replaying the history; the authors take every `add`, which is
---config.data.icons=adds_only.
+--config.data.icons=adds_only. Only classes with an instance in the image have an icon position
+(the authors); --config.data.icon_points=all takes every icon.
 Command: `python run.py --config=configs/coco_ab_resnet50.py`,
 once `tfds build tfds_builders/coco_ab --config=2014` has built the data (README.md).
 From ImageNet weights, as COCO is usually trained, at a tenth of the learning rate for 20 epochs:

@@ -87,6 +87,9 @@ def get_config():
   # COCO-AB: the icons left after the history was replayed (ours), or adds_only: every icon added,
   # also those moved or removed later (the authors).
   c.data.icons = 'replayed'
+  # COCO-AB: with_instance (the authors' notebook): only the icon of a class with an instance in the
+  # image is a point, in training and in the click error; all: that of any class.
+  c.data.icon_points = 'with_instance'
   # COCO-AB: drop_when_icon_cropped (the authors' notebook) drops a class whose icon is outside the
   # crop; keep does not.
   c.data.icon_label = 'drop_when_icon_cropped'

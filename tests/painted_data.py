@@ -183,6 +183,7 @@ def config(data_dir, dataset, /, **changes):
       'trace_points': 4,
       'click': 'mean',
       'icons': 'replayed',
+      'icon_points': 'with_instance',
       'control': 'none',
       'byproduct_fraction': 1.0,
       'icon_label': 'drop_when_icon_cropped',

@@ -121,7 +121,10 @@ class Source:
     data = self.data
     if self.spec.multi_label:
       add = self._features['actions']['action'].str2int('add')
-      return targets.icon_points(fields, self.spec.class_names, add, data.icons)
+      points, has = targets.icon_points(fields, self.spec.class_names, add, data.icons)
+      if data.icon_points == 'with_instance':
+        has *= self.label(fields)
+      return points * has[:, None], has
     selected = fields['blocks']['selected']
     if data.byproduct == 'trace':
       return targets.trace_points(fields['trace'], fields['clicks'], selected, data.trace_points)
@@ -169,6 +172,7 @@ def _check_options(data: ConfigDict) -> None:
     ('byproduct', targets.BYPRODUCTS),
     ('click', targets.CLICKS),
     ('icons', targets.ICONS),
+    ('icon_points', targets.ICON_POINTS),
     ('icon_label', targets.ICON_LABELS),
     ('control', targets.CONTROLS),
     ('resize_method', image_ops.METHODS),

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 CLICKS = ('mean', 'first', 'last')
 ICONS = ('replayed', 'adds_only')
+ICON_POINTS = ('with_instance', 'all')
 BYPRODUCTS = ('click', 'trace')
 CONTROLS = ('none', 'shuffled', 'uniform')
 ICON_LABELS = ('drop_when_icon_cropped', 'keep')

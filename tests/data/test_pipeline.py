@@ -150,10 +150,14 @@ def test_painted_dots_in_evaluation(painted):
   assert found['seen'] > 20 and found['away'] > 10
 
 
-@pytest.mark.parametrize('policy', ['drop_when_icon_cropped', 'keep'])
-def test_icons_of_eighty_classes_and_their_labels(icons, policy):
+@pytest.mark.parametrize(
+  ('policy', 'points'), [('drop_when_icon_cropped', 'all'), ('keep', 'with_instance')]
+)
+def test_icons_of_eighty_classes_and_their_labels(icons, policy, points):
   folder, truth = icons
-  data = config(folder, 'icons', image_size=64, eval_resize=64, icon_label=policy)
+  data = config(
+    folder, 'icons', image_size=64, eval_resize=64, icon_label=policy, icon_points=points
+  )
   found = {'seen': 0, 'away': 0}
   labels = {0.0: 0, 1.0: 0}
   for batch in steps(
@@ -169,7 +173,9 @@ def test_icons_of_eighty_classes_and_their_labels(icons, policy):
       classes = who_is(truth, label, mask)
       if classes is None:
         continue
-      for channel, k in enumerate(classes):
+      regressed = classes if points == 'all' else classes[:2]
+      assert not np.delete(mask, regressed).any()
+      for channel, k in enumerate(regressed):
         check_dot(image[..., channel], point[k], mask[k], found)
       for k in classes[:2]:
         assert label[k] == (1 if policy == 'keep' else mask[k])
@@ -188,13 +194,18 @@ def who_is(truth, label, mask):
 def test_icons_in_evaluation_and_adds_only(icons):
   folder, truth = icons
   whole = {'image_size': 64, 'eval_resize': 64}
-  for name, factor in (('replayed', 1), ('adds_only', 0.5)):
-    data = config(folder, 'icons', icons=name, **whole)
+  for name, factor, icon_points in (
+    ('replayed', 1, 'with_instance'),
+    ('replayed', 1, 'all'),
+    ('adds_only', 0.5, 'with_instance'),
+    ('adds_only', 0.5, 'all'),
+  ):
+    data = config(folder, 'icons', icons=name, icon_points=icon_points, **whole)
     (batch, *more) = pipeline.eval_batches(
       data, pipeline.dataset_spec(data), 'train', pipeline.Rows(40)
     )[0]
     assert not more
-    inside = 0
+    inside = without_instance = 0
     for label, point, mask in zip(batch['label'], batch['point'], batch['point_mask'], strict=True):
       assert label.sum() == 3  # evaluation never drops a label
       classes = next(c for c in truth if label[list(c[:2])].all())
@@ -203,8 +214,10 @@ def test_icons_in_evaluation_and_adds_only(icons):
         if mask[k]:  # the axis that the square crop left whole is unchanged
           assert abs(point[k, 1 - long] - expected[1 - long]) < 1e-3
           inside += 1
-      assert mask.sum() <= 3
-    assert inside > 60
+      assert mask.sum() <= 3 and not point[mask == 0].any()
+      without_instance += mask[classes[2]]
+    assert inside > 60 - 20 * (icon_points == 'with_instance')
+    assert (without_instance > 0) == (icon_points == 'all')
 
 
 # Order and exactness.

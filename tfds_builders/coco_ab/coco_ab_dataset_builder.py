@@ -109,11 +109,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def _read_records(self, path) -> None:
     with build_summary.progress_bar(path, 'Reading byproducts') as progress:
       records = self._readable(coco_ab.read_records(path, progress=progress))
-      for twin in self._join.add_records(records):
+      for replaced in self._join.add_records(records):
         self._summary.skip(
           'duplicate record',
-          f'{path}: record {twin.number}',
-          f'image_id {twin.image_id} was there before',
+          f'{path}: record {replaced.number}',
+          f'image_id {replaced.image_id} comes again, and the last one counts',
         )
 
   def _readable(self, records) -> Iterator[coco_ab.CocoRecord]:

@@ -176,7 +176,12 @@ BAD_RECORDS = json.dumps(RECORDS[:2]).replace('"timeAt": 10', '"timeAt": 1.5')  
       {'records': json.dumps(RECORDS).replace('0.5', '1e9')},
       [9, 25, 30],
     ),
-    ('duplicate record', 'record 3: image_id 25', {'records': [*RECORDS, RECORDS[0]]}, [9, 25, 30]),
+    (
+      'duplicate record',
+      'record 0: image_id 25 comes again',
+      {'records': [*RECORDS, RECORDS[0]]},
+      [9, 25, 30],
+    ),
     (
       'undecodable image',
       'train2014.zip: train2014/COCO_train2014_000000000025.jpg',

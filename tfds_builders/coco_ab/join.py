@@ -136,10 +136,11 @@ class Join:
     self._records: dict[int, CocoRecord] = {}  # by image id
 
   def add_records(self, records: Iterable[CocoRecord]) -> Iterator[CocoRecord]:
-    """Stores the records; yields those whose image_id was there before (the first one counts)."""
+    """Stores the records; of two of one image the last counts, the others are yielded."""
     for record in records:
-      if self._records.setdefault(record.image_id, record) is not record:
-        yield record
+      if replaced := self._records.pop(record.image_id, None):
+        yield replaced
+      self._records[record.image_id] = record
 
   def add_instances(self, archive: str | os.PathLike, member: str) -> None:
     """Reads one of COCO's instances files out of its zip.
