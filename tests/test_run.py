@@ -62,17 +62,22 @@ def _answers(message, *arguments, **environment):
     ([_QUICKSTART, '--mode=trian'], '<train|eval'),
     ([_QUICKSTART, '--workdri=x'], 'workdir'),
     (['--mode=export'], 'Add --workdir='),
-    (['--mode=export', '--workdir=/nowhere'], '/nowhere holds no checkpoint'),
+    pytest.param(
+      ['--mode=export', '--workdir=/nowhere'],
+      '/nowhere holds no checkpoint',
+      marks=pytest.mark.slow,
+    ),
     (['--mode=predict', '--workdir=x', _QUICKSTART], 'takes the config of the run: leave --config'),
     (['--mode=predict', '--workdir=x'], 'which images?'),
     (['--mode=eval'], 'Add --config=configs/quickstart.py'),
     (['--mode=eval', '--workdir=/nowhere'], '/nowhere holds no run: train first, or add --config='),
     ([_QUICKSTART, 'train'], "unexpected argument 'train'"),
-    (
+    pytest.param(
       [_QUICKSTART, '--config.data.data_dir=/nowhere'],
       'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=FOLDER_OF_RAW_FILES '
       '--data_dir=/nowhere`; images of your own go through `python -m luab_jax.tools.own_data` '
       'first',
+      marks=pytest.mark.slow,
     ),
   ],
 )

@@ -51,6 +51,7 @@ def _data(module, data_dir, **changes):
   return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('control', ['none', 'shuffled', 'uniform'])
 def test_an_image_keeps_its_click_or_has_none(synthetic_imagenet_ab, control):
   real, all_has = _trained_on(_data(quickstart, synthetic_imagenet_ab))

@@ -11,6 +11,8 @@ from tests.painted_data import config
 from tfds_builders.coco_ab import coco_ab_dataset_builder
 from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def mini_release(shared, tmp_path_factory):

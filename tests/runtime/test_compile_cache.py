@@ -5,8 +5,23 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from luab_jax.runtime import compile_cache, parallel
+
+
+def _use(folder):
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  compilation_cache.reset_cache()  # JAX keeps to the folder that it had first
+
+
+@pytest.fixture
+def own_cache(tmp_path):
+  """A folder that no other process of the tests reads."""
+  before = jax.config.jax_compilation_cache_dir
+  _use(tmp_path)
+  yield tmp_path
+  _use(before)
 
 
 @pytest.fixture
@@ -26,8 +41,7 @@ def hits():
   jax.monitoring.unregister_event_listener(listen)
 
 
-def test_a_program_comes_from_disk_and_is_compiled_anew_where_its_entry_is_damaged(hits):
-  folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
+def test_a_program_comes_from_disk_and_is_compiled_anew_where_its_entry_is_damaged(hits, own_cache):
   values = parallel.replicate(jnp.arange(8.0))
 
   def run():
@@ -38,10 +52,8 @@ def test_a_program_comes_from_disk_and_is_compiled_anew_where_its_entry_is_damag
     assert (result == 140 * jax.local_device_count()).all()
     return len(hits) - before
 
-  for path in folder.glob('jit_*'):
-    path.unlink()
   assert run() == 0
-  files = list(folder.glob('jit_*-cache'))
+  files = list(own_cache.glob('jit_*-cache'))
   assert files
   assert run() >= 1
   for path in files:  # as if the process had been killed while it wrote them

@@ -117,10 +117,20 @@ def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
     compare(run, undisturbed)
 
 
+# run.py with a shorter wait for the heartbeats of a process that is gone.
+_RUN = """
+import runpy
+from luab_jax.runtime import hosts
+hosts.HEARTBEAT_SECONDS = 10
+runpy.run_path('run.py', run_name='__main__')
+"""
+
+
 def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
   synthetic_imagenet_ab, tmp_path
 ):
   run = Run(tmp_path, 'two', synthetic_imagenet_ab, images=96, **_SHORT)
+  run.command[1:2] = ['-c', _RUN]
   starts = hosts.start_both(run)
   try:
     assert starts[0].wait_until(run.lines), starts[0].output()

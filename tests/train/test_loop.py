@@ -1,5 +1,7 @@
 """Memory is reused and batches are transferred ahead. Runs: test_train.py."""
 
+import gc
+
 import jax
 import ml_collections
 import numpy as np
@@ -56,6 +58,7 @@ def test_the_state_is_donated():
   state, batch, step = _small_step()
   donating = parallel.pmap_step(step, donate_state=True)
   state, sums = donating(state, batch)
+  gc.collect()  # arrays that earlier tests left
   before, old = _live_bytes(), state
   state, sums = jax.block_until_ready(donating(state, batch))
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))

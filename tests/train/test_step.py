@@ -133,6 +133,7 @@ def test_same_result_on_any_number_of_devices(name, head, multi_label, counts):
     _assert_close(one_state, other_state)
 
 
+@pytest.mark.slow
 def test_loss_equals_a_formula_without_devices():
   state, train_step, _, classes, points = _setup('small_vit', 'linear', multi_label=False)
   batch = _batch(classes, points, False)
@@ -150,6 +151,7 @@ def test_loss_equals_a_formula_without_devices():
   np.testing.assert_allclose(sums['loss'][0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_point_in_the_batch_is_no_nan():
   state, train_step, _, classes, points = _setup('small_vit', 'linear', multi_label=False)
   new, sums = _run(train_step, state, _batch(classes, points, False, points='none'), 8)
@@ -182,6 +184,7 @@ def test_accumulation_compiles_forward_and_backward_once():
   assert products[0] == products[1] > 10
 
 
+@pytest.mark.slow
 def test_evaluation_counts_each_example_once():
   state, _, eval_step, classes, points = _setup('tiny_conv', 'spatial', multi_label=True)
   batch = _batch(classes, points, True)

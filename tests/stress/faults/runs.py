@@ -93,11 +93,11 @@ class Run:
     self._starts += 1
     log = self._folder / f'{self._name}.start{self._starts}.txt'
     env = {
+      'JAX_COMPILATION_CACHE_DIR': str(self._folder / 'compiled'),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
       'JAX_NUM_CPU_DEVICES': str(devices or self._devices),
-      'JAX_COMPILATION_CACHE_DIR': str(self._folder / 'compiled'),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
       'TF_CPP_MIN_LOG_LEVEL': '2',
       **environment,
     }
