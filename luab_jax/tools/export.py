@@ -14,6 +14,7 @@ from luab_jax.evaluate.predictor import restore_newest
 from luab_jax.models import NORMALISATIONS
 from luab_jax.models.weights import timm_names
 from luab_jax.runtime.workdir import write_json, write_text
+from luab_jax.tools import output_folder
 
 _CARD = """\
 # {model} trained on {data}
@@ -93,23 +94,16 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
   }
   folder = workdir / 'export'
   try:
-    folder.mkdir(exist_ok=True)
-    _write_arrays(folder / 'model.safetensors', model, metadata)
-    _write_arrays(folder / 'point_head.safetensors', points, metadata)
+    with output_folder.replacing(folder, 'export') as unfinished:
+      for name, arrays in (('model', model), ('point_head', points)):
+        content = safetensors.numpy.save(arrays, metadata=metadata)
+        (unfinished / f'{name}.safetensors').write_bytes(content)
+      write_json(unfinished / 'classes.json', run_metadata['dataset']['class_names'])
+      card = _format_card(workdir, state, run_metadata, config, points)
+      write_text(unfinished / 'README.md', card)
   except OSError as error:
     raise UserError(f'{folder} cannot be written: {error}') from error
-  write_json(folder / 'classes.json', run_metadata['dataset']['class_names'])
-  card = _format_card(workdir, state, run_metadata, config, points)
-  write_text(folder / 'README.md', card)
   return folder
-
-
-def _write_arrays(
-  path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]
-) -> None:
-  temporary = path.with_suffix('.tmp')
-  temporary.write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
-  temporary.replace(path)
 
 
 def _format_card(

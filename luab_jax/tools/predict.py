@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from luab_jax.evaluate.predictor import MAX_RATIO, Predictor
 from luab_jax.report import plots
+from luab_jax.tools import image_folders, output_folder
 
 EXIT_SKIPPED = 65  # EX_DATAERR of sysexits.h
 _OVERLAY_SIZE = 640  # longer side in pixels
@@ -25,7 +27,7 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
 
   Writes WORKDIR/predictions/predictions.jsonl, which has a line for each file with what `Predictor`
   returns for it (except the map) or why it was skipped, and an overlay of each image beside it.
-  Those of an earlier call are replaced. Prints a short version of each line.
+  Those of an earlier call are replaced once all are complete. Prints a short version of each line.
 
   Args:
     workdir: folder of the run.
@@ -33,17 +35,18 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
   Returns:
     Exit status: 0, or EXIT_SKIPPED where a file was skipped.
   Raises:
-    UserError: no such file, no image, no run, or a folder that cannot be written.
-    BrokenPipeError: stdout was closed; the lines so far are written.
+    UserError: no such file, no image, no run, images in WORKDIR/predictions, or a folder that
+      cannot be written.
+    BrokenPipeError: stdout was closed; the lines so far are in WORKDIR/predictions/unfinished.
   """
+  folder = pathlib.Path(workdir) / 'predictions'
+  paths = list(paths)
+  output_folder.refuse_overlap(folder, map(pathlib.Path, paths))
   files, others = list_files(paths)
   predictor = Predictor.from_run(workdir, batch_size=min(_BATCH_SIZE, len(files)))
-  folder = pathlib.Path(workdir) / 'predictions'
   try:
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob('[0-9][0-9][0-9][0-9][0-9][0-9]_*.png'):
-      old.unlink()
-    skipped = _write_predictions(predictor, files, folder)
+    with output_folder.replacing(folder, 'predict') as unfinished:
+      skipped = _write_predictions(predictor, files, unfinished)
   except BrokenPipeError:  # of stdout
     raise
   except OSError as error:
@@ -59,7 +62,8 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
 def list_files(paths: Iterable[str]) -> tuple[list[pathlib.Path], int]:
   """(image files in the given files and folders, number of other files in the folders).
 
-  The files of a folder come sorted, without hidden ones. A file given by name is always taken.
+  The files of a folder come sorted, without hidden ones; links to folders are followed. A file
+  given by name is always taken.
 
   Raises:
     UserError: a path does not exist, or there is no image at all.
@@ -71,7 +75,7 @@ def list_files(paths: Iterable[str]) -> tuple[list[pathlib.Path], int]:
     if not path.is_dir():
       files.append(path)
       continue
-    for file in sorted(path.rglob('*')):
+    for file in image_folders.iter_files(path, _report_folder):
       if file.is_file() and not any(p.startswith('.') for p in file.relative_to(path).parts):
         if file.suffix.lower() in image_files.EXTENSIONS:
           files.append(file)
@@ -80,6 +84,10 @@ def list_files(paths: Iterable[str]) -> tuple[list[pathlib.Path], int]:
   if not files:
     raise UserError('no image to predict: name image files, or folders with images')
   return files, others
+
+
+def _report_folder(path: pathlib.Path, reason: str) -> None:
+  print(f'{member_names.escape(str(path))}: skipped: {reason}', file=sys.stderr)
 
 
 def _write_predictions(
@@ -116,7 +124,8 @@ def _predict(
   for number, (file, line) in enumerate(zip(files, lines, strict=True), start):
     if 'skipped' not in line:
       image, result = next(predicted)
-      overlay = f'{number:06d}_{file.stem[:100]}.png'
+      stem = file.stem.encode(errors='replace')[:100].decode(errors='ignore')
+      overlay = f'{number:06d}_{stem}.png'
       _draw(image, result, predictor.multi_label).savefig(folder / overlay)
       weights = result.pop('map')
       line |= result | {'map_shape': list(weights.shape), 'overlay': overlay}

@@ -311,9 +311,10 @@ def test_mistakes_are_one_line(photos, tmp_path):
   failing('is inside the image folder .*photos', out='photos/raw')
   failing('--clicks is for class folders', '--coco=x.json', f'--clicks={clicks}')
   failing('must be between 0 and 1', '--validation_fraction=1')
-  failing(
-    'photos is not empty and was not made by this command', images=folder / 'dog', out='photos'
-  )
+  failing('photos/dog is inside the output folder', images=folder / 'dog', out='photos')
+  (tmp_path / 'other').mkdir()
+  (tmp_path / 'other/mine').write_text('')
+  failing('other is not empty and was not made by this command', out='other')
   failing('photos is a folder: --clicks takes a file', f'--clicks={folder}')
   failing('absent is not a folder', f'--validation={tmp_path}/absent')
   failing('i.json cannot be read: No such file', f'--coco={tmp_path}/i.json')

@@ -227,7 +227,27 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   assert (lines[3]['width'], lines[3]['height']) == (80, 30)
   # Again, with less: what was there before is gone, and nothing was skipped.
   assert predict.predict_files(workdir, [str(dog)]) == 0
-  assert len(list((workdir / 'predictions').iterdir())) == 2
+  left = {path.name for path in (workdir / 'predictions').iterdir()}
+  assert left == {'.written.json', 'predictions.jsonl', '000000_0.png'}
+
+
+def test_images_of_the_users_among_the_predictions(run, synthetic_imagenet_ab, tmp_path, capsys):
+  """What lies in predictions/ is neither predicted nor removed; long names fit."""
+  config, workdir, _, _ = run
+  shutil.copytree(workdir, tmp_path / 'run')
+  (image,) = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
+  image = image.rename(tmp_path / f'{chr(0x732B) * 80}.jpg')
+  out = tmp_path / 'run/predictions'
+  assert predict.predict_files(tmp_path / 'run', [str(image)]) == 0
+  overlay = shutil.copy(next(out.glob('*.png')), out / '000001_mine.png')
+  before = sorted(out.iterdir())
+  (tmp_path / 'link').symlink_to(out)
+  for path in (out, overlay, tmp_path / 'link', tmp_path / 'run'):
+    with pytest.raises(UserError, match='inside the (output|image) folder'):
+      predict.predict_files(tmp_path / 'run', [str(path)])
+    assert sorted(out.iterdir()) == before
+  assert predict.predict_files(tmp_path / 'run', [str(image)]) == 0
+  assert sorted(out.iterdir()) == before
 
 
 def test_output_that_nobody_reads_any_more(run, synthetic_imagenet_ab, tmp_path):

@@ -65,12 +65,12 @@ def test_images_do_not_depend_on_how_many_there_are(imagenet, tmp_path):
   assert all(ET.tostring(many[key]) == ET.tostring(root) for key, root in few.items())
 
 
-def test_an_interrupted_run_is_marked_and_can_be_repeated(tmp_path, monkeypatch):
-  """README.txt is written last and removed first: for `make`, it marks a complete release."""
+def test_an_interrupted_run_changes_nothing_and_can_be_repeated(tmp_path, monkeypatch):
+  """It leaves the folder as it was."""
   flags = ['--release=imagenet_ab', f'--out={tmp_path}', '--train=3', '--validation=1']
   command.main(flags)
   complete = {path.name for path in tmp_path.iterdir()}
-  assert 'README.txt' in complete and len(complete) == 6
+  assert {'README.txt', '.written.json'} <= complete and len(complete) == 7
 
   def fail(pixels):
     raise KeyboardInterrupt
@@ -82,8 +82,7 @@ def test_an_interrupted_run_is_marked_and_can_be_repeated(tmp_path, monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
       patch.setattr(imagenet_release, 'encode_jpeg', fail)
       command.main(flags)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == previous - {'README.txt'} | {'README.txt.partial'}
+    assert {path.name for path in tmp_path.iterdir()} == previous
   command.main(flags)
   assert {path.name for path in tmp_path.iterdir()} == complete
 
@@ -241,12 +240,12 @@ def test_only_its_own_files_are_overwritten(tmp_path):
   flags = ['--release=coco_ab', f'--out={tmp_path}', '--train=3', '--validation=1']
   precious = tmp_path / 'train2014.zip'
   precious.write_text('the real images')
-  with pytest.raises(UserError, match='name a new or an empty folder'):
+  with pytest.raises(UserError, match='not made by this command: .* use a new folder'):
     command.main(flags)
   assert precious.read_text() == 'the real images' and len(list(tmp_path.iterdir())) == 1
   precious.unlink()
   command.main(flags)
   command.main([*flags, '--seed=1'])  # its own folder
   assert '--seed=1' in (tmp_path / 'README.txt').read_text()
-  with pytest.raises(UserError, match='name a new or an empty folder'):
+  with pytest.raises(UserError, match='not made by this command: .* use a new folder'):
     command.main(['--release=imagenet_ab', *flags[1:]])

@@ -1,20 +1,18 @@
 """Converts your own images into what the builders read: `python -m luab_jax.tools.own_data`."""
 
 import argparse
-import contextlib
 import os
 import pathlib
 import shlex
-import shutil
 import signal
 import sys
 
 from luab_jax import configure_process
 from luab_jax.errors import UserError
+from luab_jax.tools import output_folder
 from luab_jax.tools.own_data.problems import Problems, shorten_table
 
 TITLE = 'Own data in the layout of '
-_IMAGE_FOLDERS = ('train', 'val')  # emptied before a conversion; all other files are replaced
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,28 +102,27 @@ def main(argv: list[str] | None = None) -> None:
 
   layout = coco if args.coco else folders
   title, out = TITLE + layout.NAME, args.out
-  problems_csv = out / 'problems.csv'
   try:
-    _prepare_out(out, title)
-    with open(problems_csv, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file:
-      problems = Problems(file)
-      table = layout.convert(args, out, problems)
-    lines = problems.format(problems_csv)
-    commands = ['', *_next_commands(out, layout.NAME, problems)]
-    text = '\n'.join([title, *lines, *table, *commands])
-    (out / 'README.txt').write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
+    with output_folder.replacing(out, 'own_data') as folder:
+      with open(
+        folder / 'problems.csv', 'w', encoding='utf-8', errors='backslashreplace', newline=''
+      ) as file:
+        problems = Problems(file)
+        table = layout.convert(args, folder, problems)
+      lines = problems.format(out / 'problems.csv')
+      commands = ['', *_next_commands(out, layout.NAME, problems)]
+      text = '\n'.join([title, *lines, *table, *commands])
+      (folder / 'README.txt').write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
   except OSError as error:
     raise UserError(f'cannot write to --out={out}: {error}') from error
   print('\n'.join([f'{title}: {out}', *lines, *shorten_table(table), *commands]), flush=True)
 
 
 def _check_paths(args: argparse.Namespace) -> None:
-  """Raises UserError for a path that does not exist, or an output folder among the images."""
+  """Raises UserError for a path that does not exist, or that overlaps with the output folder."""
   for folder in (args.images, args.validation):
     if folder and not folder.is_dir():
       raise UserError(f'{folder} is not a folder: give the one that holds the images')
-    if folder and args.out.resolve().is_relative_to(folder.resolve()):
-      raise UserError(f'--out={args.out} is inside the image folder {folder}: use one outside it')
   for option in ('clicks', 'icons', 'coco', 'coco_validation'):
     if file := getattr(args, option):
       try:
@@ -134,20 +131,8 @@ def _check_paths(args: argparse.Namespace) -> None:
         raise UserError(f'{file} cannot be read: {error.strerror}') from error
       if file.is_dir():
         raise UserError(f'{file} is a folder: --{option} takes a file')
-
-
-def _prepare_out(out: pathlib.Path, title: str) -> None:
-  """Creates the folder, or removes the images of an earlier conversion from one of ours."""
-  out.mkdir(parents=True, exist_ok=True)
-  readme = out / 'README.txt'
-  is_ours = readme.is_file() and readme.read_text(errors='replace').startswith(TITLE)
-  if not is_ours and any(out.iterdir()):
-    raise UserError(f'--out={out} is not empty and was not made by this command: use a new folder')
-  # Marks the folder as ours even if the conversion fails.
-  readme.write_text(f'{title}\nNot finished.\n', encoding='utf-8')
-  for name in _IMAGE_FOLDERS:
-    with contextlib.suppress(FileNotFoundError):
-      shutil.rmtree(out / name)
+  inputs = (args.images, args.validation, args.clicks, args.icons, args.coco, args.coco_validation)
+  output_folder.refuse_overlap(args.out, filter(None, inputs))
 
 
 def _next_commands(out: pathlib.Path, name: str, problems: Problems) -> list[str]:

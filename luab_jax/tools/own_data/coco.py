@@ -75,7 +75,9 @@ def _find(args: argparse.Namespace, problems: Problems) -> tuple[list[ImageFile]
   found = []
   for split, folder in folders.items():
     other = folders.get('val' if split == 'train' else 'train')
-    found += images.find_images(folder, split, problems, has_classes=False, without=other)
+    found += images.find_images(
+      folder, split, problems, has_classes=False, out=args.out, without=other
+    )
   return images.rename_unique(found, problems), len(folders) == 2
 
 

@@ -81,10 +81,10 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
 
 def _find(args: argparse.Namespace, problems: Problems) -> list[ImageFile]:
   """Lists the images of both splits, each with a unique name."""
-  found = find_images(args.images, 'train', problems, has_classes=True)
+  found = find_images(args.images, 'train', problems, has_classes=True, out=args.out)
   _check_level(found, args.images, set(), problems)
   if args.validation:
-    validation = find_images(args.validation, 'val', problems, has_classes=True)
+    validation = find_images(args.validation, 'val', problems, has_classes=True, out=args.out)
     _check_level(validation, args.validation, {image.label for image in found}, problems)
     first, second = args.images.resolve(), args.validation.resolve()
     if first.is_relative_to(second) or second.is_relative_to(first):

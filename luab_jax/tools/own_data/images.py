@@ -10,8 +10,10 @@ from typing import NamedTuple
 from luab_jax.byproducts.archives import member_names, reader
 from luab_jax.data import image_files
 from luab_jax.errors import UserError
+from luab_jax.tools import image_folders, output_folder
 from luab_jax.tools.own_data.problems import Problems
 
+_MAX_STEM = 255 - len('.jpeg')  # bytes that a file system takes for a name
 _CLUTTER = ('thumbs.db', 'desktop.ini')
 
 
@@ -45,6 +47,7 @@ def find_images(
   problems: Problems,
   *,
   has_classes: bool,
+  out: pathlib.Path,
   without: pathlib.Path | None = None,
 ) -> list[ImageFile]:
   """Lists the images of a folder in sorted order and counts everything else.
@@ -54,6 +57,7 @@ def find_images(
     split: 'train' or 'val'.
     problems: records what is skipped.
     has_classes: whether the folders in `folder` are the classes.
+    out: the output folder, where no image may be, also behind a link.
     without: the other split's folder, left out if it lies in `folder`.
 
   Raises:
@@ -62,13 +66,14 @@ def find_images(
   if not folder.is_dir():
     raise UserError(f'{folder} is not a folder: give the one that holds the images')
   found = []
-  for path in _list(folder, without):
+
+  def skipped(path: pathlib.Path, reason: str) -> None:
+    problems.add('folder unreadable, skipped', str(path), reason)
+
+  for path in image_folders.iter_files(folder, skipped, without):
     name = path.relative_to(folder).as_posix()
     escaped = f'{folder}/{member_names.escape(name)}'
-    if path.is_dir():
-      if path.is_symlink():
-        problems.add('folder behind a symbolic link, not followed', escaped)
-    elif name.startswith('.') or '/.' in name or path.name.lower() in _CLUTTER:
+    if name.startswith('.') or '/.' in name or path.name.lower() in _CLUTTER:
       problems.count('file hidden, ignored')
     elif path.suffix.lower() not in image_files.EXTENSIONS:
       problems.add('file without an image extension, skipped', escaped)
@@ -90,17 +95,9 @@ def find_images(
     raise UserError(
       f'{folder} holds no images in {where}: their names end in {", ".join(image_files.EXTENSIONS)}'
     )
+  output_folder.refuse_overlap(out, sorted({image.path.parent for image in found}))
+  output_folder.refuse_overlap(out, (i.path for i in found if i.path.is_symlink()))
   return found
-
-
-def _list(folder: pathlib.Path, without: pathlib.Path | None) -> list[pathlib.Path]:
-  """Lists all below a folder in sorted order, but for what is also below another one inside it."""
-  paths = sorted(folder.rglob('*'))
-  root, other = folder.resolve(), without and without.resolve()
-  if not other or other == root or not other.is_relative_to(root):
-    return paths
-  inner = other.relative_to(root)
-  return [path for path in paths if not path.relative_to(folder).is_relative_to(inner)]
 
 
 def hold_out(images: list[ImageFile], fraction: float) -> list[ImageFile]:
@@ -129,13 +126,13 @@ def rename_unique(images: list[ImageFile], problems: Problems) -> list[ImageFile
   renamed = []
   for image in images:
     flat = pathlib.PurePath(image.name.removeprefix(f'{image.label}/').replace('/', '_'))
-    stem = flat.stem
+    stem, number = _shorten(flat.stem), 1
+    problems.count('image renamed: its path is too long for a file name', stem != flat.stem)
     other = taken.get((image.label, normalize(stem)))
+    while (image.label, normalize(stem)) in taken:
+      number += 1
+      stem = _shorten(f'{flat.stem}_{number}')
     if other:
-      number = 2
-      while (image.label, normalize(f'{stem}_{number}')) in taken:
-        number += 1
-      stem = f'{stem}_{number}'
       if other.folder == image.folder and other.path.parent == image.path.parent:
         problems.add(
           'image with nearly the same name as another, kept',
@@ -146,6 +143,14 @@ def rename_unique(images: list[ImageFile], problems: Problems) -> list[ImageFile
     taken[image.label, normalize(stem)] = image
     renamed.append(image._replace(new_name=stem + flat.suffix))
   return renamed
+
+
+def _shorten(stem: str) -> str:
+  """Returns a stem that fits into a file name: a long one is cut and gets a hash of the rest."""
+  if len(stem.encode()) <= _MAX_STEM:
+    return stem
+  digest = hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()
+  return f'{stem.encode()[: _MAX_STEM - 17].decode(errors="ignore")}_{digest}'
 
 
 def encode(image: ImageFile, problems: Problems) -> EncodedImage | None:

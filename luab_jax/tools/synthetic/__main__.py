@@ -3,10 +3,11 @@
 import argparse
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NoReturn
 
 from luab_jax.errors import UserError
+from luab_jax.tools import output_folder
 
 RELEASES = ('imagenet_ab', 'coco_ab')
 
@@ -64,40 +65,24 @@ def main(argv: list[str] | None = None) -> None:
   from luab_jax.tools.synthetic import coco_release, imagenet_release, scene
 
   try:
-    args.out.mkdir(parents=True, exist_ok=True)
-    readme = args.out / 'README.txt'
-    # Until all files are complete, the folder has only this mark that it is ours.
-    unfinished = args.out / 'README.txt.partial'
-    title = f'{scene.LABEL}: {args.release}'
-    _check_folder_is_ours(args.out, (readme, unfinished), title)
-    unfinished.write_text(_readme(args, title, {}))
-    readme.unlink(missing_ok=True)
     write = imagenet_release.write if args.release == 'imagenet_ab' else coco_release.write
-    counts = write(
-      args.out,
-      seed=args.seed,
-      train=args.train,
-      validation=args.validation,
-      correlation=args.correlation,
-      size=args.size,
-    )
-    unfinished.write_text(_readme(args, title, counts))
-    unfinished.replace(readme)
+    with output_folder.replacing(args.out, f'synthetic {args.release}') as folder:
+      counts = write(
+        folder,
+        seed=args.seed,
+        train=args.train,
+        validation=args.validation,
+        correlation=args.correlation,
+        size=args.size,
+      )
+      title = f'{scene.LABEL}: {args.release}'
+      (folder / 'README.txt').write_text(_readme(args, title, counts))
   except OSError as error:
     raise UserError(f'cannot write into --out={args.out}: {error}') from error
   print(
     f'{args.release} (synthetic) in {args.out}: '
     + ', '.join(f'{number} {what}' for what, number in counts.items())
   )
-
-
-def _check_folder_is_ours(out: pathlib.Path, marks: Sequence[pathlib.Path], title: str) -> None:
-  """Refuses to overwrite anything else, such as the real ILSVRC2012_img_train.tar."""
-  for mark in marks:
-    if mark.is_file() and mark.read_text(errors='replace').startswith(title + '\n'):
-      return
-  if any(out.iterdir()):
-    raise UserError(f'--out={out} holds files that are no "{title}": name a new or an empty folder')
 
 
 def _readme(args: argparse.Namespace, title: str, counts: Mapping[str, int]) -> str:

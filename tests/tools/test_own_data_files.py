@@ -1,0 +1,115 @@
+"""Own data and the user's files: nothing is lost, links are followed, long names fit."""
+
+import hashlib
+import pathlib
+
+import pytest
+
+from luab_jax.errors import UserError
+from luab_jax.tools.own_data import __main__ as own_data
+from tests.painted_data import encode, paint
+
+pytestmark = pytest.mark.slow
+
+
+def _image(path, dot=0.5):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(encode(paint(60, 60, [(dot, dot)])))
+  return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+  """Folders train and val of two classes with two images each."""
+  for number, path in enumerate(
+    f'{s}/{c}/{s}{i}.jpg' for s in ('train', 'val') for c in 'ab' for i in '01'
+  ):
+    _image(tmp_path / 'photos' / path, 0.3 + number / 20)
+  return tmp_path / 'photos'
+
+
+def _convert(out, images, *arguments):
+  own_data.main([f'--images={images}', f'--out={out}', *map(str, arguments)])
+
+
+def _digests(folder):
+  return {
+    path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(pathlib.Path(folder).rglob('*'))
+    if path.is_file()
+  }
+
+
+def test_the_folder_made_before_cannot_be_the_input(photos, tmp_path, monkeypatch):
+  out = tmp_path / 'out'
+  _convert(out, photos / 'train', f'--validation={photos}/val')
+  (out / 'clicks.csv').write_text('file,x,y\na/train0.jpg,1,1\n')
+  (tmp_path / 'link').symlink_to(out)
+  (tmp_path / 'linked/a').mkdir(parents=True)
+  (tmp_path / 'linked/a/1.jpg').symlink_to(out / 'train/a/train0.jpg')
+  (tmp_path / 'linked_folder').mkdir()
+  (tmp_path / 'linked_folder/a').symlink_to(out / 'train/a')
+  (tmp_path / 'above').mkdir()
+  (tmp_path / 'above/a').symlink_to(tmp_path)
+  monkeypatch.chdir(out / 'train')
+  before = _digests(tmp_path)
+  for images, *arguments in (
+    (out / 'train', f'--validation={out}/val'),
+    (photos / 'train', f'--validation={out}/val'),
+    (tmp_path / 'link/train',),
+    ('../train',),
+    (tmp_path / 'linked',),
+    (tmp_path / 'linked_folder',),
+    (photos / 'train', f'--clicks={out}/clicks.csv'),
+    (photos / 'train', f'--clicks={tmp_path}/link/clicks.csv'),
+    (tmp_path / 'above',),
+  ):
+    with pytest.raises(UserError, match='inside the (output|image) folder') as error:
+      _convert(out, images, *arguments)
+    assert '\n' not in str(error.value) and _digests(tmp_path) == before
+
+
+def test_a_failing_conversion_leaves_the_one_before(photos, tmp_path):
+  out, clicks = tmp_path / 'out', tmp_path / 'clicks.csv'
+  _convert(out, photos / 'train', f'--validation={photos}/val')
+  before = _digests(out)
+  clicks.write_text('file,x,y\nnone.jpg,1,1\n')
+  with pytest.raises(UserError, match='none.jpg'):
+    _convert(out, photos / 'train', f'--clicks={clicks}')
+  _image(out / 'train/a/mine.jpg')
+  with pytest.raises(UserError, match='train/a/mine.jpg was not written by this command'):
+    _convert(out, photos / 'train')
+  assert (out / 'train/a/mine.jpg').is_file() and before.items() <= _digests(out).items()
+
+
+def test_images_whose_originals_are_gone_are_kept(photos, tmp_path, capsys):
+  out = tmp_path / 'out'
+  _convert(out, photos / 'train', f'--validation={photos}/val')
+  before = set(_digests(photos).values())
+  (photos / 'train/a/train0.jpg').unlink()
+  _convert(out, photos / 'train', f'--validation={photos}/val')
+  assert set(_digests(out / 'kept').values()) == before - set(_digests(photos).values())
+  assert len(list((out / 'train').rglob('*.jpg'))) == 3 and 'kept holds' in capsys.readouterr().err
+
+
+def test_class_folders_that_are_links(photos, tmp_path, capsys):
+  (photos / 'train/a').rename(tmp_path / 'elsewhere')
+  (photos / 'train/a').symlink_to(tmp_path / 'elsewhere')
+  (photos / 'train/a/loop').symlink_to(photos / 'train')
+  _convert(tmp_path / 'out', photos / 'train', f'--validation={photos}/val')
+  said = capsys.readouterr().out
+  assert '4  images for training' in said and 'a link to one of its own parents' in said
+
+
+def test_names_too_long_for_a_file_system(photos, tmp_path, capsys):
+  """255 bytes, of which a Chinese character takes three."""
+  longest = '\u732b' * 83
+  for folder in ('one', 'two'):
+    _image(photos / f'train/a/{folder}/{longest}.jpg')
+  _image(photos / f'train/a/{longest}.jpg')
+  _image(photos / f'train/a/{longest}.png')
+  _convert(tmp_path / 'out', photos / 'train', f'--validation={photos}/val')
+  said = capsys.readouterr().out
+  assert '8  images for training' in said and 'too long for a file name' in said
+  names = [path.name for path in (tmp_path / 'out/train/a').iterdir()]
+  assert len(names) == len({name.rpartition('.')[0] for name in names}) == 6
