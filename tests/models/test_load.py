@@ -275,6 +275,7 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   checkpoints.close()
   folder = export.export(tmp_path / 'first')
   assert sorted(os.listdir(folder)) == [
+    '.written.json',
     'README.md',
     'classes.json',
     'model.safetensors',
