@@ -1,7 +1,6 @@
 """The command line of run.py: config files and overrides, one line for a mistake, exit statuses."""
 
 import contextlib
-import difflib
 import glob
 import json
 import os
@@ -17,8 +16,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from luab_jax.errors import UserError
-
-_FREE_SECTION = 'data.eval_splits.'  # its keys are the user's
+from luab_jax.tools import overrides
 
 
 class ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
@@ -38,30 +36,8 @@ class ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
       raise UserError(
         f'{path}: get_config() fails or returns no ConfigDict: see configs/default.py'
       )
-    keys = _flatten(config)
-    for override in re.findall(r'^--?(?:no)?config\.([\w.]+)', '\n'.join(sys.argv), re.MULTILINE):
-      if override not in keys and not override.startswith(_FREE_SECTION):
-        raise UserError(f"the config has no key '{override}'{_suggest(override, keys)}")
+    overrides.check(flags.FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=True), config)
     return config
-
-
-def _suggest(key: str, keys: dict[str, Any]) -> str:
-  """Names the keys of a section, those of the same name elsewhere, or the nearest in spelling."""
-  near = [name for name in keys if name.startswith(key + '.')]
-  near = near or [name for name in keys if name.rpartition('.')[2] == key.rpartition('.')[2]]
-  near = near or difflib.get_close_matches(key, keys)
-  return f'; did you mean {", ".join(near)}?' if near else '; --help_config lists them all'
-
-
-def _flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
-  """{'data.flip': True, ...} of a config."""
-  flat: dict[str, Any] = {}
-  for key, value in config.items():
-    if isinstance(value, ConfigDict) and f'{prefix}{key}.' != _FREE_SECTION:
-      flat |= _flatten(value, f'{prefix}{key}.')
-    else:
-      flat[prefix + key] = value.to_dict() if isinstance(value, ConfigDict) else value
-  return flat
 
 
 def _last_line(error: BaseException) -> str:
@@ -80,7 +56,7 @@ def describe(config: ConfigDict, source: str) -> str:
     config: of any experiment.
     source: of configs/default.py, where a key's comment stands above it.
   """
-  keys, comment, lines = _flatten(config), '', []
+  keys, comment, lines = overrides.flatten(config), '', []
   for line in map(str.strip, source.splitlines()):
     if key := re.match(r'c\.([\w.]+) = ', line):
       if key[1] in keys:
@@ -99,10 +75,14 @@ def parse(argv: list[str]) -> list[str]:
     return flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:
     text = ' '.join(str(error).split())
-    if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith('config.'):
-      text = (
-        f'--{error.flagname} needs a --config, such as --config=configs/quickstart.py, before it'
-      )
+    if isinstance(error, flags.UnrecognizedFlagError):
+      config = flags.FLAGS['config'].value
+      if config:
+        text += overrides.suggest_flag(error.flagname, overrides.flatten(config))
+      elif error.flagname.startswith('config.'):
+        text = (
+          f'--{error.flagname} needs a --config, such as --config=configs/quickstart.py, before it'
+        )
     raise UserError(f'{text} (see `python run.py --help`)') from error
 
 
@@ -112,6 +92,8 @@ def check_arguments(
   """Raises UserError where a mode lacks an argument or does not take it."""
   if mode != 'predict' and images:
     like = f'--config={images[0]}' if images[0].endswith('.py') else '--mode=eval'
+    if key := re.match(r'\W*(config\.\w.*)', images[0]):  # without dashes, or after a long one
+      like = f'--{key[1]}'
     raise UserError(f'unexpected argument {images[0]!r}; options look like {like}')
   if mode in ('export', 'predict'):
     if not workdir:

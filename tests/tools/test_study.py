@@ -229,6 +229,7 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
     ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
     ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is not a fraction'),
     ({'byproduct_fractions': (10.0,)}, '10.0 is not a fraction between 0 and 1'),
+    ({'data_fractions': ('half',)}, 'half is not a fraction between 0 and 1'),
   ],
 )
 def test_mistakes(synthetic_imagenet_ab, tmp_path, changes, message):
