@@ -55,7 +55,11 @@ def check_config(study: ConfigDict) -> None:
       raise UserError(f'study.{key}={study[key]}: the arms with click loss need a λ above 0')
   for key in SWEEPS:
     for value in study[key]:
-      if not isinstance(value, int | float) or not 0 <= value <= 1 or (value == 0 and key == 'data_fractions'):
+      if (
+        not isinstance(value, int | float)
+        or not 0 <= value <= 1
+        or (value == 0 and key == 'data_fractions')
+      ):
         raise UserError(
           f'study.{key}={tuple(study[key])}: {value} is not a fraction between 0 and 1'
         )
