@@ -1,8 +1,8 @@
 """Which image files are accepted, and how a user's own files are decoded upright.
 
 The builders accept what the pipeline can decode, with the pixels as stored. A user's own files
-(own_data, predict) may also be WebP or TIFF, and are taken as a viewer shows them: turned by their
-EXIF orientation.
+(own_data, predict) may also be WebP, TIFF or AVIF, and are taken as a viewer shows them: turned by
+their EXIF orientation.
 """
 
 import io
@@ -16,7 +16,7 @@ from luab_jax.data import image_ops
 
 _NOISE = re.compile(r'\{\{.*?\}\}|\[Op:\w+\]')  # what TensorFlow wraps its messages in
 _DECODED = ('JPEG', 'PNG', 'BMP', 'GIF')  # by TensorFlow
-_CONVERTED = ('WEBP', 'TIFF')
+_CONVERTED = ('WEBP', 'TIFF', 'AVIF')
 _EIGHT_BITS = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')  # Pillow's modes
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _TRANSPOSE = {
@@ -34,7 +34,10 @@ MAX_PIXELS = 90_000_000  # 270 MB decoded
 # What Pillow and TensorFlow raise for a file that is damaged or hostile.
 _BAD = (Image.DecompressionBombError, OSError, SyntaxError, ValueError, tf.errors.OpError)
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff')
+EXTENSIONS = (
+  *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.avif'),
+  *('.heic', '.heif'),  # not decoded, but named as images that cannot be read
+)
 
 
 class BadImage(ValueError):
@@ -87,7 +90,7 @@ def read_upright(data: bytes) -> np.ndarray:
       return pixels
     return np.asarray(Image.fromarray(pixels).transpose(transpose))
   except UnidentifiedImageError as error:
-    raise BadImage('it is not a JPEG, PNG, BMP, GIF, WebP or TIFF') from error
+    raise BadImage(_unknown(data)) from error
   except _BAD as error:
     raise BadImage(_reason(error)) from error
 
@@ -111,7 +114,7 @@ def to_pipeline_encoding(data: bytes) -> tuple[bytes, bool]:
       upright.save(file, 'JPEG', quality=_JPEG_QUALITY, subsampling=0)
       return file.getvalue(), True
   except UnidentifiedImageError as error:
-    raise BadImage('it is not a JPEG, PNG, BMP, GIF, WebP or TIFF') from error
+    raise BadImage(_unknown(data)) from error
   except _BAD as error:
     raise BadImage(_reason(error)) from error
 
@@ -121,6 +124,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
   if image.mode not in _EIGHT_BITS:
     raise ValueError(f'its pixels ({image.mode}) are not of 8 bits')
   return image
+
+
+def _unknown(data: bytes) -> str:
+  if data[4:8] == b'ftyp':  # the container of HEIC, and of videos
+    return 'it is HEIC (or a video), which is not supported: convert it to JPEG'
+  return 'it is not a JPEG, PNG, BMP, GIF, WebP, TIFF or AVIF'
 
 
 def _reason(error: Exception) -> str:

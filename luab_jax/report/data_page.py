@@ -43,7 +43,7 @@ def draw(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None
     title=f'Data: {path.parent.resolve().name}',
     subtitle=f'Model input of {captions.describe_run(config, spec)}.',
     sections=[
-      Section('Dataset', [f'{spec.name} has {spec.num_classes} classes.'], tables=[sizes]),
+      Section('Dataset', [f'{spec.name}; number of classes: {spec.num_classes}.'], tables=[sizes]),
       *training_sections(train, spec, config, count),
       *(
         _evaluation_section(
@@ -171,7 +171,7 @@ def _class_sections(
       html.image(
         plots.image(train.image[i], [mark]),
         f'Training image with {captions.describe_marks([mark])}',
-        f'{spec.class_names[c]}: {counts[c]} icons',
+        f'{spec.class_names[c]}: {counts[c]} {"icon" if counts[c] == 1 else "icons"}',
       )
     )
   text = f'Icons in the crop, over the first {len(train.image)} training images.'

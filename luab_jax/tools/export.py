@@ -19,8 +19,8 @@ from luab_jax.tools import output_folder
 _CARD = """\
 # {model} trained on {data}
 
-Step {step:,}, {weights}. Head: {head}; {classes} classes (classes.json, in the order of the
-logits).
+Step {step:,}, {weights}. Head: {head}; number of classes: {classes} (classes.json, in the
+order of the logits).
 
 ## Metrics
 
@@ -41,7 +41,7 @@ centre-cropped. Values in [0, 1], minus mean {mean}, divided by std {std}
     python run.py --config=... --config.model.name={model} \\
       --config.model.normalisation={normalisation} --config.init_from=model.safetensors
 
-starts a new training run from the backbone and, if the dataset has {classes} classes, the
+starts a new training run from the backbone and, if the dataset has as many classes, the
 classifier. The point layer is initialised from scratch.
 
 ## Files

@@ -16,6 +16,7 @@ from luab_jax.errors import UserError
 from luab_jax.evaluate.predictor import MAX_RATIO, Predictor
 from luab_jax.report import plots
 from luab_jax.tools import image_folders, output_folder
+from luab_jax.tools.own_data.problems import pluralize
 
 EXIT_SKIPPED = 65  # EX_DATAERR of sysexits.h
 _OVERLAY_SIZE = 640  # longer side in pixels
@@ -51,7 +52,8 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
     raise
   except OSError as error:
     raise UserError(f'cannot write to {folder}: {error}') from error
-  rest = f', {others} files without an image extension ignored' if others else ''
+  files_ignored = pluralize(others, 'file')
+  rest = f', {others} {files_ignored} without an image extension ignored' if others else ''
   print(
     f'{len(files) - skipped} predicted, {skipped} skipped{rest}: {folder}/predictions.jsonl',
     flush=True,

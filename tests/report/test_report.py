@@ -252,7 +252,7 @@ def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path):
   page = Page(_write(config, tmp_path, results, [f'${c}_' for c in range(80)])).check()
   has = np.isfinite(samples.training_examples(config, 96, 1).point).all(-1)
   for c, count in enumerate(has.sum(0)):
-    assert (f'${c}_: {count} icons' in page.text) == bool(count)
+    assert (f'${c}_: {count} icon' in page.text) == bool(count)
   alts = [image['alt'] for image in page.images]
   assert any('Average precision per class on icons: dog 0.500, cat 0.100' in alt for alt in alts)
   assert any('predicted point of $' in alt for alt in alts)

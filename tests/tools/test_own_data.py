@@ -395,6 +395,44 @@ def test_clicks_that_may_be_percentages(side, furthest, unit, tmp_path, capsys):
   ) == (unit == 'percent')
 
 
+def test_files_of_phones_and_browsers(tmp_path, capsys):
+  """JFIF is JPEG by another name, AVIF is converted, HEIC is named."""
+  for label in ('cat', 'dog'):
+    folder = tmp_path / 'photos' / label
+    folder.mkdir(parents=True)
+    (folder / '0.jfif').write_bytes(encode(paint(60, 80, [(0.25, 0.5)])))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    image = PIL.Image.fromarray(np.rot90(paint(60, 80, [(0.25, 0.5)])))
+    image.save(folder / '1.AVIF', quality=95, exif=exif)
+    (folder / '2.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(100))
+  own_data.main([f'--images={tmp_path}/photos', f'--out={tmp_path}/raw'])
+  output = capsys.readouterr().out
+  counts = _counts(output)
+  assert counts['images found'] == 6 and counts['images unreadable, skipped'] == 2
+  with open(tmp_path / 'raw/problems.csv', newline='') as file:
+    problems = [(row['where'], row['detail']) for row in csv.DictReader(file)]
+  reason = 'it is HEIC (or a video), which is not supported: convert it to JPEG'
+  assert problems == [(f'{tmp_path}/photos/{label}/2.heic', reason) for label in ('cat', 'dog')]
+  command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
+  assert build.main(shlex.split(command)[3:]) == 0
+  images = []
+  for split, count in (('train', 'images for training'), ('validation', 'image for validation')):
+    _, batch = _batch(tmp_path / 'raw/built', 'imagenet_ab/local', split, counts[count])
+    images += list(batch['image'])
+  assert len(images) == 4
+  for image in images:  # the centre crop of 80 x 60 px
+    assert find_dot(image.mean(-1) / 255) == pytest.approx((10 / 60, 0.5), abs=0.03)
+
+
+def test_images_that_are_all_unreadable_are_one_line(tmp_path):
+  (tmp_path / 'photos/cat').mkdir(parents=True)
+  for number in range(3):
+    (tmp_path / f'photos/cat/{number}.heif').write_bytes(b'\0\0\0\x18ftypmif1' + bytes(100))
+  with pytest.raises(UserError, match='no readable training images: .*0.heif: it is HEIC'):
+    own_data.main([f'--images={tmp_path}/photos', f'--out={tmp_path}/raw'])
+
+
 @pytest.mark.parametrize('option', ['--help', '--no-such-option'])
 def test_help_does_not_import_tensorflow(option):
   code = (

@@ -204,7 +204,7 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   said = capsys.readouterr().out.splitlines()
   assert status == predict.EXIT_SKIPPED == 65
   assert said[-1] == (
-    '3 predicted, 2 skipped, 1 files without an image extension ignored: '
+    '3 predicted, 2 skipped, 1 file without an image extension ignored: '
     f'{workdir}/predictions/predictions.jsonl'
   )
   lines = [

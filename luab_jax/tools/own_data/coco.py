@@ -200,9 +200,7 @@ def _write_instances(
     for split, lists in content.items():
       for key, noun in (('images', 'image'), ('annotations', 'instance')):
         if not lists[key]:
-          raise UserError(
-            f'no usable {noun}s for {_SPLITS[split]}: see {out}/problems.csv{problems.first(noun)}'
-          )
+          raise UserError(f'no usable {noun}s for {_SPLITS[split]}{problems.first(noun)}')
       data = json.dumps(lists | {'categories': categories}).encode()
       name = f'annotations/instances_{split}2014.json'
       writer.add_to_zip(archive, name, data, compress=True)

@@ -83,7 +83,7 @@ def find_images(
       if label and (problem := member_names.class_problem(label)):
         raise UserError(f'{escaped}: {problem}: rename the folder {label!r}')
       if not path.is_file():
-        problems.add('image not a regular file, skipped', escaped)
+        problems.add('image unreadable, skipped', escaped, 'not a regular file, or a broken link')
       elif problem := member_names.normalize(name)[1]:
         problems.add('image with an unusable name, skipped', escaped, problem)
       elif has_classes and not label:

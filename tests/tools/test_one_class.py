@@ -1,0 +1,70 @@
+"""A data set of one class, from own data through training and its report to a prediction."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from configs import own_data as own_config
+from luab_jax.evaluate.predictor import Predictor
+from luab_jax.report import draw_run
+from luab_jax.tools import predict
+from luab_jax.tools.own_data import __main__ as own_data
+from tests.painted_data import encode, paint
+from tfds_builders import build
+
+pytestmark = pytest.mark.slow
+
+
+def _own_data(folder, layout):
+  """Arguments for twenty images with a dot each and a click on it, in class folders or as COCO."""
+  rows, images, annotations = [], [], []
+  places = np.random.default_rng(0).uniform(0.3, 0.7, (20, 2))
+  for number, (x, y) in enumerate(places):
+    path = folder / f'photos/cup/{number}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(paint(48, 48, [(x, y)]), 'PNG'))
+    rows.append(f'cup/{number}.png,mug,{x * 48},{y * 48}\n')
+    images.append({'id': number, 'file_name': f'cup/{number}.png', 'height': 48, 'width': 48})
+    annotations.append({'image_id': number, 'category_id': 3, 'bbox': [5, 5, 20, 20]})
+  (folder / 'points.csv').write_text('file,class,x,y\n' + ''.join(rows))
+  (folder / 'i.json').write_text(
+    json.dumps(
+      {
+        'images': images,
+        'annotations': annotations[1:],  # an image without an object
+        'categories': [{'id': 3, 'name': 'mug'}],
+      }
+    )
+  )
+  arguments = [f'--images={folder}/photos', f'--out={folder}/raw', '--validation_fraction=0.4']
+  if layout == 'folders':
+    return [*arguments, f'--clicks={folder}/points.csv']
+  return [*arguments, f'--coco={folder}/i.json', f'--icons={folder}/points.csv']
+
+
+@pytest.mark.parametrize('layout', ['folders', 'coco'])
+def test_from_images_to_a_prediction(layout, tmp_path, capsys):
+  own_data.main(_own_data(tmp_path, layout))
+  command = next(x for x in capsys.readouterr().out.splitlines() if 'tfds_builders.build' in x)
+  build_arguments = shlex.split(command)[3:]
+  assert build.main(build_arguments) == 0
+  config = own_config.get_config()
+  config.data.name, config.data.data_dir = build_arguments[0], f'{tmp_path}/raw/built'
+  config.data.image_size = config.data.eval_resize = 32
+  config.model.name = 'tiny_conv'
+  config.batch_size, config.num_epochs, config.report_images = 8, 2.0, 2
+  draw_run.train_and_report(config, tmp_path / 'run')
+  predictor = Predictor.from_run(tmp_path / 'run')
+  assert predictor.class_names == [{'folders': 'cup', 'coco': 'mug'}[layout]]
+  # One class for each image leaves nothing else to be; an image may have one of several or none.
+  assert predictor.multi_label is (layout == 'coco')
+  assert predict.predict_files(tmp_path / 'run', [str(tmp_path / 'photos')]) == 0
+  with open(tmp_path / 'run/predictions/predictions.jsonl') as file:
+    scores = [json.loads(line)['scores'] for line in file]
+  assert len(scores) == 20
+  if layout == 'folders':
+    assert scores == [[1.0]] * 20
+  else:
+    assert all(0 < score < 1 for (score,) in scores)
