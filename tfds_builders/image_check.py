@@ -1,4 +1,4 @@
-"""Decodes every image once, in threads, so that damaged ones are known before they are stored."""
+"""Decodes every image once, in threads, and re-encodes those that a data set cannot store."""
 
 import collections
 import concurrent.futures
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from luab_jax import cores
-from luab_jax.data.image_files import BadImage, image_size
+from luab_jax.data.image_files import BadImage, EncodedImage, encode
 
 MAX_THREADS = 8  # one thread reads, joins and encodes for all of them
 _IMAGES_PER_THREAD = 4  # read ahead
@@ -14,17 +14,17 @@ _IMAGES_PER_THREAD = 4  # read ahead
 Item = TypeVar('Item')
 
 
-def check_image(data: bytes) -> tuple[int, int] | BadImage:
-  """Returns the (height, width) of an image after decoding it, or why it cannot be decoded."""
+def check_image(data: bytes) -> EncodedImage | BadImage:
+  """Returns an image as it is stored, pixels unturned, or why it cannot be used."""
   try:
-    return image_size(data)
+    return encode(data)
   except BadImage as error:
     return error
 
 
 def check_images(
   items: Iterable[Item], data_of: Callable[[Item], bytes]
-) -> Iterator[tuple[Item, tuple[int, int] | BadImage]]:
+) -> Iterator[tuple[Item, EncodedImage | BadImage]]:
   """Yields (item, what `check_image` says of its image) in the order of the items.
 
   TensorFlow decodes without Python's lock, so threads are enough. At most four items a thread are
@@ -41,9 +41,9 @@ def check_images(
     for item in items:
       window.append((item, pool.submit(check_image, data_of(item))))
       if len(window) > threads * _IMAGES_PER_THREAD:
-        first, size = window.popleft()
-        yield first, size.result()
-    for first, size in window:
-      yield first, size.result()
+        first, image = window.popleft()
+        yield first, image.result()
+    for first, image in window:
+      yield first, image.result()
   finally:
     pool.shutdown(cancel_futures=True)

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 CROP_TRIES = 10
+# Longer side / shorter side: a longer image, resized, would take gigabytes for a centre crop that
+# shows nothing of it. image_files refuses it; in a data set of others it is squeezed to this.
+MAX_RATIO = 50
 Array = Any  # a number, numpy array or tensor
 
 
@@ -92,7 +95,7 @@ def centre_window(
 ) -> tuple[tf.Tensor, Window]:
   """The evaluation view: the short side resized to `resize`, then a centred `size` x `size` crop.
 
-  Rounding as torchvision's `Resize` and `CenterCrop`.
+  Rounding as torchvision's `Resize` and `CenterCrop`. A long side is at most MAX_RATIO * `resize`.
 
   Args:
     height, width: int scalars, size of the image in pixels.
@@ -105,7 +108,8 @@ def centre_window(
   if size > resize:
     raise ValueError(f'a crop of {size} px does not fit an image resized to {resize} px')
   extent = tf.cast(tf.stack([height, width]), tf.int64)
-  resized = tf.cast(extent * resize // tf.reduce_min(extent), tf.int32)
+  resized = extent * resize // tf.reduce_min(extent)
+  resized = tf.cast(tf.minimum(resized, MAX_RATIO * resize), tf.int32)
   corner = tf.cast(tf.round(tf.cast(resized - size, tf.float64) / 2), tf.int32)
   return resized, Window(corner[0], corner[1], tf.constant(size), tf.constant(size))
 

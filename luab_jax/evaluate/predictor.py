@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from luab_jax.data import examples, geometry
+from luab_jax.data import examples, geometry, image_files
 from luab_jax.data.dataset import DatasetSpec
 from luab_jax.errors import UserError
 from luab_jax.evaluate.steps import localization_maps
@@ -31,8 +31,6 @@ from luab_jax.runtime.checkpoint import Checkpoints
 BEST = 5  # labels of an image
 # Few: so many images of full size are in memory, and a single one is padded to as many.
 _BATCH = 8
-# A resized panorama longer than this would take gigabytes for a centre crop that shows nothing.
-MAX_RATIO = 50
 
 
 def restore_newest(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,7 +170,7 @@ class Predictor:
         view: [x0, y0, x1, y1] in fractions of the image: the centre crop that the model saw.
       The linear head's points may lie outside the view.
     Raises:
-      UserError: something is no such array, or 50 times as long as wide.
+      UserError: something is no such array, or too large (`image_files.check_size`).
     """
     results = []
     for start in range(0, len(images), self.batch_size):
@@ -215,11 +213,10 @@ def _check(image: Any, number: int) -> None:
   dtype = getattr(image, 'dtype', None)
   if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not min(shape):
     raise UserError(f'image {number} is {dtype} {shape}: give uint8 [height, width, 3], RGB')
-  if max(shape[:2]) > MAX_RATIO * min(shape[:2]):
-    raise UserError(
-      f'image {number} has {shape[1]} x {shape[0]} px: one side is more than '
-      f'{MAX_RATIO} times as long as the other'
-    )
+  try:
+    image_files.check_size(*shape[:2])
+  except image_files.BadImage as error:
+    raise UserError(f'image {number} cannot be used: {error}') from error
 
 
 def _padded(array: np.ndarray, rows: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 from luab_jax.byproducts.archives import member_names
 from luab_jax.data import image_files
 from luab_jax.errors import UserError
-from luab_jax.evaluate.predictor import MAX_RATIO, Predictor
+from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import plots
 from luab_jax.tools import image_folders, output_folder
 from luab_jax.tools.own_data.problems import pluralize
@@ -116,8 +116,6 @@ def _predict(
   for file in files:
     try:
       image = image_files.read_upright(file.read_bytes())
-      if max(image.shape[:2]) > MAX_RATIO * min(image.shape[:2]):
-        raise image_files.BadImage(f'one side is more than {MAX_RATIO} times as long as the other')
       images.append(image)
       lines.append({'file': str(file), 'width': image.shape[1], 'height': image.shape[0]})
     except (OSError, image_files.BadImage) as error:

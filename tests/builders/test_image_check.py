@@ -51,16 +51,16 @@ def test_an_error_of_the_reader_or_the_decoder_is_raised(monkeypatch):
   def fail(data):
     raise MemoryError('of the decoder')
 
-  monkeypatch.setattr(image_check, 'image_size', fail)
+  monkeypatch.setattr(image_check, 'encode', fail)
   with pytest.raises(MemoryError, match='of the decoder'):
     list(image_check.check_images([image('red')], lambda data: data))
 
 
 def test_sizes_and_damage():
   images = [image('red', size=(7, 5)), image('red')[:-40], b'no image']
-  results = [size for _, size in image_check.check_images(images, lambda data: data)]
-  assert results[0] == (5, 7)
-  assert all(isinstance(size, BadImage) for size in results[1:])
+  results = [result for _, result in image_check.check_images(images, lambda data: data)]
+  assert results[0] == (images[0], (5, 7), '', 1, False)
+  assert all(isinstance(result, BadImage) for result in results[1:])
 
 
 @pytest.mark.slow

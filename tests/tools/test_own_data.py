@@ -119,7 +119,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
     'images for training': 14,
     'images for validation': 4,
     'images renamed to keep names unique': 2,
-    'image re-encoded as JPEG (EXIF orientation, WebP or TIFF)': 1,
+    'image re-encoded as JPEG, as it is turned or of another format': 1,
     'images with nearly the same name as another, kept': 2,
     'file without an image extension, skipped': 1,
     'image outside the class folders, skipped': 1,

@@ -276,9 +276,9 @@ def test_photographs_are_turned_upright():
     exif[0x0112] = EXIF_OF_PHONES
     stored.save(file, kind, exif=exif, **({'lossless': True} if kind == 'WEBP' else {}))
     np.testing.assert_array_equal(image_files.read_upright(file.getvalue()), upright)
-    data, is_reencoded = image_files.to_pipeline_encoding(file.getvalue())
-    assert is_reencoded and image_files.image_size(data) == (20, 30)
-    assert not image_files.to_pipeline_encoding(data)[1]
+    encoded = image_files.encode(file.getvalue(), upright=True)
+    assert encoded.suffix and image_files.image_size(encoded.data) == encoded.size == (20, 30)
+    assert image_files.encode(encoded.data, upright=True).data == encoded.data
 
 
 def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, capsys):

@@ -122,23 +122,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Returns an example, or None if the image or its mask cannot be used."""
     data = self._spool.get(name)
     try:
-      size = image_files.image_size(data)
+      image = image_files.encode(data)
     except image_files.BadImage as error:
       self._summary.skip('undecodable image', self._where(name), error)
       return None
-    if not data.startswith(b'\xff\xd8'):
+    if not image.data.startswith(b'\xff\xd8'):
       self._summary.skip('undecodable image', self._where(name), 'it is no JPEG')
       return None
     label = self.info.features['label'].str2int(name[1])
     item = {
-      'image': data,
+      'image': image.data,
       'file_name': f'{name[1]}/{name[2]}',
       'label': label,
       'right_labels': self._right_labels[label],
     }
     if not self._has_masks:
       return item
-    foreground = self._mask(name, mask, size)
+    foreground = self._mask(name, mask, image.size)
     return None if foreground is None else {**item, 'mask': foreground}
 
   def _mask(self, image: release.Name, mask: release.Name | None, size) -> np.ndarray | None:

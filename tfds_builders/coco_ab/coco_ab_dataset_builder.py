@@ -9,7 +9,7 @@ from absl import logging
 
 from luab_jax.byproducts import coco_ab
 from luab_jax.byproducts.archives import reader
-from luab_jax.data.image_files import BadImage
+from luab_jax.data.image_files import BadImage, EncodedImage
 from luab_jax.errors import UserError
 from tfds_builders import build_summary
 from tfds_builders.coco_ab import example
@@ -129,8 +129,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._join.add_instances(annotations, _instances(folder))
     with build_summary.progress_bar(images, f'Reading {folder}') as progress:
       written = False
-      for joined, size in check_images(self._joined(images, folder, progress), lambda i: i.data):
-        if built := self._example(joined, size):
+      for joined, image in check_images(self._joined(images, folder, progress), lambda i: i.data):
+        if built := self._example(joined, image):
           written = True
           yield built['file_name'], built
     self._summary.check()
@@ -159,17 +159,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       else:
         yield Joined(where, file_name, data, listed, *found)
 
-  def _example(self, joined: Joined, size: tuple[int, int] | BadImage) -> dict | None:
-    """Returns an example, or None if the image cannot be decoded."""
-    if isinstance(size, BadImage):
-      self._summary.skip('undecodable image', joined.where, size)
+  def _example(self, joined: Joined, image: EncodedImage | BadImage) -> dict | None:
+    """Returns an example, or None if the image cannot be used."""
+    if isinstance(image, BadImage):
+      self._summary.skip('undecodable image', joined.where, image)
       return None
-    if size != (joined.listed.height, joined.listed.width):
+    if image.size != (joined.listed.height, joined.listed.width):
       self._summary.note('images of another size than listed')
     self._summary.add('instances', len(joined.instances))
     if joined.record:
       self._count(joined.record)
-    return example.build_example(joined, size, self._join.class_index)
+    return example.build_example(
+      joined._replace(data=image.data), image.size, self._join.class_index
+    )
 
   def _count(self, record: coco_ab.CocoRecord) -> None:
     icons, unknown = coco_ab.replay_icons(record.actions, self._join.class_index)

@@ -118,8 +118,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     path = self._release.images[split]
     written = 0
     with build_summary.progress_bar(path, f'Reading {split} images') as progress:
-      for image, size in check_images(self._joined(split, progress), lambda image: image.data):
-        example = self._release.example(split, image, size, self._summary)
+      for image, encoded in check_images(self._joined(split, progress), lambda image: image.data):
+        example = self._release.example(split, image, encoded, self._summary)
         if example:
           written += 1
           yield f'{image.label}/{image.file_name}', example

@@ -17,7 +17,7 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_build
 from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts import imagenet_ab as byproducts
 from luab_jax.byproducts.archives import reader
-from luab_jax.data.image_files import BadImage
+from luab_jax.data.image_files import BadImage, EncodedImage
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary
 from tfds_builders.imagenet_ab import example
@@ -109,23 +109,23 @@ class Release:
       yield from _iter_xmls(self.boxes, BOX_SOURCE, '', summary, progress)
 
   def example(
-    self, split: str, image: Joined, size: tuple[int, int] | BadImage, summary: BuildSummary
+    self, split: str, image: Joined, encoded: EncodedImage | BadImage, summary: BuildSummary
   ) -> dict | None:
     """Returns an example, or None if the image cannot be used.
 
     Args:
       split: name of the split.
       image: the image and its XMLs.
-      size: its (height, width) in px once decoded, or why it cannot be decoded.
+      encoded: the image as it is stored, or why it cannot be used.
       summary: counts the image, what belongs to it, and what is wrong with either.
     """
     label, file_name, data, xml, box_xml = image
     stem = posixpath.splitext(file_name)[0]
-    if isinstance(size, BadImage):
-      summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', size)
+    if isinstance(encoded, BadImage):
+      summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', encoded)
       return None
-    if not self.is_local:
-      data = _rgb_jpeg(file_name, data)
+    size = encoded.size
+    data = encoded.data if self.is_local else _rgb_jpeg(file_name, data)
     record = _record(xml, f'{self.xmls}: {label}/{stem}.xml', summary)
     header = record
     if not (record and record.boxes) and box_xml is not None:

@@ -8,7 +8,6 @@
 """
 
 import argparse
-import contextlib
 import functools
 import itertools
 import json
@@ -19,10 +18,10 @@ from tqdm import tqdm
 from luab_jax.byproducts.archives import writer
 from luab_jax.byproducts.coco_ab import CocoRecord
 from luab_jax.byproducts.coco_ab_writer import Action, to_actions, to_json
-from luab_jax.data import image_files
+from luab_jax.data.image_files import EncodedImage
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import images, points
-from luab_jax.tools.own_data.images import EncodedImage, ImageFile
+from luab_jax.tools.own_data.images import ImageFile
 from luab_jax.tools.own_data.instances import ListedImage, Listing
 from luab_jax.tools.own_data.points import Point
 from luab_jax.tools.own_data.problems import Problems, format_class_table
@@ -101,11 +100,13 @@ def _write(
     for number, listed in enumerate(rows, 1):
       split = listed.file.split
       of_image = _of_known_classes(icons.get(listed.file.path, []), listing.classes, problems)
-      encoded = _encode(listed, of_image, problems)
+      encoded = images.encode(listed.file, problems)
       if encoded is None:
+        _report_unreadable(listed, of_image, problems)
         continue
+      listed = _in_frame(listed, encoded, problems)
       path = pathlib.PurePath(listed.file.new_name)
-      name = str(path.with_suffix('.jpg') if encoded.is_reencoded else path)
+      name = str(path.with_suffix(encoded.suffix or path.suffix))
       writer.add_to_zip(zips[split], f'{split}2014/{name}', encoded.data)
       height, width = listed.size
       content[split]['images'].append(
@@ -131,28 +132,38 @@ def _of_known_classes(
   return [icon for icon in icons if icon.label in classes]
 
 
-def _encode(listed: ListedImage, icons: list[Point], problems: Problems) -> EncodedImage | None:
-  """Reads an image with the pixels that its boxes refer to; None, reported, if it is unreadable."""
-  file = listed.file
-  encoded = images.encode(file, problems)
-  if encoded is None:
-    for icon in icons:
-      problems.add('icon on an unreadable image, skipped', icon.where, file.name)
-    problems.count('instance of an unreadable image, skipped', len(listed.instances))
-    return None
-  if encoded.size == listed.size:
-    return encoded
-  raw = file.path.read_bytes()
-  with contextlib.suppress(image_files.BadImage):
-    if image_files.image_size(raw) == listed.size:
-      problems.count('image not rotated by its EXIF orientation: the listed size is without it')
-      return EncodedImage(raw, False, listed.size)
-  problems.add(
-    'image with another size than listed, kept',
-    str(file.path),
-    f'{encoded.size[1]} x {encoded.size[0]}, listed {listed.size[1]} x {listed.size[0]} px',
-  )
-  return encoded
+def _report_unreadable(listed: ListedImage, icons: list[Point], problems: Problems) -> None:
+  for icon in icons:
+    problems.add('icon on an unreadable image, skipped', icon.where, listed.file.name)
+  problems.count('instance of an unreadable image, skipped', len(listed.instances))
+
+
+def _in_frame(listed: ListedImage, image: EncodedImage, problems: Problems) -> ListedImage:
+  """Returns an entry whose boxes are in the frame of the upright image.
+
+  Whether an instances file has them there or in the frame of the pixels as stored is told by the
+  listed size, unless the image is turned by 180 degrees, mirrored or square.
+  """
+  where, size = str(listed.file.path), image.size
+  if image.orientation >= 5 and _is_portrait(listed.size) != _is_portrait(size):
+    problems.count('image listed as stored: boxes turned upright with the pixels')
+    listed = listed.turn(image.orientation)
+  elif image.orientation in (2, 3, 4) or (image.orientation >= 5 and size[0] == size[1]):
+    problems.add(
+      'image whose listed size fits both EXIF and no EXIF orientation: boxes taken as upright',
+      where,
+    )
+  if size != listed.size:
+    problems.add(
+      'image with another size than listed, kept',
+      where,
+      f'{size[1]} x {size[0]}, listed {listed.size[1]} x {listed.size[0]} px',
+    )
+  return listed
+
+
+def _is_portrait(size: tuple[int, int]) -> bool:
+  return size[0] > size[1]
 
 
 def _annotations(

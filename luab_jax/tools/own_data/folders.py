@@ -16,10 +16,10 @@ from tqdm import tqdm
 from luab_jax.byproducts.archives import writer
 from luab_jax.byproducts.imagenet_ab import Block
 from luab_jax.byproducts.imagenet_ab_writer import Showing, to_record, to_xml
+from luab_jax.data.image_files import EncodedImage
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import points
 from luab_jax.tools.own_data.images import (
-  EncodedImage,
   ImageFile,
   ImageIndex,
   encode,
@@ -173,8 +173,8 @@ def _place(image: ImageFile, encoded: EncodedImage, out: pathlib.Path, problems:
   """Puts an image into its class folder: a link where possible, else a file."""
   target = out / image.split / image.label / image.new_name
   target.parent.mkdir(parents=True, exist_ok=True)
-  if encoded.is_reencoded:
-    target.with_suffix('.jpg').write_bytes(encoded.data)
+  if encoded.suffix:
+    target.with_suffix(encoded.suffix).write_bytes(encoded.data)
     return
   source = image.path.resolve()
   try:

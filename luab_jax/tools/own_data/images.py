@@ -28,14 +28,6 @@ class ImageFile(NamedTuple):
   new_name: str = ''  # file name in the output
 
 
-class EncodedImage(NamedTuple):
-  """An image as the input pipeline will read it."""
-
-  data: bytes
-  is_reencoded: bool  # False: the bytes of the file
-  size: tuple[int, int]  # (height, width) in pixels
-
-
 def normalize(text: str) -> str:
   """Returns a name without differences in case or Unicode normalization form."""
   return unicodedata.normalize('NFC', text).casefold()
@@ -153,20 +145,22 @@ def _shorten(stem: str) -> str:
   return f'{stem.encode()[: _MAX_STEM - 17].decode(errors="ignore")}_{digest}'
 
 
-def encode(image: ImageFile, problems: Problems) -> EncodedImage | None:
-  """Reads an image as the input pipeline will, upright; None, reported, if it cannot be decoded."""
+def encode(image: ImageFile, problems: Problems) -> image_files.EncodedImage | None:
+  """Reads an image as the input pipeline will, upright; None, reported, if it cannot be used."""
   try:
     raw = image.path.read_bytes()
     if len(raw) > reader.MAX_MEMBER_BYTES:
       raise image_files.BadImage(f'it has {len(raw)} bytes, more than {reader.MAX_MEMBER_BYTES}')
-    data, is_reencoded = image_files.to_pipeline_encoding(raw)
-    size = image_files.image_size(data)
+    encoded = image_files.encode(raw, upright=True)
   except (OSError, image_files.BadImage) as error:
     problems.add('image unreadable, skipped', str(image.path), error)
     return None
-  if is_reencoded:
-    problems.count('image re-encoded as JPEG (EXIF orientation, WebP or TIFF)')
-  return EncodedImage(data, is_reencoded, size)
+  if encoded.suffix:
+    form = 'PNG' if encoded.suffix == '.png' else 'JPEG'
+    problems.count(f'image re-encoded as {form}, as it is turned or of another format')
+  if encoded.has_alpha:
+    problems.count('image with transparency, read as opaque')
+  return encoded
 
 
 class ImageIndex:

@@ -37,6 +37,19 @@ class ListedImage(NamedTuple):
   size: tuple[int, int]  # (height, width) in pixels, as listed; the boxes refer to it
   instances: list[Instance]
 
+  def turn(self, orientation: int) -> 'ListedImage':
+    """Returns it turned with an image of EXIF orientation 5 to 8, which becomes upright."""
+    height, width = self.size
+
+    def turn_box(box: list[float]) -> list[float]:
+      x, y, box_width, box_height = box
+      left = height - y - box_height if orientation in (6, 7) else y
+      top = width - x - box_width if orientation in (7, 8) else x
+      return [left, top, box_height, box_width]
+
+    turned = [instance._replace(box=turn_box(instance.box)) for instance in self.instances]
+    return self._replace(size=(width, height), instances=turned)
+
 
 @dataclasses.dataclass
 class Listing:

@@ -56,7 +56,7 @@ def check_imagenet_build(files, folder):
   for (label, stem), (_, data) in kept.items():
     xml = stored.get((label, posixpath.splitext(stem)[0]))
     try:
-      image_files.image_size(data)
+      image_files.encode(data)
     except image_files.BadImage:
       expected.skipped['undecodable image'] += 1
       unused += xml is not None  # asked for, but its image is left out

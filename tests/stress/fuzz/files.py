@@ -30,7 +30,7 @@ def check_image(files, folder):
   data = files['image']
   outcome = Outcome(records_in=1)
   try:
-    size = image_files.image_size(data)
+    data, size, *_ = image_files.encode(data)
   except image_files.BadImage as error:
     outcome.skip(error)
     return outcome
