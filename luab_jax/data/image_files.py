@@ -2,9 +2,9 @@
 
 The pipeline decodes JPEG and PNG as viewers do: those files are stored as they are. Others are
 re-encoded first: CMYK JPEGs, whose inversion decoders disagree about, and BMP, GIF, WebP, TIFF and
-AVIF. Of several frames the first counts. Alpha is dropped and colour profiles are ignored, as torchvision
-does. Images of more than 8 bits a channel are refused: 8 bits would keep a part of their values,
-and only their user knows which.
+AVIF. Of several frames the first counts. Alpha is dropped and colour profiles are ignored, as
+torchvision does. PNG and TIFF of more than 8 bits a channel are refused: 8 bits would keep a part
+of their values, and only their user knows which.
 
 A user's own files (own_data, predict) are turned by their EXIF orientation; the builders store
 pixels unturned, as the byproducts of the releases refer to them.

@@ -133,6 +133,8 @@ REENCODED = {
   'TIFF, palette': _file(PALETTE, 'TIFF'),
   'WebP': _file(IMAGE, 'WEBP'),
   'WebP, animated': _frames('WEBP', lossless=True),
+  'AVIF': _file(IMAGE, 'AVIF'),
+  'AVIF, animated': _frames('AVIF'),
   'WebP, alpha': _file(RGBA, 'WEBP', lossless=True, exact=True),
 }
 REFUSED = {
@@ -200,7 +202,7 @@ ORIENTED = {
 }  # stored pixels of which RGB is the upright image
 
 
-@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'AVIF'])
 @pytest.mark.parametrize('orientation', ORIENTED)
 def test_orientation_is_applied_whatever_other_tags_are_broken(form, orientation):
   exif = Image.Exif()
@@ -210,7 +212,11 @@ def test_orientation_is_applied_whatever_other_tags_are_broken(form, orientation
   broken = block.replace(struct.pack('>HH', 0x011A, 5), struct.pack('>HH', 0x011A, 2))  # a text
   assert broken != block or form == 'TIFF'
   stored = Image.fromarray(np.ascontiguousarray(ORIENTED[orientation]))
-  options = {'WEBP': {'lossless': True}, 'JPEG': {'quality': 95, 'subsampling': 0}}.get(form, {})
+  options = {
+    'WEBP': {'lossless': True},
+    'JPEG': {'quality': 95, 'subsampling': 0},
+    'AVIF': {'quality': 100, 'subsampling': '4:4:4'},
+  }.get(form, {})
   data = _file(stored, form, exif=exif if form == 'TIFF' else broken, **options)
   encoded = image_files.encode(data, upright=True)
   pixels = image_ops.decode(encoded.data).numpy()

@@ -14,6 +14,7 @@ import unicodedata
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow_datasets as tfds
 
 from configs import own_data as own_config
 from luab_jax.byproducts.archives import reader
@@ -294,6 +295,56 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
           seen += 1
       assert label.sum() == label[indices].sum()
   assert seen == placed
+
+
+# Orientation -> where a box of the image as stored, 96 x 64, is in the upright image, 64 x 96.
+TURNED = {5: [24, 10, 6, 12], 6: [34, 10, 6, 12], 7: [34, 74, 6, 12], 8: [24, 74, 6, 12]}
+
+
+@pytest.mark.parametrize('listed_as_stored', [True, False])
+def test_boxes_icons_and_pixels_are_turned_together(listed_as_stored, tmp_path, capsys):
+  """For every EXIF orientation that swaps the sides, with a broken tag beside it."""
+  (tmp_path / 'photos').mkdir()
+  stored = np.full((64, 96, 3), 255, np.uint8)
+  stored[24:30, 10:22] = (255, 0, 0)
+  content = {'images': [], 'annotations': [], 'categories': [{'id': 1, 'name': 'bolt'}]}
+  icons = []
+  for orientation, box in TURNED.items():
+    name = f'{orientation}.png'
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x011A] = orientation, 72.0
+    block = exif.tobytes().replace(b'\1\x1a\0\5', b'\1\x1a\0\2')  # a resolution that is text
+    PIL.Image.fromarray(stored).save(tmp_path / 'photos' / name, exif=block)
+    width, height = (96, 64) if listed_as_stored else (64, 96)
+    content['images'].append(
+      {'id': orientation, 'file_name': name, 'height': height, 'width': width}
+    )
+    box = [10, 24, 12, 6] if listed_as_stored else box
+    content['annotations'].append({'image_id': orientation, 'category_id': 1, 'bbox': box})
+    icons.append((name, 'bolt', TURNED[orientation][0] + 3, TURNED[orientation][1] + 6))
+  (tmp_path / 'instances.json').write_text(json.dumps(content))
+  _write_csv(tmp_path / 'icons.csv', ('file', 'class', 'x', 'y'), icons)
+  paths = [f'--images={tmp_path}/photos', f'--coco={tmp_path}/instances.json']
+  own_data.main([*paths, f'--icons={tmp_path}/icons.csv', f'--out={tmp_path}/raw'])
+  output = capsys.readouterr().out
+  assert ('4  images listed as stored: boxes turned' in output) == listed_as_stored
+  assert 'No problems found' in output
+  assert (
+    build.main(['coco_ab/local', f'--manual_dir={tmp_path}/raw', f'--data_dir={tmp_path}']) == 0
+  )
+  seen = 0
+  for split in ('train', 'validation'):
+    for row in tfds.as_numpy(tfds.load('coco_ab/local', split=split, data_dir=tmp_path)):
+      x, y, width, height = TURNED[int(row['file_name'][:1])]
+      square = np.full((96, 64, 3), 255, np.uint8)
+      square[y : y + height, x : x + width] = (255, 0, 0)
+      np.testing.assert_array_equal(row['image'], square)
+      box = row['objects']['bbox'][0] * [96, 64, 96, 64]
+      np.testing.assert_allclose(box, [y, x, y + height, x + width], atol=1e-4)
+      icon = row['icons']['x'][0] * 64, row['icons']['y'][0] * 96
+      np.testing.assert_allclose(icon, [x + 3, y + 6], atol=1e-4)
+      seen += 1
+  assert seen == 4
 
 
 def test_mistakes_are_one_line(photos, tmp_path):

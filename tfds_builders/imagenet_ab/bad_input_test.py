@@ -1,6 +1,11 @@
 """imagenet_ab: bad input is left out and counted; mistakes are one line."""
 
+import io
+
+import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
 
 from luab_jax.data import image_files
 from luab_jax.errors import UserError
@@ -131,6 +136,26 @@ def test_ilsvrc2012_takes_only_the_released_byproducts(tmp_path):
   (raw / 'ILSVRC2012_img_val.tar').unlink()
   with pytest.raises(UserError, match='ILSVRC2012_img_val.tar is missing: get .*image-net.org'):
     build.build('imagenet_ab/ilsvrc2012', manual_dir=raw, data_dir=tmp_path / 'data')
+
+
+def test_every_format_is_stored_as_tfds_can_read_it(tmp_path, monkeypatch, capsys):
+  """The first frame of a GIF, the colours of a palette; one bad image costs that image."""
+  red, blue = (Image.new('RGB', (12, 8), colour) for colour in ('red', 'blue'))
+  files = {'still.gif': image('red', form='GIF'), 'palette.bmp': io.BytesIO(), 'anim.gif': b''}
+  red.quantize(2).save(files['palette.bmp'], 'BMP')
+  files['palette.bmp'] = files['palette.bmp'].getvalue()
+  red.save(animation := io.BytesIO(), 'GIF', save_all=True, append_images=[blue])
+  files['anim.gif'] = animation.getvalue()
+  wide = image('red', size=(8000, 1))
+  raw = write_release(tmp_path / 'raw', {'cat': {**files, 'wide.jpg': wide}}, {})
+  monkeypatch.setenv(build_summary.MAX_BAD_SHARE_VARIABLE, '0.5')
+  build.build('imagenet_ab/local', manual_dir=raw, data_dir=tmp_path / 'data')
+  assert 'skipped: undecodable image             1' in capsys.readouterr().out
+  rows = tfds.load('imagenet_ab/local', split='train', data_dir=tmp_path / 'data')
+  seen = {row['file_name'].decode(): row['image'] for row in tfds.as_numpy(rows)}
+  assert set(seen) == set(files)
+  for pixels in seen.values():
+    np.testing.assert_array_equal(pixels, np.full((8, 12, 3), [255, 0, 0], np.uint8))
 
 
 def test_a_decompression_bomb_is_no_image():

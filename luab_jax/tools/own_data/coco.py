@@ -150,8 +150,7 @@ def _in_frame(listed: ListedImage, image: EncodedImage, problems: Problems) -> L
     listed = listed.turn(image.orientation)
   elif image.orientation in (2, 3, 4) or (image.orientation >= 5 and size[0] == size[1]):
     problems.add(
-      'image whose listed size fits both EXIF and no EXIF orientation: boxes taken as upright',
-      where,
+      'image turned by its EXIF orientation, boxes assumed to be of the upright image', where
     )
   if size != listed.size:
     problems.add(
