@@ -231,6 +231,7 @@ class _Tags(html.parser.HTMLParser):
     self.text += data
 
 
+@pytest.mark.slow
 def test_names_out_of_an_archive_stay_text_on_the_page(tmp_path):
   """From hostile names in a tar through the builder and the pipeline to data.html."""
   label = '<script>alert(1)<"\'{{7*6}}{%x%}<img src=x onerror=alert(2)>'

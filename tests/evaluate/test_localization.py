@@ -261,6 +261,7 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
     np.testing.assert_allclose(maps['attention'].sum((1, 2)), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_kernel():
   import ml_collections
 

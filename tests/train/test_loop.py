@@ -5,6 +5,7 @@ import gc
 import jax
 import ml_collections
 import numpy as np
+import pytest
 
 from luab_jax.data.dataset import DatasetSpec
 from luab_jax.runtime import parallel
@@ -54,6 +55,7 @@ def _live_bytes():
   return sum(array.nbytes for array in jax.live_arrays())
 
 
+@pytest.mark.slow
 def test_the_state_is_donated():
   state, batch, step = _small_step()
   donating = parallel.pmap_step(step, donate_state=True)
