@@ -14,6 +14,7 @@ import numpy as np
 
 from luab_jax import cores
 from luab_jax.errors import UserError
+from luab_jax.runtime import lock
 
 EXIT_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 # A process that sends no heartbeat for this many seconds counts as lost. JAX sends them from a C++
@@ -177,6 +178,7 @@ def exit_on_process_loss() -> Iterator[None]:
       flush=True,
     )
     print(f'run.py: {_lost_process()}', file=sys.stderr, flush=True)
+    lock.release_all()
     os._exit(EXIT_LOST)
 
 
@@ -203,4 +205,5 @@ def exit_now(status: int, message: str) -> None:
     print(message, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
+    lock.release_all()
     os._exit(status)

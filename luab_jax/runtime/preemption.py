@@ -18,7 +18,7 @@ from types import FrameType
 
 import jax
 
-from luab_jax.runtime import hosts
+from luab_jax.runtime import hosts, lock
 
 EXIT_SAVED = 75
 
@@ -101,6 +101,7 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 
 def _exit(number: int, why: str) -> None:
   _print(f'{signal.Signals(number).name}: {why}; what was saved before stays')
+  lock.release_all()
   os._exit(128 + number)
 
 

@@ -1,14 +1,15 @@
-"""The workdir of a run: which experiment it belongs to, and writing files into it atomically."""
+"""The workdir of a run: its lock, which experiment it belongs to, atomic writes into it."""
 
 import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
-from luab_jax.runtime import hosts
+from luab_jax.runtime import hosts, lock
 
 # Keys that may differ between the start of a run and its continuation: they change neither the
 # model, nor the order of the data, nor the contents of a checkpoint.
@@ -32,18 +33,42 @@ CHANGEABLE = (
 )
 
 
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Makes the workdir if need be and locks it: one run, or one study, at a time.
+
+  Raises:
+    UserError, on all hosts: another process holds it, or it cannot be written.
+  """
+  problem = None
+  if hosts.is_main_host():
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      lock.acquire(workdir)
+    except OSError as error:
+      problem = UserError(f'cannot write to --workdir={workdir}: {error}')
+    except UserError as error:
+      problem = error
+  if hosts.agree(problem is not None):
+    raise problem or UserError(f'--workdir={workdir} cannot be locked: see process 0')
+  try:
+    yield
+  finally:
+    lock.release(workdir)
+
+
 def prepare_workdir(
   workdir: pathlib.Path, config: ConfigDict, changeable: tuple[str, ...] = CHANGEABLE
 ) -> None:
-  """Creates the workdir and its config.json, or checks that it belongs to the same experiment.
+  """Writes the workdir's config.json, or checks that it belongs to the same experiment.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, which exists.
     config: of the run that is about to start or continue.
     changeable: keys, or prefixes of keys, that may differ from those in config.json.
 
   Raises:
-    UserError: other keys differ, or the folder cannot be written.
+    UserError: other keys differ, or the file cannot be written.
   """
   path = workdir / 'config.json'
   plain = json.loads(config.to_json_best_effort())
@@ -61,10 +86,6 @@ def prepare_workdir(
         + '; choose another --workdir, or delete this one'
       )
   elif hosts.is_main_host():
-    try:
-      workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(f'cannot write to --workdir={workdir}: {error}') from error
     write_json(path, plain)
 
 

@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 from luab_jax.data import pipeline
 from luab_jax.data.dataset import Batch, DatasetSpec
 from luab_jax.errors import UserError
-from luab_jax.runtime import hosts, parallel
+from luab_jax.runtime import hosts, lock, parallel
 from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.runtime.metric_writers import CaptionedImage, MetricWriters, open_metric_writers
 from luab_jax.runtime.preemption import Preempted, StopRequest
-from luab_jax.runtime.workdir import prepare_workdir
+from luab_jax.runtime.workdir import locked, prepare_workdir
 from luab_jax.train import metric_log, metrics_file
 from luab_jax.train.experiment import EvaluationCancelled, Experiment, Results
 from luab_jax.train.state import TrainState, check_finite
@@ -61,15 +61,17 @@ def train_and_evaluate(
     draw_batch: draws images of the first batch for the metric writers.
     draw_report: draws the report of the finished run.
   Raises:
-    UserError: bad config, missing data, a workdir of another run, a loss that is not finite.
+    UserError: bad config, missing data, a workdir of another run or one in use, a loss that is
+      not finite.
     Preempted: SIGTERM or SIGINT came; the state is saved.
   """
   workdir = pathlib.Path(workdir)
   experiment = Experiment(config)
-  prepare_workdir(workdir, config)
-  with open_metric_writers(workdir, config, verbose=verbose) as writers:
-    run = _train_and_evaluate(experiment, workdir, writers, verbose, draw_batch)
-    writers.finish(run.summary, draw_report(run, workdir, writers) if draw_report else None)
+  with locked(workdir):
+    prepare_workdir(workdir, config)
+    with open_metric_writers(workdir, config, verbose=verbose) as writers:
+      run = _train_and_evaluate(experiment, workdir, writers, verbose, draw_batch)
+      writers.finish(run.summary, draw_report(run, workdir, writers) if draw_report else None)
   return run
 
 
@@ -234,7 +236,9 @@ def _drawing_first(
   yield from batches
 
 
-def open_checkpoints(workdir: pathlib.Path, config: ConfigDict) -> Checkpoints:
+def open_checkpoints(
+  workdir: pathlib.Path, config: ConfigDict, *, read_only: bool = False
+) -> Checkpoints:
   """The run's checkpoints, kept as the config says."""
   return Checkpoints(
     workdir / 'checkpoints',
@@ -243,6 +247,7 @@ def open_checkpoints(workdir: pathlib.Path, config: ConfigDict) -> Checkpoints:
     keep_every=config.keep_every_steps,
     best=config.keep_best,
     results=metrics_file.all_results(workdir),
+    read_only=read_only,
   )
 
 
@@ -255,7 +260,8 @@ def evaluate_only(
 ) -> Run:
   """Evaluates the newest checkpoint of a run on `config.data.eval_splits` and the robustness sets.
 
-  Writes summary.json and the lines of metrics.jsonl, where they replace those of the same step.
+  Writes summary.json and the lines of metrics.jsonl, where they replace those of the same step; not
+  while the run is trained, which writes there itself.
   Arguments as in `train_and_evaluate`. Raises UserError without a checkpoint.
   """
   workdir = pathlib.Path(workdir)
@@ -263,7 +269,7 @@ def evaluate_only(
   if not (workdir / 'checkpoints').is_dir():
     raise UserError(f'{workdir} holds no run to evaluate: train first, with --mode=train')
   prepare_workdir(workdir, config)
-  checkpoints = open_checkpoints(workdir, config)
+  checkpoints = open_checkpoints(workdir, config, read_only=True)
   state, _ = experiment.init_or_restore(checkpoints)
   checkpoints.close()
   step = int(state.step)
@@ -276,7 +282,7 @@ def evaluate_only(
     show_progress=sys.stderr.isatty(),
     include_robustness=True,
   )
-  if hosts.is_main_host():
+  if hosts.is_main_host() and not lock.is_held(workdir):
     metrics_file.replace_lines(workdir, step, results)
   summary = write_summary(
     experiment, workdir, step, results, seconds=time.time() - started, steps=0

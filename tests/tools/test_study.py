@@ -48,6 +48,7 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
     trained.append(f'{workdir.parent.name}/{workdir.name}')
     if trained[-1] in really:
       return train_really(config, workdir, verbose=verbose)
+    workdir.mkdir(parents=True, exist_ok=True)
     prepare_workdir(workdir, config)
     fraction = config.data.byproduct_fraction * (config.loss.point_weight > 0)
     rng = np.random.default_rng([config.seed, len(trained)])

@@ -15,6 +15,7 @@ from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.runtime import parallel
+from luab_jax.runtime.workdir import locked
 from luab_jax.train import loop, metric_log, metrics_file
 from luab_jax.train.experiment import Experiment
 from tests.short_run import assert_same_bits, restore, short_config
@@ -155,6 +156,23 @@ def test_workdir_of_another_config_is_refused(finished):
   harmless = config.copy_and_resolve_references()
   harmless.log_every = 3
   loop.train_and_evaluate(harmless, workdir)
+
+
+def test_a_workdir_in_use_is_refused_and_may_be_evaluated(finished):
+  config, workdir, summary = finished
+  before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+  with locked(workdir):
+    with pytest.raises(UserError, match=f'{workdir} is in use by process {os.getpid()} on '):
+      loop.train_and_evaluate(config, workdir)
+    lock_file = workdir / 'lock.json'
+    assert {
+      p: p.read_bytes() for p in workdir.rglob('*') if p.is_file() and p != lock_file
+    } == before
+    assert loop.evaluate_only(config, workdir).summary['results'] == summary['results']
+    for path in [workdir / 'metrics.jsonl', *(workdir / 'checkpoints').rglob('*')]:
+      if path.is_file():
+        assert path.read_bytes() == before[path]
+  assert not lock_file.exists()
 
 
 def test_a_damaged_config_is_not_overwritten(tmp_path, synthetic_imagenet_ab):

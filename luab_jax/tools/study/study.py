@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
 from luab_jax.runtime import hosts
-from luab_jax.runtime.workdir import prepare_workdir
+from luab_jax.runtime.workdir import locked, prepare_workdir
 from luab_jax.tools.study import plan, statistics, tables
 from luab_jax.tools.study.statistics import Interval, Runs
 from luab_jax.train import loop
@@ -64,7 +64,12 @@ def run_study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]
   workdir = pathlib.Path(workdir)
   plan.check_config(config.study)
   experiment = Experiment(config)
-  prepare_workdir(workdir, config, changeable=CHANGEABLE)
+  with locked(workdir):
+    prepare_workdir(workdir, config, changeable=CHANGEABLE)
+    return _run_study(config, workdir, experiment)
+
+
+def _run_study(config: ConfigDict, workdir: pathlib.Path, experiment: Experiment) -> dict[str, Any]:
   runs = plan.plan_runs(config, experiment)
   summaries = _run_all(runs, workdir, experiment.robustness)
   metrics = {folder: _run_metrics(runs[folder], summaries[folder]) for folder in runs}
