@@ -14,7 +14,7 @@ import ml_collections
 def get_config():
   """The default config, locked; any key can be set with --config.KEY=VALUE."""
   c = ml_collections.ConfigDict()
-  # Seed of initial weights, data order and augmentation.
+  # Seed of initial weights, data order and augmentation; any of 64 bits.
   c.seed = 0
   # Pretrained weights: a .safetensors or .pth of timm or torchvision, or an .npz of augreg.
   c.init_from = ''

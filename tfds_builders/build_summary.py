@@ -5,11 +5,13 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import logging
 from tqdm import tqdm
 
 from luab_jax.errors import UserError
+from tfds_builders import content_digest
 
 MAX_BAD_SHARE_VARIABLE = 'LUAB_MAX_BAD_SHARE'
 DEFAULT_MAX_BAD_SHARE = 0.01
@@ -82,6 +84,7 @@ class BuildSummary:
     self._counts = dict.fromkeys(counts, 0)
     self._skipped = collections.Counter()
     self._noted = collections.Counter()
+    self._content = 0
     self._max_bad_share = max_bad_share()
 
   def add(self, count: str, amount: int = 1) -> None:
@@ -103,20 +106,26 @@ class BuildSummary:
     """Counts something worth knowing that is not bad input."""
     self._noted[what] += int(amount)
 
-  def state(self) -> dict[str, dict[str, int]]:
+  def add_content(self, digest: int) -> None:
+    """Adds the digest of an example, see content_digest.py; only for Beam's workers."""
+    self._content = content_digest.add(self._content, digest)
+
+  def state(self) -> dict[str, Any]:
     """Returns all counts as plain data, for `merge`."""
     return {
       'counts': dict(self._counts),
       'skipped': dict(self._skipped),
       'noted': dict(self._noted),
+      'content': self._content,
     }
 
-  def merge(self, state: dict[str, dict[str, int]]) -> None:
+  def merge(self, state: dict[str, Any]) -> None:
     """Adds the counts of another summary's `state`."""
     for name, count in state['counts'].items():
       self._counts[name] += count
     self._skipped.update(state['skipped'])
     self._noted.update(state['noted'])
+    self.add_content(state['content'])
 
   def check(self) -> None:
     """Raises a UserError if more than the accepted share of the input so far is bad."""

@@ -37,7 +37,7 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
     UserError: the data set is not there (with the command that builds it), is not one of ours, or
       an option has an unknown value.
   """
-  _check_options(data)
+  check_options(data)
   builder = tfrecords.open_builder(data.name, data.data_dir)
   features = builder.info.features
   multi_label = 'icons' in features
@@ -166,7 +166,7 @@ class Source:
     return tf.cast(fields['label'], tf.int32)
 
 
-def _check_options(data: ConfigDict) -> None:
+def check_options(data: ConfigDict) -> None:
   """Raises UserError for option values that are unknown, out of range or meaningless."""
   for key, allowed in (
     ('byproduct', targets.BYPRODUCTS),

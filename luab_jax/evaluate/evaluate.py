@@ -84,6 +84,24 @@ def evaluate_split(
   return metrics | localization.summarise(counts, multi_label=spec.multi_label)
 
 
+def metric_names(head: str, *, num_classes: int, multi_label: bool) -> list[str]:
+  """The fractional metrics that `evaluate_split` may return: some need points, boxes or positives.
+
+  Args:
+    head: `config.model.head`.
+    num_classes, multi_label: of the data set.
+  """
+  kinds = ('cam', 'attention') if head == 'spatial' else ('cam',)
+  if multi_label:
+    accuracy = ['mAP', *(f'mAP_{name}' for _, _, name in GROUPS)]
+  else:
+    accuracy = ['top1', *(['top5'] if num_classes > 5 else [])]
+  located = ['maxboxacc_v2', 'pointing'] + ([] if multi_label else ['top1_loc'])
+  points = ['click_error', 'click_error_px', 'points_used']
+  boxes = [f'{name}_{kind}' for name in located for kind in kinds]
+  return [*accuracy, *points, *boxes, 'class_loss', 'point_loss']
+
+
 def _results(
   eval_step: EvalStep,
   variables: Variables,

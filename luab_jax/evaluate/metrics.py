@@ -29,7 +29,8 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
 
   Returns:
     Dict of name -> (sum, count):
-      top1, top5: examples whose label is among the k highest logits; examples.
+      top1, top5: examples whose label is among the k highest logits; examples. top5 with more than
+        five classes: with fewer it is always 1.
       click_error: Euclidean distances between predicted and recorded points in fractions of the
         crop (x of its width, y of its height); points with mask 1.
       points_used: points with mask 1; all K slots of all examples.
@@ -42,7 +43,8 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
     _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
     hits = (top == batch['label'][:, None]) * example_mask[:, None]
     sums['top1'] = (hits[:, 0].sum(), example_mask.sum())
-    sums['top5'] = (hits.sum(), example_mask.sum())
+    if logits.shape[-1] > 5:
+      sums['top5'] = (hits.sum(), example_mask.sum())
   mask = valid_points(batch)
   distance = jnp.linalg.norm(outputs['points'] - batch['point'], axis=-1)
   sums['click_error'] = (jnp.sum(distance * mask), mask.sum())
@@ -59,16 +61,16 @@ def label_set_sums(logits: jax.Array, batch: Batch) -> Sums:
       a valid label does not count.
 
   Returns:
-    Dict of name -> (sum, count) of one device's part: top1, top5.
+    Dict of name -> (sum, count) of one device's part: top1 and, of more than five classes, top5.
   """
   logits = jnp.where(batch['class_mask'], logits, -jnp.inf)
   _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
   hits = jnp.take_along_axis(batch['valid_labels'] & batch['class_mask'], top, axis=-1)
   counted = batch['example_mask'] * batch['valid_labels'].any(-1)
-  return {
-    'top1': ((hits[:, 0] * counted).sum(), counted.sum()),
-    'top5': ((hits.any(-1) * counted).sum(), counted.sum()),
-  }
+  sums: Sums = {'top1': ((hits[:, 0] * counted).sum(), counted.sum())}
+  if logits.shape[-1] > 5:
+    sums['top5'] = ((hits.any(-1) * counted).sum(), counted.sum())
+  return sums
 
 
 def mean_metrics(sums: Sums, *, image_size: int) -> dict[str, float]:

@@ -113,6 +113,13 @@ class Prepared(NamedTuple):
   missing: dict[str, str]
 
 
+def check_sets(names: Iterable[str]) -> None:
+  """Raises UserError for a name that is none of SETS."""
+  for name in names:
+    if name not in SETS:
+      raise UserError(f"robustness.sets: no set '{name}': choose from {', '.join(SETS)}")
+
+
 def prepared(options: ConfigDict, spec: DatasetSpec) -> Prepared:
   """Opens the sets that `config.robustness` names, and no others.
 
@@ -123,10 +130,9 @@ def prepared(options: ConfigDict, spec: DatasetSpec) -> Prepared:
   Raises:
     UserError: an unknown set, one with other classes, or a model with several labels an image.
   """
+  check_sets(options.sets)
   sources, missing = {}, {}
   for name in options.sets:
-    if name not in SETS:
-      raise UserError(f"robustness.sets: no set '{name}': choose from {', '.join(SETS)}")
     if spec.multi_label:
       raise UserError(
         f'robustness.sets: {name} has one label an image, and {spec.name} several: '
@@ -218,15 +224,14 @@ class SetEvaluator:
     return results
 
   def _part(self, part: Part, source: Source) -> Metrics:
-    """examples, top1 and top5 of one part."""
+    """examples, top1 and, with more than five classes, top5 of one part."""
     batches, count = self._batches(source)
     sharded = self._progress(parallel.prefetch(iter(batches)), count, f'{part.data} {part.split}')
-    totals: Sums = {'top1': (0.0, 0.0), 'top5': (0.0, 0.0)}
+    totals: Sums = {}
     for sums in _fetch_one_late(self._label_set_step(self._variables, batch) for batch in sharded):
-      totals = {
-        name: (total + float(sums[name][0]), count + float(sums[name][1]))
-        for name, (total, count) in totals.items()
-      }
+      for name, (total, count) in sums.items():
+        before = totals.get(name, (0.0, 0.0))
+        totals[name] = (before[0] + float(total), before[1] + float(count))
     means = mean_metrics(totals, image_size=self._data.image_size)
     return {'examples': int(totals['top1'][1]), **means}
 

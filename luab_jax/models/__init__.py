@@ -90,6 +90,17 @@ def _check_known(setting: str, value: str, known: Collection[str]) -> None:
     raise UserError(f'{setting}: unknown {value!r}; choose one of {", ".join(known)}.')
 
 
+def check_model(model_config: ConfigDict) -> None:
+  """Raises UserError for a name, head, dtype or normalisation that is unknown."""
+  for key, known in (
+    ('name', MODELS),
+    ('head', HEADS),
+    ('dtype', DTYPES),
+    ('normalisation', NORMALISATIONS),
+  ):
+    _check_known(f'model.{key}', model_config[key], known)
+
+
 def check_image_size(name: str, image_size: int) -> None:
   """Raises UserError if `data.image_size` is no multiple of the patches of model `name`."""
   patch_size = VITS[name][3] if name in VITS else PATCH_SIZE if name == 'tiny_conv' else 1
@@ -116,12 +127,8 @@ def build_model(
     UserError: a name, head, dtype or normalisation that is unknown, or a head that does not fit
       the points.
   """
-  name, head = model_config.name, model_config.head
-  _check_known('model.name', name, MODELS)
-  _check_known('model.head', head, HEADS)
-  _check_known('model.dtype', model_config.dtype, DTYPES)
-  normalisation = model_config.normalisation
-  _check_known('model.normalisation', normalisation, NORMALISATIONS)
+  check_model(model_config)
+  name, head, normalisation = model_config.name, model_config.head, model_config.normalisation
   dtype = DTYPES[model_config.dtype]
   axis_name = AXIS if model_config.sync_batch_norm else None
   classifier_init = None

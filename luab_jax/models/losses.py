@@ -17,8 +17,8 @@ Sums = dict[str, tuple[Scalar, Scalar]]  # {name: (sum, count)} of losses and me
 POINT_LOSSES = ('smooth_l1', 'l1', 'l2')
 
 
-def check_loss(loss: ConfigDict, *, multi_label: bool) -> None:
-  """Raises UserError for a value in `config.loss` that means nothing for this data set."""
+def check_loss(loss: ConfigDict, *, multi_label: bool = False) -> None:
+  """Raises UserError for a value in `config.loss` that means nothing, or not for these labels."""
   if not 0 <= loss.label_smoothing < 1:
     raise UserError(f'loss.label_smoothing: {loss.label_smoothing} is outside [0, 1).')
   if multi_label and loss.label_smoothing:

@@ -11,19 +11,21 @@ import tqdm
 from ml_collections import ConfigDict
 
 from luab_jax.data import tfrecords
+from luab_jax.data.contents import check_contents, contents
 from luab_jax.data.dataset import dataset_spec
 from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate, robustness
 from luab_jax.evaluate.steps import EvalStep, make_eval_step
-from luab_jax.models import build_model, check_image_size
+from luab_jax.models import build_model
 from luab_jax.models.losses import check_loss
 from luab_jax.models.weights import load
-from luab_jax.runtime import parallel
 from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.train.metric_log import RunLog
-from luab_jax.train.optimizer import make_optimizer, make_schedules
+from luab_jax.train.optimizer import Schedules, make_optimizer, make_schedules
+from luab_jax.train.options import check_keep_best, check_options
 from luab_jax.train.state import TrainState, init_state
 from luab_jax.train.step import make_train_step
+from luab_jax.train.version import project_version
 
 Metadata = dict[str, Any]  # of a checkpoint, see `Experiment.metadata`
 Results = dict[str, dict[str, Any]]  # {split: metrics}
@@ -38,10 +40,12 @@ class Experiment:
 
   Attributes:
     config: ml_collections.ConfigDict.
+    project: its version and commit, see version.py.
     spec: DatasetSpec of the training data.
     num_examples: of the training split.
     robustness: the benchmark sets that are prepared, and those that are missing.
     total_steps: of the whole training.
+    contents: {split: digest} of the data set, see data/contents.py.
     model, optimizer: Flax module, optax transformation.
     train_step, eval_step: of one device, see `step.make_train_step`, `steps.make_eval_step`.
     num_params: set by `init_or_restore`.
@@ -49,26 +53,26 @@ class Experiment:
   """
 
   def __init__(self, config: ConfigDict):
-    """Reads the metadata of the data and builds model, optimizer and steps; computes nothing.
+    """Checks the options, reads the metadata of the data, and builds model, optimizer and steps.
 
     Raises:
       UserError: a wrong option, missing data, an empty split.
     """
-    _check(config)
-    parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
+    check_options(config)
     self.config = config
+    self.project = project_version()
     self.spec = spec = dataset_spec(config.data)
     check_loss(config.loss, multi_label=spec.multi_label)
+    check_keep_best(config, spec)
     self.model = build_model(
       config.model,
       num_classes=spec.num_classes,
       num_points=spec.num_points,
       multi_label=spec.multi_label,
     )
-    check_image_size(config.model.name, config.data.image_size)
     self._open_splits()
     self._plan_steps()
-    schedules = make_schedules(config, self.total_steps, self._steps_per_epoch)
+    schedules = self._schedules(self.total_steps)
     self.optimizer = make_optimizer(config.optimizer, schedules.learning_rate)
     self.train_step = make_train_step(self.model, self.optimizer, schedules, spec, config)
     self.eval_step = make_eval_step(self.model, spec, config.loss)
@@ -85,6 +89,7 @@ class Experiment:
     self.robustness = robustness.prepared(self.config.robustness, self.spec)
     for split in data.eval_splits.values():
       tfrecords.open_split(builder, split)  # an empty one is an error now, not after the training
+    self.contents = contents(data)
 
   def _plan_steps(self) -> None:
     config = self.config
@@ -94,6 +99,9 @@ class Experiment:
     every = config.eval_every_epochs * self._steps_per_epoch
     count = int(self.total_steps / every) if every else 0
     self._eval_steps = {round(every * (i + 1)) for i in range(count)} | {self.total_steps}
+
+  def _schedules(self, total_steps: int) -> Schedules:
+    return make_schedules(self.config, total_steps, self._steps_per_epoch)
 
   def init_or_restore(self, checkpoints: Checkpoints) -> tuple[TrainState, Metadata]:
     """(state as numpy arrays, metadata): the newest checkpoint, or a fresh state and {}.
@@ -146,16 +154,50 @@ class Experiment:
       ema_params=params if config.optimizer.ema_decay else {},
     )
 
-  def check_records(self, metadata: Metadata) -> None:
-    """Raises UserError unless the training records are those of the checkpoint's `metadata`."""
+  def check_continues(self, metadata: Metadata) -> list[str]:
+    """What to tell about continuing from the checkpoint of this `metadata`, as lines.
+
+    Raises:
+      UserError: it is beyond the last step, or its data had other records or contents.
+    """
+    self._check_records(metadata)
+    step, planned = metadata.get('step', 0), metadata.get('total_steps', self.total_steps)
+    self.check_steps(step)
+    lines = []
+    if metadata and not self.contents:
+      lines.append(
+        f'{self.config.data.name} was built by an older version, which keeps no digest of its '
+        'contents: a change of them would not be noticed'
+      )
+    if planned != self.total_steps:
+      before, now = (
+        self._schedules(total).learning_rate(step) for total in (planned, self.total_steps)
+      )
+      lines.append(
+        f'the run was planned for {planned} steps and is now of {self.total_steps}: at step {step} '
+        f'the learning rate jumps from {before:.3g} to {now:.3g}; a run of this length from the '
+        'start, in another --workdir, has no such jump'
+      )
+    return lines
+
+  def check_steps(self, step: int) -> None:
+    """Raises UserError where a checkpoint is beyond the last step of this config."""
+    if step > self.total_steps:
+      raise UserError(
+        f'the run has {step} steps, and this config ends after {self.total_steps}: set num_epochs '
+        'or total_steps as they were, or train in another --workdir'
+      )
+
+  def _check_records(self, metadata: Metadata) -> None:
     before = metadata.get('records', self._records)
+    data = self.config.data
     if before != self._records:
-      data = self.config.data
       raise UserError(
         f'the run was trained on {before["num_examples"]:,} records of {data.name}, '
         f'{data.train_split}; in {data.data_dir} there are {self.num_examples:,} now, or they lie '
         'in other files: give the data it was trained on, or start anew in another --workdir'
       )
+    check_contents(metadata.get('contents', {}), self.contents, data)
 
   def metadata(self, step: int, log: RunLog) -> Metadata:
     """What a checkpoint holds beside the state: all that resuming and prediction need to know."""
@@ -167,6 +209,8 @@ class Experiment:
       'unwritten_lines': log.unwritten_lines(),
       'dataset': self.spec._asdict(),
       'records': self._records,
+      'contents': self.contents,
+      'total_steps': self.total_steps,
       'config': json.loads(self.config.to_json_best_effort()),
     }
 
@@ -240,29 +284,3 @@ class Experiment:
       f'{config.data.name}; {begin} {self.total_steps} steps of {config.batch_size} images on '
       f'{jax.device_count()} {device.device_kind} in {jax.process_count()} process(es)'
     )
-
-
-def _check(config: ConfigDict) -> None:
-  """Raises UserError for values that would fail later or not mean anything."""
-  for key, low in (
-    ('batch_size', 1),
-    ('log_every', 1),
-    ('checkpoint_every_steps', 1),
-    ('total_steps', 0),
-    ('eval_every_epochs', 0),
-    ('keep_checkpoints', 1),
-    ('report_images', 0),
-    ('optimizer.grad_accum_steps', 1),
-    ('optimizer.learning_rate', 0),
-    ('loss.point_weight', 0),
-  ):
-    if not config[key] >= low:  # nor NaN
-      raise UserError(f'{key}={config[key]} is too small: at least {low}')
-  if not config.total_steps and not config.num_epochs > 0:
-    raise UserError(
-      f'num_epochs={config.num_epochs} trains nothing: set it, or total_steps, above 0'
-    )
-  if not -(1 << 63) <= config.seed < 1 << 63:
-    raise UserError(f'seed={config.seed} does not fit into 64 bits')
-  if config.on_nan not in ('stop', 'skip'):
-    raise UserError(f"on_nan='{config.on_nan}' is unknown: choose stop or skip")

@@ -85,7 +85,7 @@ def _train_and_evaluate(
   config = experiment.config
   checkpoints = open_checkpoints(workdir, config)
   state, metadata = experiment.init_or_restore(checkpoints)
-  experiment.check_records(metadata)
+  notices = experiment.check_continues(metadata)
   start = int(state.step)
   # A run may have been stopped between the step and the end of its evaluation.
   missing = experiment.split_names(start) - metrics_file.results_at(workdir, start).keys()
@@ -101,7 +101,7 @@ def _train_and_evaluate(
     verbose=verbose,
   )
   log.message(experiment.describe(start))
-  for line in experiment.loaded:
+  for line in notices + experiment.loaded:
     log.message(line)
   for name, remedy in experiment.robustness.missing.items():
     log.message(f'robustness.sets: {name} is not prepared: {remedy}')
@@ -273,6 +273,7 @@ def evaluate_only(
   state, _ = experiment.init_or_restore(checkpoints)
   checkpoints.close()
   step = int(state.step)
+  experiment.check_steps(step)
   if not step:
     raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
   started = time.time()

@@ -48,7 +48,7 @@ def init_state(
   Args:
     model: Flax module; `model.init(key, image[1, S, S, 3], train=False)`.
     optimizer: optax transformation.
-    seed: the parameters are a function of it alone.
+    seed: of 64 bits; the parameters are a function of it alone.
     image_size: S; position embeddings depend on it.
     ema: keep an average of the parameters.
   """
@@ -66,7 +66,9 @@ def init_state(
       ema_params=params if ema else {},
     )
 
-  return init(jax.random.key(seed))
+  # As jax.random.key with x64: without, the upper half of a seed would not count.
+  halves = np.array([seed], np.int64).view(np.uint32)[::-1]
+  return init(jax.random.wrap_key_data(jnp.asarray(halves), impl='threefry2x32'))
 
 
 def check_finite(step: int, state: TrainState) -> None:

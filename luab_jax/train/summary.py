@@ -45,7 +45,8 @@ def write_summary(
     'steps_in_this_start': steps,
     'ms_per_step': ms_per_step,
     'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-    'versions': {'python': platform.python_version(), 'jax': jax.__version__},
+    'versions': {**experiment.project, 'python': platform.python_version(), 'jax': jax.__version__},
+    'contents': experiment.contents,
   }
   if hosts.is_main_host():
     write_json(path, summary)

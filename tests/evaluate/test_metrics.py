@@ -13,6 +13,7 @@ from luab_jax.evaluate.metrics import (
   average_precision,
   average_precision_within,
   batch_sums,
+  label_set_sums,
   mean_average_precision,
 )
 
@@ -113,20 +114,32 @@ def random_batch(rng, size, classes, points):
   return outputs, batch
 
 
-@pytest.mark.parametrize(('classes', 'points'), [(20, 1), (20, 8), (3, 1)])
+@pytest.mark.parametrize(('classes', 'points'), [(20, 1), (20, 8), (6, 1), (5, 1), (3, 1)])
 def test_sums_against_numpy(classes, points):
   outputs, batch = random_batch(np.random.default_rng(0), 64, classes, points)
   sums = jax.jit(batch_sums, static_argnames='multi_label')(outputs, batch, multi_label=False)
   ranks = np.argsort(-outputs['logits'], axis=-1)[:62]
   label = batch['label'][:62, None]
   assert sums['top1'] == ((ranks[:, :1] == label).sum(), 62)
-  assert sums['top5'] == ((ranks[:, :5] == label).sum(), 62)
+  if classes > 5:
+    assert sums['top5'] == ((ranks[:, :5] == label).sum(), 62)
+  else:  # it would be 1 whatever the model does
+    assert 'top5' not in sums
   error = outputs['points'][:62] - batch['point'][:62]
   distance = np.hypot(error[..., 0], error[..., 1])
   used = batch['point_mask'][:62] == 1
   assert sums['click_error'][0] == pytest.approx(distance[used].sum(), rel=1e-5)
   assert sums['click_error'][1] == used.sum()
   assert sums['points_used'] == (used.sum(), 62 * points)
+
+
+@pytest.mark.parametrize('classes', [5, 6])
+def test_top5_of_label_sets_needs_six_classes(classes):
+  outputs, batch = random_batch(np.random.default_rng(0), 8, classes, 1)
+  labels = jax.nn.one_hot(batch['label'], classes, dtype=bool)
+  mask = np.ones((8, classes), bool)
+  sums = label_set_sums(outputs['logits'], batch | {'valid_labels': labels, 'class_mask': mask})
+  assert ('top5' in sums) == (classes == 6)
 
 
 def test_sums_of_batches_add_up_to_the_whole():

@@ -1,8 +1,10 @@
 """Whole runs: files, resume, refusal of foreign workdirs, NaN, evaluation, two processes."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from luab_jax.evaluate import evaluate
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.runtime import parallel
 from luab_jax.runtime.workdir import locked
-from luab_jax.train import loop, metric_log, metrics_file
+from luab_jax.train import experiment, loop, metric_log, metrics_file
 from luab_jax.train.experiment import Experiment
 from tests.short_run import assert_same_bits, restore, short_config
 
@@ -229,10 +231,71 @@ def test_scores_that_are_not_finite_are_no_result(finished):
 def test_a_run_does_not_resume_on_other_records(finished, tmp_path, synthetic_imagenet_ab):
   config, workdir, _ = finished
   run, (_, metadata) = Experiment(config), restore(config, workdir)
-  run.check_records(metadata)
+  assert run.check_continues(metadata) == []
   for changed in ({'num_examples': 95}, {'files': 'others'}):
     with pytest.raises(UserError, match='of imagenet_ab/local, train; in .* there are 96 now'):
-      run.check_records({**metadata, 'records': {**metadata['records'], **changed}})
+      run.check_continues({**metadata, 'records': {**metadata['records'], **changed}})
+
+
+def test_a_run_does_not_resume_on_other_contents(finished, tmp_path, monkeypatch):
+  config, workdir, summary = finished
+  assert summary['contents'].keys() == {'train', 'uncorrelated'}
+  before = {path: path.read_bytes() for path in workdir.glob('*.json*')}
+  for split in ('train', 'uncorrelated'):
+    changed = {**summary['contents'], split: '0' * 16}
+    monkeypatch.setattr(experiment, 'contents', lambda data, changed=changed: changed)
+    with pytest.raises(UserError, match=f'built anew with other contents .*{split}. after the run'):
+      loop.train_and_evaluate(config, workdir)
+  monkeypatch.setattr(experiment, 'contents', lambda data: {})
+  (line,) = Experiment(config).check_continues(restore(config, workdir)[1])
+  assert 'built by an older version' in line
+  assert {path: path.read_bytes() for path in workdir.glob('*.json*')} == before
+
+
+def test_fewer_steps_than_a_run_has_are_refused(finished):
+  config, workdir, _ = finished
+  before = {path: path.read_bytes() for path in workdir.glob('*.json*')}
+  shorter = config.copy_and_resolve_references()
+  shorter.num_epochs = 2.0
+  for start in (loop.train_and_evaluate, loop.evaluate_only):
+    with pytest.raises(UserError, match='the run has 9 steps, and this config ends after 6: set'):
+      start(shorter, workdir)
+  assert {path: path.read_bytes() for path in workdir.glob('*.json*')} == before
+
+
+def test_more_steps_than_planned_are_told_with_the_jump(finished, tmp_path, capfd):
+  config, workdir, _ = finished
+  shutil.copytree(workdir, tmp_path / 'run')
+  longer = config.copy_and_resolve_references()
+  longer.total_steps = 12
+  loop.train_and_evaluate(longer, tmp_path / 'run')
+  told = 'planned for 9 steps and is now of 12: at step 9 the learning rate jumps from 0 to 0.0'
+  assert told in capfd.readouterr().err
+  assert restore(longer, tmp_path / 'run')[0].step == 12
+  loop.train_and_evaluate(longer, tmp_path / 'run')  # planned for 12 by now
+  assert 'planned' not in capfd.readouterr().err
+
+
+def test_the_metrics_that_keep_best_may_name_are_those_of_an_evaluation(finished):
+  config, _, summary = finished
+  spec = Experiment(config).spec
+  names = evaluate.metric_names(config.model.head, num_classes=spec.num_classes, multi_label=False)
+  measured = {n for metrics in summary['results'].values() for n, v in metrics.items()}
+  assert measured <= {*names, 'examples', 'images_with_boxes', 'images_without_boxes'} | {
+    'boxes_left_out'
+  }
+  assert {'top1', 'top5', 'click_error', 'maxboxacc_v2_cam'} <= measured & set(names)
+
+
+def test_a_summary_names_version_and_commit(finished):
+  _, workdir, summary = finished
+  versions = summary['versions']
+  assert versions['luab_jax'] == importlib.metadata.version('luab_jax')
+  if (ROOT / '.git').exists():
+    head = subprocess.run(
+      ['git', 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert versions['commit'].removesuffix('-dirty') == head.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -262,8 +325,6 @@ def test_meaningless_numbers_are_one_line(synthetic_imagenet_ab, key, value):
 
 
 def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_imagenet_ab):
-  import shutil
-
   config, workdir, _ = finished
   data_dir = tmp_path / 'data'
   shutil.copytree(synthetic_imagenet_ab, data_dir)

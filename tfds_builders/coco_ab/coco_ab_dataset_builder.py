@@ -11,7 +11,7 @@ from luab_jax.byproducts import coco_ab
 from luab_jax.byproducts.archives import reader
 from luab_jax.data.image_files import BadImage, EncodedImage
 from luab_jax.errors import UserError
-from tfds_builders import build_summary
+from tfds_builders import build_summary, content_digest
 from tfds_builders.coco_ab import example
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names
 from tfds_builders.image_check import check_images
@@ -52,6 +52,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     return self.dataset_info_from_configs(
       features=example.features(None) if own else example.features(),
       homepage='https://github.com/naver-ai/NeglectedFreeLunch',
+      metadata=tfds.core.MetadataDict(),
     )
 
   def download_and_prepare(self, **kwargs) -> None:
@@ -76,11 +77,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self.info.features['labels'].feature.names = names  # one label, which the others are too
       self._join.class_index = {name: index for index, name in enumerate(names)}
     self._read_records(files[coco_ab.FILE_NAME])
-    return {
-      split: self._generate_examples(
-        files[f'{folder}.zip'], files['annotations_trainval2014.zip'], folder
-      )
+    annotations = files['annotations_trainval2014.zip']
+    examples = {
+      split: self._generate_examples(files[f'{folder}.zip'], annotations, folder)
       for split, folder in _SPLITS.items()
+    }
+    return {
+      split: content_digest.digested(generator, self.info.metadata, split)
+      for split, generator in examples.items()
     }
 
   def _files(self, dl_manager) -> dict[str, pathlib.Path]:

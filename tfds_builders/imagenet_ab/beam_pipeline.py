@@ -14,7 +14,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 
 import apache_beam as beam
 from apache_beam.transforms import window
@@ -23,6 +23,7 @@ from etils import epath
 
 from luab_jax.byproducts.archives import reader
 from luab_jax.errors import UserError
+from tfds_builders import content_digest
 from tfds_builders.build_summary import BuildSummary
 from tfds_builders.image_check import check_image
 from tfds_builders.imagenet_ab import release as release_files
@@ -83,8 +84,12 @@ class BeamBuild:
       )
     return self._outputs
 
-  def finish(self, summary: BuildSummary) -> None:
+  def finish(self, summary: BuildSummary, digests: MutableMapping[str, str]) -> None:
     """Adds the counts of all workers to a summary, once the pipeline is done.
+
+    Args:
+      summary: of the build.
+      digests: gets {split: digest}, see content_digest.py.
 
     Raises:
       UserError: too much of the input is bad.
@@ -96,6 +101,7 @@ class BeamBuild:
         summary.merge(counts[source])
       if source != _XMLS:
         summary.check()  # after each split, as without Beam
+        digests[source] = content_digest.to_text(counts.get(source, {}).get('content', 0))
 
 
 @contextlib.contextmanager
@@ -183,7 +189,9 @@ class _Join(_CountingDoFn):
       )
       example = self._release.example(split, joined, check_image(data), self._summaries[split])
       if example:
-        yield beam.pvalue.TaggedOutput(split, (f'{label}/{file_name}', example))
+        key = f'{label}/{file_name}'
+        self._summaries[split].add_content(content_digest.digest(key, example))
+        yield beam.pvalue.TaggedOutput(split, (key, example))
     self._summaries[_XMLS].note('XMLs of no image', len(unused))
 
   def _deduplicate(self, stem, entries) -> tuple[dict, dict]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 
 from luab_jax.errors import UserError
-from tfds_builders import build_summary
+from tfds_builders import build_summary, content_digest
 from tfds_builders.image_check import check_images
 from tfds_builders.imagenet_ab import example, release
 from tfds_builders.imagenet_ab.xml_store import XmlStore
@@ -44,6 +44,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       features=example.features(tfds.features.ClassLabel(doc='Class of the image.', **names)),
       supervised_keys=('image', 'label'),
       homepage='https://github.com/naver-ai/NeglectedFreeLunch',
+      metadata=tfds.core.MetadataDict(),
     )
 
   @property
@@ -83,12 +84,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._beam_build = self._beam.BeamBuild(self._release, self.data_dir)
       return self._beam_build.splits()
     self._index_xmls()
-    return {split: self._generate_examples(split) for split in self._release.images}
+    return {
+      split: content_digest.digested(self._generate_examples(split), self.info.metadata, split)
+      for split in self._release.images
+    }
 
   def _process_pipeline_result(self, pipeline_result):
     """Called by TFDS once a Beam pipeline is done."""
     del pipeline_result  # its metrics count retried work twice
-    self._beam_build.finish(self._summary)
+    self._beam_build.finish(self._summary, self.info.metadata)
 
   def _index_xmls(self) -> None:
     """Reads all XMLs once, into temporary files."""

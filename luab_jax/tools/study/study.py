@@ -20,6 +20,7 @@ from typing import Any
 import tqdm
 from ml_collections import ConfigDict
 
+from luab_jax.data.contents import check_contents, contents
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
 from luab_jax.runtime import hosts
@@ -28,6 +29,7 @@ from luab_jax.tools.study import plan, statistics, tables
 from luab_jax.tools.study.statistics import Interval, Runs
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
+from luab_jax.train.options import check_keep_best, check_options
 
 # Keys that may change between two starts of a study: they leave finished runs valid.
 CHANGEABLE = (
@@ -64,13 +66,18 @@ def run_study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]
   workdir = pathlib.Path(workdir)
   plan.check_config(config.study)
   experiment = Experiment(config)
+  runs = plan.plan_runs(config, experiment)
+  for run in runs.values():  # before the first of them is trained
+    check_options(run)
+    check_keep_best(run, experiment.spec)
   with locked(workdir):
     prepare_workdir(workdir, config, changeable=CHANGEABLE)
-    return _run_study(config, workdir, experiment)
+    return _run_study(config, workdir, experiment, runs)
 
 
-def _run_study(config: ConfigDict, workdir: pathlib.Path, experiment: Experiment) -> dict[str, Any]:
-  runs = plan.plan_runs(config, experiment)
+def _run_study(
+  config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, runs: dict[str, ConfigDict]
+) -> dict[str, Any]:
   summaries = _run_all(runs, workdir, experiment.robustness)
   metrics = {folder: _run_metrics(runs[folder], summaries[folder]) for folder in runs}
   result = {
@@ -142,6 +149,7 @@ def _finished(
   if summary is None or summary['step'] != config.total_steps:
     return None
   prepare_workdir(workdir, config)
+  check_contents(summary.get('contents', {}), contents(config.data), config.data)
   wanted = set(config.data.eval_splits) | robustness.split_names(prepared.sources)
   complete = wanted <= summary['results'].keys()
   complete &= summary.get('not_prepared', {}) == prepared.missing  # no set was prepared since

@@ -1,0 +1,49 @@
+"""Which contents a data set had when a run was trained on it: counts and shards do not show that.
+
+The builders keep a digest of every split in metadata.json, see tfds_builders/content_digest.py.
+"""
+
+import json
+import os
+import pathlib
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from luab_jax.data import tfrecords
+from luab_jax.errors import UserError
+
+Contents = dict[str, str]  # {split as built: digest}
+
+
+def contents(data: ConfigDict) -> Contents:
+  """The digests of all splits that a config's `data` part trains or evaluates on.
+
+  A split has none if an older version of the builders has written it.
+  """
+  builder = tfrecords.open_builder(data.name, data.data_dir)
+  known = _read(pathlib.Path(os.fspath(builder.data_path)) / 'metadata.json')
+  names = {
+    part.splitname
+    for spec in (data.train_split, *data.eval_splits.values())
+    for part in tfds.core.ReadInstruction.from_spec(spec).to_absolute(builder.info.splits)
+  }
+  return {name: known[name] for name in sorted(names) if name in known}
+
+
+def check_contents(before: Contents, now: Contents, data: ConfigDict) -> None:
+  """Raises UserError where a split has other contents `now` than `before`, at the run's start."""
+  changed = [name for name in before if now.get(name, before[name]) != before[name]]
+  if changed:
+    raise UserError(
+      f'{data.name} in {data.data_dir} was built anew with other contents (images, labels, clicks '
+      f'or boxes of {", ".join(changed)}) after the run had been trained on it: train anew in '
+      'another --workdir, or give the --config.data.data_dir of the old contents'
+    )
+
+
+def _read(path: pathlib.Path) -> Contents:
+  try:
+    return dict(json.loads(path.read_text(encoding='utf-8')))
+  except (OSError, ValueError, TypeError):  # none, or not ours
+    return {}
