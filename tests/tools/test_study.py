@@ -128,6 +128,15 @@ def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatc
   assert more['arms']['shuffled']['metrics']['uncorrelated/top1'].n == 3
 
 
+def test_a_finished_study_does_not_stand_for_a_rebuilt_data_set(finished, monkeypatch):
+  config, workdir, _ = finished
+  trained = _pretend(monkeypatch)
+  monkeypatch.setattr(study, 'contents', lambda data: {'train': '0' * 16})
+  with pytest.raises(UserError, match='built anew with other contents'):
+    study.run_study(config, workdir)
+  assert not trained
+
+
 def test_a_run_that_was_cut_continues_from_its_checkpoint(finished, monkeypatch):
   config, workdir, result = finished
   run = workdir / 'luab_spatial' / 'seed0'
