@@ -154,7 +154,8 @@ def get_config():
   c.optimizer.grad_clip_norm = 0.0
   # Micro-batches per step, for a batch that does not fit into memory.
   c.optimizer.grad_accum_steps = 1
-  # Decay of the averaged parameters that are evaluated and exported; 0: none.
+  # Decay of the averages of parameters and BatchNorm statistics that are evaluated and exported
+  # (timm's ModelEmaV2), at most (1 + step) / (10 + step); 0: none.
   c.optimizer.ema_decay = 0.0
 
   # Shifted versions of ImageNet (docs/robustness.md), for models of its 1,000 classes.

@@ -24,7 +24,7 @@ from luab_jax.data import examples, geometry, image_files
 from luab_jax.data.dataset import DatasetSpec
 from luab_jax.errors import UserError
 from luab_jax.evaluate.steps import localization_maps
-from luab_jax.models import Outputs, Variables, build_model
+from luab_jax.models import Outputs, Variables, build_model, eval_variables
 from luab_jax.models import predict as apply_model
 from luab_jax.runtime.checkpoint import Checkpoints
 
@@ -47,6 +47,11 @@ def restore_newest(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str
       checkpoints.close()
   if restored is None:
     raise UserError(f'{workdir} holds no checkpoint: train first, with --mode=train')
+  if restored[0].get('ema_params') and 'ema_batch_stats' not in restored[0]:
+    raise UserError(
+      f'the newest checkpoint in {workdir} was written by an older version, which did not average '
+      "BatchNorm's statistics: use that one, or train again"
+    )
   return restored
 
 
@@ -94,7 +99,7 @@ class Predictor:
 
   @classmethod
   def from_run(cls, workdir: str | os.PathLike, *, batch_size: int = _BATCH) -> 'Predictor':
-    """The model of a run's newest intact checkpoint, its averaged parameters where there are any.
+    """The model of a run's newest intact checkpoint, its averages (EMA) where there are any.
 
     Needs neither the config nor the data, and changes nothing: the run may be under way.
 
@@ -105,10 +110,7 @@ class Predictor:
       UserError: no run or no intact checkpoint there, or one of an older version.
     """
     state, metadata = restore_newest(workdir)
-    variables = {
-      'params': state['ema_params'] or state['params'],
-      'batch_stats': state['batch_stats'] or {},
-    }
+    variables = eval_variables(state)
     try:
       config = ConfigDict(metadata['config'])
       spec = DatasetSpec(**metadata['dataset'])

@@ -85,6 +85,16 @@ def predict(model: nn.Module, variables: Variables, image: jax.Array) -> Outputs
   return cast(Outputs, model.apply(variables, image, train=False))
 
 
+def eval_variables(state: Mapping[str, Any]) -> dict[str, Params]:
+  """What to evaluate a training state with, by the names of its fields (`train.state.TrainState`).
+
+  The averaged parameters with the averaged BatchNorm statistics, where the state has averages.
+  """
+  average = 'ema_' if state['ema_params'] else ''
+  names = 'params', 'batch_stats'
+  return {name: state[average + name] or {} for name in names}  # Orbax restores {} as None
+
+
 def _check_known(setting: str, value: str, known: Collection[str]) -> None:
   if value not in known:
     raise UserError(f'{setting}: unknown {value!r}; choose one of {", ".join(known)}.')

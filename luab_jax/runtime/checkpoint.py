@@ -184,11 +184,15 @@ class Checkpoints:
     saved = dict(metadata['arrays'])
     if template is not None:
       self._check_structure(step, saved, template)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore())
     state = self._manager.restore(step, args=args)['state']
     changed = [name for name, text in _describe(state).items() if saved[name] != text]
     if changed:
       raise ValueError(f'{len(changed)} arrays changed on disk, the first is {changed[0]}')
+    if template is not None:  # with its own empty parts, which Orbax would compare too
+      arrays = _by_path(state)
+      leaves = [arrays[name] for name in _by_path(template)]
+      state = jax.tree.unflatten(jax.tree.structure(template), leaves)
     return state, metadata
 
   def _check_structure(self, step: int, saved: dict[str, str], template: Tree) -> None:
@@ -280,16 +284,17 @@ class _Best(checkpoint_managers.PreservationPolicy):
     return [bool(rated) and c.step == max(rated)[1] for c in checkpoints]
 
 
+def _by_path(tree: Tree) -> dict[str, np.ndarray]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(p, simple=True, separator='/'): np.asarray(x) for p, x in leaves}
+
+
 def _describe(tree: Tree) -> dict[str, str]:
   """{path of an array: 'float32[3,4] <digest>'}."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   lines = {}
-  for path, leaf in leaves:
-    leaf = np.asarray(leaf)
+  for path, leaf in _by_path(tree).items():
     content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
     digest = hashlib.blake2b(content.data, digest_size=8).hexdigest()
     shape = ','.join(map(str, leaf.shape))
-    lines[jax.tree_util.keystr(path, simple=True, separator='/')] = (
-      f'{leaf.dtype}[{shape}] {digest}'
-    )
+    lines[path] = f'{leaf.dtype}[{shape}] {digest}'
   return lines

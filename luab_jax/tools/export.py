@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
 from luab_jax.evaluate.predictor import restore_newest
-from luab_jax.models import NORMALISATIONS
+from luab_jax.models import NORMALISATIONS, eval_variables
 from luab_jax.models.weights import timm_names
 from luab_jax.runtime.workdir import write_json, write_text
 from luab_jax.tools import output_folder
@@ -67,9 +67,9 @@ started from pretrained weights (`init_from` below), their licence applies as we
 def export(workdir: str | pathlib.Path) -> pathlib.Path:
   """Writes the newest checkpoint of a run to WORKDIR/export/; does not need the dataset.
 
-  Uses the averaged parameters (EMA) if there are any. Files: model.safetensors (backbone and
-  classifier, float32, in timm's names and layouts, or ours for a model that timm does not have),
-  point_head.safetensors, classes.json and README.md, a model card.
+  Uses the averages (EMA) of parameters and BatchNorm statistics if there are any. Files:
+  model.safetensors (backbone and classifier, float32, in timm's names and layouts, or ours for a
+  model that timm does not have), point_head.safetensors, classes.json and README.md, a model card.
 
   Args:
     workdir: folder of the run.
@@ -81,11 +81,7 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
   workdir = pathlib.Path(workdir)
   state, run_metadata = restore_newest(workdir)
   config = ConfigDict(run_metadata['config'])
-  variables = {
-    'params': state['ema_params'] or state['params'],
-    'batch_stats': state['batch_stats'],
-  }
-  model, points = timm_names.state_dicts(variables, config.model.name)
+  model, points = timm_names.state_dicts(eval_variables(state), config.model.name)
   metadata = {
     'format': 'pt',
     'model': config.model.name,

@@ -147,11 +147,13 @@ class Experiment:
     variables, self.loaded = load.load_pretrained(
       config.init_from, config.model, {'params': fresh.params, 'batch_stats': fresh.batch_stats}
     )
-    params = variables['params']
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
+    ema = bool(config.optimizer.ema_decay)
     return fresh.replace(
       params=params,
-      batch_stats=variables.get('batch_stats', {}),
-      ema_params=params if config.optimizer.ema_decay else {},
+      batch_stats=batch_stats,
+      ema_params=params if ema else {},
+      ema_batch_stats=batch_stats if ema else {},
     )
 
   def check_continues(self, metadata: Metadata) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from luab_jax.errors import UserError
-from luab_jax.models import Params, Variables
+from luab_jax.models import Params, Variables, eval_variables
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -21,7 +21,8 @@ class TrainState(flax.struct.PyTreeNode):
     params: f32 parameter tree.
     batch_stats: f32 running statistics of BatchNorm, the same on all devices; {} without any.
     opt_state: optax state.
-    ema_params: exponential moving average of `params`; {} when it is off.
+    ema_params, ema_batch_stats: exponential moving averages of `params` and `batch_stats`; {} when
+      averaging is off.
   """
 
   step: Any
@@ -29,10 +30,11 @@ class TrainState(flax.struct.PyTreeNode):
   batch_stats: Params
   opt_state: Any
   ema_params: Params
+  ema_batch_stats: Params
 
   def eval_variables(self) -> Variables:
-    """The Flax variables to evaluate with: the averaged parameters where there are any."""
-    return {'params': self.ema_params or self.params, 'batch_stats': self.batch_stats}
+    """The Flax variables to evaluate with: the averages where there are any."""
+    return eval_variables(vars(self))
 
 
 def init_state(
@@ -50,20 +52,21 @@ def init_state(
     optimizer: optax transformation.
     seed: of 64 bits; the parameters are a function of it alone.
     image_size: S; position embeddings depend on it.
-    ema: keep an average of the parameters.
+    ema: keep averages of the parameters and of BatchNorm's statistics.
   """
 
   @jax.jit
   def init(key: jax.Array) -> TrainState:
     image = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
     variables = model.init(key, image, train=False)
-    params = variables['params']
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
-      batch_stats=variables.get('batch_stats', {}),
+      batch_stats=batch_stats,
       opt_state=optimizer.init(params),
       ema_params=params if ema else {},
+      ema_batch_stats=batch_stats if ema else {},
     )
 
   # As jax.random.key with x64: without, the upper half of a seed would not count.

@@ -40,7 +40,7 @@ def make_train_step(
     optimizer, schedules: see `optimizer`; the learning rate is only reported here.
     spec: of the data set.
     config: of the experiment; `loss`, `optimizer.grad_accum_steps` (micro-batches a step; the
-      gradient is that of the whole batch), `optimizer.ema_decay` (0: no averaged parameters) and
+      gradient is that of the whole batch), `optimizer.ema_decay` (0: no averages) and
       `on_nan` count. With on_nan='skip' a step whose loss, gradient or result is not finite changes
       nothing but the step number; it counts as `skipped`, its other sums are left out.
   Returns:
@@ -119,18 +119,26 @@ def _update(
   batch_stats: Params,
   ema_decay: float,
 ) -> TrainState:
-  """The state after an optimizer step."""
+  """The state after an optimizer step.
+
+  Parameters and BatchNorm statistics are averaged alike, as in timm's ModelEmaV2; after t steps the
+  decay is min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage.
+  """
   updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  ema_params = state.ema_params
+  ema_params, ema_batch_stats = state.ema_params, state.ema_batch_stats
   if ema_decay:
-    ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay)
+    new_share = 1 - jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    ema_params, ema_batch_stats = optax.incremental_update(
+      (params, batch_stats), (ema_params, ema_batch_stats), new_share
+    )
   return state.replace(
     step=state.step + 1,
     params=params,
     batch_stats=batch_stats,
     opt_state=opt_state,
     ema_params=ema_params,
+    ema_batch_stats=ema_batch_stats,
   )
 
 

@@ -269,7 +269,8 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   config.optimizer.ema_decay = ema_decay
   run, state, _, checkpoints = fresh(config, tmp_path / 'first')
   assert run.loaded == []
-  state = state.replace(step=np.int32(5), params=jax.tree.map(lambda x: x + 1, state.params))
+  params, batch_stats = jax.tree.map(lambda x: x + 1, (state.params, state.batch_stats))
+  state = state.replace(step=np.int32(5), params=params, batch_stats=batch_stats)
   metadata = {'step': 5, 'dataset': run.spec._asdict(), 'config': config.to_dict()}
   checkpoints.save(5, state, metadata)
   checkpoints.close()
@@ -285,11 +286,13 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
 
   config.init_from, config.seed = str(folder / 'model.safetensors'), 1
   run, started, _, checkpoints = fresh(config, tmp_path / 'second')
-  exported = state.eval_variables()['params']  # of the average, if there is one
+  exported = state.ema_params if ema_decay else state.params
+  statistics = state.ema_batch_stats if ema_decay else state.batch_stats
   assert_same_bits(started.params['backbone'], exported['backbone'])
   assert_same_bits(started.params['head']['classifier'], exported['head']['classifier'])
-  assert_same_bits(started.batch_stats, state.batch_stats)
+  assert_same_bits(started.batch_stats, statistics)
   assert_same_bits(started.ema_params, started.params if ema_decay else {})
+  assert_same_bits(started.ema_batch_stats, started.batch_stats if ema_decay else {})
   assert 'new: the point layer' in run.loaded[1] and int(started.step) == 0
   changed = started.replace(step=np.int32(3), params=jax.tree.map(lambda x: x * 2, started.params))
   checkpoints.save(3, changed, metadata)

@@ -215,6 +215,14 @@ def test_a_checkpoint_of_another_model_is_refused_and_stays(tmp_path, change):
   assert _step(_restore(tmp_path)) == 1
 
 
+def test_a_checkpoint_without_a_part_that_is_empty_now_is_restored(tmp_path):
+  _saved(tmp_path, [1])
+  checkpoints = Checkpoints(tmp_path, keep=9)
+  state, _ = checkpoints.restore(_tree(0) | {'a later version': {}})
+  checkpoints.close()
+  assert state['a later version'] == {} and int(state['step']) == 1
+
+
 def test_a_damaged_checkpoint_that_cannot_be_moved_is_one_clear_message(tmp_path):
   _saved(tmp_path, [1, 2])
   _flip_a_byte(tmp_path / '2')

@@ -286,14 +286,19 @@ def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, 
   workdir = tmp_path / 'run'
   checkpoints = loop.open_checkpoints(workdir, config)
   log = types.SimpleNamespace(partial_sums=dict, unwritten_lines=list)
-  scaled = [state.replace(ema_params=_times(state.ema_params, f)) for f in (1.0, 1.5)]
+  scaled = [
+    state.replace(
+      ema_params=_times(state.ema_params, f), ema_batch_stats=_times(state.ema_batch_stats, 4 * f)
+    )
+    for f in (1.0, 1.5)
+  ]
   for step, one in enumerate(scaled, 1):
     checkpoints.save(step, one, experiment.metadata(step, log))
   checkpoints.close()
   image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), np.uint8)
 
   def expected(one):
-    variables = {'params': one.ema_params, 'batch_stats': one.batch_stats}
+    variables = {'params': one.ema_params, 'batch_stats': one.ema_batch_stats}
     return jax.nn.softmax(experiment.model.apply(variables, image, train=False)['logits'])
 
   def predicted():

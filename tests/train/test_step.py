@@ -19,6 +19,7 @@ from luab_jax.runtime import parallel
 from luab_jax.train.optimizer import Schedules, make_optimizer, weight_decay_mask
 from luab_jax.train.state import init_state
 from luab_jax.train.step import make_train_step
+from tests.short_run import assert_same_bits
 
 LOSS = ml_collections.ConfigDict(
   dict(label_smoothing=0.0, point_loss='smooth_l1', smooth_l1_beta=1.0)
@@ -219,6 +220,33 @@ def test_training_brings_the_loss_down_and_ema_follows():
   start = optax.global_norm(jax.tree.map(jnp.subtract, state.params, new.params))
   assert 0 < distance < start
   assert new.eval_variables()['params'] is new.ema_params
+
+
+@pytest.mark.slow
+def test_parameters_and_statistics_are_averaged_as_timm_does():
+  """ModelEmaV2: every array of the model's state, BatchNorm's buffers too; decay warmed up."""
+  state, train_step, _, classes, points = _setup(
+    'tiny_conv', 'linear', multi_label=False, ema_decay=0.5, on_nan='skip'
+  )
+  batch = _batch(classes, points, False)
+  assert_same_bits(state.ema_batch_stats, state.batch_stats)
+
+  def tracked(state):
+    return {'params': state.params, 'batch_stats': state.batch_stats}
+
+  expected = tracked(state)
+  for step in range(11):  # of a decay of 0.1, 2/11, … up to 0.5
+    state, _ = _run(train_step, state, batch, 2)
+    decay = min(0.5, (1 + step) / (10 + step))
+    expected = jax.tree.map(
+      lambda e, m, decay=decay: decay * e + (1 - decay) * m, expected, tracked(state)
+    )
+    _assert_close(state.eval_variables(), expected, rtol=1e-5, atol=1e-6)
+  differences = jax.tree.map(lambda e, m: np.abs(e - m).max(), expected, tracked(state))
+  assert max(jax.tree.leaves(differences['batch_stats'])) > 1e-3
+  again, sums = _run(train_step, state, batch | {'image': batch['image'] * np.nan}, 2)
+  assert sums['skipped'] == (1, 1)
+  assert_same_bits(again.eval_variables(), state.eval_variables())
 
 
 def test_decay_spares_norms_biases_and_embeddings():

@@ -31,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def finished(synthetic_imagenet_ab, tmp_path_factory):
   """(config, workdir, summary) of an undisturbed run."""
   config = short_config(synthetic_imagenet_ab)
+  config.optimizer.ema_decay = 0.9
   workdir = tmp_path_factory.mktemp('run')
   return config, workdir, loop.train_and_evaluate(config, workdir).summary
 
