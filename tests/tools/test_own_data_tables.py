@@ -74,6 +74,10 @@ def test_the_error_holds_the_first_reason(text, reason, tmp_path):
 
 
 def test_a_row_that_is_uncertain_is_named_and_the_others_are_read(tmp_path):
+  text = 'file;x;y\ncat/0.jpg;1.234,5;2\ncat/1.jpg;10,5;2\n'
+  clicks, problems = _points(tmp_path, text)
+  assert clicks == {'1.jpg': [(10.5, 2)]}
+  assert any(line.endswith(":2: x is '1.234,5', not a number") for line in problems)
   text = 'file;x;y\ncat/0.jpg;10.5;2\ncat/1.jpg;10,5;2\ncat/2.jpg;1;2;3\ncat/3.jpg;1;2;\n'
   clicks, problems = _points(tmp_path, text)
   assert clicks == {'0.jpg': [(10.5, 2)], '3.jpg': [(1, 2)]}
@@ -93,6 +97,7 @@ def test_a_row_that_is_uncertain_is_named_and_the_others_are_read(tmp_path):
     (['1640942072804000000', '1640942072900000000'], [1640942072804, 1640942072900]),
     (['2021-12-31T09:14:32.804Z', '2021-12-31 10:14:32.9+01:00'], [1640942072804, 1640942072900]),
     (['2021-12-31T09:14:32.804', '2021-12-31 09:14:32'], [1640942072804, 1640942072000]),
+    (['1,6409420728E+12', '1,6409420729E+12'], [1640942072800, 1640942072900]),
     (['0.25', '1200.75'], [0.25, 1200.75]),  # as a browser counts ms
     (['', ''], [0, 1]),  # the order of the rows
   ],

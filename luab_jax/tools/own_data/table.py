@@ -11,7 +11,8 @@ from typing import NamedTuple
 from luab_jax.errors import UserError
 
 # Neither a thousand nor anything else: 10,5 and 0,125, but not 1,234.
-_DECIMAL_COMMA = re.compile(r'[+-]?(\d*,(\d{1,2}|\d{4,})|0*,\d+)')
+_DECIMAL_COMMA = re.compile(r'[+-]?(\d*,(\d{1,2}|\d{4,})|0*,\d+)(e[+-]?\d+)?', re.I)
+_DECIMAL_POINT = re.compile(r'[+-]?\d*\.\d*(e[+-]?\d+)?', re.I)
 _UTF16 = (b'\xff\xfe', b'\xfe\xff')  # as Excel's "Unicode text"
 _MAX_TIME = 1 << 53  # ms; exact in a double
 # Seconds, microseconds and nanoseconds since 1970, from 2001 on: (the first, milliseconds in one).
@@ -22,7 +23,7 @@ class Row(NamedTuple):
   """One row."""
 
   where: str  # file and line, for messages
-  cells: dict[str, str]  # {column: text without white space around it}
+  cells: dict[str, str]  # {column asked for: text without white space around it}
   problem: str  # '' or why it cannot be read
   decimal_comma: bool  # of the file
 
@@ -72,7 +73,7 @@ def read(path: pathlib.Path, required: list[str], optional: str) -> list[Row]:
       )
     reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
     rows = [
-      _row(f'{path}:{line + reader.line_num}', [cell.strip() for cell in cells], columns)
+      _row(f'{path}:{line + reader.line_num}', cells, columns, [*required, optional])
       for cells in reader
       if any(map(str.strip, cells))
     ]
@@ -81,17 +82,19 @@ def read(path: pathlib.Path, required: list[str], optional: str) -> list[Row]:
   except (UnicodeDecodeError, csv.Error) as error:
     raise UserError(f'{path} is not a CSV in UTF-8 ({error}): save it as "CSV UTF-8"') from error
   numbers = [row.cells.get(column, '') for row in rows for column in ('x', 'y', 'time')]
-  has_point = any('.' in row.cells['x'] + row.cells['y'] for row in rows)
-  comma = not has_point and any(map(_DECIMAL_COMMA.fullmatch, numbers))
+  comma = any(map(_DECIMAL_COMMA.fullmatch, numbers)) and not any(
+    _DECIMAL_POINT.fullmatch(row.cells[column]) for row in rows for column in ('x', 'y')
+  )
   return [row._replace(decimal_comma=comma) for row in rows]
 
 
-def _row(where: str, cells: list[str], columns: list[str]) -> Row:
-  problem = ''
+def _row(where: str, cells: list[str], columns: list[str], wanted: list[str]) -> Row:
+  problem, cells = '', [cell.strip() for cell in cells]
   if any(cells[len(columns) :]):
     problem = f'{len(cells)} cells below {len(columns)} columns: a comma inside a cell needs quotes'
   cells += [''] * (len(columns) - len(cells))  # of a short row: reported as empty
-  return Row(where, dict(zip(columns, cells, strict=False)), problem, False)
+  named = zip(columns, cells, strict=False)
+  return Row(where, {column: cell for column, cell in named if column in wanted}, problem, False)
 
 
 def parse_times(rows: list[Row]) -> list[float | str]:
