@@ -152,6 +152,18 @@ def test_nothing_usable_is_an_error(annotation, icons, message, tmp_path):
   assert '\n' not in str(error.value)
 
 
+def test_images_with_and_without_instances_are_held_out(tmp_path, capsys):
+  _images(tmp_path / 'photos', range(40), 50)
+  path = _instances(tmp_path / 'i.json', [f'{n:04}.png' for n in range(40)])
+  content = json.loads(path.read_text())
+  content['annotations'] = content['annotations'][:2]  # of the first two images
+  path.write_text(json.dumps(content))
+  examples, _ = _convert(tmp_path, capsys, f'--images={tmp_path}/photos', f'--coco={path}')
+  labels = {split: [len(row['labels']) for row in rows] for split, rows in examples.items()}
+  assert sorted(labels['validation']) == [0] * 4 + [1]
+  assert sorted(labels['train']) == [0] * 34 + [1]
+
+
 def test_a_validation_file_without_instances_is_an_error(tmp_path):
   _images(tmp_path / 'photos', range(6), 50)
   _instances(tmp_path / 'i.json', ['0000.png', '0001.png'])

@@ -45,9 +45,7 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
       find = functools.partial(index.find, split=split if has_two_folders else '')
       listing.add_file(path, split, find, problems)
   if not args.coco_validation:
-    files = [listed.file for listed in listing.images.values()]
-    for file in images.hold_out(files, args.validation_fraction):
-      listing.images[file.path] = listing.images[file.path]._replace(file=file)
+    _hold_out(listing, args.validation_fraction)
   for file in found:
     if file.path not in listing.images:
       problems.add('image not in the instances file, skipped', str(file.path))
@@ -78,6 +76,14 @@ def _find(args: argparse.Namespace, problems: Problems) -> tuple[list[ImageFile]
       folder, split, problems, has_classes=False, out=args.out, without=other
     )
   return images.rename_unique(found, problems), len(folders) == 2
+
+
+def _hold_out(listing: Listing, fraction: float) -> None:
+  """Moves a fraction of the images with instances, and of those without, to validation."""
+  for is_empty in (False, True):
+    files = [x.file for x in listing.images.values() if (not x.instances) == is_empty]
+    for file in images.hold_out(files, fraction):
+      listing.images[file.path] = listing.images[file.path]._replace(file=file)
 
 
 def _write(
