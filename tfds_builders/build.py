@@ -7,7 +7,10 @@ the time left and prints a mistake as one line (exit status 2).
 import argparse
 import os
 import pathlib
+import re
 import sys
+import tempfile
+from collections.abc import Callable
 
 from luab_jax import configure_process
 from luab_jax.errors import UserError
@@ -18,6 +21,9 @@ CONFIGS = {
   'coco_ab': ('2014', 'local'),
   'backgrounds_challenge': ('variations', 'foregrounds'),
 }
+_BUILT = re.compile(
+  r'(dataset_info|features|metadata)\.json|[\w-]+\.labels\.txt|\w+-\w+\.tfrecord-\d+-of-\d+'
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,7 +48,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     help='fail if more than this share of the input is bad (default: '
     f'{build_summary.DEFAULT_MAX_BAD_SHARE})',
   )
-  parser.add_argument('--overwrite', action='store_true', help='delete what was built before')
+  parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='build again; what was built before is deleted once the new one is complete',
+  )
   return parser.parse_args(argv)
 
 
@@ -59,13 +69,14 @@ def build(
     dataset: 'imagenet_ab/local' or another name of `CONFIGS`.
     manual_dir: folder of the raw files.
     data_dir: where TFDS keeps data sets.
-    overwrite: whether to delete and build one that is there already.
+    overwrite: whether to replace one that is there already, once the new one is complete.
 
   Returns:
     The folder of the built data set.
 
   Raises:
-    UserError: the input is missing or damaged, or too much of it is bad.
+    UserError: the input is missing or damaged, or too much of it is bad; data_dir cannot be written
+      or has too little room; the data set to overwrite has files that are none of its own.
   """
   manual_dir = pathlib.Path(manual_dir).expanduser().resolve()
   if not manual_dir.is_dir():
@@ -77,15 +88,39 @@ def build(
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()  # TFDS's bars know no total; ours show the time left
-  builder = _builder(dataset, pathlib.Path(data_dir).expanduser().resolve())
-  if overwrite and builder.is_prepared():
-    builder.data_path.rmtree()
-    builder = _builder(dataset, builder.data_dir_root)  # forgets the old one's metadata
-  builder.download_and_prepare(
-    download_dir=builder.data_dir_root / 'downloads',
-    download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
-  )
-  return pathlib.Path(builder.data_dir)
+  data_dir = pathlib.Path(data_dir).expanduser().resolve()
+
+  def prepare(folder: pathlib.Path) -> pathlib.Path:
+    builder = _builder(dataset, folder)
+    builder.download_and_prepare(
+      download_dir=data_dir / 'downloads',
+      download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+    )
+    return pathlib.Path(builder.data_dir)
+
+  with build_summary.one_line_errors(data_dir):
+    built = _builder(dataset, data_dir)
+    if overwrite and built.is_prepared():
+      return _replace(pathlib.Path(built.data_dir), data_dir, prepare)
+    return prepare(data_dir)
+
+
+def _replace(
+  old: pathlib.Path, data_dir: pathlib.Path, prepare: Callable[[pathlib.Path], pathlib.Path]
+) -> pathlib.Path:
+  """Builds a data set anew beside the old one, which goes once the new one is complete."""
+  for path in old.iterdir():
+    if path.is_dir() or not _BUILT.fullmatch(path.name):
+      raise UserError(f'{path} was not written by a build: move it away before --overwrite')
+  with tempfile.TemporaryDirectory(prefix='incomplete.', dir=data_dir) as folder:
+    new, aside = prepare(pathlib.Path(folder)), pathlib.Path(folder, 'old')
+    old.rename(aside)
+    try:
+      new.rename(old)
+    except BaseException:
+      aside.rename(old)
+      raise
+  return old
 
 
 def _builder(dataset: str, data_dir: str | os.PathLike):

@@ -4,7 +4,9 @@ import collections
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -30,12 +32,50 @@ class BuildStopped(UserError, SystemExit):
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-  """Raises a UserError of the block as BuildStopped."""
+def one_line_errors(data_dir: str | os.PathLike) -> Iterator[None]:
+  """Raises a UserError of the block, or that `data_dir` cannot be written, as BuildStopped."""
   try:
     yield
   except UserError as error:
     raise BuildStopped(str(error)) from error
+  except Exception as error:
+    if reason := _write_problem(error):
+      raise BuildStopped(f'cannot write to --data_dir={data_dir}: {reason}') from error
+    raise
+
+
+def _write_problem(error: BaseException | None) -> str:
+  """Returns what an operating system, TensorFlow or SQLite says of a full or read-only disk.
+
+  TFDS raises exceptions of its own from theirs. Bad input is a UserError before.
+  """
+  import tensorflow as tf  # slow, and in use by now
+
+  kinds = (
+    OSError,
+    sqlite3.OperationalError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.PermissionDeniedError,
+  )
+  while error and not isinstance(error, kinds):
+    error = error.__cause__ or error.__context__
+  return ' '.join(str(error).split()) if error else ''
+
+
+def check_room(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+  """Raises UserError if a disk has less room than the raw files of a data set take.
+
+  Args:
+    folder: where the data set is built; nothing is checked for a bucket.
+    inputs: the archives, or folders of class folders, whose content it will hold.
+  """
+  needed = sum(map(_input_bytes, inputs))
+  if os.path.isdir(folder) and needed > (free := shutil.disk_usage(folder).free):
+    raise UserError(
+      f'{os.fspath(folder)} has {free / 1e6:,.0f} MB of room, and the data set needs about '
+      f'{needed / 1e6:,.0f} MB: make room, or choose another --data_dir'
+    )
 
 
 def wants_beam(download_config) -> bool:

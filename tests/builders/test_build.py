@@ -1,13 +1,17 @@
 """The two command lines that build a data set, and what they share."""
 
+import collections
+import contextlib
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from tfds_builders import build
+from tfds_builders import build, build_summary
 from tfds_builders.imagenet_ab.small_release import T, image, write_class_tars, write_release
 
 pytestmark = pytest.mark.slow
@@ -62,7 +66,7 @@ def test_the_tfds_command_line_prints_a_mistake_as_one_line(tmp_path):
   script = (
     'from tfds_builders import build_summary\n'
     'from luab_jax.errors import UserError\n'
-    'with build_summary.one_line_errors():\n  raise UserError("fix it")'
+    'with build_summary.one_line_errors("data"):\n  raise UserError("fix it")'
   )
   done = _run(sys.executable, '-c', script, cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
   assert (done.returncode, done.stderr, done.stdout) == (1, 'fix it\n', '')
@@ -83,6 +87,83 @@ def test_our_command_line(tmp_path, capsys):
   captured = capsys.readouterr()
   assert captured.err.startswith('error: --manual_dir=/absent is not a folder')
   assert captured.err.count('\n') == 1
+
+
+def _names_and_content(folder):
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
+
+
+def test_overwriting_keeps_the_old_data_set_until_the_new_one_is_complete(tmp_path, capsys):
+  raw, data = write_release(tmp_path / 'raw'), tmp_path / 'data'
+  args = ['imagenet_ab/local', f'--manual_dir={raw}', f'--data_dir={data}', '--overwrite']
+  assert build.main(args) == 0
+  before = _names_and_content(data)
+  built = data / 'imagenet_ab/local/1.0.0'
+  (built / 'mine.tar').write_text('precious')  # say, a raw file
+  assert build.main(args) == 2
+  assert f'{built}/mine.tar was not written by a build' in capsys.readouterr().err
+  (built / 'mine.tar').unlink()
+  tar = (raw / 'my_img_train.tar').read_bytes()
+  (raw / 'my_img_train.tar').write_bytes(tar[:700])
+  assert build.main(args) == 2 and _names_and_content(data) == before
+  write_class_tars(raw / 'my_img_train.tar', {'owl': {'1.JPEG': image('red')}})
+  assert build.main(args) == 0
+  after = _names_and_content(data)
+  assert after.keys() == before.keys() and after != before
+  assert 'images written 2' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_too_little_room_is_one_line_before_anything_is_read(tmp_path, monkeypatch, capsys):
+  raw = write_release(tmp_path / 'raw')
+  usage = collections.namedtuple('usage', 'total used free')
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(10**9, 10**9, 9_999))
+  with (raw / 'my_img_train.tar').open('ab') as file:
+    file.truncate(290 * 10**9)  # takes no room itself
+  args = ['imagenet_ab/local', f'--manual_dir={raw}', f'--data_dir={tmp_path}/data']
+  assert build.main(args) == 2
+  said = capsys.readouterr().err.splitlines()
+  assert 'data has 0 MB of room, and the data set needs about 290,000 MB: make room' in said[-1]
+  assert not list((tmp_path / 'data').rglob('*.tfrecord*'))
+
+
+@contextlib.contextmanager
+def _disk(folder, options):
+  folder.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', folder]
+  if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('needs to mount a file system')
+  try:
+    yield folder
+  finally:
+    subprocess.run(['umount', '-l', folder], check=True)
+
+
+@pytest.mark.parametrize(
+  ('options', 'reason'),
+  [('ro', 'Read-only file system'), ('size=4k', 'full'), ('size=52k', 'full|No space left')],
+)
+def test_a_disk_that_cannot_be_written_is_one_line(options, reason, tmp_path, monkeypatch, capsys):
+  raw = write_release(tmp_path / 'raw')
+  monkeypatch.setattr(build_summary, 'check_room', lambda *_: None)
+  with _disk(tmp_path / 'disk', options) as disk:
+    args = ['imagenet_ab/local', f'--manual_dir={raw}', f'--data_dir={disk}']
+    assert build.main(args) == 2
+  said = capsys.readouterr().err.splitlines()
+  assert said[-1].startswith(f'error: cannot write to --data_dir={disk}: ')
+  assert re.search(reason, said[-1])
+  assert not any('Traceback' in line for line in said)
+
+
+def test_a_data_dir_below_a_file_is_one_line(tmp_path, capsys):
+  raw = write_release(tmp_path / 'raw')
+  (tmp_path / 'file').write_text('')
+  args = ['imagenet_ab/local', f'--manual_dir={raw}', f'--data_dir={tmp_path}/file/data']
+  assert build.main(args) == 2
+  assert 'error: cannot write to --data_dir=' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

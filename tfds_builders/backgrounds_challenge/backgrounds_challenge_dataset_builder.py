@@ -65,7 +65,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds the data set and prints a summary of the input; a UserError stops it."""
     self._summary = None
     build_summary.warn_about_beam(self.name, kwargs.get('download_config'))
-    with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
+    with build_summary.one_line_errors(self.data_dir_root), contextlib.ExitStack() as self._open:
       super().download_and_prepare(**kwargs)
       if self._summary:
         print(self._summary)
@@ -81,6 +81,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
     self._right_labels = release.read_mapping(manual_dir / release.MAPPING_NAME)
     self._source = release.find(manual_dir)
+    if not self._has_masks:  # which need but a part of the release
+      build_summary.check_room(self.data_dir_root, [self._source])
     folders = ('original', release.MASKS) if self._has_masks else release.VARIATIONS
     self._read(folders)
     self.info.features['label'].names = release.class_names(self._spool, folders, self._source)

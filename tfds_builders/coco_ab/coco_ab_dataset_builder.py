@@ -59,7 +59,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds the data set and prints a summary of the input; a UserError stops it."""
     self._summary = None
     build_summary.warn_about_beam(self.name, kwargs.get('download_config'))
-    with build_summary.one_line_errors():
+    with build_summary.one_line_errors(self.data_dir_root):
       super().download_and_prepare(**kwargs)
       if self._summary:
         images, records, instances = self._join.unused()
@@ -72,6 +72,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._summary = build_summary.BuildSummary(f'{self.name}/{self.builder_config.name}', _COUNTS)
     self._join = Join()
     files = self._files(dl_manager)
+    build_summary.check_room(
+      self.data_dir_root, [files[f'{folder}.zip'] for folder in _SPLITS.values()]
+    )
     if self.builder_config.name == 'local':
       names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
       self.info.features['labels'].feature.names = names  # one label, which the others are too

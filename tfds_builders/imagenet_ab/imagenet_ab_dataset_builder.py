@@ -54,7 +54,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints a summary of the input; a UserError stops it."""
     self._summary = self._beam = None
-    with build_summary.one_line_errors(), contextlib.ExitStack() as self._open:
+    with build_summary.one_line_errors(self.data_dir_root), contextlib.ExitStack() as self._open:
       if build_summary.wants_beam(kwargs.get('download_config')):
         from tfds_builders.imagenet_ab import beam_pipeline  # importing Beam takes seconds
 
@@ -78,6 +78,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     if self._beam:
       manual_dir = pathlib.Path(os.path.abspath(manual_dir))  # workers may run in another folder
     self._release = release.find(manual_dir, None if self._is_local else label.names)
+    build_summary.check_room(
+      self.data_dir_root, [*self._release.images.values(), self._release.xmls]
+    )
     if self._is_local:
       label.names = list(self._release.classes)
     if self._beam:
