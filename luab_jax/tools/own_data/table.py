@@ -126,7 +126,7 @@ def _parse_time(row: Row) -> float | str:
   try:
     moment = datetime.datetime.fromisoformat(text)
   except ValueError:
-    return f'{reason}, nor a time in ISO 8601' if text else reason
+    return f'{reason}, nor a date in ISO 8601' if text else reason
   if moment.tzinfo is None:
     moment = moment.replace(tzinfo=datetime.UTC)
   return moment.timestamp() * 1000
