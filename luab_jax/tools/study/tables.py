@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from luab_jax.errors import UserError
 from luab_jax.tools.study import plots, statistics
 from luab_jax.tools.study.statistics import Interval
 
@@ -32,13 +33,21 @@ def write(result: Mapping[str, Any], workdir: pathlib.Path) -> None:
   Args:
     result: of `study.run_study`, with statistics.Interval objects.
     workdir: folder of the study.
+
+  Raises:
+    UserError: the folder cannot be written.
   """
   content = json.dumps(result, indent=2, default=Interval.as_dict)
-  (workdir / 'study.json').write_text(content + '\n', encoding='utf-8')
-  (workdir / 'study.md').write_text(format_markdown(result), encoding='utf-8')
-  plots.plot_arms(result).savefig(workdir / 'study.png')
-  for sweep in result['sweeps']:
-    plots.plot_sweep(result, sweep).savefig(workdir / f'{sweep}.png')
+  try:
+    (workdir / 'study.json').write_text(content + '\n', encoding='utf-8')
+    (workdir / 'study.md').write_text(format_markdown(result), encoding='utf-8')
+    plots.plot_arms(result).savefig(workdir / 'study.png')
+    for sweep in result['sweeps']:
+      plots.plot_sweep(result, sweep).savefig(workdir / f'{sweep}.png')
+  except OSError as error:
+    raise UserError(
+      f'{workdir} cannot be written ({error}): make room or fix it, and start the study again'
+    ) from error
   print(_arms_table(result))
   print(f'Differences, intervals, plots: {workdir}/study.md, study.json, study.png')
 

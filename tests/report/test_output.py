@@ -1,0 +1,25 @@
+"""Where pages and tables are written: a user's own file stays, a bad folder is one line."""
+
+import pytest
+
+from luab_jax.errors import UserError
+from luab_jax.report import html
+from luab_jax.tools.study import tables
+
+
+def _write(path, title):
+  return html.write(path, title=title, subtitle='', sections=[]).read_text()
+
+
+def test_a_page_replaces_its_own_kind_alone(tmp_path):
+  path = tmp_path / 'run/report.html'
+  assert 'first' in _write(path, 'first') and 'second' in _write(path, 'second')
+  path.write_text('<h1>my own report</h1>')
+  with pytest.raises(UserError, match='report.html is not a page of luab_jax: move it away'):
+    _write(path, 'third')
+  assert path.read_text() == '<h1>my own report</h1>'
+
+
+def test_a_study_that_cannot_be_written(tmp_path):
+  with pytest.raises(UserError, match='absent cannot be written .*No such file'):
+    tables.write({'sweeps': {}}, tmp_path / 'absent')
