@@ -8,6 +8,7 @@ stopped by SIGTERM or SIGINT and saved: the same command continues; 128 + signal
 
 import inspect
 import sys
+import traceback
 
 from absl import flags
 from ml_collections import config_flags
@@ -62,8 +63,9 @@ def main(argv):
   except preemption.Preempted as preempted:
     print(f'run.py: {preempted}', file=sys.stderr)
     return preemption.EXIT_SAVED
-  except UserError as error:
-    hosts.exit_now(2, f'run.py: {error}')
+  except Exception as error:
+    mistake = isinstance(error, UserError)
+    hosts.exit_now(2 if mistake else 1, f'run.py: {error}' if mistake else traceback.format_exc())
     raise
 
 

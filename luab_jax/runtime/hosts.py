@@ -21,6 +21,14 @@ EXIT_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 # thread that neither compilation nor Python blocks, so only a hung machine or network goes silent.
 HEARTBEAT_SECONDS = 40
 _MIN_EXAMPLES = 8  # per device, where a device is a CPU core
+# What the runtime says of a lost peer: the status of a call that nobody answered, or a connection
+# that failed, whatever its status: "UNKNOWN: Gloo all-reduce failed: … Connection closed by peer".
+_LOST_STATUS = re.compile('(UNAVAILABLE|DEADLINE_EXCEEDED): ')
+_LOST_PEER = re.compile(
+  r'(?!RESOURCE_EXHAUSTED)[A-Z_]{3,}: .*(Gloo [\w -]+ failed|[Cc]onnection (closed|reset|refused)'
+  r'|remote process exited|heartbeat|different incarnation|coordination service)',
+  re.DOTALL,
+)
 _SEE = 'see "Machines" in docs/running.md'
 
 
@@ -152,10 +160,11 @@ def reached_preemption(step: int) -> bool:
 
 def is_process_loss(error: BaseException) -> bool:
   """Whether an error in a multi-process run means that another process was lost."""
+  is_runtime_error, text = isinstance(error, jax.errors.JaxRuntimeError), str(error)
+  if is_runtime_error and _LOST_STATUS.match(text):
+    return True
   # jax.device_get re-raises a failed collective as a ValueError with the runtime's message.
-  return isinstance(error, jax.errors.JaxRuntimeError) or (
-    isinstance(error, ValueError) and bool(re.match(r'[A-Z_]{3,}: ', str(error)))
-  )
+  return (is_runtime_error or isinstance(error, ValueError)) and bool(_LOST_PEER.match(text))
 
 
 @contextlib.contextmanager
