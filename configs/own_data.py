@@ -30,6 +30,7 @@ def get_config():
   c.model.name = 'resnet18'
   c.model.head = 'spatial'
   c.model.dtype = 'float32'
+  c.model.sync_batch_norm = True  # the same result on any number of cores
 
   c.loss.label_smoothing = 0.0
   c.loss.point_weight = 10.0

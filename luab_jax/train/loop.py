@@ -94,6 +94,7 @@ def _train_and_evaluate(
     workdir,
     config,
     total_steps=experiment.total_steps,
+    num_examples=experiment.num_examples,
     start_step=start,
     drop_evaluation=pending,
     metadata=metadata,
@@ -175,6 +176,7 @@ class _Loop:
     if evaluate_first and results is None:
       raise Preempted(start, total_steps)
     sharded = parallel.prefetch(iter(batches))
+    self._log.compiling()
     for step in range(start + 1, total_steps + 1):
       with jax.transfer_guard('disallow'):
         self.state, sums = self._train_step(self.state, next(sharded))
@@ -193,15 +195,15 @@ class _Loop:
 
   def _evaluate(self, step: int) -> Results | None:
     """Writes the results of this step and returns them; None if a signal came."""
-    self._log.flush()
     try:
-      results = self._experiment.evaluate(
-        self._eval_step,
-        self.state,
-        show_progress=self._log.on_terminal,
-        include_robustness=step == self._experiment.total_steps,
-        cancelled=self._stop.now,
-      )
+      with self._log.paused():
+        results = self._experiment.evaluate(
+          self._eval_step,
+          self.state,
+          show_progress=self._log.on_terminal,
+          include_robustness=step == self._experiment.total_steps,
+          cancelled=self._stop.now,
+        )
     except EvaluationCancelled:
       return None
     for split, metrics in results.items():

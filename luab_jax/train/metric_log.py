@@ -15,6 +15,7 @@ import pathlib
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -39,6 +40,7 @@ class RunLog:
     config: ConfigDict,
     *,
     total_steps: int,
+    num_examples: int,
     start_step: int = 0,
     drop_evaluation: bool = False,
     metadata: dict[str, Any] | None = None,
@@ -50,7 +52,7 @@ class RunLog:
     Args:
       workdir: metrics.jsonl lies there.
       config: of the run; log_every, batch_size and data.image_size are read.
-      total_steps: for the progress bar.
+      total_steps, num_examples: of the training, for the progress and the epoch.
       start_step: later lines are dropped from metrics.jsonl, they will be written again.
       drop_evaluation: so are the results of `start_step` itself, as its evaluation is repeated.
       metadata: of the checkpoint that is continued: `partial_sums` and `unwritten_lines`.
@@ -68,9 +70,12 @@ class RunLog:
     self._pending: list[tuple[int, Sums]] = []  # on the device
     self._last_losses: collections.deque[str] = collections.deque(maxlen=3)
     self._main = hosts.is_main_host()
-    self._clock = (time.perf_counter(), start_step)
-    self._step_times: list[float] = []  # seconds a step, one for each undisturbed interval
-    self._undisturbed = False  # the first interval compiles
+    self._total_steps, self._start_step = total_steps, start_step
+    self._num_examples = num_examples
+    self._began = self._compiled = time.perf_counter()
+    self._clock = (self._began, start_step)  # begin of the interval, later by what is left out
+    self._step_times: list[float] = []  # seconds a step, one for each interval
+    self._compiling = False
     self._verbose = verbose
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
     self._unwritten = ''  # lines for which there was no room yet
@@ -79,15 +84,29 @@ class RunLog:
       unwritten = metadata.get('unwritten_lines', '')
       metrics_file.repair(self._path, start_step, drop_evaluation, unwritten)
     self.on_terminal = self._main and sys.stderr.isatty()
-    self._bar = tqdm.tqdm(
-      total=total_steps,
-      initial=start_step,
-      unit='step',
-      disable=not self.on_terminal,
-      dynamic_ncols=True,
-      smoothing=0.1,
-      leave=verbose,
-    )
+    self._bar = _progress_bar(total_steps, start_step, shown=self.on_terminal, leave=verbose)
+
+  def compiling(self) -> None:
+    """Says that the step is being compiled; the next `add` ends that."""
+    self._compiling = True
+    if self.on_terminal:
+      self._bar.set_postfix_str('compiling (once)')
+    else:
+      self.message('compiling (once)')
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Flushes, and leaves the time spent inside out of images/s."""
+    self.flush()
+    paused_at = time.perf_counter()
+    yield
+    self._leave_out(paused_at)
+
+  def _leave_out(self, since: float) -> None:
+    seconds = time.perf_counter() - since
+    self._clock = (self._clock[0] + seconds, self._clock[1])
+    if self.on_terminal:
+      self._bar.last_print_t += seconds  # from which tqdm takes the rate, and so the time left
 
   def add(self, step: int, sums: Sums) -> None:
     """Takes the replicated sums of one step; fetches those of a finished interval.
@@ -98,6 +117,11 @@ class RunLog:
     Raises:
       UserError: a loss of the interval is not finite.
     """
+    if self._compiling:
+      self._compiling = False
+      self._leave_out(self._clock[0])
+      self._compiled = time.perf_counter()
+      self._bar.set_postfix_str('')
     if self._pending and self._pending[-1][0] % self._log_every == 0:
       self.flush()
     self._pending.append((step, sums))
@@ -137,7 +161,7 @@ class RunLog:
   def ms_per_step(self) -> float | None:
     """Milliseconds a training step takes, data included: the median over the intervals.
 
-    Intervals in which something was compiled or evaluated do not count. None with fewer than three.
+    The time of compilation and evaluations is left out. None with fewer than three intervals.
     """
     times = self._step_times
     return round(1000 * statistics.median(times), 3) if len(times) >= 3 else None
@@ -154,23 +178,41 @@ class RunLog:
     seconds = max(now - self._clock[0], 1e-9) / (step - self._clock[1])
     speed = self._batch_size / seconds
     self._clock = (now, step)
-    if self._undisturbed:
-      self._step_times.append(seconds)
-    self._undisturbed = True
+    self._step_times.append(seconds)
     self.write(step, 'train', metrics, images_per_s=speed)
 
   def write(self, step: int, split: str, metrics: Metrics, **speed: float) -> None:
     """Writes one line {step, split, **metrics}; `speed` goes to writers and console alone."""
-    self._undisturbed &= split == 'train'
     if not self._main:
       return
     self._append(json.dumps({'step': step, 'split': split, **metrics}) + '\n')
     self._writers.scalars(step, split, metrics | speed)
     text = _describe(metrics | speed)
-    if split == 'train' and self.on_terminal:
-      self._bar.set_postfix_str(text)
+    if not self.on_terminal:
+      self.message(f'step {step} {split}: {text}, {self._progress(step)}')
+    elif split == 'train':
+      self._bar.set_postfix_str(self._fitting(text))
     else:
       self.message(f'step {step} {split}: {text}')
+
+  def _progress(self, step: int) -> str:
+    """Epoch, and wall-clock time in this start: 'epoch 1.5 of 12, 00:40 elapsed, 04:35 left'."""
+    now, steps = time.perf_counter(), step - self._start_step
+    epoch, epochs = (n * self._batch_size / self._num_examples for n in (step, self._total_steps))
+    times = {'elapsed': now - self._began}
+    if steps:
+      times['left'] = (now - self._compiled) / steps * (self._total_steps - step)
+    return ', '.join(
+      [f'epoch {epoch:.1f} of {epochs:.1f}']
+      + [f'{tqdm.tqdm.format_interval(seconds)} {name}' for name, seconds in times.items()]
+    )
+
+  def _fitting(self, text: str) -> str:
+    """The metrics that fit beside the bar: tqdm would cut a number in two."""
+    shape = self._bar.format_dict
+    bar = self._bar.format_meter(**{**shape, 'ncols': None, 'postfix': ', '})
+    room = (shape['ncols'] or 80) - len(bar)
+    return text if len(text) <= room else text[: max(room, 0)].rpartition(', ')[0]
 
   def _append(self, line: str) -> None:
     """Appends to metrics.jsonl, or keeps the line until it can: no run dies of its log."""
@@ -205,25 +247,35 @@ class RunLog:
       self.message(f'{self._path} lacks the last lines: {len(self._unwritten.splitlines())}')
 
 
+def _progress_bar(total: int, initial: int, *, shown: bool, leave: bool) -> tqdm.tqdm:
+  return tqdm.tqdm(
+    total=total,
+    initial=initial,
+    disable=not shown,
+    dynamic_ncols=True,
+    smoothing=0.1,
+    bar_format='{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}',
+    leave=leave,
+  )
+
+
 # What the console shows; metrics.jsonl holds everything.
 _CONSOLE_FORMATS = {
-  'loss': '{:.3f}',
-  'class_loss': '{:.3f}',
-  'point_loss': '{:.4f}',
-  'top1': '{:.3f}',
-  'top5': '{:.3f}',
-  'mAP': '{:.3f}',
-  'click_error': '{:.3f}',
-  'maxboxacc_v2_cam': '{:.3f}',
-  'maxboxacc_v2_attention': '{:.3f}',
-  'images_per_s': '{:.0f}',
+  'images_per_s': '{:.0f} images/s',
+  'loss': 'loss {:.3f}',
+  'class_loss': 'class_loss {:.3f}',
+  'point_loss': 'point_loss {:.4f}',
+  'top1': 'top1 {:.3f}',
+  'top5': 'top5 {:.3f}',
+  'mAP': 'mAP {:.3f}',
+  'click_error': 'click_error {:.3f}',
+  'maxboxacc_v2_cam': 'maxboxacc_v2_cam {:.3f}',
+  'maxboxacc_v2_attention': 'maxboxacc_v2_attention {:.3f}',
 }
 
 
 def _describe(metrics: Metrics) -> str:
   """The main metrics, such as 'loss 0.712, top1 0.812'."""
   return ', '.join(
-    f'{name} {text.format(metrics[name])}'
-    for name, text in _CONSOLE_FORMATS.items()
-    if name in metrics
+    text.format(metrics[name]) for name, text in _CONSOLE_FORMATS.items() if name in metrics
   )

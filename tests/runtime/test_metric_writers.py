@@ -203,7 +203,7 @@ def test_a_writer_that_fails_is_dropped_and_the_log_goes_on(tmp_path, capfd):
   (tmp_path / 'tensorboard').write_text('in the way')
   config = short_config('unused')
   with metric_writers.open_metric_writers(tmp_path, config) as opened:
-    log = metric_log.RunLog(tmp_path, config, total_steps=10, writers=opened)
+    log = metric_log.RunLog(tmp_path, config, total_steps=10, num_examples=8, writers=opened)
     for step in (1, 2, 3):
       log.write(step, 'validation', {'top1': 0.5})
     log.close()

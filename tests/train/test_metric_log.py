@@ -6,6 +6,7 @@ import re
 import resource
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from luab_jax.train import metric_log, metrics_file
 
 def _log(workdir, **options):
   config = ConfigDict({'log_every': 2, 'batch_size': 4, 'data': {'image_size': 8}})
-  return metric_log.RunLog(workdir, config, total_steps=10, **options)
+  return metric_log.RunLog(workdir, config, total_steps=10, num_examples=8, **options)
 
 
 def _lines(workdir):
@@ -148,3 +149,55 @@ def test_progress_with_the_time_left_is_for_terminals_and_the_main_host(
   log.close()
   assert bool(re.search(r'[34]/10 \[00:0\d<00:0\d', stderr.getvalue())) == shown
   assert (tmp_path / 'metrics.jsonl').exists() == (host == 0)
+
+
+def test_compilation_and_evaluation_are_no_part_of_images_per_second(tmp_path, monkeypatch, capfd):
+  now, speeds = [0.0], []
+  monkeypatch.setattr(metric_log, 'time', types.SimpleNamespace(perf_counter=lambda: now[0]))
+  writers = types.SimpleNamespace(
+    scalars=lambda step, split, values: speeds.append(values.get('images_per_s'))
+  )
+  log = _log(tmp_path, writers=writers)
+  log.compiling()
+  now[0] += 45  # the first step is dispatched once it is compiled
+  for step in range(1, 11):
+    log.add(step, _sums(1.0))
+    now[0] += 1  # a step of four images
+    if step % 4 == 0:
+      with log.paused():
+        now[0] += 100
+      log.write(step, 'validation', {'top1': 0.5})
+  log.flush()
+  log.close()
+  train = [speed for speed in speeds if speed]
+  assert train[1:] == pytest.approx([4] * 4, rel=0.6) and speeds.count(None) == 2
+  assert sum(1 / speed for speed in train) == pytest.approx(5 / 4)
+  assert log.ms_per_step() == 1000
+  said = capfd.readouterr().err.splitlines()
+  assert said[0] == 'compiling (once)' and len(said) == 8
+  assert said[-1] == (
+    'step 10 train: 4 images/s, loss 1.000, epoch 5.0 of 5.0, 04:15 elapsed, 00:00 left'
+  )
+  assert 'step 4 validation: top1 0.500, epoch 2.0 of 5.0, 02:29 elapsed, 02:36 left' in said
+
+
+@pytest.mark.parametrize('columns', [80, 60])
+def test_bar_and_images_per_second_are_seen_in_a_narrow_terminal(tmp_path, monkeypatch, columns):
+  stderr = io.StringIO()
+  stderr.isatty = lambda: True
+  monkeypatch.setattr(sys, 'stderr', stderr)
+  log = _log(tmp_path)
+  log._bar.dynamic_ncols = lambda file: (columns, 24)
+  log.compiling()
+  assert '0/10 [00:00<?], compiling (once)' in stderr.getvalue()
+  log.add(1, _sums(1.0))
+  assert 'compiling' not in stderr.getvalue().rpartition('\r')[2]
+  numbers = dict(loss=0.7, class_loss=0.6, point_loss=0.01, top1=0.8, top5=0.9, click_error=0.1)
+  log.write(2, 'train', numbers, images_per_s=12345.0)
+  log.close()
+  shown = [line for line in stderr.getvalue().split('\r') if 'images/s' in line][-1].strip()
+  assert (
+    re.fullmatch(r' *10%\|.{10}\| 1/10 \[.*\], 12345 images/s(, \w+ \d\.\d+)*', shown)
+    and len(shown) < columns
+  ), shown
+  assert ('loss 0.700' in shown) == (columns == 80)
