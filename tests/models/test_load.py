@@ -1,5 +1,6 @@
 """Pretrained weights: read, refused if hostile, loaded into a model, exported."""
 
+import json
 import os
 import re
 import zipfile
@@ -45,6 +46,95 @@ def test_torch_files_are_read(tmp_path, write, wrapper):
   for name, value in arrays.items():
     assert found.arrays[name].dtype == value.dtype
     np.testing.assert_array_equal(found.arrays[name], value)
+
+
+def checkpoint(entries):
+  """Instructions that push the dict of a training script, {key: instructions}."""
+  return b'}(' + b''.join(by_hand.text(key) + value for key, value in entries.items()) + b'u'
+
+
+ARGUMENTS = b'cargparse\nNamespace\n)\x81}(' + by_hand.text('lr') + b'K\x01ub'
+OPTIMIZER = checkpoint({'state': b'}(K\x00' + by_hand.state_dict({'exp_avg': ARRAYS['a']}) + b'u'})
+
+
+@pytest.mark.parametrize('write', [by_hand.torch_zip, by_hand.torch_stream])
+@pytest.mark.parametrize('key', ['net', 'model', 'state_dict', 'model_state_dict', 'weights'])
+def test_training_checkpoints_give_their_weights(tmp_path, write, key):
+  program = checkpoint(
+    {'args': ARGUMENTS, 'optimizer': OPTIMIZER, key: by_hand.state_dict(ARRAYS), 'epoch': b'K\x03'}
+  )
+  write(tmp_path / 'w.pth', program, list(ARRAYS.values()))
+  found = files.read(tmp_path / 'w.pth')
+  assert found.part == key and found.arrays.keys() == ARRAYS.keys()
+  np.testing.assert_array_equal(found.arrays['a'], ARRAYS['a'])
+
+
+def test_averaged_weights_come_first_and_unknown_networks_are_told(tmp_path):
+  weights = by_hand.state_dict(ARRAYS)
+  for keys, part in ((('model', 'model_ema'), 'model_ema'), (('net', 'discriminator'), 'net')):
+    program = checkpoint(dict.fromkeys(keys, weights))
+    by_hand.torch_zip(tmp_path / 'w.pth', program, list(ARRAYS.values()))
+    assert files.read(tmp_path / 'w.pth').part == part
+  program = checkpoint({'student': weights, 'teacher': weights})
+  by_hand.torch_zip(tmp_path / 'w.pth', program, list(ARRAYS.values()))
+  with pytest.raises(UserError, match=r'it holds several networks \(student, teacher\); give a'):
+    files.read(tmp_path / 'w.pth')
+
+
+def test_wrappers_of_all_names_are_removed(tmp_path):
+  state = {k: v.astype('f4') for k, v in timm_resnet18(np.random.default_rng(0)).items()}
+  config, variables = make('resnet18')
+  for start, more in (
+    ('model.', {}),
+    ('net.module.', {}),
+    ('module.', {'n_averaged': np.array(3)}),
+  ):
+    names = {f'{start}{name}': value for name, value in state.items()} | more
+    safetensors.numpy.save_file(names, tmp_path / 'w.safetensors')
+    found, _ = load.load_pretrained(tmp_path / 'w.safetensors', config, variables)
+    assert_started(found, timm_names.convert(state, 'resnet18', variables).variables)
+
+
+def test_numbers_of_8_bits_are_refused_in_one_line(tmp_path):
+  state = {k: v.astype('f4') for k, v in timm_resnet18(np.random.default_rng(0)).items()}
+  path = tmp_path / 'w.safetensors'
+  header = {'conv1.weight': {'dtype': 'F8_E4M3', 'shape': [4], 'data_offsets': [0, 4]}}
+  text = json.dumps(header).encode()
+  path.write_bytes(len(text).to_bytes(8, 'little') + text + bytes(4))
+  with pytest.raises(UserError, match='conv1.weight is of F8_E4M3, expected floating point'):
+    load.load_pretrained(path, *make('resnet18'))
+  safetensors.numpy.save_file(state | {'conv1.weight': np.ones((64, 3, 7, 7), 'i1')}, path)
+  with pytest.raises(UserError, match='conv1.weight is of int8, expected floating point'):
+    load.load_pretrained(path, *make('resnet18'))
+  storage = b'(' + by_hand.text('storage') + b'ctorch.storage\nUntypedStorage\n' + by_hand.text('0')
+  tensor = b'ctorch._utils\n_rebuild_tensor_v3\n(' + storage + by_hand.text('cpu') + b'K\x04tQ'
+  tensor += b'K\x00' + by_hand.numbers([4]) + by_hand.numbers([1])
+  tensor += b'\x89}ctorch\nfloat8_e4m3fn\ntR'
+  by_hand.torch_zip(tmp_path / 'w.pth', by_hand.ordered_dict({'a.b': tensor}), [np.zeros(4, 'i1')])
+  assert files.read(tmp_path / 'w.pth').arrays['a.b'].dtype == ml_dtypes.float8_e4m3fn
+
+
+@pytest.mark.parametrize(
+  ('name', 'trained', 'now', 'notice'),
+  [
+    ('vit_ti16', None, 'spatial', 'the class token; the spatial head gives it the patches'),
+    ('vit_ti16', None, 'linear', ''),
+    ('vit_ti16', 'spatial', 'spatial', ''),
+    ('vit_ti16', 'spatial', 'linear', 'the patches; the linear head gives it the class token'),
+    ('vit_ti16', 'linear', 'spatial', 'the class token; the spatial head gives it the patches'),
+    ('vit_ti16', 'linear', 'linear', ''),
+    ('resnet18', 'spatial', 'linear', 'features pooled by attention; the linear head averages'),
+    ('resnet18', None, 'spatial', ''),
+  ],
+)
+def test_the_notice_about_the_classifier(tmp_path, name, trained, now, notice):
+  state = {'resnet18': timm_resnet18, 'vit_ti16': timm_vit_ti16}[name](np.random.default_rng(0))
+  metadata = {'head': trained, 'normalisation': 'imagenet'} if trained else {}
+  state = {name: value.astype('f4') for name, value in state.items()}
+  safetensors.numpy.save_file(state, tmp_path / 'w.safetensors', metadata)
+  _, lines = load.load_pretrained(tmp_path / 'w.safetensors', *make(name, now))
+  said = [line for line in lines if 'the classifier was trained on' in line]
+  assert len(said) == bool(notice) and notice in ''.join(said)
 
 
 def hostile_programs(marker):

@@ -6,6 +6,7 @@ see `torch_pickle`) and the .npz of augreg and big_vision.
 
 import os
 import pathlib
+import re
 import struct
 import tokenize
 import zipfile
@@ -19,6 +20,8 @@ import safetensors
 from luab_jax.errors import UserError
 from luab_jax.models.weights import torch_pickle
 
+# Of arrays of 8 bits and fewer, whose scales are elsewhere.
+EXPECTED = 'expected floating point of 16, 32 or 64 bits: convert the weights, with their scales'
 _MAX_BYTES = 4 << 30  # of all arrays together; a ViT-B/16 has 0.35 GB
 
 
@@ -29,11 +32,13 @@ class WeightFile(NamedTuple):
     arrays: {name: array in the file's dtype}.
     kind: 'safetensors', 'pth' or 'npz'.
     metadata: {key: text}; safetensors only.
+    part: the key that the arrays were under in a training checkpoint, such as 'model_ema', or ''.
   """
 
   arrays: dict[str, np.ndarray]
   kind: str
   metadata: dict[str, str]
+  part: str = ''
 
 
 def read(path: str | os.PathLike) -> WeightFile:
@@ -53,7 +58,8 @@ def read(path: str | os.PathLike) -> WeightFile:
     if start[:2] == b'PK':
       return _read_zip(path)
     if start[:1] == b'\x80':
-      return WeightFile(torch_pickle.read_stream(pathlib.Path(path).read_bytes()), 'pth', {})
+      arrays, part = torch_pickle.read_stream(pathlib.Path(path).read_bytes())
+      return WeightFile(arrays, 'pth', {}, part)
     raise ValueError('it is no safetensors, .pth or .npz file')
   except torch_pickle.BadTorchFile as error:
     raise UserError(
@@ -82,7 +88,12 @@ def read(path: str | os.PathLike) -> WeightFile:
 
 def _read_safetensors(path: str | os.PathLike) -> WeightFile:
   with safetensors.safe_open(path, framework='np') as file:
-    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    names = list(file.keys())
+    for name in names:
+      dtype = file.get_slice(name).get_dtype()
+      if re.match('F[48]', dtype):
+        raise ValueError(f'{name} is of {dtype}, {EXPECTED}')
+    arrays = {name: file.get_tensor(name) for name in names}
     return WeightFile(arrays, 'safetensors', dict(file.metadata() or {}))
 
 
@@ -92,7 +103,8 @@ def _read_zip(path: str | os.PathLike) -> WeightFile:
     if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
       raise ValueError(f'its arrays claim more than {_MAX_BYTES >> 30} GiB')
     if any(name.split('/')[1:] == ['data.pkl'] for name in names):
-      return WeightFile(torch_pickle.read_zip(archive), 'pth', {})
+      arrays, part = torch_pickle.read_zip(archive)
+      return WeightFile(arrays, 'pth', {}, part)
   if not names or not all(name.endswith('.npy') for name in names):
     raise ValueError('it is a zip, but neither of torch (data.pkl) nor of numpy (only .npy)')
   with np.load(path, allow_pickle=False) as arrays:

@@ -10,6 +10,13 @@ from luab_jax.errors import UserError
 from luab_jax.models import VITS
 from luab_jax.models.weights import files, timm_names, vit_names
 
+# {(is it a ViT, head that the classifier was trained with, head now): what changes for it}
+_NOTICES = {
+  (True, 'linear', 'spatial'): 'the class token; the spatial head gives it the patches',
+  (True, 'spatial', 'linear'): 'the patches; the linear head gives it the class token',
+  (False, 'spatial', 'linear'): 'features pooled by attention; the linear head averages them',
+}
+
 
 def load_pretrained(
   path: str | os.PathLike, model_config: ConfigDict, variables: dict
@@ -32,18 +39,22 @@ def load_pretrained(
   path = pathlib.Path(path).expanduser()
   file = files.read(path)
   _check_normalisation(path, file, model_config)
-  state = file.arrays
+  state = _unwrap(file.arrays)
   if file.kind == 'npz':
     state = vit_names.from_flax(state, path)
   elif 'encoder.pos_embedding' in state:
     state = vit_names.from_torchvision(state)
-  # Prefixes of torch's wrappers for several GPUs and for compilation.
-  state = {
-    name.removeprefix('_orig_mod.').removeprefix('module.').removeprefix('_orig_mod.'): value
-    for name, value in state.items()
-  }
   done = timm_names.convert(state, model_config.name, variables, source=path)
   return done.variables, _describe(path, state, done, file, model_config)
+
+
+def _unwrap(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Removes what all names begin with: module. of DataParallel, _orig_mod., model., net."""
+  first = next((name.partition('.')[0] + '.' for name in state if '.' in name), '')
+  while first and all(name.startswith(first) or name == 'n_averaged' for name in state):
+    state = {name.removeprefix(first): value for name, value in state.items()}
+    first = next((name.partition('.')[0] + '.' for name in state if '.' in name), '')
+  return state
 
 
 def _check_normalisation(
@@ -64,25 +75,24 @@ def _describe(
   file: files.WeightFile,
   model_config: ConfigDict,
 ) -> list[str]:
-  """Returns two lines, or three where a choice is left to the user."""
+  """Returns two lines, and one for each thing that the user should check."""
   numbers = sum(state[name].size for name in done.loaded)
   initialized = '; '.join(f'{part} ({why})' for part, why in done.initialized.items())
+  part = f' ({file.part})' if file.part else ''
   lines = [
-    f'init_from {path}: {len(done.loaded)} arrays of {numbers:,} numbers loaded'
+    f'init_from {path}{part}: {len(done.loaded)} arrays of {numbers:,} numbers loaded'
     + (f', position embeddings resized {done.resized}' if done.resized else ''),
     f'  new: {initialized}; skipped: {_skipped(done.skipped)}',
   ]
-  if model_config.name not in VITS:
-    return lines
-  if 'normalisation' not in file.metadata and model_config.normalisation == 'imagenet':
+  is_vit = model_config.name in VITS
+  if is_vit and 'normalisation' not in file.metadata and model_config.normalisation == 'imagenet':
     lines.append(
       "  are these timm's augreg weights, or others with mean 0.5? Then start again with "
       '--config.model.normalisation=half'
     )
-  if model_config.head == 'spatial' and 'the classifier' not in done.initialized:
-    lines.append(
-      '  the classifier was trained on the class token; the spatial head gives it the patches'
-    )
+  heads = file.metadata.get('head', 'linear'), model_config.head
+  if 'the classifier' not in done.initialized and (notice := _NOTICES.get((is_vit, *heads))):
+    lines.append(f'  the classifier was trained on {notice}')
   return lines
 
 

@@ -5,12 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 import PIL.Image
 from flax import traverse_util
 
 from luab_jax.errors import UserError
 from luab_jax.models import RESNETS
+from luab_jax.models.weights import files
 
 # Our name of each model that timm has, and timm's.
 TIMM_MODELS = {
@@ -34,8 +36,14 @@ VIT_NAMES = (
   (r'^block(\d+)/', r'blocks/\1/'),
 )
 LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
-# BatchNorm's step counter, and a layer between features and classifier of the first ViTs.
-_WITHOUT_COUNTERPART = ('num_batches_tracked', 'pre_logits.fc.weight', 'pre_logits.fc.bias')
+# Counters of BatchNorm and of averaging, and a layer between features and classifier of the first
+# ViTs.
+_WITHOUT_COUNTERPART = (
+  'num_batches_tracked',
+  'n_averaged',
+  'pre_logits.fc.weight',
+  'pre_logits.fc.bias',
+)
 
 
 class Conversion(NamedTuple):
@@ -162,6 +170,9 @@ def convert(
   _check_names(sorted(set(wanted.values()) - set(state_dict)), unexpected, model_name, source)
   resized = ''
   for path, name in wanted.items():
+    dtype = np.asarray(state_dict[name]).dtype
+    if dtype.kind != 'f' and dtype != ml_dtypes.bfloat16:
+      raise UserError(f'{source}: {name} is of {dtype}, {files.EXPECTED}')
     value = layout(np.asarray(state_dict[name], np.float32))
     if name == 'pos_embed' and value.shape != flat[path].shape and value.ndim == 3:
       value, resized = _resized(value, flat[path].shape[1], source)

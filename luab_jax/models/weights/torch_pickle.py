@@ -2,7 +2,9 @@
 
 A .pth file holds a pickle that builds the state dict. It is unpickled with the few names that state
 dicts need mapped to functions below (the recipe "Restricting Globals" of Python's pickle
-documentation); any other name is refused, and nothing is imported by a name from the file.
+documentation). Names that training scripts save beside the weights (their arguments, for example)
+stand for an object that keeps nothing; any other name is refused. Nothing is imported by a name
+from the file.
 
 Two formats are in use: a zip (torch >= 1.6) and, for example in torchvision's older files, five
 pickles in a row followed by the data of the tensors.
@@ -12,6 +14,7 @@ import collections
 import io
 import math
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -33,11 +36,30 @@ _DTYPES = {
   'CharStorage': np.dtype('i1'),
   'ByteStorage': np.dtype('u1'),
   'BoolStorage': np.dtype('?'),
+  'UntypedStorage': np.dtype('u1'),
 }
 _TENSOR_FUNCTIONS = (('torch._utils', '_rebuild_tensor'), ('torch._utils', '_rebuild_tensor_v2'))
 _PARAMETER_FUNCTIONS = (('torch._utils', '_rebuild_parameter'), ('torch.nn.parameter', 'Parameter'))
-# Keys under which training checkpoints hold the weights; averaged weights first, as in timm.
-_WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
+# Of several sets of weights in a training checkpoint, the first of these; averaged ones as in timm.
+_WRAPPERS = (
+  'state_dict_ema',
+  'model_ema',
+  'model_ema_state_dict',
+  'ema_state_dict',
+  'ema',
+  'state_dict',
+  'model_state_dict',
+  'model',
+  'net',
+)
+# What training scripts save beside the weights: modules, and names of builtins and torch.
+_IGNORED_MODULES = re.compile(
+  r'(argparse|collections|datetime|pathlib|types|enum|addict|easydict|ml_collections|omegaconf|yacs'
+  r'|numpy|torch\.optim|_codecs)(\..*)?'
+)
+_IGNORED_BUILTINS = 'bool bytes bytearray complex dict float frozenset int list set slice str tuple'
+_IGNORED_TORCH = ('device', 'Size', 'Generator')
+_TORCH_DTYPE = re.compile(r'b?float\w*|u?int\d+|bool|complex\d+')
 _DAMAGE = (
   pickle.UnpicklingError,
   ValueError,
@@ -65,12 +87,31 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-  """A view of a storage; offset and strides in elements."""
+  """A view of a storage; offset and strides in elements.
+
+  `dtype` is that of a storage of bytes: torch's name, for those that have no storage of their own.
+  """
 
   storage: _Storage
   offset: int
   shape: tuple[int, ...]
   strides: tuple[int, ...]
+  dtype: str = ''
+
+
+class _Ignored:
+  """Stands for an object beside the weights: takes what unpickling does to it, keeps nothing."""
+
+  def __new__(cls, *_args, **_kwargs):
+    return super().__new__(cls)
+
+  def __init__(self, *_args, **_kwargs):
+    pass
+
+  def _nothing(self, *_args):
+    pass
+
+  __setstate__ = __setitem__ = append = extend = add = update = _nothing
 
 
 class _Unpickler(pickle.Unpickler):
@@ -88,8 +129,17 @@ class _Unpickler(pickle.Unpickler):
       return self._tensor
     if (module, name) in _PARAMETER_FUNCTIONS:
       return self._parameter
-    if module == 'torch' and name in _DTYPES:
+    if (module, name) == ('torch._utils', '_rebuild_tensor_v3'):
+      return self._tensor_v3
+    if module in ('torch', 'torch.storage') and (name in _DTYPES or _TORCH_DTYPE.fullmatch(name)):
       return name
+    if (
+      _IGNORED_MODULES.fullmatch(module)
+      or (module in ('builtins', '__builtin__') and name in _IGNORED_BUILTINS.split())
+      or (module == 'torch' and name in _IGNORED_TORCH)
+    ):
+      # A new class each time, which a pickle may set attributes of.
+      return type('Ignored', (_Ignored,), {})
     raise BadTorchFile(
       f'it names the code {f"{module}.{name}":.80}, which is no part of weights and was not run'
     )
@@ -104,15 +154,19 @@ class _Unpickler(pickle.Unpickler):
   def _tensor(self, storage, offset, shape, strides, *_unused) -> _Tensor:
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
+  def _tensor_v3(self, storage, offset, shape, strides, _grad, _hooks, dtype, *_unused) -> _Tensor:
+    return _Tensor(storage, offset, tuple(shape), tuple(strides), dtype)
+
   def _parameter(self, tensor, *_unused) -> _Tensor:
     return tensor
 
 
-def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+def read_zip(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], str]:
   """Reads an open zip of torch's.
 
   Returns:
-    The state dict: {name: read-only array in the file's dtype}.
+    (the state dict, {name: read-only array in the file's dtype}; '' or the key of a training
+    checkpoint that it was under).
 
   Raises:
     BadTorchFile: it is damaged or holds more than tensors.
@@ -133,7 +187,7 @@ def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     raise BadTorchFile(f'it is damaged ({type(error).__name__}: {error!s:.100})') from error
 
 
-def read_stream(data: bytes) -> dict[str, np.ndarray]:
+def read_stream(data: bytes) -> tuple[dict[str, np.ndarray], str]:
   """The same for the bytes of a file of the older format."""
   try:
     file = io.BytesIO(data)
@@ -153,32 +207,49 @@ def read_stream(data: bytes) -> dict[str, np.ndarray]:
     raise BadTorchFile(f'it is damaged ({type(error).__name__}: {error!s:.100})') from error
 
 
-def _state_dict(content: Any, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns {name: array} of the tensors in an unpickled object."""
-  for key in _WRAPPERS:
-    if isinstance(content, dict) and isinstance(content.get(key), dict):
-      content = content[key]
-      break
-  if not isinstance(content, dict):
+def _state_dict(content: Any, values: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+  """Returns ({name: array} of the weights in an unpickled object, '' or the key they are under)."""
+  found = _find_weights(content)
+  by_wrapper = {key.split('.')[0]: key for key in reversed(found)}
+  key = next((by_wrapper[key] for key in _WRAPPERS if key in by_wrapper), min(found, default=''))
+  if not found:
     raise BadTorchFile('it holds no state dict')
-  return {
-    str(name): _view(value, values[value.storage.key])
-    for name, value in content.items()
-    if isinstance(value, _Tensor)
-  }
+  if len(found) > 1 and key.split('.')[0] not in _WRAPPERS:
+    raise BadTorchFile(f'it holds several networks ({", ".join(found):.100})')
+  arrays = {name: _view(tensor, values[tensor.storage.key]) for name, tensor in found[key].items()}
+  return arrays, key
+
+
+def _find_weights(content: Any) -> dict[str, dict[str, _Tensor]]:
+  """{key: {name: tensor}} of the dicts, however deep, with a module's tensor ('conv1.weight')."""
+  found, seen, parts = {}, set(), [('', content)]
+  for key, part in parts:  # which grows
+    if isinstance(part, dict) and id(part) not in seen:
+      seen.add(id(part))
+      tensors = {str(name): value for name, value in part.items() if isinstance(value, _Tensor)}
+      if any('.' in name for name in tensors):
+        found[key] = tensors
+      else:
+        parts += [(f'{key}.{name}'.strip('.'), value) for name, value in part.items()]
+      if part is content:
+        top = tensors
+  return found or ({'': top} if isinstance(content, dict) and top else {})
 
 
 def _view(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
   """Returns the array that a tensor is, a view of the values of its storage."""
-  storage, offset, shape, strides = tensor
+  storage, offset, shape, strides, dtype = tensor
   if not all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides)):
     raise ValueError('a tensor of negative size')
-  if len(values) != storage.size or math.prod(shape) > storage.size:
+  complete = len(values) == storage.size
+  if dtype:
+    values = values.view(getattr(ml_dtypes, dtype, dtype))
+  if not complete or math.prod(shape) > len(values):
     raise ValueError('a tensor that is not all in the file')
   if not math.prod(shape):
-    return np.zeros(shape, storage.dtype)
+    return np.zeros(shape, values.dtype)
   last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-  if last >= storage.size:
+  if last >= len(values):
     raise ValueError('a tensor that reaches over its storage')
   return np.lib.stride_tricks.as_strided(
     values[offset:], shape, [stride * values.itemsize for stride in strides], writeable=False
