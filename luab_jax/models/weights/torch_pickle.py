@@ -243,7 +243,7 @@ def _view(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
     raise ValueError('a tensor of negative size')
   complete = len(values) == storage.size
   if dtype:
-    values = values.view(getattr(ml_dtypes, dtype, dtype))
+    values = values.view(dtype)  # numpy knows those of ml_dtypes
   if not complete or math.prod(shape) > len(values):
     raise ValueError('a tensor that is not all in the file')
   if not math.prod(shape):
