@@ -14,7 +14,7 @@ from luab_jax.byproducts.archives import member_names
 from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from luab_jax.evaluate.predictor import Predictor
-from luab_jax.report import plots
+from luab_jax.report import fonts, plots
 from luab_jax.tools import image_folders, output_folder
 from luab_jax.tools.own_data.problems import pluralize
 
@@ -126,7 +126,9 @@ def _predict(
       image, result = next(predicted)
       stem = file.stem.encode(errors='replace')[:100].decode(errors='ignore')
       overlay = f'{number:06d}_{stem}.png'
-      _draw(image, result, predictor.multi_label).savefig(folder / overlay)
+      figure = _draw(image, result, predictor.multi_label)
+      fonts.use_installed_fonts(figure)
+      figure.savefig(folder / overlay)
       weights = result.pop('map')
       line |= result | {'map_shape': list(weights.shape), 'overlay': overlay}
   return lines
