@@ -12,6 +12,7 @@ pixels unturned, as the byproducts of the releases refer to them.
 
 import io
 import re
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -162,10 +163,25 @@ def _is_stored(image: Image.Image) -> bool:
 def _orientation(image: Image.Image) -> int:
   """Returns the EXIF orientation, 1 to 8."""
   try:
-    value = image.getexif().get(_ORIENTATION)
+    value = _find_orientation(image.info.get('exif', b'')) or image.getexif().get(_ORIENTATION)
     return value if value in _TRANSPOSE else 1
   except Exception:  # EXIF that cannot be read: viewers show the pixels as they are
     return 1
+
+
+def _find_orientation(exif: bytes) -> int | None:
+  """Returns the orientation in an EXIF block; Pillow gives up at a broken tag before it."""
+  exif = exif.removeprefix(b'Exif\0\0')
+  order = {b'II': '<', b'MM': '>'}.get(exif[:2])
+  if order is None:
+    return None
+  (start,) = struct.unpack_from(f'{order}I', exif, 4)
+  (count,) = struct.unpack_from(f'{order}H', exif, start)
+  for at in range(start + 2, start + 2 + 12 * count, 12):
+    tag, kind, _, value = struct.unpack_from(f'{order}HHIH', exif, at)
+    if (tag, kind) == (_ORIENTATION, 3):  # a 16-bit number
+      return value
+  return None
 
 
 def _to_rgb(image: Image.Image, orientation: int) -> Image.Image:

@@ -226,6 +226,15 @@ def test_orientation_is_applied_whatever_other_tags_are_broken(form, orientation
     assert np.abs(upright.astype(int) - RGB).max() <= tolerance
 
 
+def test_orientation_is_found_behind_a_tag_that_cannot_be_read():
+  exif = Image.Exif()
+  exif[0x010F], exif[0x0112] = 'a maker', 6
+  block = exif.tobytes()
+  at = block.index(b'\1\x0f\0\2') + 8  # where its text is: nowhere
+  data = _file(IMAGE, 'JPEG', exif=block[:at] + b'\0\xff\xff\0' + block[at + 4 :])
+  assert image_files.encode(data, upright=True).size == (WIDTH, HEIGHT)
+
+
 @pytest.mark.filterwarnings('ignore')  # Pillow warns of EXIF that it skips
 def test_damaged_exif_never_costs_an_image():
   exif = Image.Exif()
