@@ -79,7 +79,7 @@ def build(
       or has too little room; the data set to overwrite has files that are none of its own.
   """
   manual_dir = pathlib.Path(manual_dir).expanduser().resolve()
-  if not manual_dir.is_dir():
+  if not os.path.isdir(manual_dir):  # also of a name that is too long
     raise UserError(
       f'--manual_dir={manual_dir} is not a folder: put the raw files there, see '
       f'tfds_builders/{dataset.partition("/")[0]}/README.md'

@@ -28,7 +28,7 @@ _Entries = list[tuple[str, str]]  # (path below the folder, sha256 or _LINK)
 def refuse_overlap(out: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
   """Raises UserError where the output folder is inside an input folder, or an input inside it."""
   for path in inputs:
-    if path.is_dir() and _is_inside(out, path):
+    if os.path.isdir(path) and _is_inside(out, path):
       raise UserError(f'the output folder {out} is inside the image folder {path}: keep them apart')
     if _is_inside(path, out):
       raise UserError(f'{path} is inside the output folder {out}: keep them apart')
@@ -37,9 +37,11 @@ def refuse_overlap(out: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
 def _is_inside(path: pathlib.Path, folder: pathlib.Path) -> bool:
   """Whether a path is a folder or in it, however either is written."""
   path, folder = path.resolve(), folder.resolve()
-  with contextlib.suppress(FileNotFoundError):
+  with contextlib.suppress(OSError):  # it does not exist, or cannot
     there = folder.stat()
-    return any(p.exists() and os.path.samestat(p.stat(), there) for p in (path, *path.parents))
+    return any(
+      os.path.exists(p) and os.path.samestat(p.stat(), there) for p in (path, *path.parents)
+    )
   return path.is_relative_to(folder)
 
 

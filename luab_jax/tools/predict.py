@@ -1,6 +1,7 @@
 """`--mode=predict`: predictions for image files, as JSON lines and overlay images."""
 
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
@@ -72,7 +73,7 @@ def list_files(paths: Iterable[str]) -> tuple[list[pathlib.Path], int]:
   """
   files, others = [], 0
   for path in map(pathlib.Path, paths):
-    if not path.exists():
+    if not os.path.exists(path):  # also of a name that is too long
       raise UserError(f'there is no file or folder {member_names.escape(str(path))}')
     if not path.is_dir():
       files.append(path)

@@ -113,3 +113,13 @@ def test_names_too_long_for_a_file_system(photos, tmp_path, capsys):
   assert '8  images for training' in said and 'too long for a file name' in said
   names = [path.name for path in (tmp_path / 'out/train/a').iterdir()]
   assert len(names) == len({name.rpartition('.')[0] for name in names}) == 6
+
+
+@pytest.mark.parametrize('option', ['images', 'validation', 'clicks', 'out'])
+@pytest.mark.parametrize('path', ['x' * 256, '\u732b' * 86, 'file/below', 'file'])
+def test_paths_that_cannot_exist_are_one_line(option, path, photos, tmp_path):
+  (tmp_path / 'file').write_text('')
+  paths = {'images': photos / 'train', 'out': tmp_path / 'out', option: tmp_path / path}
+  with pytest.raises(UserError) as error:
+    own_data.main([f'--{name}={value}' for name, value in paths.items()])
+  assert '\n' not in str(error.value) and path[:50] in str(error.value)

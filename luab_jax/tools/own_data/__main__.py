@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
 def _check_paths(args: argparse.Namespace) -> None:
   """Raises UserError for a path that does not exist, or that overlaps with the output folder."""
   for folder in (args.images, args.validation):
-    if folder and not folder.is_dir():
+    if folder and not os.path.isdir(folder):  # also of a name that is too long
       raise UserError(f'{folder} is not a folder: give the one that holds the images')
   for option in ('clicks', 'icons', 'coco', 'coco_validation'):
     if file := getattr(args, option):
