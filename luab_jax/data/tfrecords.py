@@ -4,6 +4,7 @@ A built folder is read by its metadata alone, without the builder's code. Record
 here, so that skipping, shuffling and splitting between hosts cost no decoding.
 """
 
+import glob
 import json
 import os
 import pathlib
@@ -113,9 +114,9 @@ def find_version(name: str, data_dir: str) -> pathlib.Path | None:
   name, _, version = name.partition(':')
   folder = pathlib.Path(data_dir).expanduser() / name
   versions = [
-    path.parent.name
-    for path in folder.glob('*/dataset_info.json')
-    if re.fullmatch(r'\d+\.\d+\.\d+', path.parent.name)
+    found
+    for found in map(os.path.dirname, glob.glob('*/dataset_info.json', root_dir=folder))
+    if re.fullmatch(r'\d+\.\d+\.\d+', found)
   ]
   if version:
     versions = [v for v in versions if v == version]

@@ -123,7 +123,7 @@ def read_run_config(workdir: str, config: ConfigDict) -> ConfigDict:
     UserError: there is no run, or its config.json cannot be read.
   """
   path = pathlib.Path(workdir) / 'config.json'
-  if not path.exists():
+  if not os.path.exists(path):
     raise UserError(f'{workdir} holds no run: train first, or add --config=configs/quickstart.py')
   try:
     saved = json.loads(path.read_text(encoding='utf-8'))

@@ -41,6 +41,7 @@ def small(tmp_path_factory):
       'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=.* --data_dir=',
     ),
     ({'name': 'small:2.0.0'}, "no data set 'small:2.0.0'"),
+    ({'data_dir': 'x' * 256}, 'no data set'),
     ({'train_split': 'test'}, "no split 'test' .* train and parts"),
     ({'train_split': 'train[:oops]'}, 'no split'),
     ({'train_split': 'train[:0]'}, 'is empty'),
