@@ -21,6 +21,7 @@ def short_config(data_dir):
   config.data.train_split = 'train'
   config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'clicks': 'train[:30%]'}
   config.data.image_size = config.data.eval_resize = 32
+  config.localization.max_images = 25  # of 40 and 29
   config.optimizer.warmup_epochs = 0.5
   return config
 

@@ -63,6 +63,11 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
   )
 
 
+def has_boxes(data: ConfigDict) -> bool:
+  """Whether the data set has a column of true boxes."""
+  return 'objects' in tfrecords.open_builder(data.name, data.data_dir).info.features
+
+
 class Source:
   """One split of a data set, and how its records become fields, labels and points.
 
@@ -72,18 +77,18 @@ class Source:
     split: where its records are.
   """
 
-  def __init__(self, data: ConfigDict, spec: DatasetSpec, split: str, *, boxes: bool = False):
-    """`boxes`: whether to parse the column of true boxes, if the data set has it."""
+  def __init__(self, data: ConfigDict, spec: DatasetSpec, split: str, *, objects: bool = False):
+    """`objects`: whether to parse the column of true boxes, if the data set has it."""
     self.data = data
     self.spec = spec
     builder = tfrecords.open_builder(data.name, data.data_dir)
     self.split = tfrecords.open_split(builder, split)
     self._features = builder.info.features
-    self._boxes = boxes and 'objects' in self._features
+    self._objects = objects and 'objects' in self._features
 
   def parse(self, record: tf.Tensor) -> Fields:
     """A serialised record -> nested dict of the columns in use; `image` stays undecoded bytes."""
-    return self._parse(record, self._columns() | self._box_columns() | {'image': True})
+    return self._parse(record, self._columns() | self._object_columns() | {'image': True})
 
   def parse_byproducts(self, record: tf.Tensor) -> Fields:
     """As `parse`, without the image."""
@@ -109,8 +114,8 @@ class Source:
     columns = named | {'label': True, 'blocks': {'selected'}, 'clicks': rows}
     return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
 
-  def _box_columns(self) -> dict[str, Any]:
-    if not self._boxes:
+  def _object_columns(self) -> dict[str, Any]:
+    if not self._objects:
       return {}
     if self.spec.multi_label:
       return {'objects': {'bbox', 'label', 'is_crowd', 'area'}, 'has_record': True}
@@ -141,17 +146,17 @@ class Source:
 
   def boxes(self, fields: Fields) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32[n, 4] (x0, y0, x1, y1) relative to the image, int32[n] class), see targets.py."""
-    if not self._boxes:
+    if not self._objects:
       return tf.zeros([0, 4]), tf.zeros([0], tf.int32)
     return targets.true_boxes(fields['objects'], self.label(fields), self.spec.multi_label)
 
   def groups(self, fields: Fields, has: tf.Tensor) -> Fields:
     """Groups of labels whose mAP is reported separately, from fields and `has` of `points`.
 
-    {} without boxes or with one label an image; else size_group int32[C], see targets.py, and
+    {} without `objects` or with one label an image; else size_group int32[C], see targets.py, and
     icon_group int32[C]: 0 for an image nobody annotated, 1 for a class without icon, 2 with one.
     """
-    if not self._boxes or not self.spec.multi_label:
+    if not self._objects or not self.spec.multi_label:
       return {}
     icon = tf.where(fields['has_record'], 1 + tf.cast(has, tf.int32), 0)
     return {

@@ -44,15 +44,25 @@ def train_example(
   return _example(image, label, points, mask)
 
 
-def eval_example(source: Source, fields: Fields, boxes: bool) -> Fields:
-  """The evaluation example of an image: resized, centre-cropped; with `boxes` its true boxes."""
-  image, resized, window = centre_view(source.data, image_ops.decode(fields['image']))
+def eval_example(source: Source, fields: Fields, *, boxes: bool, whole: bool) -> Fields:
+  """The evaluation example of an image.
+
+  Args:
+    source: of the record.
+    fields: of the record, from `source.parse`.
+    boxes: whether to add the true boxes.
+    whole: `whole_view` instead of `centre_view`.
+
+  Returns:
+    A row of the batch contract in pipeline.py.
+  """
+  view = whole_view if whole else centre_view
+  image, resized, window = view(source.data, image_ops.decode(fields['image']))
   points, has = source.points(fields)
   moved, mask = geometry.move_points(points, has, resized, window)
-  example = _example(image, source.label(fields), moved, mask)
+  example = _example(image, source.label(fields), moved, mask) | source.groups(fields, has)
   if boxes:
-    true_boxes, labels = source.boxes(fields)
-    example |= _boxes_in_view(true_boxes, labels, resized, window) | source.groups(fields, has)
+    example |= _boxes_in_view(*source.boxes(fields), resized, window)
   return example
 
 
@@ -61,12 +71,8 @@ def label_set_example(
 ) -> Fields:
   """The example of a benchmark set's image; `class_mask` bool[C] is that of the set."""
   size = [data.image_size] * 2
-  if source.cropped:
-    image = image_ops.to_uint8(
-      image_ops.resize(image_ops.decode(fields['image']), size, data.resize_method, data.antialias)
-    )
-  else:
-    image, _, _ = centre_view(data, image_ops.decode(fields['image']))
+  view = whole_view if source.cropped else centre_view
+  image, _, _ = view(data, image_ops.decode(fields['image']))
   example = {
     'image': image,
     'valid_labels': fields['valid_labels'],
@@ -96,6 +102,18 @@ def centre_view(data: ConfigDict, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
   image = image_ops.resize(image, resized, data.resize_method, data.antialias)
   image = image_ops.to_uint8(image_ops.crop(image, window))
   return tf.ensure_shape(image, [data.image_size, data.image_size, 3]), resized, window
+
+
+def whole_view(data: ConfigDict, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, geometry.Window]:
+  """The view that localisation is measured on: the whole image, squashed to a square.
+
+  As in the code of "Evaluating Weakly Supervised Object Localization Methods Right"
+  (github.com/clovaai/wsolevaluation). Arguments and result as of `centre_view`; no box is cut.
+  """
+  side = tf.constant(data.image_size)
+  size = [data.image_size] * 2
+  image = image_ops.to_uint8(image_ops.resize(image, size, data.resize_method, data.antialias))
+  return image, tf.constant(size), geometry.Window(tf.constant(0), tf.constant(0), side, side)
 
 
 def _boxes_in_view(

@@ -10,13 +10,13 @@ Every batch is a dict of
 
 `eval_batches(..., boxes=True)` adds the true boxes, moved and cut as the image is, M = MAX_BOXES:
 
-  box           float32[B, M, 4]     (x0, y0, x1, y1) in [0, 1] of the crop; 0 where masked
-  box_mask      float32[B, M]        1 where there is a box of which the crop shows something
+  box           float32[B, M, 4]     (x0, y0, x1, y1) in [0, 1] of the view; 0 where masked
+  box_mask      float32[B, M]        1 where there is a box of which the view shows something
   box_label     int32[B, M]          its class: the image's, or that of a COCO instance
-  box_overflow  int32[B]             boxes in the crop beyond the M first ones, which are left out
+  box_overflow  int32[B]             boxes in the view beyond the M first ones, which are left out
 
-and for COCO-AB size_group and icon_group, int32[B, C] (`Source.groups`), which like the labels
-describe the whole image.
+`eval_batches` of COCO-AB have size_group and icon_group, int32[B, C] (`Source.groups`), which like
+the labels describe the whole image.
 
 `label_set_batches`, for benchmark sets without byproducts (robustness_sets.py), has image,
 example_mask and
@@ -34,9 +34,10 @@ augmentation = f(seed, epoch, position), both stateless: a run that is resumed a
 spread over other hosts, sees the same bytes. The view is a window as in torchvision's
 RandomResizedCrop, resized, flipped, jittered.
 
-Evaluation: every example once, in file order; short side to `eval_resize`, centre crop. It sees the
-real byproducts whatever `control` and `byproduct_fraction` say, and the real labels whatever
-`icon_label` says: these options are about training.
+Evaluation: every example once, in file order; short side to `eval_resize`, centre crop; for
+localisation the whole image squashed to S x S instead (`whole=True`). It sees the real byproducts
+whatever `control` and `byproduct_fraction` say, and the real labels whatever `icon_label` says:
+these options are about training.
 """
 
 import itertools
@@ -168,7 +169,14 @@ def train_batches(
 
 
 def eval_batches(
-  data: ConfigDict, spec: DatasetSpec, split: str, rows: Rows, *, boxes: bool = False
+  data: ConfigDict,
+  spec: DatasetSpec,
+  split: str,
+  rows: Rows,
+  *,
+  boxes: bool = False,
+  whole: bool = False,
+  max_examples: int | None = None,
 ) -> tuple[Batches, int]:
   """Every example of a split once over all hosts, in file order.
 
@@ -178,6 +186,8 @@ def eval_batches(
     split: TFDS split or subsplit.
     rows: of the host.
     boxes: whether to add the true boxes; masked throughout where the data set has none.
+    whole: the whole image squashed to the input size (`examples.whole_view`) instead of the centre.
+    max_examples: only the first ones, which are random ones: TFDS shuffled them; None: all.
 
   Returns:
     (Batches, their number: the same on every host). The last batch is padded with zeros, with
@@ -186,8 +196,13 @@ def eval_batches(
   Raises:
     UserError: wrong split or batch size; while iterating, an unreadable record.
   """
-  source = Source(data, spec, split, boxes=boxes)
-  return _once(source, lambda fields: examples.eval_example(source, fields, boxes), rows)
+  source = Source(data, spec, split, objects=boxes or spec.multi_label)
+  return _once(
+    source,
+    lambda fields: examples.eval_example(source, fields, boxes=boxes, whole=whole),
+    rows,
+    max_examples,
+  )
 
 
 def label_set_batches(
@@ -212,13 +227,18 @@ def label_set_batches(
 
 
 def _once(
-  source: Source | robustness_sets.Source, make_example: Callable[[Fields], Fields], rows: Rows
+  source: Source | robustness_sets.Source,
+  make_example: Callable[[Fields], Fields],
+  rows: Rows,
+  max_examples: int | None = None,
 ) -> tuple[Batches, int]:
   """(Batches with every example once, padded; their number)."""
   rows.check()
-  num_examples = source.split.num_examples
+  num_examples, records = source.split.num_examples, tfrecords.in_order(source.split)
+  if max_examples is not None and max_examples < num_examples:
+    num_examples, records = max_examples, records.take(max_examples)
   num_batches = -(-num_examples // rows.batch_size)
-  stream = rows.select(tfrecords.in_order(source.split), lambda index, _: index)
+  stream = rows.select(records, lambda index, _: index)
 
   @tf.autograph.experimental.do_not_convert
   def example(_: tf.Tensor, record: tf.Tensor) -> Fields:

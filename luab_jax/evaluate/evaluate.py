@@ -1,7 +1,9 @@
 """Exact evaluation: every example counts once, whatever the number of devices and hosts."""
 
 import collections
+import functools
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -9,21 +11,22 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from luab_jax.data import pipeline
-from luab_jax.data.dataset import Batch, DatasetSpec
+from luab_jax.data.dataset import Batch, DatasetSpec, has_boxes
 from luab_jax.data.rows import Rows
 from luab_jax.errors import UserError
-from luab_jax.evaluate import localization
+from luab_jax.evaluate.localization import Localization
 from luab_jax.evaluate.metrics import (
   average_precision,
   average_precision_within,
   mean_average_precision,
   mean_metrics,
 )
-from luab_jax.evaluate.steps import EvalStep
+from luab_jax.evaluate.steps import EvalStep, LocalizationStep
 from luab_jax.models import Variables
 from luab_jax.models.losses import Sums
-from luab_jax.runtime import hosts, parallel
+from luab_jax.runtime import parallel
 
+Progress = Callable[[Iterable, int], Iterable]  # (what is iterated over, its number) -> the same
 # (column of the batch, its value, suffix of the metrics)
 GROUPS = (
   ('size_group', 1, 'small'),
@@ -42,9 +45,9 @@ def evaluate_split(
   *,
   spec: DatasetSpec,
   batch_size: int,
-  progress: Callable[[Iterable, int], Iterable] | None = None,
+  progress: Progress | None = None,
 ) -> dict[str, Any]:
-  """Evaluates one split.
+  """Evaluates one split on the centre crops of its images.
 
   Args:
     eval_step: pmapped `steps.make_eval_step`.
@@ -61,27 +64,74 @@ def evaluate_split(
     For COCO also mAP_small, mAP_medium and mAP_large by the largest object of the class in the
     image (targets.size_groups), mAP_with_icon and mAP_without_icon among annotated images, and
     how many positives_… each has; all images without the class are the negatives of each.
-    Where the split has true boxes, how well the maps of `steps.localization_maps` agree with them,
-    see `localization.summarise`.
   Raises:
     UserError: an unreadable record; a loss that is not finite.
   """
-  batches, count = pipeline.eval_batches(
-    data, spec, split, Rows(batch_size, jax.process_count(), jax.process_index()), boxes=True
-  )
-  totals = _Totals(localization.Localization(data.image_size, multi_label=spec.multi_label))
-  for result, boxes in _results(eval_step, variables, batches, count, progress):
-    totals.add(result, boxes)
-  loss, examples = totals.sums['class_loss']
+  batches, count = pipeline.eval_batches(data, spec, split, _rows(batch_size))
+  all_sums: Sums = {}  # in float64; a float32 running sum over a large set would lose examples
+  all_scores = []
+  for result in _results(eval_step, variables, iter(batches), count, progress):
+    sums, scores = parallel.fetch(result)
+    all_scores.append(scores)
+    for name, (total, number) in sums.items():
+      before = all_sums.get(name, (0.0, 0.0))
+      all_sums[name] = (before[0] + float(total), before[1] + float(number))
+  loss, examples = all_sums['class_loss']
   if not np.isfinite(loss):
     raise UserError(
       f'the loss on {split} is {loss}: training has diverged; go back to an earlier checkpoint'
     )
-  metrics = {'examples': int(examples), **mean_metrics(totals.sums, image_size=data.image_size)}
+  metrics = {'examples': int(examples), **mean_metrics(all_sums, image_size=data.image_size)}
   if spec.multi_label:
-    metrics |= _mean_average_precision(totals.scores, spec.class_names)
-  counts = hosts.sum_over_hosts(totals.localization.counts)
-  return metrics | localization.summarise(counts, multi_label=spec.multi_label)
+    metrics |= _mean_average_precision(all_scores, spec.class_names)
+  return metrics
+
+
+def localize_splits(
+  localization_step: LocalizationStep,
+  variables: Variables,
+  data: ConfigDict,
+  *,
+  spec: DatasetSpec,
+  batch_size: int,
+  pool: ThreadPoolExecutor,
+  max_images: int | None,
+  progress: Callable[[Iterable, int, str], Iterable],
+) -> dict[str, Localization]:
+  """Starts to measure how well the maps of a model agree with the true boxes of `data.eval_splits`.
+
+  The view is the whole image, see localization.py. The devices are through when this returns; the
+  pool goes on until `Localization.metrics` has waited for it.
+
+  Args:
+    localization_step: pmapped `steps.make_localization_step`.
+    variables, data, spec, batch_size: as in `evaluate_split`.
+    pool: of `localization.thread_pool`.
+    max_images: only the first ones of each split, see `pipeline.eval_batches`; None: all.
+    progress: function (batches, their number, name of the bar) -> the same batches.
+  Returns:
+    {split: counts}; {} without boxes.
+  Raises:
+    UserError: an unreadable record.
+  """
+  if max_images == 0 or not has_boxes(data):
+    return {}
+  found = {}
+  for name, split in data.eval_splits.items():
+    batches, count = pipeline.eval_batches(
+      data, spec, split, _rows(batch_size), boxes=True, whole=True, max_examples=max_images
+    )
+    boxes: collections.deque[Batch] = collections.deque()  # of the batches in flight
+    found[name] = Localization(pool, data.image_size, multi_label=spec.multi_label)
+    bar = functools.partial(progress, name=f'{name}, boxes')
+    inputs = _without_boxes(iter(batches), boxes)
+    for outputs in _results(localization_step, variables, inputs, count, bar):
+      found[name].add(parallel.fetch_examples(outputs), boxes.popleft())
+  return found
+
+
+def _rows(batch_size: int) -> Rows:
+  return Rows(batch_size, jax.process_count(), jax.process_index())
 
 
 def metric_names(head: str, *, num_classes: int, multi_label: bool) -> list[str]:
@@ -103,62 +153,33 @@ def metric_names(head: str, *, num_classes: int, multi_label: bool) -> list[str]
 
 
 def _results(
-  eval_step: EvalStep,
+  step: Callable[[Variables, Batch], Any],
   variables: Variables,
-  batches: Iterable[Batch],
+  batches: Iterator[Batch],
   count: int,
-  progress: Callable[[Iterable, int], Iterable] | None,
-) -> Iterator[tuple[tuple[Sums, dict[str, jax.Array], dict[str, Any]], Batch]]:
-  """Yields what the step returns for each batch, and its boxes, one batch late.
+  progress: Progress | None,
+) -> Iterator[Any]:
+  """Yields what the step returns for each batch, one batch late.
 
   So the device computes a batch while the host counts the one before.
   """
-  boxes: collections.deque[Batch] = collections.deque()  # of the batches in flight
-  sharded: Iterable = parallel.prefetch(_without_boxes(iter(batches), boxes))
-  previous = None
-  for batch in progress(sharded, count) if progress else sharded:
-    result = eval_step(variables, batch), boxes.popleft()
-    if previous:
-      yield previous
-    previous = result
-  if previous:
+  sharded: Iterable = parallel.prefetch(batches)
+  results = (
+    step(variables, batch) for batch in (progress(sharded, count) if progress else sharded)
+  )
+  previous = next(results)
+  for result in results:
     yield previous
-
-
-class _Totals:
-  """What the batches of a split add up to on the host.
-
-  Attributes:
-    sums: in float64; a float32 running sum over a large set would lose examples.
-    scores: of all examples, batch by batch; empty dicts where an image has one label.
-    localization: of this host's examples.
-  """
-
-  def __init__(self, counter: localization.Localization):
-    self.sums: Sums = {}
-    self.scores: list[dict[str, np.ndarray]] = []
-    self.localization = counter
-
-  def add(self, result: tuple[Sums, dict[str, jax.Array], dict[str, Any]], boxes: Batch) -> None:
-    """Adds what the eval step returned for a batch, still on the device, and its boxes."""
-    sums, scores, local = result
-    sums, scores = parallel.fetch((sums, scores))
-    self.scores.append(scores)
-    if boxes['box_mask'].any():  # else the maps may stay on the device
-      local = parallel.fetch_examples(local)
-    self.localization.add(local, boxes)
-    for name, (total, count) in sums.items():
-      before = self.sums.get(name, (0.0, 0.0))
-      self.sums[name] = (before[0] + float(total), before[1] + float(count))
+    previous = result
+  yield previous
 
 
 def _without_boxes(batches: Iterator[Batch], boxes: collections.deque[Batch]) -> Iterator[Batch]:
-  """Yields the batches without their boxes, which are appended to `boxes`."""
+  """Yields what the step needs of the batches; their boxes are appended to `boxes`."""
   for batch in batches:
     names = [name for name in batch if name.startswith('box')]
-    boxes.append({name: batch.pop(name) for name in names})
-    boxes[-1]['example_mask'] = batch['example_mask']
-    yield batch
+    boxes.append({name: batch[name] for name in (*names, 'example_mask')})
+    yield {name: batch[name] for name in ('image', 'label')}
 
 
 def _mean_average_precision(

@@ -18,7 +18,8 @@ from luab_jax.models import Outputs, Variables, losses, normalise, predict
 from luab_jax.models.losses import Sums
 from luab_jax.runtime.parallel import AXIS
 
-EvalStep = Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array], dict[str, Any]]]
+EvalStep = Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array]]]
+LocalizationStep = Callable[[Variables, Batch], dict[str, Any]]
 
 
 def loss_and_metric_sums(
@@ -52,13 +53,11 @@ def loss_and_metric_sums(
 
 
 def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> EvalStep:
-  """Builds `step(variables, batch) -> (sums, scores, local)` for one device.
+  """Builds `step(variables, batch) -> (sums, scores)` for one device.
 
   `sums` are global. `scores` is filled for multi-label data sets alone: the logits, labels and
   example masks of the whole global batch ([devices, B / devices, …]) and, if the batch has them,
-  the groups of the labels; mAP is computed from them exactly. `local` holds what localisation
-  needs of the device's own examples: `maps`, see `localization_maps`, and, for single-label data
-  sets, `correct` bool[B], whether the predicted class is the label.
+  the groups of the labels; mAP is computed from them exactly.
   """
 
   def step(variables: Variables, batch: Batch):
@@ -73,11 +72,24 @@ def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> Eva
         **{name: batch[name] for name in ('size_group', 'icon_group') if name in batch},
       }
       scores = jax.lax.all_gather(scores, AXIS)
+    return sums, scores
+
+  return step
+
+
+def make_localization_step(model: nn.Module, spec: DatasetSpec) -> LocalizationStep:
+  """Builds `step(variables, batch) -> outputs` for one device, what localisation needs.
+
+  `outputs` are of the device's own examples: `maps`, see `localization_maps`, and, for single-label
+  data sets, `correct` bool[B], whether the predicted class is the label.
+  """
+
+  def step(variables: Variables, batch: Batch) -> dict[str, Any]:
+    output = predict(model, variables, batch['image'])
     maps = localization_maps(variables, output, batch['label'], multi_label=spec.multi_label)
-    local: dict[str, Any] = {'maps': maps}
-    if not spec.multi_label:
-      local['correct'] = output['logits'].argmax(-1) == batch['label']
-    return sums, scores, local
+    if spec.multi_label:
+      return {'maps': maps}
+    return {'maps': maps, 'correct': output['logits'].argmax(-1) == batch['label']}
 
   return step
 

@@ -45,8 +45,9 @@ class Predictions(NamedTuple):
     weights: f32[N,h,w], non-negative: attention map of the spatial head, or the class activation
       map (CAM).
     map_class: i32[N], the class that the map belongs to.
-    box: f32[N,M,4], ground-truth boxes (x0, y0, x1, y1) in [0, 1] of the crop as localisation uses
-      them, NaN where there is none; for multi-label data only those of `map_class`.
+    box: f32[N,M,4], ground-truth boxes (x0, y0, x1, y1) in [0, 1] of the crop and cut by it (those
+      of localisation are not); NaN where there is none; for multi-label data only those of
+      `map_class`.
   """
 
   image: np.ndarray

@@ -28,6 +28,7 @@ CHANGEABLE = (
   'wandb',
   'data.data_dir',
   'data.eval_splits',
+  'localization.',
   'robustness.',
   'study.',
 )

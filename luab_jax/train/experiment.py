@@ -14,11 +14,12 @@ from luab_jax.data import tfrecords
 from luab_jax.data.contents import check_contents, contents
 from luab_jax.data.dataset import dataset_spec
 from luab_jax.errors import UserError
-from luab_jax.evaluate import evaluate, robustness
-from luab_jax.evaluate.steps import EvalStep, make_eval_step
+from luab_jax.evaluate import evaluate, localization, robustness
+from luab_jax.evaluate.steps import EvalStep, make_eval_step, make_localization_step
 from luab_jax.models import build_model
 from luab_jax.models.losses import check_loss
 from luab_jax.models.weights import load
+from luab_jax.runtime import parallel
 from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.train.metric_log import RunLog
 from luab_jax.train.optimizer import Schedules, make_optimizer, make_schedules
@@ -76,6 +77,7 @@ class Experiment:
     self.optimizer = make_optimizer(config.optimizer, schedules.learning_rate)
     self.train_step = make_train_step(self.model, self.optimizer, schedules, spec, config)
     self.eval_step = make_eval_step(self.model, spec, config.loss)
+    self._localize = parallel.pmap_step(make_localization_step(self.model, spec))
     self.num_params = 0
     self.loaded: list[str] = []
 
@@ -233,7 +235,7 @@ class Experiment:
     state: TrainState,
     *,
     show_progress: bool,
-    include_robustness: bool,
+    final: bool,
     cancelled: Callable[[], bool] = lambda: False,
   ) -> Results:
     """Evaluates a state.
@@ -242,7 +244,8 @@ class Experiment:
       eval_step: pmapped `self.eval_step`.
       state: replicated TrainState.
       show_progress: whether to show progress bars.
-      include_robustness: also on the sets in `config.robustness.sets` that are there.
+      final: localisation on all images, not only `config.localization.max_images` of a split; and
+        the sets in `config.robustness.sets` that are there.
       cancelled: called after each batch, whether to stop.
     Returns:
       {split: metrics}.
@@ -257,24 +260,26 @@ class Experiment:
           raise EvaluationCancelled
         yield batch
 
-    variables, config = state.eval_variables(), self.config
-    results = {
-      name: evaluate.evaluate_split(
-        eval_step,
-        variables,
-        config.data,
-        split,
-        spec=self.spec,
-        batch_size=config.batch_size,
-        progress=functools.partial(progress, name=name),
+    where = variables, data = state.eval_variables(), self.config.data
+    common: dict[str, Any] = {'spec': self.spec, 'batch_size': self.config.batch_size}
+    max_images = None if final else self.config.localization.max_images
+    with localization.thread_pool() as pool:  # it goes on while the devices do all the rest
+      places = evaluate.localize_splits(
+        self._localize, *where, pool=pool, max_images=max_images, progress=progress, **common
       )
-      for name, split in config.data.eval_splits.items()
-    }
-    if include_robustness and self.robustness.sources:
-      evaluator = robustness.SetEvaluator(
-        self.model, variables, config.data, batch_size=config.batch_size, progress=progress
-      )
-      results |= evaluator.evaluate(self.robustness.sources)
+      results = {
+        name: evaluate.evaluate_split(
+          eval_step, *where, split, progress=functools.partial(progress, name=name), **common
+        )
+        for name, split in data.eval_splits.items()
+      }
+      if final and self.robustness.sources:
+        evaluator = robustness.SetEvaluator(
+          self.model, variables, data, batch_size=self.config.batch_size, progress=progress
+        )
+        results |= evaluator.evaluate(self.robustness.sources)
+      for name, place in places.items():
+        results[name] |= place.metrics(functools.partial(progress, name=f'{name}, maps'))
     return results
 
   def describe(self, start: int) -> str:

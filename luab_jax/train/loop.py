@@ -201,7 +201,7 @@ class _Loop:
           self._eval_step,
           self.state,
           show_progress=self._log.on_terminal,
-          include_robustness=step == self._experiment.total_steps,
+          final=step == self._experiment.total_steps,
           cancelled=self._stop.now,
         )
     except EvaluationCancelled:
@@ -283,7 +283,7 @@ def evaluate_only(
     parallel.pmap_step(experiment.eval_step),
     parallel.replicate(state),
     show_progress=sys.stderr.isatty(),
-    include_robustness=True,
+    final=True,
   )
   if hosts.is_main_host() and not lock.is_held(workdir):
     metrics_file.replace_lines(workdir, step, results)

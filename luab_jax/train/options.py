@@ -23,6 +23,7 @@ _LOWEST = (
   ('keep_every_steps', 0),
   ('preemption_grace_seconds', 0),
   ('report_images', 0),
+  ('localization.max_images', 0),
   ('optimizer.grad_accum_steps', 1),
   ('optimizer.learning_rate', 0),
   ('optimizer.warmup_epochs', 0),

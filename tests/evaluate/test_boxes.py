@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from configs import quickstart
 from luab_jax.data import pipeline
 from luab_jax.data.examples import MAX_BOXES
-from luab_jax.evaluate import evaluate, localization, steps
+from luab_jax.evaluate import localization, steps
 from luab_jax.runtime import parallel
 from luab_jax.train.experiment import Experiment
 from tests import painted_data
@@ -69,7 +69,7 @@ def painted(tmp_path_factory):
     (3, False, (0, 0, 100, 50)),
   ]
   coco = painted_data.coco_example(
-    0, rectangle(100, 200, (0, 0, 1, 1)), labels=[7, 9], icons=[(3, 0.1, 0.5), (7, 0.5, 0.5)]
+    0, rectangle(100, 200, (0, 0, 1, 1)), labels=[3, 7, 9], icons=[(3, 0.1, 0.5), (7, 0.5, 0.5)]
   )
   coco['objects'] = {
     'bbox': [relative(box, 100, 200) for *_, box in instances],
@@ -92,11 +92,11 @@ def painted(tmp_path_factory):
   return folder, truth
 
 
-def _examples(folder, name, **options):
+def _examples(folder, name, *, rows=None, **options):
   """All examples of a set, one array a column, with boxes."""
-  data = config(folder, name, image_size=64, eval_resize=72, **options)
+  data = config(folder, name, image_size=64, eval_resize=72)
   batches, _ = pipeline.eval_batches(
-    data, pipeline.dataset_spec(data), 'train', pipeline.Rows(16), boxes=True
+    data, pipeline.dataset_spec(data), 'train', rows or pipeline.Rows(16), boxes=True, **options
   )
   columns = list(batches)
   batch = {key: np.concatenate([b[key] for b in columns]) for key in columns[0]}
@@ -105,9 +105,10 @@ def _examples(folder, name, **options):
   return data, {key: value[real] for key, value in batch.items()}
 
 
-def test_painted_rectangles_are_in_the_emitted_boxes(painted):
+@pytest.mark.parametrize('whole', [False, True])
+def test_painted_rectangles_are_in_the_emitted_boxes(painted, whole):
   folder, _ = painted
-  _, batch = _examples(folder, 'one')
+  _, batch = _examples(folder, 'one', whole=whole)
   level = (batch['image'].mean(-1) - painted_data.BACKGROUND) / 225
   away = 0
   for i in range(len(level)):
@@ -124,7 +125,7 @@ def test_painted_rectangles_are_in_the_emitted_boxes(painted):
     assert row.sum() == (MAX_BOXES if label == 1 else 1)
     seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 64
     assert np.abs(batch['box'][i][row] - seen).max() <= 1 / 64
-  assert away < 10
+  assert away == 0 if whole else 0 < away < 10
 
 
 def test_boxes_beside_the_view_are_masked(painted):
@@ -145,6 +146,36 @@ def test_boxes_beside_the_view_are_masked(painted):
       assert row.any() == (max(gaps) < 0)
       outside += max(gaps) > 0
   assert outside
+
+
+def test_the_whole_view_has_the_whole_boxes_of_all_images(painted):
+  folder, truth = painted
+  _, batch = _examples(folder, 'one', whole=True)
+  for label, box, mask in zip(batch['label'], batch['box'], batch['box_mask'], strict=True):
+    height, width, (y0, x0, y1, x1) = truth[label]
+    assert mask.any() == (label != 0)
+    expected = [x0 / width, y0 / height, x1 / width, y1 / height]
+    assert np.abs(box[mask > 0] - expected).max(initial=0) < 1e-6
+  _, several = _examples(folder, 'several', whole=True)
+  expected = [[0, 0, 0.5, 0.5], [0.4, 0, 0.495, 0.5], [0, 0, 0.25, 1]]
+  np.testing.assert_allclose(several['box'][0, :3], expected, atol=1e-6)
+  assert several['box_label'][0, :3].tolist() == [7, 9, 3]
+  # The icons move with this view, too.
+  np.testing.assert_allclose(several['point'][0, [3, 7]], [(0.1, 0.5), (0.5, 0.5)], atol=1e-6)
+
+
+def test_the_first_images_are_the_same_on_any_number_of_hosts(painted):
+  folder, _ = painted
+  _, everything = _examples(folder, 'one', whole=True)
+  for hosts in (1, 2, 4):
+    parts = [
+      _examples(folder, 'one', whole=True, max_examples=25, rows=pipeline.Rows(16, hosts, host))[1]
+      for host in range(hosts)
+    ]
+    labels = np.concatenate([part['label'] for part in parts])
+    assert sorted(labels) == sorted(everything['label'][:25])
+  _, all_of_them = _examples(folder, 'one', whole=True, max_examples=1000)
+  np.testing.assert_array_equal(all_of_them['box'], everything['box'])
 
 
 def test_boxes_leave_the_other_columns_alone(painted):
@@ -198,29 +229,28 @@ def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imag
   rng = np.random.default_rng(0)
   kernel = state.params['head']['attention']['kernel']  # 0 at first: the same everywhere
   state.params['head']['attention']['kernel'] = rng.normal(size=kernel.shape).astype(np.float32)
-  replicated = parallel.replicate(state).eval_variables()
-  eval_step = parallel.pmap_step(run.eval_step)
+  found = run.evaluate(
+    parallel.pmap_step(run.eval_step), parallel.replicate(state), show_progress=False, final=True
+  )
   model = jax.jit(functools.partial(run.model.apply, train=False))
-  for split in config.data.eval_splits.values():
-    found = evaluate.evaluate_split(
-      eval_step, replicated, config.data, split, spec=run.spec, batch_size=24
-    )
+  for name, split in config.data.eval_splits.items():
     (batch,) = pipeline.eval_batches(
       config.data,
       pipeline.dataset_spec(config.data),
       split,
-      pipeline.Rows(found['examples']),
+      pipeline.Rows(found[name]['examples']),
       boxes=True,
+      whole=True,
     )[0]
     variables = state.eval_variables()
     output = model(variables, batch['image'])
     maps = steps.localization_maps(variables, output, batch['label'], multi_label=False)
-    places = localization.Localization(32, multi_label=False)
     right = output['logits'].argmax(-1) == batch['label']
-    places.add(jax.device_get({'maps': maps, 'correct': right}), batch)
-    expected = localization.summarise(places.counts, multi_label=False)
-    assert expected.keys() <= found.keys()
-    assert {name: found[name] for name in expected} == expected
-    assert expected['images_with_boxes'] + expected['images_without_boxes'] == found['examples']
-    assert (expected['images_without_boxes'] == 0) == (split == 'validation')
+    with localization.thread_pool() as pool:
+      places = localization.Localization(pool, 32, multi_label=False)
+      places.add(jax.device_get({'maps': maps, 'correct': right}), batch)
+      expected = places.metrics()
+    assert expected.items() <= found[name].items()
+    assert expected['images_with_boxes'] + expected['images_without_boxes'] == len(batch['label'])
+    assert (expected['images_without_boxes'] == 0) == (name == 'boxes')
     assert 0 < expected['maxboxacc_v2_attention'] < 1 and 0 < expected['pointing_cam'] < 1

@@ -29,13 +29,18 @@ def run(synthetic_coco_ab, tmp_path_factory):
   return config, summary, state
 
 
-def _predictions(config, state, split):
-  """Outputs and batches of all real examples, one model call for all of them."""
+def _batch(config, split, **options):
+  """All real examples."""
   batches, _ = pipeline.eval_batches(
-    config.data, pipeline.dataset_spec(config.data), split, pipeline.Rows(1), boxes=True
+    config.data, pipeline.dataset_spec(config.data), split, pipeline.Rows(1), **options
   )
   examples = list(batches)
-  batch = {name: np.concatenate([b[name] for b in examples]) for name in examples[0]}
+  return {name: np.concatenate([b[name] for b in examples]) for name in examples[0]}
+
+
+def _predictions(config, state, split):
+  """Outputs and batches of all real examples, one model call for all of them."""
+  batch = _batch(config, split)
   model = Experiment(config).model
   return jax.device_get(model.apply(state.eval_variables(), batch['image'], train=False)), batch
 
@@ -75,11 +80,12 @@ def test_metrics_equal_scikit_learn_on_all_examples_at_once(run, name, examples)
     assert figures[f'positives_{group}'] == positive.sum()
   assert figures['positives_small'] and 'positives_large' not in figures  # images of 32 px
   assert ('positives_with_icon' in figures) == (name == 'icons')
-  present = (batch['box_mask'] > 0).any(1)
+  boxes = _batch(config, config.data.eval_splits[name], boxes=True, whole=True)
+  present = (boxes['box_mask'] > 0).any(1)
   assert figures['images_with_boxes'] == present.sum() > 30
   assert figures['box_targets'] == sum(
     len(np.unique(label[mask > 0]))
-    for label, mask in zip(batch['box_label'], batch['box_mask'], strict=True)
+    for label, mask in zip(boxes['box_label'], boxes['box_mask'], strict=True)
   )
   assert 0 < figures['maxboxacc_v2_cam'] < 1 and 'top1_loc_cam' not in figures
   if name == 'icons':

@@ -1,5 +1,9 @@
 """MaxBoxAccV2, top-1 localisation and pointing game: by hand, and against the plain definition."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import hypothesis.extra.numpy as arrays
 import jax
 import numpy as np
@@ -11,6 +15,15 @@ from scipy import ndimage
 from luab_jax.evaluate import localization
 
 EIGHT = np.ones((3, 3))
+
+
+def summary_of(batches, size, *, multi_label, threads=2):
+  """The figures of [(outputs, boxes)]."""
+  with ThreadPoolExecutor(threads) as pool:
+    places = localization.Localization(pool, size, multi_label=multi_label)
+    for outputs, boxes in batches:
+      places.add(outputs, boxes)
+    return places.metrics()
 
 
 def boxes_of(rows, label=None, overflow=0):
@@ -36,9 +49,8 @@ def figures_of(maps, rows, right=None):
   """Figures of single-label maps f32[B,n,n] in views as large as their grids: no interpolation."""
   maps = np.asarray(maps, np.float32)
   right = np.ones(len(maps), bool) if right is None else np.array(right)
-  places = localization.Localization(maps.shape[-1], multi_label=False)
-  places.add({'maps': {'cam': maps[..., None]}, 'correct': right}, boxes_of(rows))
-  return localization.summarise(places.counts, multi_label=False)
+  outputs = {'maps': {'cam': maps[..., None]}, 'correct': right}
+  return summary_of([(outputs, boxes_of(rows))], maps.shape[-1], multi_label=False)
 
 
 def block(*corners, size=8, value=1.0, on=None):
@@ -114,11 +126,10 @@ def test_images_without_boxes_and_padding_do_not_count():
   found = figures_of(maps, [[], [box], []])
   assert found['images_with_boxes'] == 1 and found['images_without_boxes'] == 2
   assert found['maxboxacc_v2_cam'] == found['top1_loc_cam'] == found['pointing_cam'] == 1
-  places = localization.Localization(8, multi_label=False)
   batch = boxes_of([[box], [box], []], overflow=2)
   batch['example_mask'][1:] = 0
-  places.add({'maps': {'cam': np.stack(maps)[..., None]}, 'correct': np.ones(3, bool)}, batch)
-  counted = localization.summarise(places.counts, multi_label=False)
+  outputs = {'maps': {'cam': np.stack(maps)[..., None]}, 'correct': np.ones(3, bool)}
+  counted = summary_of([(outputs, batch)], 8, multi_label=False)
   assert counted['images_with_boxes'] == 1 and counted['images_without_boxes'] == 0
   assert counted['boxes_left_out'] == 2
 
@@ -126,9 +137,8 @@ def test_images_without_boxes_and_padding_do_not_count():
 def test_several_classes_each_with_its_own_map_and_boxes():
   left, right = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
   maps = np.stack([block(0, 0, 4, 8), block(0, 0, 4, 8), block(4, 0, 8, 8)], -1)[None]
-  places = localization.Localization(8, multi_label=True)
-  places.add({'maps': {'cam': maps}}, boxes_of([[left, right, right]], label=[[0, 1, 2]]))
-  assert localization.summarise(places.counts, multi_label=True) == {
+  boxes = boxes_of([[left, right, right]], label=[[0, 1, 2]])
+  assert summary_of([({'maps': {'cam': maps}}, boxes)], 8, multi_label=True) == {
     'images_with_boxes': 1,
     'images_without_boxes': 0,
     'boxes_left_out': 0,
@@ -136,6 +146,54 @@ def test_several_classes_each_with_its_own_map_and_boxes():
     'maxboxacc_v2_cam': pytest.approx(2 / 3),
     'pointing_cam': pytest.approx(2 / 3),
   }
+
+
+def test_any_number_of_threads_counts_the_same():
+  rng = np.random.default_rng(0)
+  outputs = {
+    'maps': {kind: rng.normal(size=(60, 5, 5, 1)) for kind in ('cam', 'attention')},
+    'correct': rng.uniform(size=60) < 0.5,
+  }
+  corner = rng.uniform(0, 0.5, (60, 1, 2))
+  rows = np.concatenate([corner, corner + 0.4], -1)
+  batches = [(outputs, boxes_of(rows.tolist()))] * 3
+  one, eight = (summary_of(batches, 48, multi_label=False, threads=n) for n in (1, 8))
+  assert one == eight and one['images_with_boxes'] == 180 and 0 < one['top1_loc_cam'] < 1
+
+
+def test_maps_are_measured_while_the_caller_goes_on(monkeypatch):
+  measure, go_on = localization.iou_by_level, threading.Event()
+
+  def slow(*args):
+    assert go_on.wait(60)
+    return measure(*args)
+
+  monkeypatch.setattr(localization, 'iou_by_level', slow)
+  outputs = {'maps': {'cam': np.eye(4)[None, ..., None]}, 'correct': np.ones(1, bool)}
+  with localization.thread_pool() as pool:
+    places = localization.Localization(pool, 8, multi_label=False)
+    for _ in range(100):  # returns at once, though no map can be measured
+      places.add(outputs, boxes_of([[(0, 0, 1, 1)]]))
+    go_on.set()
+    assert places.metrics()['maxboxacc_v2_cam'] == 1
+
+
+def test_an_error_in_a_thread_is_raised_and_gives_up_the_rest(monkeypatch):
+  calls = []
+
+  def failing(*_):
+    calls.append(1)
+    time.sleep(0.05)
+    raise FloatingPointError
+
+  monkeypatch.setattr(localization, 'iou_by_level', failing)
+  outputs = {'maps': {'cam': np.eye(4)[None, ..., None]}, 'correct': np.ones(1, bool)}
+  with pytest.raises(FloatingPointError), localization.thread_pool() as pool:
+    places = localization.Localization(pool, 8, multi_label=False)
+    for _ in range(1000):
+      places.add(outputs, boxes_of([[(0, 0, 1, 1)]]))
+    places.wait()
+  assert len(calls) < 500
 
 
 def test_enlarging_is_linear_between_centres_and_constant_beyond():
@@ -209,13 +267,14 @@ def test_metrics_follow_the_definition(data, count, cells):
   grids = data.draw(arrays.arrays(np.float32, (count, cells, cells), elements=element))
   rows = [data.draw(st.lists(corners, min_size=1, max_size=3)) for _ in range(count)]
   right = data.draw(arrays.arrays(bool, count))
-  places = localization.Localization(8, multi_label=False)
-  for i in range(count):  # a batch each: sums must not depend on how pictures are batched
-    places.add(
+  batches = [  # an image each: sums must not depend on how images are batched
+    (
       {'maps': {'cam': grids[i : i + 1, ..., None]}, 'correct': right[i : i + 1]},
       boxes_of(rows[i : i + 1]),
     )
-  found = localization.summarise(places.counts, multi_label=False)
+    for i in range(count)
+  ]
+  found = summary_of(batches, 8, multi_label=False)
   for name, value in naive_figures(grids, rows, right, 8).items():
     assert found[name] == pytest.approx(value), name
 

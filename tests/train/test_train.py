@@ -52,6 +52,10 @@ def test_a_run_writes_its_files(finished):
   assert 0 < clicks['click_error'] < 1
   assert clicks['click_error_px'] == pytest.approx(32 * clicks['click_error'])
   assert clicks['top5'] >= clicks['top1'] >= 0
+  for line in lines:
+    if line['split'] != 'train':  # localisation on 25 images of a split, and at the end on all
+      count = line['images_with_boxes'] + line['images_without_boxes']
+      assert count == (25 if line['step'] == 6 else line['examples'])
   state, metadata = restore(config, workdir)
   assert int(state.step) == metadata['step'] == 9
   assert metadata['data'] == {'epoch': 3, 'position': 0} and metadata['config']['seed'] == 0
@@ -224,9 +228,7 @@ def test_scores_that_are_not_finite_are_no_result(finished):
   params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
   state = parallel.replicate(state.replace(ema_params={}, params=params))
   with pytest.raises(UserError, match='the loss on .* is nan'):
-    run.evaluate(
-      parallel.pmap_step(run.eval_step), state, show_progress=False, include_robustness=False
-    )
+    run.evaluate(parallel.pmap_step(run.eval_step), state, show_progress=False, final=False)
 
 
 def test_a_run_does_not_resume_on_other_records(finished, tmp_path, synthetic_imagenet_ab):
