@@ -96,7 +96,7 @@ def localize_splits(
   batch_size: int,
   pool: ThreadPoolExecutor,
   max_images: int | None,
-  progress: Callable[[Iterable, int, str], Iterable],
+  progress: Callable[..., Iterable],
 ) -> dict[str, Localization]:
   """Starts to measure how well the maps of a model agree with the true boxes of `data.eval_splits`.
 
