@@ -78,6 +78,7 @@ class Experiment:
     self.train_step = make_train_step(self.model, self.optimizer, schedules, spec, config)
     self.eval_step = make_eval_step(self.model, spec, config.loss)
     self._localize = parallel.pmap_step(make_localization_step(self.model, spec))
+    self._eval_compiled = False
     self.num_params = 0
     self.loaded: list[str] = []
 
@@ -255,10 +256,15 @@ class Experiment:
 
     def progress(batches: Iterable, total: int, name: str) -> Iterator:
       disable = not show_progress
-      for batch in tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=disable):
+      bar = tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=disable)
+      if not self._eval_compiled:
+        bar.set_postfix_str('compiling (once)')
+      for batch in bar:
         if cancelled():
           raise EvaluationCancelled
         yield batch
+        self._eval_compiled = True
+        bar.set_postfix_str('', refresh=False)
 
     where = variables, data = state.eval_variables(), self.config.data
     common: dict[str, Any] = {'spec': self.spec, 'batch_size': self.config.batch_size}

@@ -1,6 +1,7 @@
 """Whole runs: files, resume, refusal of foreign workdirs, NaN, evaluation, two processes."""
 
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
@@ -438,3 +439,12 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
       if isinstance(value, float):
         expected = pytest.approx(expected, rel=1e-3, abs=1e-5)
       assert value == expected, (key, name)
+
+
+def test_the_first_evaluation_says_that_it_compiles(finished, monkeypatch):
+  config, workdir, _ = finished
+  stderr = io.StringIO()
+  stderr.isatty = lambda: True
+  monkeypatch.setattr(sys, 'stderr', stderr)
+  loop.evaluate_only(config, workdir)
+  assert stderr.getvalue().count('compiling (once)') == 1
