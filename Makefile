@@ -17,10 +17,10 @@ quickstart: $(QUICKSTART)/imagenet_ab/local
 	@$(PY) run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(READY)
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) -m pytest -n 3 --dist loadfile
 
 fast: $(READY)
-	@$(PY) -m pytest -n 2 --dist loadfile -m 'not slow'
+	@$(PY) -m pytest -n 3 --dist loadfile -m 'not slow'
 
 lint: $(READY)
 	@$(PY) -m ruff check .

@@ -84,7 +84,7 @@ def prepare_workdir(
       raise UserError(
         f'{workdir} holds a run of another config: {"; ".join(differing[:5])}'
         + (f' and {len(differing) - 5} more' if len(differing) > 5 else '')
-        + '; choose another --workdir, or delete this one'
+        + '; choose another --workdir'
       )
   elif hosts.is_main_host():
     write_json(path, plain)

@@ -19,7 +19,7 @@ def machine(tmp_path, monkeypatch):
   monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '8')  # as conftest.py started JAX
   monkeypatch.setenv('HOME', str(tmp_path / 'home'))
   monkeypatch.delenv('JAX_PLATFORMS', raising=False)
-  monkeypatch.setattr(doctor.glob, 'glob', lambda pattern: [])
+  monkeypatch.setattr(doctor.glob, 'glob', lambda pattern, **_: [])
   monkeypatch.setattr(self_check, 'check_step', lambda: 'not repeated')
   return tmp_path
 

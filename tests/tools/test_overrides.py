@@ -35,7 +35,7 @@ from luab_jax.tools import overrides
     (['--config.data.crop_scale[0]=0.3'], 'did you mean data.crop_scale'),
     (['--config.robustness.sets=(a, b'], 'robustness.sets is a tuple'),
     (['--config.optimizer=3'], "'optimizer' is a section of the config: set optimizer.beta1, "),
-    (['--config.x.y.z=3'], "no key 'x.y.z' and no such section: there are data, loss, model, "),
+    (['--config.x.y.z=3'], "no key 'x.y.z' and no such section: there are data, "),
     (['--config.x.y.z'], "no key 'x.y.z' and no such section"),
     (['--config.data.eval_splits.x'], 'needs a value, as in --config.data.eval_splits.x=VALUE'),
     (['--config.data.eval_splits.x.y=3'], "no key 'data.eval_splits.x.y'"),
