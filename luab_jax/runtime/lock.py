@@ -101,12 +101,11 @@ def _is_locked(file: TextIO, holder: dict[str, Any]) -> bool:
   except BlockingIOError:
     return True
   except OSError:  # a file system without locks, such as some of Lustre
-    try:
-      os.kill(holder['pid'], 0)
-    except (KeyError, ProcessLookupError):
-      return False
-    except PermissionError:  # of another user
-      pass
+    with contextlib.suppress(PermissionError):  # it runs, as another user
+      try:
+        os.kill(holder['pid'], 0)
+      except (KeyError, ProcessLookupError):
+        return False
     return holder['host'] == socket.gethostname() and holder['pid'] != os.getpid()
 
 

@@ -86,13 +86,11 @@ def _locked(out: pathlib.Path) -> Iterator[None]:
   """Raises UserError if another process holds the folder; a killed one does not."""
   folder = os.open(out, os.O_RDONLY)
   try:
-    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
-    os.close(folder)
-    raise UserError(f'{out} is being written by another process: wait for its end') from error
-  except OSError:  # a file system without locks
-    pass
-  try:
+    with contextlib.suppress(OSError):  # a file system without locks
+      try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise UserError(f'{out} is being written by another process: wait for its end') from error
     yield
   finally:
     os.close(folder)
@@ -120,12 +118,10 @@ def _check(out: pathlib.Path, command: str) -> _Entries:
 
 def _read_manifest(folder: pathlib.Path, command: str) -> _Entries:
   """Returns what this command wrote into a folder; raises UserError if it did not."""
-  try:
+  with contextlib.suppress(FileNotFoundError, ValueError, TypeError, LookupError):
     written = json.loads((folder / _MANIFEST).read_text())
     if written['command'] == command:
       return [(str(path), str(kind)) for path, kind in written['files']]
-  except (FileNotFoundError, ValueError, TypeError, LookupError):
-    pass  # the same remedy
   raise UserError(
     f'{folder} is not empty and was not made by this command: move it away, or use a new folder'
   )
