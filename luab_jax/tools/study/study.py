@@ -24,6 +24,7 @@ from luab_jax.data.contents import check_contents, contents
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
 from luab_jax.runtime import hosts
+from luab_jax.runtime.workdir import CHANGEABLE as RUN_CHANGEABLE
 from luab_jax.runtime.workdir import locked, prepare_workdir
 from luab_jax.tools.study import plan, statistics, tables
 from luab_jax.tools.study.statistics import Interval, Runs
@@ -33,19 +34,7 @@ from luab_jax.train.options import check_keep_best, check_options
 
 # Keys that may change between two starts of a study: they leave finished runs valid.
 CHANGEABLE = (
-  'log_every',
-  'eval_every_epochs',
-  'checkpoint_every_steps',
-  'keep_checkpoints',
-  'keep_every_steps',
-  'keep_best',
-  'on_nan',
-  'preemption_grace_seconds',
-  'report_images',
-  'wandb',
-  'data.data_dir',
-  'data.eval_splits',
-  'robustness.',
+  *(key for key in RUN_CHANGEABLE if key not in ('num_epochs', 'total_steps', 'study.')),
   'study.seeds',
   'study.data_fractions',
   'study.byproduct_fractions',
