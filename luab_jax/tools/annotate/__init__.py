@@ -1,0 +1,1 @@
+"""Annotation tools that record byproducts: `python -m luab_jax.tools.annotate`."""
