@@ -1,7 +1,7 @@
 """What a browser sends: the events of a page, in batches, and the requests around them.
 
-Coordinates are (x right, y down) relative to the image as shown: 0 and 1 are its edges. Times are ms
-since the `origin` of the batch, which is the browser's `performance.timeOrigin` (ms since 1970).
+Coordinates are (x right, y down) relative to the image as shown: 0 and 1 are its edges. Times are
+ms since the `origin` of the batch, the performance.timeOrigin of the browser (ms since 1970).
 """
 
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ Source = Literal['mouse', 'touch', 'pen', 'key', 'undo']
 MAX_EVENTS = 4000  # of a batch
 
 
-class _Event(msgspec.Struct, tag_field='e', forbid_unknown_fields=True, frozen=True):
+class _Event(msgspec.Struct, tag_field='e', forbid_unknown_fields=True):
   t: Time
 
 
@@ -130,7 +130,7 @@ TabId = Annotated[str, msgspec.Meta(pattern='^[0-9a-f]{16}$')]  # random, made b
 Seq = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
-class Batch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class Batch(msgspec.Struct, forbid_unknown_fields=True):
   """`POST /api/events`: the events of about a second, numbered from 0 within the lease."""
 
   lease: LeaseId
@@ -141,7 +141,7 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
   events: Annotated[list[Event], msgspec.Meta(min_length=1, max_length=MAX_EVENTS)]
 
 
-class Placed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class Placed(msgspec.Struct, forbid_unknown_fields=True):
   """An icon on the image."""
 
   c: Class
@@ -149,7 +149,7 @@ class Placed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
   y: Fraction
 
 
-class Submit(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class Submit(msgspec.Struct, forbid_unknown_fields=True):
   """`POST /api/submit`: the page is done; its batches are 0 ... last_seq."""
 
   lease: LeaseId
