@@ -20,6 +20,7 @@ from luab_jax.runtime.parallel import AXIS
 
 EvalStep = Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array]]]
 LocalizationStep = Callable[[Variables, Batch], dict[str, Any]]
+_NumberAndFooled = tuple[jax.Array, jax.Array]  # what make_foreground_step's loop carries
 
 
 def loss_and_metric_sums(
@@ -60,7 +61,7 @@ def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> Eva
   the groups of the labels; mAP is computed from them exactly.
   """
 
-  def step(variables: Variables, batch: Batch):
+  def step(variables: Variables, batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
     output = predict(model, variables, batch['image'])
     sums = jax.lax.psum(loss_and_metric_sums(output, batch, spec, loss), AXIS)
     scores: dict[str, jax.Array] = {}
@@ -122,11 +123,11 @@ def make_foreground_step(model: Any) -> Callable[[tuple[Variables, Batch], Batch
     variables, backgrounds = fixed
     mask = foreground['mask']
 
-    def keep_going(carry):
+    def keep_going(carry: _NumberAndFooled) -> jax.Array:
       number, fooled = carry
       return (number < backgrounds['image'].shape[0]) & (fooled == 0)
 
-    def next_batch(carry):
+    def next_batch(carry: _NumberAndFooled) -> _NumberAndFooled:
       number, _ = carry
       background, object_image = (
         normalise(image, model.normalisation)
@@ -137,7 +138,7 @@ def make_foreground_step(model: Any) -> Callable[[tuple[Variables, Batch], Batch
       wrong = ~foreground['valid_labels'][logits.argmax(-1)] * backgrounds['example_mask'][number]
       return number + 1, jax.lax.psum(wrong.sum(), AXIS)
 
-    _, fooled = jax.lax.while_loop(keep_going, next_batch, (0, jnp.float32(0)))
+    _, fooled = jax.lax.while_loop(keep_going, next_batch, (jnp.int32(0), jnp.float32(0)))
     return fooled == 0
 
   return step

@@ -25,7 +25,9 @@ def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
   """PyTorch's default for weights and biases of a linear layer: U(-1, 1) / sqrt(fan_in)."""
   bound = fan_in**-0.5
 
-  def init(key, shape, dtype=jnp.float32):
+  def init(
+    key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32
+  ) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
 
   return init

@@ -97,7 +97,7 @@ class MetricWriters:
   def __enter__(self) -> MetricWriters:
     return self
 
-  def __exit__(self, kind, error, trace) -> None:
+  def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
     self._each(lambda writer: writer.close(done=error is None))
 
   def _each(self, write: Callable[[TensorBoard | WeightsAndBiases], None]) -> None:

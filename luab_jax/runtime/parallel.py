@@ -51,7 +51,7 @@ def replicate(tree: Tree) -> Tree:
   devices = jax.local_device_count()
   sharding = _sharding()
 
-  def copy(leaf):
+  def copy(leaf: Any) -> jax.Array:
     leaf = np.asarray(leaf)
     return jax.device_put(np.broadcast_to(leaf[None], (devices, *leaf.shape)), sharding)
 
@@ -73,7 +73,7 @@ def fetch_examples(tree: Tree) -> Tree:
   In the order of the batch passed to `shard`. Waits for the devices.
   """
 
-  def rows(leaf):
+  def rows(leaf: jax.Array) -> np.ndarray:
     shards = {shard.device: shard.data for shard in leaf.addressable_shards}
     return np.concatenate([np.asarray(shards[device])[0] for device in jax.local_devices()])
 

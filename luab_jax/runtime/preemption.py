@@ -51,7 +51,7 @@ class StopRequest:
     threading.Thread(target=self._listen, daemon=True).start()
     return self
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, *_: object) -> None:
     if self._timer:
       self._timer.cancel()
     for number, handler in self._previous.items():

@@ -57,7 +57,9 @@ def make_train_step(
     def total_loss(sums: Sums) -> jax.Array:
       return sums['class_loss'][0] / examples + point_weight * sums['point_loss'][0] / points
 
-    def forward(params: Params, batch_stats: Params, micro_batch: Batch):
+    def forward(
+      params: Params, batch_stats: Params, micro_batch: Batch
+    ) -> tuple[jax.Array, tuple[Params, Sums]]:
       output, updated = model.apply(
         {'params': params, 'batch_stats': batch_stats},
         micro_batch['image'],
@@ -99,7 +101,7 @@ def _accumulate(
     gradient, (batch_stats, sums) = gradient_of(state.params, state.batch_stats, batch)
     return gradient, batch_stats, sums
 
-  def add(carry, micro_batch):
+  def add(carry: tuple[Params, Params], micro_batch: Batch) -> tuple[tuple[Params, Params], Sums]:
     gradient, batch_stats = carry
     new, (batch_stats, sums) = gradient_of(state.params, batch_stats, micro_batch)
     return (jax.tree.map(jnp.add, gradient, new), batch_stats), sums
@@ -150,7 +152,7 @@ def _skip_unless_finite(
   for leaf in jax.tree.leaves((new_state.params, new_state.batch_stats)):
     finite &= jnp.isfinite(leaf).all()
 
-  def choose(after, before):
+  def choose(after: Any, before: Any) -> Any:
     if isinstance(after, optax.ScaleByScheduleState):  # the learning rate moves on with the steps
       return after
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)

@@ -18,6 +18,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -102,13 +103,13 @@ class _Tensor(NamedTuple):
 class _Ignored:
   """Stands for an object beside the weights: takes what unpickling does to it, keeps nothing."""
 
-  def __new__(cls, *_args, **_kwargs):
+  def __new__(cls, *_args: Any, **_kwargs: Any) -> '_Ignored':
     return super().__new__(cls)
 
-  def __init__(self, *_args, **_kwargs):
+  def __init__(self, *_args: Any, **_kwargs: Any) -> None:
     pass
 
-  def _nothing(self, *_args):
+  def _nothing(self, *_args: Any) -> None:
     pass
 
   __setstate__ = __setitem__ = append = extend = add = update = _nothing
@@ -151,13 +152,21 @@ class _Unpickler(pickle.Unpickler):
     self.storages[key] = _Storage(key, _DTYPES[storage_type], int(size))
     return self.storages[key]
 
-  def _tensor(self, storage, offset, shape, strides, *_unused) -> _Tensor:
+  def _tensor(
+    self,
+    storage: _Storage,
+    offset: int,
+    shape: Iterable[int],
+    strides: Iterable[int],
+    *_unused: Any,
+  ) -> _Tensor:
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
-  def _tensor_v3(self, storage, offset, shape, strides, _grad, _hooks, dtype, *_unused) -> _Tensor:
+  def _tensor_v3(self, *parts: Any) -> _Tensor:
+    storage, offset, shape, strides, _grad, _hooks, dtype, *_unused = parts
     return _Tensor(storage, offset, tuple(shape), tuple(strides), dtype)
 
-  def _parameter(self, tensor, *_unused) -> _Tensor:
+  def _parameter(self, tensor: _Tensor, *_unused: Any) -> _Tensor:
     return tensor
 
 

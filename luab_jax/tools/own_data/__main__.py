@@ -6,6 +6,7 @@ import pathlib
 import shlex
 import signal
 import sys
+from typing import NoReturn
 
 from luab_jax import configure_process
 from luab_jax.errors import UserError
@@ -18,7 +19,7 @@ TITLE = 'Own data in the layout of '
 class _Parser(argparse.ArgumentParser):
   """Reports a mistake as one line, without the usage before it."""
 
-  def error(self, message):
+  def error(self, message: str) -> NoReturn:
     raise UserError(f'{message}; see python -m luab_jax.tools.own_data --help')
 
 
