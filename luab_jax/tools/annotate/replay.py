@@ -114,7 +114,8 @@ class Icons:
   visit: Visit
   actions: list[IconAction]
   tabs: list[TabVisit]
-  trace: list[Position]
+  trace: list[Position]  # while nothing is dragged
+  drags: list[Position]  # of dragged icons, not thinned
   icons: dict[int, tuple[float, float]]  # on the image at the end: {class: (x, y)}, ascending
   time_spent_ms: int
   box: events.Box | None
@@ -282,7 +283,7 @@ class _Trace:
 def replay_icons(batches: Sequence[Batch], *, thin: bool = False) -> Icons:
   """Replays a page of icons; `thin` as in `replay_grid`."""
   visit = replay_visit(batches)
-  page = Icons(visit, [], [], [], {}, round(visit.ended - visit.opened), None, False)
+  page = Icons(visit, [], [], [], [], {}, round(visit.ended - visit.opened), None, False)
   trace = _Trace(thin, visit.opened)
   for time, event in _timed(batches):
     at = round(time - visit.opened)
@@ -290,6 +291,8 @@ def replay_icons(batches: Sequence[Batch], *, thin: bool = False) -> Icons:
       case events.Move():
         trace.add(time, event.x, event.y)
         continue
+      case events.Drag():
+        page.drags.append(Position(at, event.x, event.y))
       case events.Tab():
         page.tabs.append(TabVisit(at, event.k, event.s in _KEYBOARD))
       case events.Put():

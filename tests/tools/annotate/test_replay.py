@@ -138,6 +138,7 @@ def test_icons_are_added_moved_and_removed():
   ]
   assert page.tabs == [(100, 4, True), (350, 5, False)]
   assert list(page.icons) == [2, 7]
+  assert page.drags == [(110, -0.1, 1.2)]
   assert page.time_spent_ms == 1000
   assert page.is_reported
   assert page.box.h == 450
