@@ -3,7 +3,6 @@
 import argparse
 import os
 import pathlib
-import shlex
 import signal
 import sys
 from typing import NoReturn
@@ -11,7 +10,7 @@ from typing import NoReturn
 from luab_jax import configure_process
 from luab_jax.errors import UserError
 from luab_jax.tools import output_folder
-from luab_jax.tools.own_data.problems import Problems, shorten_table
+from luab_jax.tools.own_data import layouts
 
 TITLE = 'Own data in the layout of '
 
@@ -102,21 +101,13 @@ def main(argv: list[str] | None = None) -> None:
   from luab_jax.tools.own_data import coco, folders
 
   layout = coco if args.coco else folders
-  title, out = TITLE + layout.NAME, args.out
-  try:
-    with output_folder.replacing(out, 'own_data') as folder:
-      with open(
-        folder / 'problems.csv', 'w', encoding='utf-8', errors='backslashreplace', newline=''
-      ) as file:
-        problems = Problems(file)
-        table = layout.convert(args, folder, problems)
-      lines = problems.format(out / 'problems.csv')
-      commands = ['', *_next_commands(out, layout.NAME, problems)]
-      text = '\n'.join([title, *lines, *table, *commands])
-      (folder / 'README.txt').write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
-  except OSError as error:
-    raise UserError(f'cannot write to --out={out}: {error}') from error
-  print('\n'.join([f'{title}: {out}', *lines, *shorten_table(table), *commands]), flush=True)
+  layouts.write(
+    args.out,
+    'own_data',
+    f'{TITLE}{layout.NAME}',
+    layout.NAME,
+    lambda folder, problems: layout.convert(args, folder, problems),
+  )
 
 
 def _check_paths(args: argparse.Namespace) -> None:
@@ -134,25 +125,6 @@ def _check_paths(args: argparse.Namespace) -> None:
         raise UserError(f'{file} is a folder: --{option} takes a file')
   inputs = (args.images, args.validation, args.clicks, args.icons, args.coco, args.coco_validation)
   output_folder.refuse_overlap(args.out, filter(None, inputs))
-
-
-def _next_commands(out: pathlib.Path, name: str, problems: Problems) -> list[str]:
-  """Returns lines with the commands that build, plot, train and predict."""
-  build = ['python', '-m', 'tfds_builders.build', name]
-  build += [f'--manual_dir={out}', f'--data_dir={out}/built']
-  if (out / 'built' / name).exists():
-    build.append('--overwrite')
-  workdir = f'--workdir=runs/{out.resolve().name}'
-  train = ['python', 'run.py', '--config=configs/own_data.py']
-  train.append(f'--config.data.data_dir={out}/built')
-  if not name.startswith('imagenet_ab'):
-    train.append(f'--config.data.name={name}')
-  if not (problems.number('click kept') or problems.number('icon kept')):
-    train.append('--config.loss.point_weight=0')
-  train.append(workdir)
-  predict = ['python', 'run.py', '--mode=predict', workdir, 'IMAGE']
-  commands = (build, [*train, '--mode=plot'], train, predict)
-  return ['Next, from the folder of run.py:', *('  ' + shlex.join(c) for c in commands)]
 
 
 if __name__ == '__main__':

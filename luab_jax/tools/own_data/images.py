@@ -26,6 +26,7 @@ class ImageFile(NamedTuple):
   label: str  # name of the class folder; '' without class folders
   split: str  # 'train' or 'val'
   new_name: str = ''  # file name in the output
+  sha256: str = ''  # of what was annotated; '': not known
 
 
 def normalize(text: str) -> str:
@@ -151,6 +152,9 @@ def encode(image: ImageFile, problems: Problems) -> image_files.EncodedImage | N
     raw = image.path.read_bytes()
     if len(raw) > reader.MAX_MEMBER_BYTES:
       raise image_files.BadImage(f'it has {len(raw)} bytes, more than {reader.MAX_MEMBER_BYTES}')
+    if image.sha256 and hashlib.sha256(raw).hexdigest() != image.sha256:
+      problems.add('image changed since it was annotated, skipped', str(image.path))
+      return None
     encoded = image_files.encode(raw, upright=True)
   except (OSError, image_files.BadImage) as error:
     problems.add('image unreadable, skipped', str(image.path), error)

@@ -36,6 +36,7 @@ class ListedImage(NamedTuple):
   file: ImageFile
   size: tuple[int, int]  # (height, width) in pixels, as listed; the boxes refer to it
   instances: list[Instance]
+  is_upright: bool = False  # whether the boxes certainly are in the frame of the upright image
 
   def turn(self, orientation: int) -> 'ListedImage':
     """Returns it turned with an image of EXIF orientation 5 to 8, which becomes upright."""
