@@ -1,0 +1,262 @@
+// The worker's way: consent, instructions, practice, pages, completion code. A reload at any point
+// goes on from what the server and the outbox hold.
+
+import { Api } from './api.js';
+import { Outbox } from './outbox.js';
+import { Recorder } from './recorder.js';
+import * as screens from './screens.js';
+import { Ui, el, shape } from './ui.js';
+
+const study = JSON.parse(document.getElementById('study').textContent);
+const task = await (study.task === 'grid' ? import('./grid.js') : import('./icons.js'));
+const PLATFORMS = // parameters of Prolific and MTurk
+  'PROLIFIC_PID STUDY_ID SESSION_ID workerId hitId assignmentId turkSubmitTo'.split(' ');
+const TAKE_OVER = 150; // ms that another tab gets to write down what it has
+
+// Where a frame may not use localStorage, a reload starts at the consent again.
+const memory = {
+  get: (key) => attempt(() => localStorage.getItem(key)),
+  set: (key, value) => attempt(() => localStorage.setItem(key, value)),
+  remove: (key) => attempt(() => localStorage.removeItem(key)),
+};
+function attempt(act) {
+  try {
+    return act();
+  } catch {
+    return null;
+  }
+}
+
+// The token is in the fragment. Platforms add their parameters to the query, or behind the fragment.
+function readLink() {
+  const [token, behind = ''] = location.hash.slice(1).split('?');
+  const all = [...new URLSearchParams(location.search), ...new URLSearchParams(behind)];
+  const given = all.filter(([name]) => PLATFORMS.includes(name));
+  const platform = given.length ? Object.fromEntries(given) : null;
+  return { token, platform, key: `luab_jax ${token} ${JSON.stringify(given)}` };
+}
+
+const link = readLink();
+const ui = new Ui();
+const tabs = new BroadcastChannel('luab_jax');
+const random = crypto.getRandomValues(new Uint8Array(8));
+const tab = [...random].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+const api = new Api(memory.get(link.key) ?? link.token);
+const outbox = new Outbox(api, tab, {
+  status: (word) => ui.status(word),
+  moved: () => leave(() => screens.moved(ui)),
+  refused: (error) => leave(() => stuck('This page cannot go on', error)),
+});
+const recorder = new Recorder(outbox);
+let page = null; // the mounted task
+let lease = null;
+
+ui.reportImage = (slot) =>
+  call('report', { lease: lease.lease, slot }).catch((error) => ui.toast(error.message));
+
+function leave(show) {
+  page?.destroy();
+  page = null;
+  recorder.end();
+  show();
+}
+
+function stuck(heading, error) {
+  screens.stuck(ui, study, heading, error.message || String(error));
+}
+
+// Repeats a call until the server answers.
+async function call(path, body) {
+  for (let delay = 500; ; delay = Math.min(2 * delay, 10_000)) {
+    try {
+      return await api.post(path, body);
+    } catch (error) {
+      if (!error.passing) throw error;
+      ui.status(error.word === 'full' ? 'full' : 'offline');
+      await new Promise((resolve) => setTimeout(resolve, delay));
+    }
+  }
+}
+
+async function agree() {
+  const { platform } = link;
+  const preview = platform?.assignmentId === 'ASSIGNMENT_ID_NOT_AVAILABLE';
+  await screens.consent(ui, study, { preview });
+  const pointer = matchMedia('(pointer: coarse)').matches ? 'coarse' : 'fine';
+  const session = await call('session', { consent: true, pointer, platform });
+  api.token = session.token;
+  memory.set(link.key, session.token);
+}
+
+// Another tab of this session stops, and writes down what it has not sent.
+function takeOver() {
+  return new Promise((resolve) => {
+    setTimeout(resolve, TAKE_OVER);
+    tabs.addEventListener('message', ({ data }) => data === `released ${api.token}` && resolve());
+    tabs.postMessage(`taking ${api.token}`);
+  });
+}
+
+tabs.addEventListener('message', async ({ data }) => {
+  if (data !== `taking ${api.token}` || outbox.session === null) return;
+  leave(() => screens.moved(ui));
+  await outbox.stop();
+  tabs.postMessage(`released ${api.token}`);
+});
+
+async function start() {
+  if (!link.token) {
+    const text = 'The link to this page is not complete: its end, from “#” on, is missing.';
+    return screens.stuck(ui, study, 'This link is not complete', text);
+  }
+  try {
+    if (api.token === link.token) await agree();
+    else await takeOver();
+    await outbox.open(api.token);
+    await outbox.flush();
+    await next();
+  } catch (error) {
+    if (error.status !== 401) return stuck('This page cannot go on', error);
+    memory.remove(link.key);
+    if (api.token !== link.token) return location.reload();
+    stuck('This link does not work', error);
+  }
+}
+
+async function next() {
+  const answer = await call('lease', { tab });
+  if (answer.done) return screens.done(ui, study, answer);
+  if (answer.wait) {
+    await screens.wait(ui, answer.wait);
+    return next();
+  }
+  lease = answer;
+  if (lease.kind === 'practice' && lease.next_seq === 0)
+    await screens.instructions(ui, task.instructions(study));
+  await recorder.begin(lease.lease, lease.next_seq);
+  await outbox.fill(lease.missing);
+  show();
+}
+
+function show() {
+  const practice = lease.kind === 'practice';
+  const where = practice ? 'Practice' : `Page ${lease.number} of ${lease.of}`;
+  document.title = `${where} · ${study.title}`;
+  document.body.classList.add('working');
+  const root = el('div', { class: 'work' });
+  const submit = el('button', { class: 'primary large', id: 'submit', onclick: handIn }, 'Submit');
+  const end = el('div', { class: 'buttons end' }, submit);
+  ui.show(head(where), root, end, foot());
+  page = task.mount(root, lease, study, recorder, ui);
+}
+
+function head(where) {
+  const { class: asked } = lease;
+  const question = asked
+    ? ['Which images show ', el('strong', {}, asked.name), '?']
+    : ['What is in this image?'];
+  const definition = asked?.definition && el('p', { class: 'definition' }, asked.definition);
+  const strip = asked?.examples?.length
+    ? el('div', { class: 'examples' }, asked.examples.map((src) => el('img', { src, alt: 'Example' })))
+    : null;
+  const undo = el('button', { class: 'plain small', onclick: () => page?.undo() }, shape('undo'), 'Undo');
+  const help = el('button', { class: 'plain small', 'aria-label': 'Keys', onclick: sheet }, '?');
+  const share = lease.of ? (lease.number - 1) / lease.of : 0;
+  const bar = el('div', { class: 'bar' });
+  bar.style.setProperty('--share', lease.kind === 'practice' ? 0 : share);
+  const header = el(
+    'header',
+    { class: 'head' },
+    el('div', { class: 'line' },
+      el('span', { class: 'where' }, where), ui.countNode, ui.statusNode,
+      el('span', { class: 'tools' }, undo, help)),
+    el('div', { class: 'asked' },
+      el('div', {}, el('h1', { class: 'question' }, ...question), definition || null), strip),
+    bar,
+  );
+  new ResizeObserver(() =>
+    document.documentElement.style.setProperty('--head', `${header.offsetHeight}px`),
+  ).observe(header);
+  return header;
+}
+
+function foot() {
+  const again = el('button', { class: 'link', onclick: () => sheet() }, 'Instructions');
+  const withdraw = el('button', { class: 'link', onclick: withdrawing }, 'Withdraw');
+  const contact = study.consent.contact;
+  return el('footer', {}, again, withdraw, contact ? el('span', {}, `Questions: ${contact}`) : null);
+}
+
+function sheet() {
+  if (!page || document.querySelector('dialog')) return;
+  const more = task.instructions(study).map(({ heading, items }) => [
+    el('h2', {}, heading),
+    el('ul', {}, items.map((item) => el('li', {}, item))),
+  ]);
+  ui.sheet(page.keys, ...more.flat());
+}
+
+async function withdrawing() {
+  const text = 'Everything you did in this study will be deleted. This cannot be taken back.';
+  const choice = { heading: 'Withdraw?', yes: 'Delete and stop', no: 'Go back', danger: true };
+  if (!(await ui.confirm(text, choice))) return;
+  leave(() => ui.main.replaceChildren());
+  await outbox.forget();
+  await call('withdraw', {}).catch((error) => error.status !== 401 && stuck('Not yet deleted', error));
+  memory.remove(link.key);
+  screens.withdrawn(ui);
+}
+
+async function practised() {
+  const { ok, text } = page.feedback(lease.answers);
+  await ui.confirm(text, {
+    heading: ok ? 'Well done' : 'Nearly there',
+    yes: ok ? 'Start with page 1' : 'Look again',
+    no: null,
+  });
+  return ok;
+}
+
+async function handIn() {
+  const verdict = page.check();
+  if (verdict.refuse) return ui.toast(verdict.refuse);
+  if (verdict.ask && !(await ui.confirm(verdict.ask, { yes: 'Yes, submit' }))) return;
+  if (lease.kind === 'practice' && !(await practised())) return;
+  const state = page.state();
+  page.destroy();
+  page = null;
+  recorder.end();
+  ui.main.inert = true;
+  document.getElementById('submit').textContent = 'Sending…';
+  try {
+    await submit(state);
+    await next();
+  } catch (error) {
+    if (error.word === 'moved') return screens.moved(ui);
+    if (error.word === 'state' || error.word === 'done') return location.reload();
+    stuck('This page could not be handed in', error);
+  }
+}
+
+async function submit(state) {
+  const last_seq = await outbox.seal();
+  const body = { lease: lease.lease, tab, last_seq, ...state };
+  try {
+    await call('submit', body);
+  } catch (error) {
+    if (error.word !== 'missing') throw error;
+    await outbox.fill(error.answer.missing);
+    await call('submit', body);
+  }
+}
+
+addEventListener('keydown', (event) => {
+  if (!page || document.querySelector('dialog') || event.target.matches('input')) return;
+  const undo = event.key.toLowerCase() === 'z' && (event.ctrlKey || event.metaKey) && !event.shiftKey;
+  if (undo) page.undo();
+  else if (event.key === '?') sheet();
+  else return;
+  event.preventDefault();
+});
+
+start();

@@ -1,0 +1,90 @@
+// One image of the grid: a button of exactly the size of the image.
+
+import { el, shape } from './ui.js';
+
+const PAUSES = [1000, 3000]; // ms before an image that did not load is tried again
+
+export class Tile {
+  constructor({ slot, src, width, height }, total) {
+    Object.assign(this, { slot, src, ready: false, reported: false, selected: false, point: null });
+    this.name = `Image ${slot + 1} of ${total}`;
+    this.image = new Image();
+    this.image.alt = '';
+    this.image.draggable = false;
+    this.dot = el('span', { class: 'dot', hidden: true });
+    const label = `${this.name}, loading`;
+    this.button = el(
+      'button',
+      { class: 'tile', type: 'button', tabindex: '-1', 'aria-pressed': 'false', 'aria-label': label },
+      this.dot,
+      el('span', { class: 'badge' }, shape('check')),
+      el('span', { class: 'verdict' }),
+    );
+    this.button.style.setProperty('--ratio', width / height);
+    this.button.dataset.state = 'loading';
+    this.cell = el('div', { class: 'cell' }, this.button);
+  }
+
+  // Resolves when the image can be seen; takes no input before.
+  async load() {
+    for (const pause of [...PAUSES, null]) {
+      this.image.src = this.src;
+      try {
+        await this.image.decode();
+        this.button.prepend(this.image);
+        this.ready = true;
+        this.button.dataset.state = 'ready';
+        this.button.setAttribute('aria-label', this.name);
+        return true;
+      } catch {
+        this.image.removeAttribute('src');
+      }
+      if (pause !== null) await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+    return false;
+  }
+
+  set(selected, point) {
+    Object.assign(this, { selected, point });
+    this.button.setAttribute('aria-pressed', String(selected));
+    this.dot.hidden = !point;
+    if (!point) return;
+    this.dot.style.setProperty('--x', point.x);
+    this.dot.style.setProperty('--y', point.y);
+  }
+
+  mark(verdict) {
+    this.button.dataset.verdict = verdict;
+    const text = { missed: 'Missed', wrong: 'Not one' }[verdict] ?? '';
+    this.button.querySelector('.verdict').textContent = text;
+    this.button.setAttribute('aria-label', text ? `${this.name}: ${text}` : this.name);
+  }
+
+  // Offers another try, and to report the image; without it the page can be handed in.
+  broken(retry, report) {
+    const text = el('p', {}, `${this.name} does not load.`);
+    const button = (label, act) => el('button', { class: 'plain small', onclick: act }, label);
+    const tried = () => {
+      this.retry = null;
+      box.remove();
+      retry();
+    };
+    const reported = () => {
+      this.retry = null;
+      this.reported = true;
+      box.replaceChildren(el('p', { tabindex: '-1' }, 'Reported, thank you. Please go on.'));
+      box.firstChild.focus();
+      report();
+    };
+    const box = el(
+      'div',
+      { class: 'broken' },
+      text,
+      el('div', {}, button('Try again', tried), button('Report', reported)),
+    );
+    this.retry = tried;
+    this.button.dataset.state = 'broken';
+    this.button.setAttribute('aria-label', `${this.name} does not load`);
+    this.cell.append(box);
+  }
+}
