@@ -52,6 +52,8 @@ CREATE TABLE lease (
 CREATE UNIQUE INDEX one_lease_of_a_page ON lease (page, worker)
   WHERE state IN ('open', 'done');
 CREATE INDEX leases_of_a_page ON lease (page, state);
+CREATE INDEX leases_of_a_worker ON lease (worker);
+CREATE INDEX open_leases ON lease (expires) WHERE state = 'open';
 CREATE TABLE batch (
   lease INTEGER NOT NULL REFERENCES lease,
   seq INTEGER NOT NULL,

@@ -39,7 +39,7 @@ class Row(NamedTuple):
     return number
 
 
-def read(path: pathlib.Path, required: list[str], optional: str) -> list[Row]:
+def read(path: pathlib.Path, required: list[str], *optional: str) -> list[Row]:
   """Reads a table whose first line names the columns, in any order; others are ignored.
 
   The separator is a comma, a semicolon or a tab. Numbers may have a decimal comma, if none has a
@@ -48,7 +48,7 @@ def read(path: pathlib.Path, required: list[str], optional: str) -> list[Row]:
   Args:
     path: the CSV, UTF-8 or UTF-16 with a byte order mark.
     required: columns that it must have.
-    optional: a column that it may have, for the message.
+    optional: columns that it may have.
 
   Raises:
     UserError: it cannot be read, or its first line lacks a column.
@@ -61,7 +61,8 @@ def read(path: pathlib.Path, required: list[str], optional: str) -> list[Row]:
     head, line = file.readline(), 1
     if head.lower().startswith('sep='):  # Excel's
       head, line = file.readline(), 2
-    wanted = f'the first line must name the columns {",".join(required)}[,{optional}]'
+    may = ''.join(f'[,{name}]' for name in optional)
+    wanted = f'the first line must name the columns {",".join(required)}{may}'
     if not head.strip():
       raise UserError(f'{path} is empty, or its first line is: {wanted}')
     separator = max(',;\t', key=head.count)
@@ -73,7 +74,7 @@ def read(path: pathlib.Path, required: list[str], optional: str) -> list[Row]:
       )
     reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
     rows = [
-      _row(f'{path}:{line + reader.line_num}', cells, columns, [*required, optional])
+      _row(f'{path}:{line + reader.line_num}', cells, columns, [*required, *optional])
       for cells in reader
       if any(map(str.strip, cells))
     ]

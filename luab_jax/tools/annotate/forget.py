@@ -1,0 +1,30 @@
+"""Deletes all that was recorded of a worker."""
+
+import pathlib
+
+from luab_jax.errors import UserError
+from luab_jax.tools.annotate import database, sessions, study
+
+
+def run(folder: pathlib.Path, worker: str) -> list[str]:
+  """Deletes a worker's answers, events and identity; returns lines about it.
+
+  The study may be served meanwhile.
+
+  Raises:
+    UserError: no such study, or no such worker in it.
+  """
+  study.read(folder)
+  db = database.connect(folder)
+  db.execute('BEGIN IMMEDIATE')
+  if not db.execute('SELECT 1 FROM worker WHERE id = ?', (worker,)).fetchone():
+    raise UserError(f'{folder} has no worker {worker!r}: the admin page lists them')
+  answers = sessions.delete_worker(db, worker)
+  db.execute('COMMIT')
+  # What was deleted may still stand in the log of writes.
+  db.execute('PRAGMA main.wal_checkpoint(TRUNCATE)')
+  db.execute('PRAGMA identities.wal_checkpoint(TRUNCATE)')
+  db.close()
+  return [
+    f'Deleted worker {worker}: {answers} answers. Exports and copies made before still hold them.'
+  ]

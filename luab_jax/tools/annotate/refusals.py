@@ -1,0 +1,17 @@
+"""What the server answers to a request that it does not carry out."""
+
+from typing import Any
+
+
+class Refusal(Exception):
+  """A request that changes nothing.
+
+  Attributes:
+    status: of HTTP, 4xx or 5xx.
+    answer: {'error': a word for the page, 'message': one line for a person, ...}.
+  """
+
+  def __init__(self, status: int, word: str, message: str, **more: Any) -> None:
+    super().__init__(message)
+    self.status = status
+    self.answer = {'error': word, 'message': message, **more}

@@ -1,0 +1,127 @@
+"""Serves a study until it is interrupted."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import socket
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+
+import uvicorn
+
+from luab_jax.errors import UserError
+from luab_jax.tools.annotate import app, study
+
+_LOCAL = ('127.0.0.1', 'localhost', '::1')
+
+
+def run(
+  folder: pathlib.Path,
+  host: str,
+  port: int,
+  public_url: str,
+  show: Callable[[str], object] | None = None,
+) -> None:
+  """Serves a study.
+
+  Args:
+    folder: of the study.
+    host: address to listen at.
+    port: to listen at.
+    public_url: what workers open, as in https://lab.example; '': only this machine does.
+    show: called with the link for everyone, once it works.
+
+  Raises:
+    UserError: no such study, a port in use, an address that is not of this machine, or a study
+      that is being served already.
+  """
+  check_url(host, public_url)
+  study.read(folder)
+  with _locked(folder), _listening(host, port) as server:
+    port = server.getsockname()[1]
+    origins = [f'http://{name}:{port}' for name in ('127.0.0.1', 'localhost', '[::1]')]
+    if public_url:
+      origins.append(_origin(public_url))
+    base = public_url.rstrip('/') or origins[0]
+    asgi = app.build(folder, origins)
+    print('\n'.join(_links(folder, base)), flush=True)
+    if show:
+      show(f'{base}/w#{study.read_secrets(folder).join}')
+    config = uvicorn.Config(
+      asgi,
+      log_level='warning',
+      access_log=False,  # addresses of workers are nobody's business
+      server_header=False,
+      proxy_headers=False,
+      ws='none',
+      timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run(sockets=[server])
+
+
+def check_url(host: str, public_url: str) -> None:
+  """Raises UserError for an address that others reach, without the one that they open."""
+  if host not in _LOCAL and not public_url:
+    raise UserError(f'--host={host} needs --public_url=https://..., the address that workers open')
+  if public_url:
+    parts = urllib.parse.urlsplit(public_url)
+    if parts.scheme not in ('http', 'https') or not parts.hostname or parts.path.strip('/'):
+      raise UserError(f'--public_url={public_url} must be like https://lab.example')
+
+
+def _origin(url: str) -> str:
+  """The origin of a URL as browsers write it: in lower case, without the scheme's own port."""
+  parts = urllib.parse.urlsplit(url)
+  default = {'http': 80, 'https': 443}[parts.scheme]
+  port = f':{parts.port}' if parts.port not in (None, default) else ''
+  return f'{parts.scheme}://{parts.hostname}{port}'
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Raises UserError if another process serves the study."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UserError(f'{folder} is being served already: stop that process first') from error
+    yield
+  finally:
+    os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+  """A socket that listens at an address."""
+  family = socket.AF_INET6 if ':' in host else socket.AF_INET
+  with socket.socket(family, socket.SOCK_STREAM) as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      server.bind((host, port))
+    except (OSError, OverflowError) as error:
+      if getattr(error, 'errno', 0) == errno.EADDRINUSE:
+        raise UserError(f'port {port} is in use: take another one with --port=...') from error
+      raise UserError(f'cannot listen at {host}:{port}: {error}') from error
+    server.listen(1024)
+    yield server
+
+
+def _links(folder: pathlib.Path, base: str) -> Sequence[str]:
+  """The links of a study, as lines."""
+  keys, settings = study.read_secrets(folder), study.read(folder)
+  query = {
+    '': '',
+    'mturk': '',
+    'prolific': (
+      '?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}'
+    ),
+  }[settings.platform]
+  return [
+    f'Serving {folder} at {base} until Ctrl-C.',
+    f'  everyone:  {base}/w{query}#{keys.join}',
+    *(f'  {worker}: {base}/w#{token}' for worker, token in keys.personal.items()),
+    f'  admin:     {base}/admin#{keys.admin}',
+  ]
