@@ -26,7 +26,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from luab_jax.tools.annotate.events import Box
-from luab_jax.tools.annotate.replay import Grid, Icons, Position, Visit
+from luab_jax.tools.annotate.replay import Grid, Icons, Position
+from luab_jax.tools.annotate.visits import Visit
 
 GOLD_FOUND = 0.8
 GOLD_FALSE = 0.2
@@ -48,7 +49,7 @@ class Features(msgspec.Struct):
 
   pages: int = 0
   images: int = 0
-  active_ms: float = 0.0  # see replay.Visit
+  active_ms: float = 0.0  # see visits.Visit
   visible_ms: float = 0.0
   chosen: int = 0  # images selected at the end, or icons on the image
   pages_all: int = 0  # everything selected

@@ -5,19 +5,18 @@ to the image as shown. Times of a grid are ms since 1970, those of icons ms sinc
 opened, both by the browser's clock and rounded, as in the releases.
 """
 
-import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from luab_jax.tools.annotate import events
 from luab_jax.tools.annotate.events import Batch, Event, Placed
+from luab_jax.tools.annotate.visits import Visit, replay_visit, timed
 
 MAX_RATE = 60  # positions of the cursor a second in a release
-PAUSE_MS = 10_000.0  # what a longer pause between two events counts as active time
 _KEYBOARD = ('key', 'search')
 
 
@@ -43,27 +42,6 @@ class Hover(NamedTuple):
 
   time_ms: int
   action: str  # 'enter' or 'leave'
-
-
-class Window(NamedTuple):
-  """Size of the window, in CSS px, from a time on."""
-
-  time_ms: int
-  width: float
-  height: float
-  dpr: float  # device pixels per CSS px
-
-
-@dataclasses.dataclass
-class Visit:
-  """The time that a worker spent on a page."""
-
-  opened: float = 0.0  # ms since 1970
-  ended: float = 0.0  # when the last batch was closed
-  visible_ms: float = 0.0  # with the tab in sight
-  active_ms: float = 0.0  # of that, without what pauses last beyond PAUSE_MS
-  windows: list[Window] = dataclasses.field(default_factory=list)
-  sources: dict[str, int] = dataclasses.field(default_factory=dict)  # of actions, by device
 
 
 @dataclasses.dataclass
@@ -146,42 +124,6 @@ def final_state(task: str, batches: Sequence[Batch]) -> State:
   return State([], [Placed(icon, x, y) for icon, (x, y) in icons.items()])
 
 
-def replay_visit(batches: Sequence[Batch]) -> Visit:
-  """Returns how long the page was open and in sight; a reload ends what was before it."""
-  visit, sources = Visit(opened=_opened(batches)), collections.Counter[str]()
-  last: float | None = None  # time of the last event while in sight
-  is_visible, origin = True, 0.0
-  for batch in batches:
-    if batch.origin != origin:
-      is_visible, last, origin = True, None, batch.origin
-    for event in [*batch.events, None]:  # None: the batch was closed
-      time = batch.origin + (event.t if event else batch.sent)
-      if is_visible and last is not None:
-        visit.visible_ms += max(time - last, 0.0)
-        visit.active_ms += min(max(time - last, 0.0), PAUSE_MS)
-      if isinstance(event, events.Hide | events.Show):
-        is_visible = isinstance(event, events.Show)
-      elif isinstance(event, events.Page):
-        visit.windows.append(Window(round(time), event.w, event.h, event.dpr))
-      elif event and hasattr(event, 's'):
-        sources[event.s] += 1
-      last = time
-    visit.ended = batch.origin + batch.sent
-  visit.sources = dict(sorted(sources.items()))
-  return visit
-
-
-def _opened(batches: Sequence[Batch]) -> float:
-  """Returns when the page was opened for the first time; 0 without a batch."""
-  pages = (time for time, event in _timed(batches) if isinstance(event, events.Page))
-  return next(itertools.chain(pages, (time for time, _ in _timed(batches))), 0.0)
-
-
-def _timed(batches: Sequence[Batch]) -> Iterator[tuple[float, Event]]:
-  """Yields (ms since 1970, event)."""
-  return ((batch.origin + event.t, event) for batch in batches for event in batch.events)
-
-
 def replay_grid(batches: Sequence[Batch], *, thin: bool = False) -> Grid:
   """Replays a page of a grid.
 
@@ -193,7 +135,7 @@ def replay_grid(batches: Sequence[Batch], *, thin: bool = False) -> Grid:
   for _, group in itertools.groupby(batches, lambda batch: batch.origin):
     for tile in tiles.values():
       tile.reload()
-    for time, event in _timed(list(group)):
+    for time, event in timed(list(group)):
       if (slot := getattr(event, 'i', None)) is not None:
         tiles.setdefault(slot, _TileReplay(thin)).add(time, event)
   return Grid(replay_visit(batches), {slot: tiles[slot].end() for slot in sorted(tiles)})
@@ -285,7 +227,7 @@ def replay_icons(batches: Sequence[Batch], *, thin: bool = False) -> Icons:
   visit = replay_visit(batches)
   page = Icons(visit, [], [], [], [], {}, round(visit.ended - visit.opened), None, False)
   trace = _Trace(thin, visit.opened)
-  for time, event in _timed(batches):
+  for time, event in timed(batches):
     at = round(time - visit.opened)
     match event:
       case events.Move():

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from luab_jax.tools.annotate import replay
+from luab_jax.tools.annotate import replay, visits
 from luab_jax.tools.annotate.events import (
   Batch,
   Box,
@@ -168,9 +168,9 @@ def test_visible_and_active_time_leave_out_a_hidden_tab_a_reload_and_long_pauses
     _batch(Show(60_000), Off(61_000, 0, 'key'), seq=1, sent=90_000),  # 30 s, 29 of them a pause
     _batch(Page(0, 390, 800, 3), seq=2, origin=ORIGIN + 200_000, sent=500),  # 0.5 s
   ]
-  visit = replay.replay_visit(batches)
+  visit = visits.replay_visit(batches)
   assert visit.visible_ms == pytest.approx(33_500, abs=0.01)
-  assert visit.active_ms == pytest.approx(3000 + 1000 + replay.PAUSE_MS + 500, abs=0.01)
+  assert visit.active_ms == pytest.approx(3000 + 1000 + visits.PAUSE_MS + 500, abs=0.01)
   assert [(window.width, window.dpr) for window in visit.windows] == [(800, 2), (390, 3)]
   assert visit.sources == {'key': 1, 'mouse': 1}
   assert visit.ended - visit.opened == pytest.approx(200_500, abs=0.01)
