@@ -225,7 +225,7 @@ def icons() -> IconsPractice:
   index: dict[Callable[[_Pen], None], int] = {
     drawer: c for c, (drawer, _) in enumerate(drawers.values())
   }
-  radius = 0.55 * height / width  # a little more than the thing itself
+  radius = 0.5 * height / width  # of the thing itself
   return IconsPractice(
     tuple((name, group) for name, (_, group) in drawers.items()),
     _landscape(width, height, things),

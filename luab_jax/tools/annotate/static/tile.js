@@ -1,8 +1,6 @@
 // One image of the grid: a button of exactly the size of the image.
 
-import { el, shape } from './ui.js';
-
-const PAUSES = [1000, 3000]; // ms before an image that did not load is tried again
+import { el, loadImage, shape } from './ui.js';
 
 export class Tile {
   constructor({ slot, src, width, height }, total) {
@@ -27,21 +25,12 @@ export class Tile {
 
   // Resolves when the image can be seen; takes no input before.
   async load() {
-    for (const pause of [...PAUSES, null]) {
-      this.image.src = this.src;
-      try {
-        await this.image.decode();
-        this.button.prepend(this.image);
-        this.ready = true;
-        this.button.dataset.state = 'ready';
-        this.button.setAttribute('aria-label', this.name);
-        return true;
-      } catch {
-        this.image.removeAttribute('src');
-      }
-      if (pause !== null) await new Promise((resolve) => setTimeout(resolve, pause));
-    }
-    return false;
+    if (!(await loadImage(this.image, this.src))) return false;
+    this.button.prepend(this.image);
+    this.ready = true;
+    this.button.dataset.state = 'ready';
+    this.button.setAttribute('aria-label', this.name);
+    return true;
   }
 
   set(selected, point) {

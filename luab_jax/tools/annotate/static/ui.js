@@ -33,6 +33,23 @@ export function shape(name) {
   return svg;
 }
 
+const PAUSES = [1000, 3000]; // ms before an image that did not load is tried again
+
+// Resolves to whether the image can be shown; it is decoded then.
+export async function loadImage(image, src) {
+  for (const pause of [...PAUSES, null]) {
+    image.src = src;
+    try {
+      await image.decode();
+      return true;
+    } catch {
+      image.removeAttribute('src');
+    }
+    if (pause !== null) await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+  return false;
+}
+
 export const STATUS = {
   saved: 'Saved',
   saving: 'Saving…',

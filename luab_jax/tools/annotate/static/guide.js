@@ -1,0 +1,39 @@
+// What the icons task tells its workers.
+
+export const KEYS = [
+  ['/', 'search an icon; Enter goes to it'],
+  ['← →', 'previous, next page of icons'],
+  ['← ↑ → ↓', 'on an icon: go to another one, and on to the next page'],
+  ['Enter', 'choose the place of an icon: arrows move the cross (Shift: faster), Enter puts it'],
+  ['Delete', 'on an icon: take it off the image'],
+  ['Escape', 'stop dragging or choosing'],
+  ['Ctrl+Z', 'undo'],
+  ['?', 'this list'],
+];
+
+export function instructions(study) {
+  const all = study.require_all_pages ? 'Look through all pages of icons' : 'Look through the icons';
+  return [
+    {
+      heading: 'What you do',
+      items: [
+        'Each page shows one image, and below it icons of kinds of things.',
+        'For every kind that you see in the image, drag its icon onto the thing itself.',
+        'One icon of a kind is enough, even if the image shows several: choose any of them.',
+        'Parts count: it may be cut off, far away or half hidden.',
+        `${all}, then press “Submit”.`,
+      ],
+    },
+    {
+      heading: 'Good to know',
+      items: [
+        'Drag an icon again to move it. To remove it, drag it off the image or press × in the list.',
+        'Instead of dragging, you can click an icon and then the place on the image.',
+        'Everything is saved as you go. You can reload, close the laptop or lose the network: open ' +
+          'the same link again and go on where you were.',
+        `A practice page comes first, then ${study.pages} pages.`,
+        'You can do it all by keys: press ? to see them.',
+      ],
+    },
+  ];
+}
