@@ -25,7 +25,7 @@ class ClassifierHead(nn.Module):
   num_classes: int
 
   @nn.compact
-  def __call__(self, features, pooled):
+  def __call__(self, features, pooled, keys):
     init = torch_uniform(pooled.shape[-1])
     dense = nn.Dense(self.num_classes, kernel_init=init, bias_init=init, name='classifier')
     return {'logits': dense(pooled.astype(jnp.float32))}
@@ -94,7 +94,7 @@ def build(config, kind, *, name=None, dtype=None, size=None):
   model_config.dtype = dtype or model_config.dtype
   model = build_model(model_config, num_classes=CLASSES, num_points=1, multi_label=False)
   schedules = make_schedules(config, 10_000, 1000)
-  optimizer = make_optimizer(config.optimizer, schedules.learning_rate)
+  optimizer = make_optimizer(config, schedules.learning_rate)
   if kind == 'plain':
     model = model.clone(head=ClassifierHead(CLASSES))
     step = make_plain_step(model, optimizer, label_smoothing=config.loss.label_smoothing)

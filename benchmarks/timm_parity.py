@@ -35,14 +35,15 @@ import numpy as np
 import safetensors.numpy
 import safetensors.torch
 import torch
-from ml_collections import ConfigDict
 
+from configs import default
 from luab_jax.models import build_model
 from luab_jax.models.weights import load, timm_names
 from tests.weight_files import flax_names
 
 LIMIT = 1e-4
 CLASSES = 1000
+NAMES = ('resnet18', 'resnet50', 'vit_ti16', 'vit_s16', 'vit_l16', 'convnext_t', 'convnext_s')
 
 
 def declare_torchvision_operators():
@@ -84,15 +85,8 @@ def randomised(model, size=224):
 @functools.cache
 def ours(name, size, head='linear'):
   """(model config, variables from `init`, compiled apply)"""
-  config = ConfigDict(
-    {
-      'name': name,
-      'head': head,
-      'dtype': 'float32',
-      'normalisation': 'half',
-      'sync_batch_norm': False,
-    }
-  )
+  config = default.get_config().model
+  config.update(name=name, head=head, dtype='float32', normalisation='half')
   model = build_model(config, num_classes=CLASSES, num_points=1, multi_label=False)
   variables = jax.jit(model.init, static_argnums=2)(jax.random.key(0), noise(size), False)
   return config, jax.device_get(variables), jax.jit(functools.partial(model.apply, train=False))
@@ -245,14 +239,14 @@ def main():
   jax.config.update('jax_default_matmul_precision', 'float32')
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    good = [check_files(name, folder) for name in ('resnet18', 'resnet50', 'vit_ti16', 'vit_s16')]
+    good = [check_files(name, folder) for name in NAMES]
     good += [
       check_torchvision('resnet18', 'resnet18', folder),
       check_torchvision('vit_b16', 'vit_b_16', folder),
     ]
     good += [
       check_export(name, head, folder)
-      for name in ('resnet18', 'vit_ti16')
+      for name in ('resnet18', 'vit_ti16', 'convnext_t')
       for head in ('linear', 'spatial')
     ]
   sys.exit(int(not all(good)))

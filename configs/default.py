@@ -45,6 +45,8 @@ def get_config():
   c.preemption_grace_seconds = 30.0
   # Images in each grid of report.html; 0: no report.
   c.report_images = 12
+  # First and last step of a trace for TensorBoard's profiler, such as (100, 105); (): none.
+  c.profile_steps = ()
   # Also log to Weights & Biases (pip install wandb).
   c.wandb = False
 
@@ -103,7 +105,8 @@ def get_config():
 
   # The network.
   c.model = ml_collections.ConfigDict()
-  # resnet18 to resnet152, vit_ti16, vit_s16, vit_b16, tiny_conv or tiny_vit.
+  # resnet18 to resnet152, convnext_t, convnext_s, vit_ti16, vit_s16, vit_b16, vit_l16, tiny_conv or
+  # tiny_vit.
   c.model.name = 'resnet50'
   # linear: two more outputs on the pooled feature (the paper). spatial: the expected position under
   # an attention map, which also pools the features for the classifier (ours).
@@ -114,6 +117,21 @@ def get_config():
   c.model.normalisation = 'imagenet'
   # Batch statistics over all devices; False: per device (PyTorch's default).
   c.model.sync_batch_norm = False
+  # ViT: token (a class token), or gap (the mean over the patches; Beyer et al. 2022,
+  # arXiv:2205.01580).
+  c.model.vit_pool = 'token'
+  # ViT's position embeddings: learned, or sincos2d (fixed; same source).
+  c.model.vit_positions = 'learned'
+  # Stochastic depth: how often an image skips the last residual branch; from 0 in the first on it
+  # grows linearly (Huang et al. 2016, arXiv:1603.09382).
+  c.model.drop_path = 0.0
+  # How often a pooled feature is dropped before the head.
+  c.model.dropout = 0.0
+  # Compute the activations of each block again in the backward pass: less memory, about a third
+  # more time.
+  c.model.remat = False
+  # Train the head alone (linear probe); the backbone stays as loaded, its BatchNorm included.
+  c.model.freeze_backbone = False
 
   # Cross-entropy plus point_weight times the point loss.
   c.loss = ml_collections.ConfigDict()
@@ -150,6 +168,11 @@ def get_config():
   c.optimizer.beta2 = 0.999
   # Of kernels alone, not of biases and norms; adamw decouples it from the gradient.
   c.optimizer.weight_decay = 1e-4
+  # Learning rate of the head, as a multiple.
+  c.optimizer.head_rate = 1.0
+  # Learning rate of each layer (ViT: block; ResNet, ConvNeXt: stage) as a multiple of that of the
+  # next; below 1 for fine-tuning (Bao et al. 2022, arXiv:2106.08254). 1: the same for all.
+  c.optimizer.layer_decay = 1.0
   # Largest global norm of the gradient; 0: no clipping.
   c.optimizer.grad_clip_norm = 0.0
   # Micro-batches per step, for a batch that does not fit into memory.

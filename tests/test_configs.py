@@ -51,7 +51,7 @@ def test_every_config_builds_its_model_and_schedules(path):
     config.model, num_classes=classes, num_points=classes if coco else 1, multi_label=coco
   )
   schedules = optimizer.make_schedules(config, 1000, 10)
-  optimizer.make_optimizer(config.optimizer, schedules.learning_rate)
+  optimizer.make_optimizer(config, schedules.learning_rate)
   assert float(schedules.learning_rate(1000)) == pytest.approx(0, abs=1e-6)
 
 

@@ -1,7 +1,8 @@
 """Models: a backbone and a head, chosen by name.
 
-Call: `model.apply(variables, image, train, mutable=['batch_stats'])`
-with image [B,H,W,3] (uint8 as decoded, or floats that are normalised already) returns a dict of
+Call: `model.apply(variables, image, train, keys, mutable=['batch_stats'])`
+with image [B,H,W,3] (uint8 as decoded, or floats that are normalised already) and the keys [B] of
+the examples (`drop.example_keys`; None drops nothing) returns a dict of
   logits f32[B,C];
   points f32[B,K,2], (x right, y down) in fractions of the image;
   features [B,h,w,D], the last grid, in the compute dtype;
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
+from luab_jax.models.convnext import ConvNeXt
 from luab_jax.models.heads import LinearHead, Outputs, SpatialHead
 from luab_jax.models.resnet import ResNet
 from luab_jax.models.tiny import PATCH_SIZE, TinyConv
@@ -40,9 +42,12 @@ VITS = {
   'vit_ti16': (192, 12, 3, 16),
   'vit_s16': (384, 12, 6, 16),
   'vit_b16': (768, 12, 12, 16),
+  'vit_l16': (1024, 24, 16, 16),
   'tiny_vit': (64, 4, 4, 4),
 }
-MODELS = (*RESNETS, *VITS, 'tiny_conv')
+# name: blocks in each stage
+CONVNEXTS = {'convnext_t': (3, 3, 9, 3), 'convnext_s': (3, 3, 27, 3)}
+MODELS = (*RESNETS, *CONVNEXTS, *VITS, 'tiny_conv')
 HEADS = ('linear', 'spatial')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -67,17 +72,22 @@ class LuabModel(nn.Module):
   Attributes:
     backbone, head: the two.
     normalisation: of bytes, a name in NORMALISATIONS.
+    freeze_backbone: train the head alone; the backbone is always in evaluation mode.
   """
 
   backbone: nn.Module
   head: nn.Module
   normalisation: str = 'imagenet'
+  freeze_backbone: bool = False
 
-  def __call__(self, image: jax.Array, train: bool) -> Outputs:
+  def __call__(self, image: jax.Array, train: bool, keys: jax.Array | None = None) -> Outputs:
     if image.dtype == jnp.uint8:
       image = normalise(image, self.normalisation)
-    features, pooled = self.backbone(image, train)
-    return {**self.head(features, pooled), 'features': features}
+    if self.freeze_backbone:
+      features, pooled = jax.lax.stop_gradient(self.backbone(image, train=False))
+    else:
+      features, pooled = self.backbone(image, train, keys)
+    return {**self.head(features, pooled, keys), 'features': features}
 
 
 def predict(model: nn.Module, variables: Variables, image: jax.Array) -> Outputs:
@@ -101,14 +111,19 @@ def _check_known(setting: str, value: str, known: Collection[str]) -> None:
 
 
 def check_model(model_config: ConfigDict) -> None:
-  """Raises UserError for a name, head, dtype or normalisation that is unknown."""
+  """Raises UserError for an option of a `model` section that is unknown or out of range."""
   for key, known in (
     ('name', MODELS),
     ('head', HEADS),
     ('dtype', DTYPES),
     ('normalisation', NORMALISATIONS),
+    ('vit_pool', ('token', 'gap')),
+    ('vit_positions', ('learned', 'sincos2d')),
   ):
     _check_known(f'model.{key}', model_config[key], known)
+  for key in ('drop_path', 'dropout'):
+    if not 0 <= model_config[key] < 1:
+      raise UserError(f'model.{key}={model_config[key]} is no probability: from 0 to below 1')
 
 
 def check_image_size(name: str, image_size: int) -> None:
@@ -127,37 +142,42 @@ def build_model(
   """Returns the Flax module for a `model` section of a config.
 
   Args:
-    model_config: name, head, dtype, normalisation, sync_batch_norm.
+    model_config: the `model` section, see configs/default.py.
     num_classes: C.
     num_points: K.
     multi_label: the classes do not exclude one another. The spatial head then gives each class its
       own map, so K must be C.
 
   Raises:
-    UserError: a name, head, dtype or normalisation that is unknown, or a head that does not fit
-      the points.
+    UserError: an option that is unknown or out of range, or a head that does not fit the points.
   """
   check_model(model_config)
-  name, head, normalisation = model_config.name, model_config.head, model_config.normalisation
-  dtype = DTYPES[model_config.dtype]
-  axis_name = AXIS if model_config.sync_batch_norm else None
-  classifier_init = None
-  backbone: nn.Module
-  if name in RESNETS:
-    stage_sizes, bottleneck = RESNETS[name]
-    backbone = ResNet(stage_sizes, bottleneck, dtype=dtype, axis_name=axis_name)
-  elif name in VITS:
-    backbone = VisionTransformer(*VITS[name], dtype=dtype)
-    classifier_init = normal_002
-  else:
-    backbone = TinyConv(dtype=dtype, axis_name=axis_name)
-  if head == 'linear':
-    classifier = LinearHead(num_classes, num_points, classifier_init)
-    return LuabModel(backbone, classifier, normalisation)
+  backbone = _backbone(model_config)
+  rest = model_config.normalisation, model_config.freeze_backbone
+  init = None if isinstance(backbone, ResNet | TinyConv) else normal_002
+  if model_config.head == 'linear':
+    return LuabModel(
+      backbone, LinearHead(num_classes, num_points, init, model_config.dropout), *rest
+    )
   if multi_label and num_points != num_classes:
     raise UserError(
       f"model.head: 'spatial' on a multi-label data set needs one point a class ({num_classes}), "
       f'but the data have {num_points}; choose model.head=linear or data.byproduct=click.'
     )
-  spatial = SpatialHead(num_classes, num_points, multi_label, classifier_init)
-  return LuabModel(backbone, spatial, normalisation)
+  spatial = SpatialHead(num_classes, num_points, multi_label, init, model_config.dropout)
+  return LuabModel(backbone, spatial, *rest)
+
+
+def _backbone(model_config: ConfigDict) -> nn.Module:
+  name, dtype = model_config.name, DTYPES[model_config.dtype]
+  axis_name = AXIS if model_config.sync_batch_norm else None
+  deep = {'dtype': dtype, 'drop_path': model_config.drop_path, 'remat': model_config.remat}
+  if name in RESNETS:
+    stage_sizes, bottleneck = RESNETS[name]
+    return ResNet(stage_sizes, bottleneck, axis_name=axis_name, **deep)
+  if name in CONVNEXTS:
+    return ConvNeXt(CONVNEXTS[name], **deep)
+  if name in VITS:
+    pool, positions = model_config.vit_pool, model_config.vit_positions
+    return VisionTransformer(*VITS[name], pool=pool, positions=positions, **deep)
+  return TinyConv(dtype=dtype, axis_name=axis_name)

@@ -18,6 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from luab_jax.models.drop import dropout
+
 Outputs = dict[str, jax.Array]  # of a model: see the docstrings of this module and of the package
 
 
@@ -48,21 +50,25 @@ class LinearHead(nn.Module):
     num_points: K.
     classifier_init: initializer of the weights; None = PyTorch's default for a linear layer, for
       the biases too (which are zero otherwise).
+    dropout: probability that a pooled feature is zero in training.
   """
 
   num_classes: int
   num_points: int
   classifier_init: Callable | None = None
+  dropout: float = 0.0
 
   @nn.compact
-  def __call__(self, features: jax.Array, pooled: jax.Array) -> Outputs:
+  def __call__(
+    self, features: jax.Array, pooled: jax.Array, keys: jax.Array | None = None
+  ) -> Outputs:
     default = torch_uniform(pooled.shape[-1])
     dense = functools.partial(
       nn.Dense,
       kernel_init=self.classifier_init or default,
       bias_init=nn.initializers.zeros if self.classifier_init else default,
     )
-    pooled = pooled.astype(jnp.float32)
+    pooled = dropout(pooled.astype(jnp.float32), keys, self.dropout)
     logits = dense(self.num_classes, name='classifier')(pooled)
     points = dense(2 * self.num_points, name='points')(pooled)
     return {'logits': logits, 'points': points.reshape(-1, self.num_points, 2)}
@@ -82,6 +88,7 @@ class SpatialHead(nn.Module):
     num_points: K.
     map_per_class: each class has its own map.
     classifier_init: as in LinearHead.
+    dropout: of the features that the classifier sees.
 
   Returns beside logits and points:
     attention f32[B,h,w,K]: each map sums to 1 over h, w.
@@ -91,9 +98,12 @@ class SpatialHead(nn.Module):
   num_points: int
   map_per_class: bool
   classifier_init: Callable | None = None
+  dropout: float = 0.0
 
   @nn.compact
-  def __call__(self, features: jax.Array, pooled: jax.Array) -> Outputs:
+  def __call__(
+    self, features: jax.Array, pooled: jax.Array, keys: jax.Array | None = None
+  ) -> Outputs:
     features = features.astype(jnp.float32)
     batch, height, width, dim = features.shape
     default = torch_uniform(dim)
@@ -108,6 +118,7 @@ class SpatialHead(nn.Module):
       self.num_points, use_bias=False, kernel_init=nn.initializers.zeros, name='attention'
     )(features)
     attention = jax.nn.softmax(maps, axis=(1, 2))
+    features = dropout(features, keys, self.dropout)
     points = jnp.einsum('bhwk,hwx->bkx', attention, cell_centres(height, width))
     if self.map_per_class:
       # A map sums to 1, so pooling per-cell logits equals classifying each map's pooled feature,

@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from luab_jax.models.drop import depth_rates, drop_path
+
 # He et al.'s fan-out initialisation for ReLU networks; PyTorch's kaiming_normal_(mode='fan_out').
 he_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -57,6 +59,8 @@ class ResidualBlock(nn.Module):
     zero_init_last: the last BatchNorm's scale starts at 0, so that the block starts as identity.
     dtype: compute dtype.
     axis_name: mapped axis over which BatchNorm's batch statistics are averaged; None = per device.
+    drop_path: probability that an example skips the block (stochastic depth).
+    number: of the block in the network.
   """
 
   width: int
@@ -65,9 +69,11 @@ class ResidualBlock(nn.Module):
   zero_init_last: bool
   dtype: Any
   axis_name: str | None
+  drop_path: float = 0.0
+  number: int = 0
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
     norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
     if self.bottleneck:
       layers = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
@@ -84,7 +90,7 @@ class ResidualBlock(nn.Module):
       x = conv(width, size, stride, dtype=self.dtype, name=f'conv{i}')(x)
       x = norm(scale_init=nn.initializers.zeros if zero else nn.initializers.ones, name=f'bn{i}')(x)
       x = x if last else nn.relu(x)
-    return nn.relu(x + shortcut)
+    return nn.relu(drop_path(x, keys, self.drop_path, self.number) + shortcut)
 
 
 class ResNet(nn.Module):
@@ -96,6 +102,8 @@ class ResNet(nn.Module):
     zero_init_last: see ResidualBlock. True as in timm (torchvision: zero_init_residual).
     dtype: compute dtype.
     axis_name: see ResidualBlock.
+    drop_path: stochastic depth of the last block; it grows linearly from 0 in the first.
+    remat: compute the activations of a block again in the backward pass instead of keeping them.
 
   Returns:
     features [B,h,w,D] in the compute dtype, h = ceil(H / 32), and their mean f32[B,D].
@@ -106,22 +114,32 @@ class ResNet(nn.Module):
   zero_init_last: bool = True
   dtype: Any = jnp.float32
   axis_name: str | None = None
+  drop_path: float = 0.0
+  remat: bool = False
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+  def __call__(
+    self, image: jax.Array, train: bool, keys: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
     norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
     x = conv(64, 7, 2, dtype=self.dtype, name='conv1')(image)
     x = nn.relu(norm(name='bn1')(x))
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    make = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
+    rates = depth_rates(self.drop_path, sum(self.stage_sizes))
+    number = 0
     for stage, num_blocks in enumerate(self.stage_sizes):
       for block in range(num_blocks):
-        x = ResidualBlock(
+        x = make(
           width=64 * 2**stage,
           stride=2 if stage > 0 and block == 0 else 1,
           bottleneck=self.bottleneck,
           zero_init_last=self.zero_init_last,
           dtype=self.dtype,
           axis_name=self.axis_name,
+          drop_path=rates[number],
+          number=number,
           name=f'layer{stage + 1}_{block}',
-        )(x, train)
+        )(x, train, keys)
+        number += 1
     return x, jnp.mean(x, axis=(1, 2), dtype=jnp.float32)

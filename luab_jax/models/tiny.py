@@ -33,7 +33,10 @@ class TinyConv(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+  def __call__(
+    self, image: jax.Array, train: bool, keys: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    del keys  # too small for stochastic depth
     norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
     x = nn.Conv(
       self.widths[0],

@@ -1,7 +1,8 @@
 """Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), as timm's vit_*_patch16_224.
 
-Class token, learned position embeddings, pre-norm blocks, LayerNorm with epsilon 1e-6, exact GELU,
-a fused qkv projection with bias; initialised as timm initialises for training from scratch.
+Class token and learned position embeddings (or, as in big_vision, neither), pre-norm blocks,
+LayerNorm with epsilon 1e-6, exact GELU, a fused qkv projection with bias; initialised as timm
+initialises for training from scratch.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from luab_jax.models.drop import depth_rates, drop_path
 from luab_jax.models.heads import torch_uniform
 
 # timm's trunc_normal_(std=0.02) cuts at +-2, a hundred standard deviations away: a plain normal.
@@ -22,13 +24,17 @@ class EncoderBlock(nn.Module):
   Attributes:
     num_heads: attention heads; the width of x is a multiple of it.
     dtype: compute dtype.
+    drop_path: probability that an example skips a branch (stochastic depth).
+    number: of the block in the network.
   """
 
   num_heads: int
   dtype: Any
+  drop_path: float = 0.0
+  number: int = 0
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
     batch, tokens, dim = x.shape
 
     def dense(features: int, name: str) -> nn.Dense:
@@ -37,10 +43,24 @@ class EncoderBlock(nn.Module):
     y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name='norm1')(x)
     qkv = dense(3 * dim, 'qkv')(y).reshape(batch, tokens, 3, self.num_heads, -1)
     y = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-    x = x + dense(dim, 'proj')(y.reshape(batch, tokens, dim))
+    y = dense(dim, 'proj')(y.reshape(batch, tokens, dim))
+    x = x + drop_path(y, keys, self.drop_path, 2 * self.number)
     y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name='norm2')(x)
     y = nn.gelu(dense(4 * dim, 'fc1')(y), approximate=False)
-    return x + dense(dim, 'fc2')(y)
+    return x + drop_path(dense(dim, 'fc2')(y), keys, self.drop_path, 2 * self.number + 1)
+
+
+def sincos2d(height: int, width: int, dim: int, *, class_token: bool) -> jax.Array:
+  """Fixed position embeddings f32[1,N,dim], sines and cosines of x, then of y.
+
+  As big_vision's posemb_sincos_2d (Beyer et al. 2022, arXiv:2205.01580), of MoCo v3; `dim` is a
+  multiple of 4. N = height * width, and one more, of zeros and first, for a class token.
+  """
+  omega = 1e4 ** -(jnp.arange(dim // 4) / (dim // 4 - 1))
+  y, x = jnp.mgrid[:height, :width]
+  angles = [axis.reshape(-1, 1) * omega for axis in (x, y)]
+  grid = jnp.concatenate([f(angle) for angle in angles for f in (jnp.sin, jnp.cos)], axis=1)
+  return jnp.pad(grid, ((int(class_token), 0), (0, 0)))[None]
 
 
 class VisionTransformer(nn.Module):
@@ -53,10 +73,14 @@ class VisionTransformer(nn.Module):
     patch_size: side of a patch in pixels; both sides of an image must be multiples of it, see
       `models.check_image_size`.
     dtype: compute dtype.
+    pool: 'token': a class token; 'gap': none, the mean of the patch tokens.
+    positions: 'learned' or 'sincos2d'.
+    drop_path: stochastic depth of the last block; it grows linearly from 0 in the first.
+    remat: compute the activations of a block again in the backward pass instead of keeping them.
 
   Returns:
     features [B,h,w,D] in the compute dtype: the patch tokens after the final norm;
-    the class token f32[B,D], likewise.
+    the class token or the mean of the patch tokens f32[B,D], likewise.
   """
 
   width: int
@@ -64,12 +88,17 @@ class VisionTransformer(nn.Module):
   num_heads: int
   patch_size: int = 16
   dtype: Any = jnp.float32
+  pool: str = 'token'
+  positions: str = 'learned'
+  drop_path: float = 0.0
+  remat: bool = False
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-    del train  # no dropout, no BatchNorm
-    batch, _, _, channels = image.shape
-    init = torch_uniform(channels * self.patch_size**2)
+  def __call__(
+    self, image: jax.Array, train: bool, keys: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    del train  # no BatchNorm
+    init = torch_uniform(image.shape[-1] * self.patch_size**2)
     patches = nn.Conv(
       self.width,
       (self.patch_size, self.patch_size),
@@ -80,16 +109,25 @@ class VisionTransformer(nn.Module):
       dtype=self.dtype,
       name='patch_embed',
     )(image)
-    grid = patches.shape[1:3]
-    num_tokens = 1 + grid[0] * grid[1]
-    cls = self.param('cls_token', nn.initializers.normal(1e-6), (1, 1, self.width))
-    position = self.param('pos_embed', normal_002, (1, num_tokens, self.width))
-    x = jnp.concatenate(
-      [jnp.tile(cls.astype(self.dtype), (batch, 1, 1)), patches.reshape(batch, -1, self.width)],
-      axis=1,
-    )
-    x = x + position.astype(self.dtype)
-    for i in range(self.depth):
-      x = EncoderBlock(self.num_heads, self.dtype, name=f'block{i}')(x)
+    batch, height, width, _ = patches.shape
+    x = self._embed(patches.reshape(batch, -1, self.width), (height, width))
+    make = nn.remat(EncoderBlock) if self.remat else EncoderBlock
+    for i, rate in enumerate(depth_rates(self.drop_path, self.depth)):
+      x = make(self.num_heads, self.dtype, rate, i, name=f'block{i}')(x, keys)
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name='norm')(x)
-    return x[:, 1:].reshape(batch, *grid, self.width), x[:, 0].astype(jnp.float32)
+    tokens = x[:, 1:] if self.pool == 'token' else x
+    pooled = x[:, 0] if self.pool == 'token' else jnp.mean(x, axis=1, dtype=jnp.float32)
+    return tokens.reshape(batch, height, width, self.width), pooled.astype(jnp.float32)
+
+  def _embed(self, patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """[B,h*w,D] -> [B,N,D]: with positions, and the class token first where there is one."""
+    class_token, x = self.pool == 'token', patches
+    if class_token:
+      cls = self.param('cls_token', nn.initializers.normal(1e-6), (1, 1, self.width))
+      first = jnp.tile(cls.astype(self.dtype), (patches.shape[0], 1, 1))
+      x = jnp.concatenate([first, patches], axis=1)
+    if self.positions == 'learned':
+      position = self.param('pos_embed', normal_002, (1, x.shape[1], self.width))
+    else:
+      position = sincos2d(*grid, self.width, class_token=class_token)
+    return x + position.astype(self.dtype)

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
 from luab_jax.evaluate.predictor import restore_newest
-from luab_jax.models import NORMALISATIONS, eval_variables
+from luab_jax.models import NORMALISATIONS, VITS, eval_variables
+from luab_jax.models.vit import sincos2d
 from luab_jax.models.weights import timm_names
 from luab_jax.runtime.workdir import write_json, write_text
 from luab_jax.tools import output_folder
@@ -82,6 +83,8 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
   state, run_metadata = restore_newest(workdir)
   config = ConfigDict(run_metadata['config'])
   model, points = timm_names.state_dicts(eval_variables(state), config.model.name)
+  if config.model.name in VITS and config.model.vit_positions == 'sincos2d':
+    model['pos_embed'] = _fixed_positions(config)  # timm has no option for them
   metadata = {
     'format': 'pt',
     'model': config.model.name,
@@ -100,6 +103,12 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
   except OSError as error:
     raise UserError(f'{folder} cannot be written: {error}') from error
   return folder
+
+
+def _fixed_positions(config: ConfigDict) -> np.ndarray:
+  width, _, _, patch_size = VITS[config.model.name]
+  side = config.data.image_size // patch_size
+  return np.array(sincos2d(side, side, width, class_token=config.model.vit_pool == 'token'))
 
 
 def _format_card(
@@ -154,9 +163,10 @@ def _timm_usage(config: ConfigDict, classes: int, mean: tuple, std: tuple) -> st
   name, head = config.model.name, config.model.head
   if name not in timm_names.TIMM_MODELS:
     return f'timm has no {name}: this file has the names of luab_jax.'
-  vit = name.startswith('vit')
+  vit, gap = name.startswith('vit'), config.model.vit_pool == 'gap'
   size = f', img_size={config.data.image_size}' if vit else ''
-  pool = ", global_pool='avg', fc_norm=False" if vit and head == 'spatial' else ''
+  pool = ", global_pool='avg', fc_norm=False" if vit and (gap or head == 'spatial') else ''
+  pool += ', class_token=False' if vit and gap else ''
   text = (
     f"    model = timm.create_model('{timm_names.TIMM_MODELS[name]}', num_classes={classes}{size}"
     f"{pool},\n                              checkpoint_path='model.safetensors')\n\n"
@@ -166,7 +176,10 @@ def _timm_usage(config: ConfigDict, classes: int, mean: tuple, std: tuple) -> st
     return f'{text} The logits are those of luab_jax.'
   features = 'the features [B,D,h,w] of `model.forward_features`'
   if vit:
-    features = 'the patch tokens of `model.forward_features` (all but the first) as [B,D,h,w]'
+    tokens = '' if gap else ' (all but the first)'
+    features = f'the patch tokens of `model.forward_features`{tokens} as [B,D,h,w]'
+  if name.startswith('convnext'):
+    features = '`model.head.norm` of the features [B,D,h,w] of `model.forward_features`'
   return (
     f'{text}\nThe features are those of luab_jax, the logits are not: the spatial head pools the '
     'features by attention\nbefore the classifier, timm averages them. '

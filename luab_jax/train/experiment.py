@@ -74,7 +74,7 @@ class Experiment:
     self._open_splits()
     self._plan_steps()
     schedules = self._schedules(self.total_steps)
-    self.optimizer = make_optimizer(config.optimizer, schedules.learning_rate)
+    self.optimizer = make_optimizer(config, schedules.learning_rate)
     self.train_step = make_train_step(self.model, self.optimizer, schedules, spec, config)
     self.eval_step = make_eval_step(self.model, spec, config.loss)
     self._localize = parallel.pmap_step(make_localization_step(self.model, spec))

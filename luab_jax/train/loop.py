@@ -17,6 +17,7 @@ from luab_jax.runtime import hosts, lock, parallel
 from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.runtime.metric_writers import CaptionedImage, MetricWriters, open_metric_writers
 from luab_jax.runtime.preemption import Preempted, StopRequest
+from luab_jax.runtime.profile import Profile
 from luab_jax.runtime.workdir import locked, prepare_workdir
 from luab_jax.train import metric_log, metrics_file
 from luab_jax.train.experiment import EvaluationCancelled, Experiment, Results
@@ -114,7 +115,8 @@ def _train_and_evaluate(
     try:
       with hosts.exit_on_process_loss():
         loop = _Loop(experiment, state, checkpoints, log, stop)
-        results = loop.run(start, batches, evaluate_first=pending)
+        with Profile(workdir, config.profile_steps) as profile:
+          results = loop.run(start, batches, profile, evaluate_first=pending)
         state = parallel.fetch(loop.state)
     finally:
       log.close()
@@ -156,7 +158,7 @@ class _Loop:
     self._eval_step = parallel.pmap_step(experiment.eval_step)
 
   def run(
-    self, start: int, batches: Iterable[Batch], *, evaluate_first: bool = False
+    self, start: int, batches: Iterable[Batch], profile: Profile, *, evaluate_first: bool = False
   ) -> Results | None:
     """Trains from step `start` to the end.
 
@@ -165,6 +167,7 @@ class _Loop:
     Args:
       start: steps done.
       batches: host batches from step `start` on.
+      profile: traces some of the steps.
       evaluate_first: an earlier start was stopped in the evaluation after step `start`.
     Returns:
       The results of the last evaluation; None if an earlier start had them already.
@@ -177,7 +180,7 @@ class _Loop:
       raise Preempted(start, total_steps)
     sharded = parallel.prefetch(iter(batches))
     self._log.compiling()
-    for step in range(start + 1, total_steps + 1):
+    for step in profile.steps(range(start + 1, total_steps + 1), lambda: self.state):
       with jax.transfer_guard('disallow'):
         self.state, sums = self._train_step(self.state, next(sharded))
         self._log.add(step, sums)
@@ -222,10 +225,9 @@ def _train_batches(experiment: Experiment, start: int) -> Iterator[Batch]:
   """This host's batches from step `start` on."""
   config = experiment.config
   rows = pipeline.Rows(config.batch_size, jax.process_count(), jax.process_index())
-  batches = pipeline.train_batches(
-    config.data, experiment.spec, rows, seed=config.seed, start_step=start
+  return iter(
+    pipeline.train_batches(config.data, experiment.spec, rows, seed=config.seed, start_step=start)
   )
-  return iter(batches)
 
 
 def _drawing_first(

@@ -1,6 +1,7 @@
 """The optimizer, and what changes with the step: learning rate and weight of the point loss."""
 
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -60,16 +61,56 @@ def weight_decay_mask(params: Params) -> Params:
   )
 
 
-def make_optimizer(
-  optimizer: ConfigDict, learning_rate: optax.Schedule
-) -> optax.GradientTransformation:
-  """Builds SGD with Nesterov momentum or AdamW from `config.optimizer`.
+def layer_numbers(params: Params) -> Params:
+  """The layer of each parameter: 0 for what comes before the first block or stage, then 1, 2, …
 
-  SGD adds the decay to the gradient before the momentum (as PyTorch does); AdamW decouples it.
+  Layers are the blocks of a ViT and the stages of the others. The head, and a norm before it, come
+  after the last. As in BEiT (Bao et al. 2022, arXiv:2106.08254) and timm's layer decay by block.
+  """
+  patterns = (r'block(\d+)(?:_|$)', r'layer(\d)_\d+$', r'stage(\d)_\w+$')  # ResNets count from 1
+  first = 0 if any('layer1_0' in name for name in params['backbone']) else 1
+
+  def number(name: str) -> int | None:
+    found = next((m for p in patterns if (m := re.match(p, name))), None)
+    return int(found[1]) + first if found else None
+
+  numbers = {name: number(name) for name in params['backbone']}
+  last = 1 + max((n for n in numbers.values() if n is not None), default=0)
+
+  def fill(tree: Params, value: int) -> Params:
+    return jax.tree.map(lambda _: value, tree)
+
+  layers = {
+    name: fill(tree, last if name == 'norm' else numbers[name] or 0)
+    for name, tree in params['backbone'].items()
+  }
+  return {'backbone': layers, 'head': fill(params['head'], last)}
+
+
+def _rates(params: Params, optimizer: ConfigDict) -> Params:
+  """The learning rate of each parameter as a multiple of the scheduled one."""
+  numbers = layer_numbers(params)
+  last = max(jax.tree.leaves(numbers))
+
+  def rate(path: tuple[Any, ...], number: int) -> float:
+    head = optimizer.head_rate if path[0].key == 'head' else 1.0
+    return head * optimizer.layer_decay ** (last - number)
+
+  return jax.tree_util.tree_map_with_path(rate, numbers)
+
+
+def make_optimizer(
+  config: ConfigDict, learning_rate: optax.Schedule
+) -> optax.GradientTransformation:
+  """Builds SGD with Nesterov momentum or AdamW from the config of an experiment.
+
+  SGD adds the decay to the gradient before the momentum (as PyTorch does); AdamW decouples it. With
+  `model.freeze_backbone` the backbone neither moves nor decays.
 
   Raises:
     UserError: unknown optimizer name.
   """
+  optimizer = config.optimizer
   steps = []
   if optimizer.grad_clip_norm:
     steps.append(optax.clip_by_global_norm(optimizer.grad_clip_norm))
@@ -88,4 +129,14 @@ def make_optimizer(
     )
   else:
     raise UserError(f"optimizer.name={optimizer.name!r} is unknown: use 'sgd' or 'adamw'")
-  return optax.chain(*steps)
+  chain = optax.chain(*steps)
+  if config.model.freeze_backbone:
+    parts = {'head': chain, 'backbone': optax.set_to_zero()}
+    chain = optax.multi_transform(parts, lambda params: {name: name for name in params})
+  if optimizer.layer_decay == 1 and optimizer.head_rate == 1:
+    return chain
+
+  def scale(updates: Params, _: Params | None) -> Params:
+    return jax.tree.map(lambda update, rate: update * rate, updates, _rates(updates, optimizer))
+
+  return optax.chain(chain, optax.stateless(scale))

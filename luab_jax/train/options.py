@@ -10,7 +10,7 @@ from luab_jax.evaluate import robustness
 from luab_jax.evaluate.evaluate import metric_names
 from luab_jax.models import check_image_size, check_model
 from luab_jax.models.losses import check_loss, point_weight_schedule
-from luab_jax.runtime import parallel
+from luab_jax.runtime import parallel, profile
 from luab_jax.train.optimizer import make_optimizer
 
 _LOWEST = (
@@ -26,6 +26,8 @@ _LOWEST = (
   ('localization.max_images', 0),
   ('optimizer.grad_accum_steps', 1),
   ('optimizer.learning_rate', 0),
+  ('optimizer.head_rate', 0),
+  ('optimizer.layer_decay', 0),
   ('optimizer.warmup_epochs', 0),
   ('optimizer.momentum', 0),
   ('optimizer.beta1', 0),
@@ -59,13 +61,14 @@ def check_options(config: ConfigDict) -> None:
   check_model(config.model)
   check_image_size(config.model.name, config.data.image_size)
   check_loss(config.loss)
+  profile.check_steps(config.profile_steps)
   point_weight_schedule(
     config.loss.point_schedule,
     config.loss.point_weight,
     total_steps=1,
     warmup_steps=config.loss.point_warmup_steps,
   )
-  make_optimizer(config.optimizer, optax.constant_schedule(0.0))
+  make_optimizer(config, optax.constant_schedule(0.0))
   robustness.check_sets(config.robustness.sets)
   _check_best_split(config)
 

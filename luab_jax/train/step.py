@@ -18,6 +18,7 @@ from luab_jax.data.dataset import Batch, DatasetSpec
 from luab_jax.evaluate.metrics import valid_points
 from luab_jax.evaluate.steps import loss_and_metric_sums
 from luab_jax.models import Params
+from luab_jax.models.drop import example_keys
 from luab_jax.models.losses import Sums
 from luab_jax.runtime.parallel import AXIS
 from luab_jax.train.optimizer import Schedules
@@ -39,36 +40,34 @@ def make_train_step(
     model: see `luab_jax.models`.
     optimizer, schedules: see `optimizer`; the learning rate is only reported here.
     spec: of the data set.
-    config: of the experiment; `loss`, `optimizer.grad_accum_steps` (micro-batches a step; the
-      gradient is that of the whole batch), `optimizer.ema_decay` (0: no averages) and
-      `on_nan` count. With on_nan='skip' a step whose loss, gradient or result is not finite changes
+    config: of the experiment: `seed`, `loss`, `model`, `optimizer`, `on_nan`. The gradient of
+      micro-batches is that of the whole batch; drops are drawn by seed, step and place in the
+      global batch. With on_nan='skip' a step whose loss, gradient or result is not finite changes
       nothing but the step number; it counts as `skipped`, its other sums are left out.
   Returns:
     A function to be mapped by `parallel.pmap_step`; for the batch see `pipeline`.
   """
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
-    # The counts do not depend on the parameters: known before, they make the loss of every
-    # micro-batch and device a summand of the one global loss, whose gradients simply add up.
-    examples, points = jax.lax.psum((batch['example_mask'].sum(), valid_points(batch).sum()), AXIS)
-    examples, points = jnp.maximum(examples, 1), jnp.maximum(points, 1)
+    examples, points = _global_counts(batch)
     point_weight = jnp.asarray(schedules.point_weight(state.step), jnp.float32)
 
     def total_loss(sums: Sums) -> jax.Array:
       return sums['class_loss'][0] / examples + point_weight * sums['point_loss'][0] / points
 
-    def forward(
-      params: Params, batch_stats: Params, micro_batch: Batch
-    ) -> tuple[jax.Array, tuple[Params, Sums]]:
+    def forward(params: Params, batch_stats: Params, batch: Batch) -> tuple[jax.Array, Any]:
       output, updated = model.apply(
         {'params': params, 'batch_stats': batch_stats},
-        micro_batch['image'],
+        batch['image'],
         train=True,
+        keys=batch.get('keys'),
         mutable=['batch_stats'],
       )
-      sums = loss_and_metric_sums(output, micro_batch, spec, config.loss)
+      sums = loss_and_metric_sums(output, batch, spec, config.loss)
       return total_loss(sums), (updated.get('batch_stats', {}), sums)
 
+    if config.model.drop_path or config.model.dropout:
+      batch = {**batch, 'keys': _keys(config.seed, state.step, batch)}
     gradient, batch_stats, sums = _accumulate(
       jax.grad(forward, has_aux=True), state, batch, config.optimizer.grad_accum_steps
     )
@@ -88,6 +87,22 @@ def make_train_step(
     return new_state, sums
 
   return step
+
+
+def _global_counts(batch: Batch) -> tuple[jax.Array, jax.Array]:
+  """How many examples and points the global batch has, at least 1 each.
+
+  They do not depend on the parameters: known before, they make the loss of every micro-batch and
+  device a summand of the one global loss, whose gradients simply add up.
+  """
+  counts = jax.lax.psum((batch['example_mask'].sum(), valid_points(batch).sum()), AXIS)
+  return jnp.maximum(counts[0], 1), jnp.maximum(counts[1], 1)
+
+
+def _keys(seed: int, step: jax.Array, batch: Batch) -> jax.Array:
+  """Keys [b] of this device's examples, the same on any number of devices."""
+  count = batch['example_mask'].shape[0]
+  return example_keys(seed, step, jax.lax.axis_index(AXIS) * count, count)
 
 
 def _accumulate(

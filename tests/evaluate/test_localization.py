@@ -290,14 +290,12 @@ def test_metrics_follow_the_definition(data, count, cells):
   ],
 )
 def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
-  import ml_collections
-
+  from configs import default
   from luab_jax import models
   from luab_jax.evaluate import steps
 
-  config = ml_collections.ConfigDict(
-    dict(name=name, head=head, dtype='float32', normalisation='imagenet', sync_batch_norm=False)
-  )
+  config = default.get_config().model
+  config.update(name=name, head=head, dtype='float32')
   points = 5 if multi_label else 3
   model = models.build_model(config, num_classes=5, num_points=points, multi_label=multi_label)
   image = jax.random.normal(jax.random.key(0), (4, side, side, 3))
@@ -322,20 +320,12 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
 
 @pytest.mark.slow
 def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_kernel():
-  import ml_collections
-
+  from configs import default
   from luab_jax import models
   from luab_jax.evaluate import steps
 
-  config = ml_collections.ConfigDict(
-    dict(
-      name='tiny_vit',
-      head='linear',
-      dtype='float32',
-      normalisation='imagenet',
-      sync_batch_norm=False,
-    )
-  )
+  config = default.get_config().model
+  config.update(name='tiny_vit', head='linear', dtype='float32')
   model = models.build_model(config, num_classes=5, num_points=1, multi_label=False)
   image = jax.random.normal(jax.random.key(0), (2, 48, 48, 3))
   variables = model.init(jax.random.key(1), image, train=False)

@@ -10,9 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from ml_collections import ConfigDict
 
-from configs import mini_release
+from configs import default, mini_release
 from luab_jax.errors import UserError
 from luab_jax.models import build_model
 from luab_jax.models.weights import files, load, timm_names
@@ -230,9 +229,8 @@ def test_other_files_are_refused_in_one_line(tmp_path):
 
 def make(name, head='linear', normalisation='imagenet', classes=10):
   """(model part of a config, abstract variables for 64 px)"""
-  config = ConfigDict(
-    dict(name=name, head=head, dtype='float32', normalisation=normalisation, sync_batch_norm=False)
-  )
+  config = default.get_config().model
+  config.update(name=name, head=head, dtype='float32', normalisation=normalisation)
   model = build_model(config, num_classes=classes, num_points=1, multi_label=False)
   return config, abstract_variables(model)
 

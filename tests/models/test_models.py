@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from ml_collections import ConfigDict
 
+from configs import default
 from luab_jax.errors import UserError
 from luab_jax.models import MODELS, LuabModel, build_model, check_image_size
 from luab_jax.models.heads import LinearHead, SpatialHead
@@ -26,6 +26,9 @@ PARAMETERS = {
   'vit_ti16': 5_717_416,
   'vit_s16': 22_050_664,
   'vit_b16': 86_567_656,
+  'vit_l16': 304_326_632,
+  'convnext_t': 28_589_128,
+  'convnext_s': 50_223_688,
 }
 # (classes, points, multi_label): a click, a trace of 8 points, an icon for each of 80 classes
 TARGETS = [(10, 1, False), (10, 8, False), (80, 80, True)]
@@ -39,16 +42,11 @@ def make(
   dtype='float32',
   sync=False,
   normalisation='imagenet',
+  **options,
 ):
-  config = ConfigDict(
-    {
-      'name': name,
-      'head': head,
-      'dtype': dtype,
-      'normalisation': normalisation,
-      'sync_batch_norm': sync,
-    }
-  )
+  config = default.get_config().model
+  config.update(name=name, head=head, dtype=dtype, normalisation=normalisation, **options)
+  config.sync_batch_norm = sync
   classes, points, multi_label = target
   return build_model(config, num_classes=classes, num_points=points, multi_label=multi_label)
 

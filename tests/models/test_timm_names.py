@@ -10,23 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
+from configs import default
 from luab_jax.errors import UserError
 from luab_jax.models import build_model
 from luab_jax.models.weights import timm_names
 
 
-def make(name, head='linear'):
-  config = ConfigDict(
-    {
-      'name': name,
-      'head': head,
-      'dtype': 'float32',
-      'normalisation': 'imagenet',
-      'sync_batch_norm': False,
-    }
-  )
+def make(name, head='linear', **options):
+  config = default.get_config().model
+  config.update(name=name, head=head, dtype='float32', **options)
   return build_model(config, num_classes=10, num_points=1, multi_label=False)
 
 

@@ -3,10 +3,10 @@
 import gc
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 
+from configs import default
 from luab_jax.data.dataset import DatasetSpec
 from luab_jax.runtime import parallel
 from luab_jax.train.optimizer import Schedules, make_optimizer
@@ -21,22 +21,11 @@ def _small_step():
   from luab_jax.models.vit import VisionTransformer
 
   model = LuabModel(VisionTransformer(16, 0, 2, 8), SpatialHead(5, 1, False))
-  config = ml_collections.ConfigDict(
-    {
-      'loss': {'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0},
-      'optimizer': {
-        'name': 'sgd',
-        'momentum': 0.9,
-        'weight_decay': 0.1,
-        'grad_clip_norm': 0.0,
-        'grad_accum_steps': 1,
-        'ema_decay': 0.9,
-      },
-      'on_nan': 'stop',
-    }
-  )
+  config = default.get_config()
+  config.loss.label_smoothing = 0.0
+  config.optimizer.ema_decay = 0.9
   schedules = Schedules(lambda step: 0.1, lambda step: 1.0)
-  tx = make_optimizer(config.optimizer, schedules.learning_rate)
+  tx = make_optimizer(config, schedules.learning_rate)
   spec = DatasetSpec('painted', list('abcde'), 5, False, 1, {})
   step = make_train_step(model, tx, schedules, spec, config)
   rng = np.random.default_rng(0)

@@ -78,7 +78,7 @@ def test_keep_best_with_an_unknown_metric_is_refused_at_the_start(synthetic_imag
 def _weights(seed):
   config = default.get_config()
   model = LuabModel(VisionTransformer(16, 0, 2, 8), SpatialHead(5, 1, False))
-  optimizer = make_optimizer(config.optimizer, lambda _: 0.1)
+  optimizer = make_optimizer(config, lambda _: 0.1)
   state = init_state(model, optimizer, seed=seed, image_size=16, ema=False)
   return b''.join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state.params))
 

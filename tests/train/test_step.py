@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import default
 from luab_jax.evaluate.metrics import mean_metrics
 from luab_jax.evaluate.steps import make_eval_step
 from luab_jax.models import LuabModel, build_model, losses
@@ -27,51 +28,47 @@ LOSS = ml_collections.ConfigDict(
 BATCH = 16
 
 
-def _model(name, head, num_classes, num_points, multi_label):
+def _model(name, head, num_classes, num_points, multi_label, drop=0.0):
   if name == 'tiny_conv':
-    config = dict(
-      name=name, head=head, dtype='float32', normalisation='imagenet', sync_batch_norm=True
-    )
+    config = default.get_config().model
+    config.update(name=name, head=head, dtype='float32', sync_batch_norm=True)
     return build_model(
-      ml_collections.ConfigDict(config),
-      num_classes=num_classes,
-      num_points=num_points,
-      multi_label=multi_label,
+      config, num_classes=num_classes, num_points=num_points, multi_label=multi_label
     )
   # One block: compiling for several devices is what these tests spend their time on.
   if head == 'linear':
-    head = LinearHead(num_classes, num_points)
+    head = LinearHead(num_classes, num_points, dropout=drop)
   else:
-    head = SpatialHead(num_classes, num_points, multi_label)
-  return LuabModel(VisionTransformer(16, 1, 2, 8), head)
+    head = SpatialHead(num_classes, num_points, multi_label, dropout=drop)
+  return LuabModel(VisionTransformer(16, 1, 2, 8, drop_path=drop), head)
 
 
 @functools.cache
 def _setup(
-  name, head, *, multi_label, accum=1, ema_decay=0.0, optimizer='sgd', clip=0.0, on_nan='stop'
+  name,
+  head,
+  *,
+  multi_label,
+  accum=1,
+  ema_decay=0.0,
+  optimizer='sgd',
+  clip=0.0,
+  on_nan='stop',
+  drop=0.0,
 ):
   num_classes = 5
   num_points = num_classes if multi_label else 1
   spec = types.SimpleNamespace(multi_label=multi_label)
-  model = _model(name, head, num_classes, num_points, multi_label)
-  config = ml_collections.ConfigDict(
-    dict(
-      loss=LOSS,
-      on_nan=on_nan,
-      optimizer=dict(
-        name=optimizer,
-        momentum=0.9,
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=0.1,
-        grad_clip_norm=clip,
-        grad_accum_steps=accum,
-        ema_decay=ema_decay,
-      ),
-    )
-  )
+  model = _model(name, head, num_classes, num_points, multi_label, drop)
+  config = default.get_config()
+  config.loss.update(LOSS)
+  config.on_nan = on_nan
+  config.model.drop_path, config.model.dropout = drop, drop
+  config.optimizer.name, config.optimizer.weight_decay = optimizer, 0.1
+  config.optimizer.grad_clip_norm, config.optimizer.grad_accum_steps = clip, accum
+  config.optimizer.ema_decay = ema_decay
   schedules = Schedules(optax.constant_schedule(0.1), optax.constant_schedule(3.0))
-  tx = make_optimizer(config.optimizer, schedules.learning_rate)
+  tx = make_optimizer(config, schedules.learning_rate)
   state = init_state(model, tx, seed=0, image_size=16, ema=bool(ema_decay))
   train_step = make_train_step(model, tx, schedules, spec, config)
   eval_step = make_eval_step(model, spec, LOSS)
@@ -150,6 +147,19 @@ def test_loss_equals_a_formula_without_devices():
   expected = (cross_entropy * batch['example_mask']).sum() / batch['example_mask'].sum()
   expected += 3.0 * (smooth * mask).sum() / mask.sum()
   np.testing.assert_allclose(sums['loss'][0], expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_dropped_branches_and_features_are_the_same_on_any_number_of_devices():
+  setup = functools.partial(_setup, 'small_vit', 'spatial', multi_label=False)
+  state, plain, _, classes, points = setup()
+  _, dropping, *_ = setup(drop=0.5)
+  batch = _batch(classes, points, False)
+  one_state, one_sums = _run(dropping, state, batch, 1)
+  _assert_close((one_state, one_sums), _run(dropping, state, batch, 4))
+  _assert_close((one_state, one_sums), _run(setup(drop=0.5, accum=2)[1], state, batch, 1))
+  again = _run(dropping, one_state, batch, 1)[1]
+  assert one_sums['loss'][0] != _run(plain, state, batch, 1)[1]['loss'][0] != again['loss'][0]
 
 
 @pytest.mark.slow

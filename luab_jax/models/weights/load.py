@@ -10,7 +10,7 @@ from luab_jax.errors import UserError
 from luab_jax.models import VITS
 from luab_jax.models.weights import files, timm_names, vit_names
 
-# {(is it a ViT, head that the classifier was trained with, head now): what changes for it}
+# {(has it a class token, head that the classifier was trained with, head now): what changes for it}
 _NOTICES = {
   (True, 'linear', 'spatial'): 'the class token; the spatial head gives it the patches',
   (True, 'spatial', 'linear'): 'the patches; the linear head gives it the class token',
@@ -91,7 +91,9 @@ def _describe(
       '--config.model.normalisation=half'
     )
   heads = file.metadata.get('head', 'linear'), model_config.head
-  if 'the classifier' not in done.initialized and (notice := _NOTICES.get((is_vit, *heads))):
+  if 'the classifier' not in done.initialized and (
+    notice := _NOTICES.get((is_vit and model_config.vit_pool == 'token', *heads))
+  ):
     lines.append(f'  the classifier was trained on {notice}')
   return lines
 

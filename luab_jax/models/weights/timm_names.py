@@ -11,7 +11,7 @@ import PIL.Image
 from flax import traverse_util
 
 from luab_jax.errors import UserError
-from luab_jax.models import RESNETS
+from luab_jax.models import CONVNEXTS, RESNETS
 from luab_jax.models.weights import files
 
 # Our name of each model that timm has, and timm's.
@@ -20,6 +20,9 @@ TIMM_MODELS = {
   'vit_ti16': 'vit_tiny_patch16_224',
   'vit_s16': 'vit_small_patch16_224',
   'vit_b16': 'vit_base_patch16_224',
+  'vit_l16': 'vit_large_patch16_224',
+  'convnext_t': 'convnext_tiny',
+  'convnext_s': 'convnext_small',
 }
 # (pattern in our path, its timm name), applied in this order to paths like 'layer1_0/conv1/kernel'.
 RESNET_NAMES = (
@@ -27,6 +30,16 @@ RESNET_NAMES = (
   (r'^layer(\d)_(\d+)/', r'layer\1/\2/'),
   (r'/downsample_conv/', '/downsample/0/'),
   (r'/downsample_bn/', '/downsample/1/'),
+)
+CONVNEXT_NAMES = (
+  (r'^head/classifier/', 'head/fc/'),
+  (r'^norm/', 'head/norm/'),
+  (r'^stage0_conv/', 'stem/0/'),
+  (r'^stage0_norm/', 'stem/1/'),
+  (r'^stage(\d)_norm/', r'stages/\1/downsample/0/'),
+  (r'^stage(\d)_conv/', r'stages/\1/downsample/1/'),
+  (r'^stage(\d)_block(\d+)/(fc\d)/', r'stages/\1/blocks/\2/mlp/\3/'),
+  (r'^stage(\d)_block(\d+)/', r'stages/\1/blocks/\2/'),
 )
 VIT_NAMES = (
   (r'^head/classifier/', 'head/'),
@@ -72,6 +85,7 @@ def timm_names(variables: dict, model_name: str) -> dict[str, str]:
   names: tuple[tuple[str, str], ...] = ()
   if model_name in TIMM_MODELS:
     names = RESNET_NAMES if model_name in RESNETS else VIT_NAMES
+    names = CONVNEXT_NAMES if model_name in CONVNEXTS else names
   return {
     path: _timm_name(path.split('/', 1)[1], names)
     for path in traverse_util.flatten_dict(variables, sep='/')
