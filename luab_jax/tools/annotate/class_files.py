@@ -95,5 +95,5 @@ def _check_file(row: table.Row, name: str, images: Collection[str]) -> None:
     raise UserError(f'{row.where}: {row.problem}')
   if name not in images:
     raise UserError(
-      f'{row.where}: {name!r:.100} is no readable image below --images: write its path from there'
+      f'{row.where}: {name!r:.100} is no image below --images: write its path from there'
     )

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from luab_jax.errors import UserError
 from luab_jax.tools.annotate.refusals import Refusal
 
 T = TypeVar('T')
@@ -35,9 +36,9 @@ CREATE TABLE IF NOT EXISTS identities.identity (
 def create(folder: pathlib.Path) -> sqlite3.Connection:
   """Makes the databases of a new study in its folder; see schema.sql."""
   schema = pathlib.Path(__file__).with_name('schema.sql').read_text(encoding='utf-8')
+  (folder / 'study.db').touch()
   connection = connect(folder)
   connection.executescript(schema)
-  connection.execute(_IDENTITIES)
   return connection
 
 
@@ -45,17 +46,26 @@ def connect(folder: pathlib.Path) -> sqlite3.Connection:
   """Opens the databases of a study to write: study.db and, as `identities`, identities.db.
 
   Transactions begin where the caller says BEGIN IMMEDIATE; rows have the names of their columns.
+
+  Raises:
+    UserError: there is no database, or it is damaged.
   """
-  connection = sqlite3.connect(
-    folder / 'study.db', timeout=30, isolation_level=None, check_same_thread=False
-  )
+  path = folder / 'study.db'
+  if not path.is_file():  # SQLite would make an empty one
+    raise UserError(f'{path} is missing: restore it from a copy')
+  connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
   connection.row_factory = sqlite3.Row
-  connection.execute('ATTACH ? AS identities', (str(folder / 'identities.db'),))
-  for pragma in ('foreign_keys = ON', 'secure_delete = ON'):
-    connection.execute(f'PRAGMA {pragma}')
-  for name in ('main', 'identities'):
-    connection.execute(f'PRAGMA {name}.journal_mode = WAL')
-    connection.execute(f'PRAGMA {name}.synchronous = FULL')
+  try:
+    connection.execute('ATTACH ? AS identities', (str(folder / 'identities.db'),))
+    for pragma in ('foreign_keys = ON', 'secure_delete = ON'):
+      connection.execute(f'PRAGMA {pragma}')
+    for name in ('main', 'identities'):
+      connection.execute(f'PRAGMA {name}.journal_mode = WAL')
+      connection.execute(f'PRAGMA {name}.synchronous = FULL')
+    connection.execute(_IDENTITIES)
+  except sqlite3.DatabaseError as error:
+    connection.close()
+    raise UserError(f'{path} or identities.db beside it cannot be used: {error}') from error
   return connection
 
 

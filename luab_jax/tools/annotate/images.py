@@ -5,7 +5,7 @@ import hashlib
 import io
 import pathlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from PIL import Image, ImageOps
@@ -27,6 +27,9 @@ _EXAMPLE = 320  # of an example of a class
 _ICON = 160  # of a drawing on an icon
 _QUALITY = 90
 _CLUTTER = ('thumbs.db', 'desktop.ini')
+
+
+Renderer = Callable[[pathlib.Path], 'Rendition | str']
 
 
 class Rendition(NamedTuple):

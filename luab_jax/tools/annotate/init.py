@@ -7,26 +7,23 @@ import secrets
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from luab_jax.errors import UserError
 from luab_jax.tools import output_folder
-from luab_jax.tools.annotate import (
-  class_files,
-  coco_pages,
-  database,
-  images,
-  pages,
-  practice,
-  study,
-)
+from luab_jax.tools.annotate import database, images, pages, planning, practice, study
+from luab_jax.tools.annotate.images import Rendition
+from luab_jax.tools.annotate.planning import Plan
 from luab_jax.tools.annotate.study import Class, Practice, Secrets, Study
 from luab_jax.tools.own_data.problems import Problems
 
 _PAGE_SIZE = 48
 _MAX_PAGE_SIZE = 200  # slots that events can name
 _PAGES = {'grid': 10, 'icons': 20}  # of a worker, as in the releases
+_TITLES = {'grid': 'Find the images', 'icons': 'What is in the image?'}
 
 
 class _Files(NamedTuple):
@@ -35,7 +32,8 @@ class _Files(NamedTuple):
   folder: pathlib.Path
   problems: Problems
 
-  def save(self, rendition: images.Rendition) -> str:
+  def save(self, rendition: Rendition) -> str:
+    """Writes a rendition and returns its name."""
     (self.folder / 'renditions' / rendition.name).write_bytes(rendition.data)
     return rendition.name
 
@@ -48,32 +46,34 @@ def run(args: argparse.Namespace) -> list[str]:
   """
   _check(args)
   output_folder.refuse_overlap(args.out, [args.images])
-  args.out.resolve().parent.mkdir(parents=True, exist_ok=True)
-  folder = pathlib.Path(tempfile.mkdtemp(prefix='.annotate-', dir=args.out.resolve().parent))
+  out = args.out.resolve()
   try:
-    (folder / 'renditions').mkdir()
-    with open(folder / 'skipped.csv', 'w', encoding='utf-8', errors='replace', newline='') as file:
-      files = _Files(folder, Problems(file))
-      lines = _fill(args, files)
-    folder.chmod(0o700)
-    os.replace(folder, args.out.resolve())  # an empty folder may be there
-  except BaseException:
-    shutil.rmtree(folder, ignore_errors=True)
-    raise
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix='.annotate-', dir=out.parent))
+    try:
+      (folder / 'renditions').mkdir()
+      with open(
+        folder / 'skipped.csv', 'w', encoding='utf-8', errors='backslashreplace', newline=''
+      ) as file:
+        files = _Files(folder, Problems(file))
+        lines = _fill(args, files)
+      folder.replace(out)  # an empty folder may be there
+    except BaseException:
+      shutil.rmtree(folder, ignore_errors=True)
+      raise
+  except (OSError, sqlite3.OperationalError) as error:
+    raise UserError(f'cannot write to --out={args.out}: {error}') from error
   return [*files.problems.format(args.out / 'skipped.csv'), *lines]
 
 
 def _check(args: argparse.Namespace) -> None:
   """Raises UserError for options that do not go together, and for a folder in use."""
-  if args.page_size is not None and args.task == 'icons':
-    raise UserError('--page_size is for --task=grid: icons are put on one image a page')
-  if not 1 <= (args.page_size or _PAGE_SIZE) <= _MAX_PAGE_SIZE:
+  if args.page_size is not None and not 1 <= args.page_size <= _MAX_PAGE_SIZE:
     raise UserError(f'--page_size={args.page_size} must be between 1 and {_MAX_PAGE_SIZE}')
-  for name in ('candidates', 'gold'):
-    if getattr(args, name) and args.task == 'icons':
-      raise UserError(f'--{name} is for --task=grid')
-  if args.icons and args.task == 'grid':
-    raise UserError('--icons is for --task=icons')
+  only = {'grid': ('page_size', 'candidates', 'gold'), 'icons': ('icons', 'require_all_pages')}
+  for task, names in only.items():
+    if used := [name for name in names if task != args.task and getattr(args, name)]:
+      raise UserError(f'--{used[0]} is for --task={task}')
   for name in ('answers', 'pages_per_worker', 'workers'):
     if (number := getattr(args, name)) is not None and number < (name != 'workers'):
       raise UserError(f'--{name}={number} is too small')
@@ -87,29 +87,65 @@ def _check(args: argparse.Namespace) -> None:
 
 def _fill(args: argparse.Namespace, files: _Files) -> list[str]:
   """Fills the folder of the study; returns lines about it."""
-  names = images.find(args.images, files.problems)
-  rendered = {}
-  for name, rendition in images.render_all(args.images, names, files.problems):
+  found = images.find(args.images, files.problems)
+  if not found:
+    endings = ', '.join(images.EXTENSIONS)
+    raise UserError(f'{args.images} holds no images: their names end in {endings}')
+  plan = planning.plan(args, found, files.problems)
+  _save_pictures(args, files, plan.classes)
+  needed, rendered = plan.images(), {}
+  drawn = images.render_all(args.images, needed, files.problems)
+  for name, rendition in tqdm(drawn, 'images', len(needed), disable=None, leave=False):
     files.save(rendition)
     rendered[name] = rendition._replace(data=b'')
   if not rendered:
-    endings = ', '.join(images.EXTENSIONS)
-    raise UserError(
-      f'{args.images} holds no readable images: their names end in {endings}'
-      f'{files.problems.first("image")}'
-    )
-  classes, dealt = (_deal_grid if args.task == 'grid' else _deal_icons)(args, files, rendered)
-  practised, drawings = _practice(args.task)
+    raise UserError(f'{args.images} holds no readable images{files.problems.first("image")}')
+  plan = plan.without(set(needed) - rendered.keys())
+  made, drawings = _study(args, plan)
+  if args.task == 'grid':
+    dealt = pages.deal_grid(plan.candidates, plan.gold, made.page_size, secrets.randbits(64))
+  else:
+    dealt = pages.deal_icons(plan.candidates[''], secrets.randbits(64))
+  keys = study.make_secrets(args.workers)
+  label_of = {name: label for label, names in plan.candidates.items() for name in names}
+  with database.create(files.folder) as db:
+    db.execute('BEGIN IMMEDIATE')
+    ids = {name: _add_image(db, name, label_of.get(name, ''), rendered[name]) for name in rendered}
+    for position, page in enumerate(dealt, 1):
+      shown = [(ids[name], gold) for name, gold in page.images]
+      _add_page(db, (made.task, page.label, position, 'work'), shown)
+    _add_practice(db, files, made, drawings)
+    _add_workers(db, keys)
+  db.close()
+  study.write(files.folder, made, keys)
+  answers = 'one answer' if args.answers == 1 else f'{args.answers} answers'
+  return [
+    f'Study of {len(rendered):,} images on {len(dealt):,} pages, {answers} to each: {args.out}',
+    'Next:',
+    f'  python -m luab_jax.tools.annotate serve {args.out}',
+  ]
+
+
+def _study(args: argparse.Namespace, plan: Plan) -> tuple[Study, Sequence[practice.Drawing]]:
+  """The settings of the study, and the images of its practice page."""
+  drawings: Sequence[practice.Drawing]
+  if args.task == 'grid':
+    grid = practice.grid()
+    practised, drawings = Practice(grid.name, grid.definition, list(grid.answers)), grid.images
+  else:
+    icons = practice.icons()
+    classes = [Class(name, group=group) for name, group in icons.classes]
+    practised, drawings = Practice(classes=classes, spots=list(icons.answers)), [icons.image]
   made = Study(
     version=study.VERSION,
     task=args.task,
-    title=args.title or ('Find the images' if args.task == 'grid' else 'Name what you see'),
+    title=args.title or _TITLES[args.task],
     about=args.about,
     contact=args.contact,
     images=str(args.images.resolve()),
-    classes=classes,
-    groups=_groups(args, classes),
-    page_size=1 if args.task == 'icons' else args.page_size or _PAGE_SIZE,
+    classes=plan.classes,
+    groups=plan.groups,
+    page_size=(args.page_size or _PAGE_SIZE) if args.task == 'grid' else 1,
     pages_per_worker=args.pages_per_worker or _PAGES[args.task],
     answers=args.answers,
     pointer=args.pointer,
@@ -120,161 +156,39 @@ def _fill(args: argparse.Namespace, files: _Files) -> list[str]:
     return_url=args.return_url,
     practice=practised,
   )
-  keys = study.make_secrets(args.workers)
-  _write_database(files, made, keys, rendered, dealt, drawings)
-  study.write(files.folder, made, keys)
-  shown = sum(len(page.images) for page in dealt)
-  return [
-    f'Study of {len(rendered):,} images: {len(dealt):,} pages, {shown:,} images on them, '
-    f'{args.answers} {"answer" if args.answers == 1 else "answers"} each: {args.out}',
-    'Next:',
-    f'  python -m luab_jax.tools.annotate serve {args.out}',
-  ]
+  return made, drawings
 
 
-def _deal_grid(
-  args: argparse.Namespace, files: _Files, rendered: Mapping[str, images.Rendition]
-) -> tuple[list[Class], list[pages.Page]]:
-  """The classes of a grid and its pages."""
-  if args.candidates:
-    candidates = class_files.read_candidates(args.candidates, rendered)
-  else:
-    candidates = _class_folders(args, files, list(rendered))
-  described = class_files.read_classes(args.classes) if args.classes else []
-  known = {found.name: found for found in described}
-  if described and (unknown := sorted(candidates.keys() - known.keys())):
+def _save_pictures(args: argparse.Namespace, files: _Files, classes: Sequence[Class]) -> None:
+  """Saves the examples of the classes and the drawings on the icons, and names them there."""
+  for described in classes:
+    paths = [args.classes.parent / name for name in described.examples]
+    described.examples = [_save_picture(files, path, images.render_example) for path in paths]
+  if not args.icons:
+    return
+  try:
+    drawings = {path.stem: path for path in sorted(args.icons.iterdir()) if path.is_file()}
+  except OSError as error:
+    raise UserError(f'{args.icons} cannot be read: {error.strerror}') from error
+  for described in classes:
+    if path := drawings.get(described.name):
+      described.icon = _save_picture(files, path, images.render_icon)
+    else:
+      files.problems.count('class without a drawing, shown as text')
+  if not any(described.icon for described in classes):
     raise UserError(
-      f'{args.classes} lacks the class {unknown[0]!r}, which has images: add a line for it'
+      f'{args.icons} holds no drawing named after a class, as in {classes[0].name}.png'
     )
-  if unused := sorted(known.keys() - candidates.keys()):
-    raise UserError(f'{args.classes} names {unused[0]!r}, which has no images: remove its line')
-  classes = [known.get(name, Class(name)) for name in sorted(candidates)]
-  for found in classes:
-    found.examples = [_example(args.classes, files, name) for name in found.examples]
-  gold = class_files.read_gold(args.gold, rendered, sorted(candidates)) if args.gold else {}
-  size = args.page_size or _PAGE_SIZE
-  return classes, pages.deal_grid(candidates, gold, size, secrets.randbits(64))
 
 
-def _class_folders(
-  args: argparse.Namespace, files: _Files, names: Sequence[str]
-) -> dict[str, list[str]]:
-  """{class: its images} of class folders."""
-  candidates: dict[str, list[str]] = {}
-  for name in names:
-    label, slash, _ = name.partition('/')
-    if not slash:
-      files.problems.add('image outside the class folders, skipped', name)
-      continue
-    if problem := class_files.check_class(label):
-      raise UserError(f'{args.images}/{label}: {problem}: rename the folder')
-    candidates.setdefault(label, []).append(name)
-  if not candidates:
-    raise UserError(
-      f'{args.images} holds no class folders (FOLDER/CLASS/xxx.jpg): make them, or say with '
-      '--candidates=CSV which class to ask for'
-    )
-  return candidates
-
-
-def _example(table: pathlib.Path, files: _Files, name: str) -> str:
-  made = images.render_example(table.parent / name)
+def _save_picture(files: _Files, path: pathlib.Path, render: images.Renderer) -> str:
+  made = render(path)
   if isinstance(made, str):
-    raise UserError(f'{table}: the example {name} cannot be shown: {made}')
+    raise UserError(f'{path} cannot be shown: {made}')
   return files.save(made)
 
 
-def _deal_icons(
-  args: argparse.Namespace, files: _Files, rendered: Mapping[str, images.Rendition]
-) -> tuple[list[Class], list[pages.Page]]:
-  """The icons, with their drawings, and the pages."""
-  if args.classes:
-    classes = class_files.read_classes(args.classes)
-    if shown := next((found.name for found in classes if found.examples), None):
-      raise UserError(f'{args.classes}: {shown!r} has examples, which are for --task=grid')
-  else:
-    classes = [Class(name, group=group) for name, group in coco_pages.CLASSES]
-  if args.icons:
-    _add_drawings(args.icons, files, classes)
-  return classes, pages.deal_icons(rendered, secrets.randbits(64))
-
-
-def _add_drawings(folder: pathlib.Path, files: _Files, classes: Sequence[Class]) -> None:
-  """Gives each class the drawing that has its name; classes without one are shown as text."""
-  try:
-    drawings = {path.stem: path for path in sorted(folder.iterdir()) if path.is_file()}
-  except OSError as error:
-    raise UserError(f'{folder} cannot be read: {error.strerror}') from error
-  for found in classes:
-    if not (path := drawings.get(found.name)):
-      files.problems.count('class without a drawing, shown as text')
-      continue
-    made = images.render_icon(path)
-    if isinstance(made, str):
-      raise UserError(f'{path} cannot be shown: {made}: save it as PNG')
-    found.icon = files.save(made)
-  if not any(found.icon for found in classes):
-    raise UserError(f'{folder} holds no drawing named after a class, as in {classes[0].name}.png')
-
-
-def _groups(args: argparse.Namespace, classes: Sequence[Class]) -> list[str]:
-  """The pages of icons, in their order."""
-  if args.task == 'grid':
-    return []
-  return list(dict.fromkeys(c.group for c in classes) if args.classes else coco_pages.GROUPS)
-
-
-def _practice(task: str) -> tuple[Practice, Sequence[practice.Drawing]]:
-  """What is right on the practice page, and its images."""
-  if task == 'grid':
-    grid = practice.grid()
-    return Practice(grid.name, grid.definition, slots=list(grid.answers)), grid.images
-  icons = practice.icons()
-  classes = [Class(name, group=group) for name, group in icons.classes]
-  return Practice(classes=classes, spots=list(icons.answers)), [icons.image]
-
-
-def _write_database(
-  files: _Files,
-  made: Study,
-  keys: Secrets,
-  rendered: Mapping[str, images.Rendition],
-  dealt: Sequence[pages.Page],
-  drawings: Sequence[practice.Drawing],
-) -> None:
-  """Writes the images, the pages and the workers with personal links."""
-  db = database.create(files.folder)
-  db.execute('BEGIN IMMEDIATE')
-  class_of = {name: page.label for page in dealt for name, gold in page.images if gold is None}
-  ids = {
-    name: _add_image(db, name, class_of.get(name, _folder(name, made)), image)
-    for name, image in rendered.items()
-  }
-  for position, page in enumerate(dealt, 1):
-    shown = [(ids[name], gold) for name, gold in page.images]
-    _add_page(db, (made.task, page.label, position, 'work'), shown)
-  drawn = []
-  for slot, drawing in enumerate(drawings):
-    # No file of the folder can have this name.
-    image = images.render(drawing.jpeg)
-    files.save(image)
-    drawn.append((_add_image(db, f'/practice/{slot}', '', image), None))
-  _add_page(db, (made.task, made.practice.name, 0, 'practice'), drawn)
-  db.executemany(
-    'INSERT INTO worker (id, token) VALUES (?, ?)',
-    [(worker, study.hash_token(token)) for worker, token in keys.personal.items()],
-  )
-  db.execute('COMMIT')
-  db.close()
-
-
-def _folder(name: str, made: Study) -> str:
-  """The class of an image that is on no page of its own class."""
-  label = name.partition('/')[0]
-  return label if any(label == found.name for found in made.classes) else ''
-
-
-def _add_image(db: sqlite3.Connection, path: str, label: str, image: images.Rendition) -> int:
+def _add_image(db: sqlite3.Connection, path: str, label: str, image: Rendition) -> int:
   cursor = db.execute(
     'INSERT INTO image (sha256, path, class, width, height, rendition) VALUES (?, ?, ?, ?, ?, ?)',
     (image.sha256, path, label, image.width, image.height, image.name),
@@ -286,10 +200,30 @@ def _add_image(db: sqlite3.Connection, path: str, label: str, image: images.Rend
 def _add_page(
   db: sqlite3.Connection, values: tuple[str, str, int, str], shown: Sequence[tuple[int, pages.Gold]]
 ) -> None:
+  """Adds a page of (task, class, position, kind) with its images, (id, gold) by slot."""
   page = db.execute(
     'INSERT INTO page (task, class, position, kind) VALUES (?, ?, ?, ?)', values
   ).lastrowid
   db.executemany(
     'INSERT INTO page_image VALUES (?, ?, ?, ?)',
     [(page, slot, image, gold) for slot, (image, gold) in enumerate(shown)],
+  )
+
+
+def _add_practice(
+  db: sqlite3.Connection, files: _Files, made: Study, drawings: Sequence[practice.Drawing]
+) -> None:
+  shown: list[tuple[int, pages.Gold]] = []
+  for slot, drawing in enumerate(drawings):
+    rendition = images.render(drawing.jpeg)
+    files.save(rendition)
+    # An absolute path: no file of the folder of images has it.
+    shown.append((_add_image(db, f'/practice/{slot}', '', rendition), None))
+  _add_page(db, (made.task, made.practice.name, 0, 'practice'), shown)
+
+
+def _add_workers(db: sqlite3.Connection, keys: Secrets) -> None:
+  db.executemany(
+    'INSERT INTO worker (id, token) VALUES (?, ?)',
+    [(worker, study.hash_token(token)) for worker, token in keys.personal.items()],
   )
