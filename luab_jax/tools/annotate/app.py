@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from luab_jax.tools.annotate import (
+  admin,
   database,
   events,
   intake,
@@ -28,6 +29,7 @@ from luab_jax.tools.annotate import (
   study,
   web,
 )
+from luab_jax.tools.annotate.links import Links
 from luab_jax.tools.annotate.refusals import Refusal
 
 _FOREVER = {'Cache-Control': 'private, max-age=31536000, immutable'}
@@ -64,12 +66,13 @@ def now_ms() -> int:
   return time.time_ns() // 1_000_000
 
 
-def build(folder: pathlib.Path, origins: Collection[str]) -> ASGIApp:
+def build(folder: pathlib.Path, origins: Collection[str], found: Links) -> ASGIApp:
   """The application of a study.
 
   Args:
     folder: of the study.
     origins: under which it is reached, as in 'http://127.0.0.1:8000'.
+    found: its links, as the admin page shows them.
 
   Raises:
     UserError: there is no study, or one of another version.
@@ -82,7 +85,7 @@ def build(folder: pathlib.Path, origins: Collection[str]) -> ASGIApp:
     await asyncio.to_thread(server.writer.close)
 
   app = Starlette(
-    routes=_routes(server),
+    routes=[*_routes(server), *_admin_routes(server, found)],
     lifespan=lifespan,
     exception_handlers={Refusal: _refused, HTTPException: _not_found},
   )
@@ -101,6 +104,16 @@ def _routes(server: Server) -> list[Route]:
     _post('report', _in_session(server, intake.Report, _report)),
     _post('withdraw', _in_session(server, _Nothing, _withdraw)),
   ]
+
+
+def _admin_routes(server: Server, found: Links) -> list[Route]:
+  page = pathlib.Path(__file__).with_name('static').joinpath('admin.html').read_bytes()
+
+  async def show(_: Request) -> Response:
+    return Response(page, media_type='text/html')
+
+  of_study = admin.Admin(server.folder, server.study, server.keys, server.writer, found)
+  return [Route('/admin', show), *of_study.routes]
 
 
 def _post(name: str, handler: Handler) -> Route:

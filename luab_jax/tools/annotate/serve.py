@@ -7,12 +7,12 @@ import os
 import pathlib
 import socket
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
 from luab_jax.errors import UserError
-from luab_jax.tools.annotate import app, study
+from luab_jax.tools.annotate import app, links, study
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 
@@ -45,10 +45,15 @@ def run(
     if public_url:
       origins.append(_origin(public_url))
     base = public_url.rstrip('/') or origins[0]
-    asgi = app.build(folder, origins)
-    print('\n'.join(_links(folder, base)), flush=True)
+    found = links.of(study.read(folder), study.read_secrets(folder), base)
+    asgi = app.build(folder, origins, found)
+    print(f'Serving {folder} at {base} until Ctrl-C.')
+    print(f'  everyone:  {found.everyone}')
+    for worker, link in found.personal.items():
+      print(f'  {worker}: {link}')
+    print(f'  admin:     {found.admin}', flush=True)
     if show:
-      show(f'{base}/w#{study.read_secrets(folder).join}')
+      show(found.everyone)
     config = uvicorn.Config(
       asgi,
       log_level='warning',
@@ -107,21 +112,3 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
       raise UserError(f'cannot listen at {host}:{port}: {error}') from error
     server.listen(1024)
     yield server
-
-
-def _links(folder: pathlib.Path, base: str) -> Sequence[str]:
-  """The links of a study, as lines."""
-  keys, settings = study.read_secrets(folder), study.read(folder)
-  query = {
-    '': '',
-    'mturk': '',
-    'prolific': (
-      '?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}'
-    ),
-  }[settings.platform]
-  return [
-    f'Serving {folder} at {base} until Ctrl-C.',
-    f'  everyone:  {base}/w{query}#{keys.join}',
-    *(f'  {worker}: {base}/w#{token}' for worker, token in keys.personal.items()),
-    f'  admin:     {base}/admin#{keys.admin}',
-  ]

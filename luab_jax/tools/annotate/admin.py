@@ -1,0 +1,130 @@
+"""The researcher's side: what is done, by whom, replays, verdicts, and the export.
+
+Every request but the page itself carries the token of the admin link.
+"""
+
+import hmac
+import pathlib
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from luab_jax.tools.annotate import admin_queries, evaluation, web
+from luab_jax.tools.annotate.database import Writer
+from luab_jax.tools.annotate.links import Links
+from luab_jax.tools.annotate.refusals import Refusal
+from luab_jax.tools.annotate.study import Secrets, Study, hash_token
+
+
+class Verdict(msgspec.Struct, forbid_unknown_fields=True):
+  """`POST /admin/api/answers/ID/verdict`; null takes a verdict back."""
+
+  verdict: Literal['accepted', 'rejected'] | None
+
+
+class Admin:
+  """The routes below /admin/api of a study.
+
+  Attributes:
+    routes: for Starlette.
+  """
+
+  def __init__(
+    self, folder: pathlib.Path, study: Study, keys: Secrets, writer: Writer, links: Links
+  ) -> None:
+    self._folder, self._study, self._writer, self._links = folder, study, writer, links
+    self._token = hash_token(keys.admin)
+    self.routes = [
+      self._route('status', self._status),
+      self._route('links', self._show_links),
+      self._route('classes', self._classes),
+      self._route('workers', self._workers),
+      self._route('workers/{id}', self._worker),
+      self._route('pages', self._pages),
+      self._route('pages/{id:int}', self._page),
+      self._route('answers/{id:int}', self._answer),
+      self._route('answers/{id:int}/verdict', self._judge, 'POST'),
+    ]
+
+  def _route(self, path: str, handler: Callable, method: str = 'GET') -> Route:
+    async def answer(request: Request) -> Response:
+      if not hmac.compare_digest(hash_token(web.bearer(request)), self._token):
+        raise Refusal(401, 'token', 'This is not the admin link of the study.')
+      return web.to_json(await handler(request))
+
+    return Route(f'/admin/api/{path}', answer, methods=[method])
+
+  async def _read(self, query: Callable, *args: Any) -> Any:
+    """Returns what a query finds, on a connection and a thread of its own."""
+
+    def run() -> Any:
+      database = sqlite3.connect(f'{(self._folder / "study.db").as_uri()}?mode=ro', uri=True)
+      try:
+        return query(database, *args)
+      finally:
+        database.close()
+
+    return await run_in_threadpool(run)
+
+  async def _status(self, _: Request) -> dict:
+    await self._evaluate()
+    counts = await self._read(admin_queries.status, self._study.answers, _now())
+    return {
+      'title': self._study.title,
+      'task': self._study.task,
+      'wanted': self._study.answers,
+      **counts,
+    }
+
+  async def _evaluate(self) -> None:
+    """Measures answers that came since; here, so that workers never wait for it."""
+    rows = await self._read(evaluation.evaluate, self._study.task)
+    if rows:
+      await self._writer.run(lambda db: evaluation.keep(db, rows))
+
+  async def _show_links(self, _: Request) -> dict:
+    return {'everyone': self._links.everyone, 'personal': self._links.personal}
+
+  async def _classes(self, _: Request) -> dict:
+    return {
+      'classes': [
+        {'name': c.name, 'icon': f'/i/{c.icon}' if c.icon else None} for c in self._study.classes
+      ]
+    }
+
+  async def _workers(self, _: Request) -> list:
+    return await self._read(admin_queries.workers)
+
+  async def _worker(self, request: Request) -> list:
+    return await self._read(admin_queries.answers, 'worker', request.path_params['id'])
+
+  async def _pages(self, request: Request) -> list:
+    start = request.query_params.get('from', '0')
+    if not start.isdecimal() or len(start) > 9:
+      raise Refusal(400, 'from', 'from is the number of a row.')
+    return await self._read(admin_queries.pages, int(start))
+
+  async def _page(self, request: Request) -> dict:
+    return await self._read(admin_queries.page, request.path_params['id'], self._study.task)
+
+  async def _answer(self, request: Request) -> dict:
+    return await self._read(admin_queries.answer, request.path_params['id'])
+
+  async def _judge(self, request: Request) -> dict:
+    asked = web.decode(await web.read_body(request), Verdict)
+    lease = request.path_params['id']
+    await self._writer.run(
+      lambda db: admin_queries.judge(db, lease, asked.verdict, self._study.answers, _now())
+    )
+    return {'ok': True}
+
+
+def _now() -> int:
+  return time.time_ns() // 1_000_000

@@ -1,0 +1,135 @@
+"""The researcher's side: what is counted, judged and refused."""
+
+import json
+
+import pytest
+
+from luab_jax.tools.annotate import admin_queries, database, evaluation, replay, visits
+from luab_jax.tools.annotate.refusals import Refusal
+from tests.tools.annotate import filled_study
+from tests.tools.annotate.serving import make_study, serving
+
+NOW = 1_800_000_000_000
+MANNERS = ('careful', 'none')
+
+
+@pytest.fixture
+def db(tmp_path):
+  """Two pages, each to be answered twice; the first one was."""
+  filled_study.make(tmp_path / 'study', manners=MANNERS, answers=2, ended=NOW)
+  connection = database.connect(tmp_path / 'study')
+  yield connection
+  connection.close()
+
+
+def _bring_up_to_date(db):
+  evaluation.keep(db, evaluation.evaluate(db, 'grid'))
+
+
+def test_counts(db):
+  _bring_up_to_date(db)
+  status = admin_queries.status(db, 2, NOW)
+  assert status['pages'] == {'all': 2, 'done': 1, 'started': 0}
+  assert status['answers'] == {'done': 2, 'left': 2, 'rejected': 0, 'judged': 0}
+  (opened,) = db.execute('SELECT min(issued) FROM lease').fetchone()
+  # Two answers since then, two to come.
+  assert status['end'] == NOW + (NOW - opened)
+  assert admin_queries.status(db, 2, NOW + 2 * admin_queries.HOUR)['end'] is None
+  times = sorted(visits.replay_visit(evaluation.log(db, lease)).visible_ms for lease in (1, 2))
+  assert status['page_ms'] == pytest.approx(sum(times) / 2, abs=0.1)
+
+
+def test_who_works_now(db):
+  db.execute("UPDATE lease SET state = 'open' WHERE id = 2")
+  (last,) = db.execute('SELECT max(server_ms) FROM batch WHERE lease = 2').fetchone()
+  assert admin_queries.status(db, 2, last + 1000)['active'] == 1
+  assert admin_queries.status(db, 2, last + 2 * admin_queries.ACTIVE_MS)['active'] == 0
+
+
+def test_those_with_flags_come_first(db):
+  _bring_up_to_date(db)
+  assert evaluation.evaluate(db, 'grid') == []
+  listed = admin_queries.workers(db)
+  assert [int(row['worker']) for row in listed] == [1, 0]  # as in MANNERS
+  assert 'none' in listed[0]['flags'] and 'none' not in listed[1]['flags']
+
+
+def test_clicks_and_dwell_of_a_page(db):
+  page = admin_queries.page(db, 1, 'grid')
+  _, state = db.execute('SELECT lease, state FROM answer WHERE lease = 1').fetchone()
+  selected = json.loads(state)['selected']
+  assert [image['slot'] for image in page['images'] if image['clicks']] == selected
+  tiles = replay.replay_grid(evaluation.log(db, 1)).tiles
+  for image in page['images']:
+    trace = tiles[image['slot']].trace
+    assert 0 < sum(image['dwell'].values()) <= trace[-1].time_ms - trace[0].time_ms
+
+
+def test_a_page_that_was_asked_again_is_not_taken_back(db):
+  (worker, session) = db.execute('SELECT worker, session FROM lease WHERE id = 1').fetchone()
+  admin_queries.judge(db, 2, 'rejected', 2, NOW)
+  admin_queries.judge(db, 2, None, 2, NOW)  # nobody has it yet
+  admin_queries.judge(db, 2, 'rejected', 2, NOW)
+  db.execute("INSERT INTO worker (id) VALUES ('another')")
+  db.execute(
+    'INSERT INTO lease (page, worker, session, tab, issued, expires) VALUES (1, ?, ?, ?, ?, ?)',
+    ('another', session, '', NOW, NOW + 1000),
+  )
+  with pytest.raises(Refusal, match='stays rejected'):
+    admin_queries.judge(db, 2, 'accepted', 2, NOW)
+  admin_queries.judge(db, 2, 'accepted', 2, NOW + 2000)  # that lease has expired
+  assert admin_queries.status(db, 2, NOW)['answers']['rejected'] == 0
+  with pytest.raises(Refusal, match='no such answer'):
+    admin_queries.judge(db, 99, 'accepted', 2, NOW)
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+  """A server of a study of one page of four images."""
+  folder = make_study(tmp_path_factory.mktemp('one'), classes=('cat',))
+  with serving(folder) as running:
+    yield running
+
+
+def _admin(server, path, body=None, token=None):
+  client = server.client(token or server.keys.admin)
+  method = 'GET' if body is None else 'POST'
+  status, _, answer = client.ask(
+    method, f'/admin/api/{path}', body and json.dumps(body), Authorization=f'Bearer {client.token}'
+  )
+  return status, json.loads(answer)
+
+
+def test_a_rejected_page_is_asked_again(server):
+  first, second = server.client(), server.client()
+  first.join()
+  first.do_page(first.practise())
+  second.join()
+  assert second.practise().get('done')
+  status, answers = _admin(server, 'pages/1')
+  ((lease, worker),) = [(each['lease'], each['worker']) for each in answers['answers']]
+  assert status == 200 and _admin(server, f'workers/{worker}')[1][0]['lease'] == lease
+  assert _admin(server, f'answers/{lease}/verdict', {'verdict': 'rejected'}) == (200, {'ok': True})
+  assert _admin(server, 'status')[1]['answers'] == {
+    'done': 0,
+    'left': 1,
+    'rejected': 1,
+    'judged': 1,
+  }
+  assert second.lease()['kind'] == 'work'
+  assert first.lease().get('done')  # never the same page twice
+  status, answer = _admin(server, f'answers/{lease}/verdict', {'verdict': 'accepted'})
+  assert (status, answer['error']) == (409, 'taken')
+
+
+def test_the_token_of_the_admin_link_alone_opens_it(server):
+  worker = server.client()
+  session = worker.join()['token']
+  for token in (server.keys.join, session, server.keys.admin[:-1], 'x' * 22):
+    for path in ('status', 'workers', 'pages', 'answers/1', 'links'):
+      assert _admin(server, path, token=token)[0] == 401
+    assert _admin(server, 'answers/1/verdict', {'verdict': 'rejected'}, token)[0] == 401
+  assert worker.ask('GET', '/admin/api/status')[0] == 401
+  assert _admin(server, 'answers/999')[0] == _admin(server, 'pages/999')[0] == 404
+  assert _admin(server, 'pages?from=-1')[0] == 400
+  assert _admin(server, 'answers/1/verdict', {'verdict': 'perhaps'})[0] == 422
