@@ -5,6 +5,7 @@ import { Api } from './api.js';
 import { Outbox } from './outbox.js';
 import { Recorder } from './recorder.js';
 import * as screens from './screens.js';
+import { openStore } from './store.js';
 import { Ui, el, shape } from './ui.js';
 
 const study = JSON.parse(document.getElementById('study').textContent);
@@ -12,20 +13,6 @@ const task = await (study.task === 'grid' ? import('./grid.js') : import('./icon
 const PLATFORMS = // parameters of Prolific and MTurk
   'PROLIFIC_PID STUDY_ID SESSION_ID workerId hitId assignmentId turkSubmitTo'.split(' ');
 const TAKE_OVER = 150; // ms that another tab gets to write down what it has
-
-// Where a frame may not use localStorage, a reload starts at the consent again.
-const memory = {
-  get: (key) => attempt(() => localStorage.getItem(key)),
-  set: (key, value) => attempt(() => localStorage.setItem(key, value)),
-  remove: (key) => attempt(() => localStorage.removeItem(key)),
-};
-function attempt(act) {
-  try {
-    return act();
-  } catch {
-    return null;
-  }
-}
 
 // The token is in the fragment. Platforms add their parameters to the query, or behind the fragment.
 function readLink() {
@@ -41,8 +28,10 @@ const ui = new Ui();
 const tabs = new BroadcastChannel('luab_jax');
 const random = crypto.getRandomValues(new Uint8Array(8));
 const tab = [...random].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-const api = new Api(memory.get(link.key) ?? link.token);
-const outbox = new Outbox(api, tab, {
+const store = await openStore();
+const kept = await store.session(link.key);
+const api = new Api(kept ?? link.token);
+const outbox = new Outbox(api, store, tab, {
   status: (word) => ui.status(word),
   moved: () => leave(() => screens.moved(ui)),
   refused: (error) => leave(() => stuck('This page cannot go on', error)),
@@ -81,11 +70,11 @@ async function call(path, body) {
 async function agree() {
   const { platform } = link;
   const preview = platform?.assignmentId === 'ASSIGNMENT_ID_NOT_AVAILABLE';
-  await screens.consent(ui, study, { preview });
+  await screens.consent(ui, study, { preview, platform });
   const pointer = matchMedia('(pointer: coarse)').matches ? 'coarse' : 'fine';
   const session = await call('session', { consent: true, pointer, platform });
   api.token = session.token;
-  memory.set(link.key, session.token);
+  await store.keepSession(link.key, session.token);
 }
 
 // Another tab of this session stops, and writes down what it has not sent.
@@ -110,22 +99,25 @@ async function start() {
     return screens.stuck(ui, study, 'This link is not complete', text);
   }
   try {
-    if (api.token === link.token) await agree();
-    else await takeOver();
+    if (kept) await takeOver();
+    else await agree();
     await outbox.open(api.token);
     await outbox.flush();
     await next();
   } catch (error) {
     if (error.status !== 401) return stuck('This page cannot go on', error);
-    memory.remove(link.key);
-    if (api.token !== link.token) return location.reload();
-    stuck('This link does not work', error);
+    if (!kept) return stuck('This link does not work', error);
+    await store.keepSession(link.key, null);
+    location.reload();
   }
 }
 
 async function next() {
   const answer = await call('lease', { tab });
-  if (answer.done) return screens.done(ui, study, answer);
+  if (answer.done) {
+    screens.done(ui, study, answer);
+    return ui.main.append(el('footer', {}, withdrawLink()));
+  }
   if (answer.wait) {
     await screens.wait(ui, answer.wait);
     return next();
@@ -159,7 +151,8 @@ function head(where) {
   const strip = asked?.examples?.length
     ? el('div', { class: 'examples' }, asked.examples.map((src) => el('img', { src, alt: 'Example' })))
     : null;
-  const undo = el('button', { class: 'plain small', onclick: () => page?.undo() }, shape('undo'), 'Undo');
+  const undo = el('button', { class: 'plain small', 'aria-label': 'Undo', onclick: () => page?.undo() }, shape('undo'),
+    el('span', { class: 'label' }, 'Undo'));
   const help = el('button', { class: 'plain small', 'aria-label': 'Keys', onclick: sheet }, '?');
   const share = lease.of ? (lease.number - 1) / lease.of : 0;
   const bar = el('div', { class: 'bar' });
@@ -180,11 +173,14 @@ function head(where) {
   return header;
 }
 
+function withdrawLink() {
+  return el('button', { class: 'link', onclick: withdrawing }, 'Withdraw');
+}
+
 function foot() {
   const again = el('button', { class: 'link', onclick: () => sheet() }, 'Instructions');
-  const withdraw = el('button', { class: 'link', onclick: withdrawing }, 'Withdraw');
-  const contact = study.consent.contact;
-  return el('footer', {}, again, withdraw, contact ? el('span', {}, `Questions: ${contact}`) : null);
+  const { contact } = study.consent;
+  return el('footer', {}, again, withdrawLink(), contact ? el('span', {}, `Questions: ${contact}`) : null);
 }
 
 function sheet() {
@@ -203,7 +199,7 @@ async function withdrawing() {
   leave(() => ui.main.replaceChildren());
   await outbox.forget();
   await call('withdraw', {}).catch((error) => error.status !== 401 && stuck('Not yet deleted', error));
-  memory.remove(link.key);
+  await store.keepSession(link.key, null);
   screens.withdrawn(ui);
 }
 

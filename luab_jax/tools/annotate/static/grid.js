@@ -49,7 +49,7 @@ class Grid {
     this.gone = new AbortController();
     const label = `Images: ${page.class.name}`;
     this.node = el('div', { class: 'grid', role: 'group', 'aria-label': label });
-    this.node.classList.toggle('blurred', study.blur);
+    this.node.classList.toggle('blurred', study.blur === 'on');
     this.node.classList.toggle('red', study.pointer === 'red');
     this.node.append(...this.tiles.map((tile) => tile.cell));
     root.append(this.node);

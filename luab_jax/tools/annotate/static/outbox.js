@@ -12,52 +12,10 @@ export function pageEvent(t) {
   return { e: 'page', t, w: innerWidth, h: innerHeight, dpr: devicePixelRatio };
 }
 
-function settled(request) {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-}
-
-// Records {session, lease, seq, body, acked}: `body` is the JSON of the batch.
-class Store {
-  static async open() {
-    const request = indexedDB.open('luab_jax', 1);
-    request.onupgradeneeded = () =>
-      request.result.createObjectStore('batches', { keyPath: ['session', 'lease', 'seq'] });
-    const store = new Store();
-    store.db = await settled(request);
-    return store;
-  }
-
-  // Commits at once, so that a write at pagehide survives the page.
-  write(change, durability = 'strict') {
-    const transaction = this.db.transaction('batches', 'readwrite', { durability });
-    change(transaction.objectStore('batches'));
-    transaction.commit();
-    return new Promise((resolve, reject) => {
-      transaction.oncomplete = resolve;
-      transaction.onabort = () => reject(transaction.error);
-    });
-  }
-
-  records(...key) {
-    const range = IDBKeyRange.bound(key, [...key, []]);
-    return settled(this.db.transaction('batches').objectStore('batches').getAll(range));
-  }
-
-  forget(...key) {
-    return this.write((batches) => batches.delete(IDBKeyRange.bound(key, [...key, []])));
-  }
-}
-
-// Where the browser offers no storage (some private windows), only a reload loses anything.
-const NO_STORE = { write: async () => {}, records: async () => [], forget: async () => {} };
-
 export class Outbox {
   // on: {status(word), moved(), refused(error)}
-  constructor(api, tab, on) {
-    Object.assign(this, { api, tab, on, store: NO_STORE, session: null, sealed: true });
+  constructor(api, store, tab, on) {
+    Object.assign(this, { api, store, tab, on, session: null, sealed: true });
     Object.assign(this, { queue: [], events: [], waiting: [], pause: 0, stopped: false });
     Object.assign(this, { seq: 0, answered: -1, acked: -1, failures: 0, failure: null });
     addEventListener('pagehide', () => this.leave());
@@ -68,7 +26,6 @@ export class Outbox {
   // Takes up what earlier pages of this session left.
   async open(session) {
     this.session = session;
-    this.store = await Store.open().catch(() => NO_STORE);
     await this.load();
   }
 
@@ -103,14 +60,10 @@ export class Outbox {
     return { session, lease, seq, body, acked: false };
   }
 
-  put(record, durability) {
-    return this.store.write((batches) => batches.put(record), durability).catch(() => {});
-  }
-
   write(durability) {
     clearTimeout(this.writing);
     this.writing = undefined;
-    if (this.events.length) this.put(this.record(performance.now()), durability);
+    if (this.events.length) this.store.put(this.record(performance.now()), durability);
   }
 
   // Closes the open batch; it is sent once it is written.
@@ -122,7 +75,7 @@ export class Outbox {
     const record = this.record(performance.now());
     this.events = [];
     this.seq += 1;
-    record.written = this.put({ ...record }, 'strict');
+    record.written = this.store.put({ ...record });
     this.queue.push(record);
     this.pump();
   }
@@ -165,7 +118,7 @@ export class Outbox {
     const { session, lease, seq, body } = record;
     if (lease === this.lease) this.acked = seq;
     this.show();
-    await this.put({ session, lease, seq, body, acked: true }, 'relaxed');
+    await this.store.put({ session, lease, seq, body, acked: true }, 'relaxed');
   }
 
   // A refusal that will not pass; whether to go on with the next batch.
@@ -229,7 +182,7 @@ export class Outbox {
       const blank = { origin: performance.timeOrigin, sent: now, events: [pageEvent(now)] };
       const body = JSON.stringify({ ...(old ?? blank), lease: this.lease, tab: this.tab, seq });
       const record = { session: this.session, lease: this.lease, seq, body, acked: false };
-      record.written = this.put({ ...record }, 'strict');
+      record.written = this.store.put({ ...record });
       this.queue.push(record);
     }
     await this.flush();

@@ -8,8 +8,13 @@ function questions(study) {
   return study.consent.contact ? el('p', { class: 'muted' }, `Questions: ${study.consent.contact}`) : null;
 }
 
+const ACTS = {
+  grid: 'where and when you click or tap an image, or choose it by keys;',
+  icons: 'where and when you put, move and remove icons;',
+};
+
 // Resolves when the worker agrees. preview: MTurk shows the task before it is accepted.
-export function consent(ui, study, { preview }) {
+export function consent(ui, study, { preview, platform }) {
   const pages = study.pages === 1 ? 'one page' : `up to ${study.pages} pages`;
   const lead = `Your help is asked for, on ${pages} of photographs. A short practice comes first.`;
   const hint = preview
@@ -19,9 +24,22 @@ export function consent(ui, study, { preview }) {
     const agree = { class: 'primary', disabled: preview, onclick: resolve };
     ui.card(
       study.title,
-      el('p', { class: 'lead' }, lead),
-      el('h2', {}, 'What this page records'),
-      list(study.consent.what),
+      study.consent.what ? el('p', {}, study.consent.what) : null,
+      el('p', {}, lead),
+      el('h2', {}, 'What is recorded'),
+      list([
+        ACTS[study.task],
+        'how the mouse moves over the images;',
+        'when you open, leave and hand in a page, and the size of its window.',
+      ]),
+      el('h2', {}, 'What is not'),
+      list([
+        platform
+          ? 'your name, your IP address; your platform ID is kept apart, for payment alone;'
+          : 'your name, your IP address;',
+        'anything outside this page, and anything before you agree.',
+      ]),
+      el('p', {}, 'You may stop at any time. “Withdraw” deletes everything you did.'),
       questions(study),
       el('div', { class: 'buttons' }, el('button', agree, 'I agree, start')),
       el('p', { class: 'muted end' }, hint),

@@ -51,7 +51,7 @@ export class Tile {
 
   // Offers another try, and to report the image; without it the page can be handed in.
   broken(retry, report) {
-    const text = el('p', {}, `${this.name} does not load.`);
+    const text = el('p', {}, 'Does not load');
     const button = (label, act) => el('button', { class: 'plain small', onclick: act }, label);
     const tried = () => {
       this.retry = null;

@@ -50,11 +50,11 @@ export async function loadImage(image, src) {
   return false;
 }
 
-export const STATUS = {
-  saved: 'Saved',
-  saving: 'Saving…',
-  offline: 'Offline, kept here',
-  full: 'Not saved, kept here',
+const STATUS = {
+  saved: ['Saved'],
+  saving: ['Saving…'],
+  offline: ['Offline', ', kept here'], // a phone has no room for the second part
+  full: ['Not saved', ', kept here'],
 };
 const EXPLAINED = {
   offline: 'No connection. Your answers are kept in this browser and sent later. You can go on.',
@@ -66,9 +66,8 @@ export class Ui {
     this.main = document.getElementById('main');
     this.live = document.getElementById('live');
     this.toasts = document.getElementById('toast');
-    this.word = 'saved';
-    this.statusText = el('span', {}, STATUS.saved);
-    this.statusNode = el('span', { class: 'status', 'data-state': 'saved' }, this.statusText);
+    this.statusNode = el('span', { class: 'status' });
+    this.tell('saved');
     this.countNode = el('span', { class: 'count' });
   }
 
@@ -110,14 +109,19 @@ export class Ui {
   // 'saved', 'saving', 'offline' or 'full'
   status(word) {
     if (word === this.word) return;
-    this.word = word;
-    this.statusNode.dataset.state = word;
-    this.statusText.textContent = STATUS[word];
+    this.tell(word);
     if (EXPLAINED[word]) this.toast((this.troubled = EXPLAINED[word]));
     else if (this.troubled && word === 'saved') {
       this.troubled = null;
       this.toast('Everything is saved again.');
     }
+  }
+
+  tell(word) {
+    const [short, more = ''] = STATUS[word];
+    this.word = word;
+    this.statusNode.dataset.state = word;
+    this.statusNode.replaceChildren(short, el('span', { class: 'label' }, more));
   }
 
   // A question, or without `no` a message. Resolves to whether `yes` was chosen.
@@ -147,7 +151,7 @@ export class Ui {
     const dialog = el(
       'dialog',
       { class: 'sheet wide' },
-      el('h2', {}, 'Keys'),
+      el('h2', { tabindex: '-1', autofocus: true }, 'Keys'),
       el('dl', { class: 'keys' }, ...rows.flat()),
       ...more,
       el('div', { class: 'buttons' }, close),
