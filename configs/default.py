@@ -79,6 +79,16 @@ def get_config():
   c.data.flip = True
   # Strength of random brightness, contrast and saturation, such as 0.4; 0: none.
   c.data.color_jitter = 0.0
+  # none, randaugment (Cubuk et al. 2020, arXiv:1909.13719) or trivial (TrivialAugmentWide, Müller
+  # and Hutter 2021, arXiv:2103.10158), operations and ranges as torchvision's; points move along.
+  c.data.augment = 'none'
+  # Operations that randaugment applies to an image (torchvision).
+  c.data.augment_ops = 2
+  # Of randaugment, 0 to 30 (torchvision's scale and default; 10, the largest in big_vision, is 30).
+  c.data.augment_magnitude = 9
+  # Probability that a part of a training image is erased, with the points there (Zhong et al. 2020,
+  # arXiv:1708.04896: 0.5).
+  c.data.random_erasing = 0.0
   # click, or trace: the mouse's path to the click.
   c.data.byproduct = 'click'
   # Points of a trace (ours).

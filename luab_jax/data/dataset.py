@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from luab_jax.data import image_ops, targets, tfrecords
+from luab_jax.data import augment, image_ops, targets, tfrecords
 from luab_jax.errors import UserError
 
 Batch = dict[str, Any]  # {name: array}: see the batch contract in pipeline.py
@@ -181,6 +181,7 @@ def check_options(data: ConfigDict) -> None:
     ('icon_label', targets.ICON_LABELS),
     ('control', targets.CONTROLS),
     ('resize_method', image_ops.METHODS),
+    ('augment', augment.AUGMENTS),
   ):
     if data[key] not in allowed:
       raise UserError(f"data.{key}='{data[key]}' is unknown: choose one of {', '.join(allowed)}")
@@ -189,12 +190,18 @@ def check_options(data: ConfigDict) -> None:
     ('eval_resize', data.image_size),
     ('shuffle_buffer', 1),
     ('color_jitter', 0),
+    ('augment_ops', 1),
     ('trace_points', 2 if data.byproduct == 'trace' else 0),
   ):
     if data[key] < low:
       raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
-  if not 0 <= data.byproduct_fraction <= 1:
-    raise UserError(f'data.byproduct_fraction={data.byproduct_fraction} must lie between 0 and 1')
+  for key, largest in (
+    ('byproduct_fraction', 1),
+    ('random_erasing', 1),
+    ('augment_magnitude', augment.MAX_MAGNITUDE),
+  ):
+    if not 0 <= data[key] <= largest:
+      raise UserError(f'data.{key}={data[key]} must lie between 0 and {largest}')
   for key, high in (('crop_scale', 1), ('crop_ratio', float('inf'))):
     if len(data[key]) != 2 or not 0 < data[key][0] <= data[key][1] <= high:
       raise UserError(

@@ -5,17 +5,22 @@ import functools
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from luab_jax.data import geometry, image_ops, robustness_sets, targets
+from luab_jax.data import augment, geometry, image_ops, robustness_sets, targets
 from luab_jax.data.dataset import Fields, Source
 
 # More than almost any image has; boxes beyond are counted in box_overflow.
 MAX_BOXES = 100
+# Folded into the seed of an example, whose first draws are the crop, the flip and the jitter.
+_AUGMENT, _ERASE = 0, 1
 
 
 def train_example(
   source: Source, fields: Fields, points: tf.Tensor, has: tf.Tensor, seed: tf.Tensor
 ) -> Fields:
-  """Crops, flips and jitters the training example of an image.
+  """Crops, flips, jitters and augments the training example of an image.
+
+  With icon_label='drop_when_icon_cropped' a class also loses its label when an operation moves its
+  icon out of the picture, but keeps it when the icon is erased: the object is hidden, not gone.
 
   Args:
     source: of the record.
@@ -38,9 +43,12 @@ def train_example(
     image = image_ops.color_jitter(image, jitter_seed, data.color_jitter)
   image = image_ops.flip(image_ops.to_uint8(image), flip)
   points, mask = geometry.move_points(points, has, size, window, flip)
+  augment_seed, erase_seed = (tf.random.fold_in(seed, use) for use in (_AUGMENT, _ERASE))
+  image, points, mask = augment.augment(data, image, points, mask, augment_seed)
   label = source.label(fields)
   if source.spec.multi_label and data.icon_label == 'drop_when_icon_cropped':
     label = targets.drop_cropped_labels(label, has, mask)
+  image, points, mask = augment.erase(data, image, points, mask, erase_seed)
   return _example(image, label, points, mask)
 
 

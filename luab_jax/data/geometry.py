@@ -1,16 +1,19 @@
-"""Where a point goes when its image is cropped, flipped and resized: coordinates only, no pixels.
+"""Where a point goes when its image is cropped, flipped, resized, sheared, shifted or turned:
+coordinates only, no pixels.
 
 Conventions, everywhere in this file:
   * A point is (x right, y down), float32, relative to its image: (0, 0) is the outer corner of
     the top left pixel, (1, 1) that of the bottom right one. Pixel i of a row of W pixels
     covers [i/W, (i+1)/W] and has its centre at (i + 0.5) / W. Resizing therefore moves no point.
   * A window (top, left, height, width) is in integer pixels, int32.
+  * A matrix float32[3, 3] takes (x, y, 1) in pixels of the image to pixels of the result.
   * Both borders belong to the window, so that a flip never changes which points are inside.
   * A point outside has mask 0 and value 0. The mask alone decides; there are no sentinels.
 
 Every function takes Python numbers, numpy arrays or tensors, and works eagerly and inside tf.data.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -176,6 +179,76 @@ def move_boxes(boxes: Array, image_size: Array, window: Window) -> tuple[tf.Tens
   corners = tf.clip_by_value((corners * size - corner) / extent, 0.0, 1.0)
   seen = tf.reduce_all(corners[:, 1] > corners[:, 0], axis=-1)
   return tf.reshape(corners, [-1, 4]), seen
+
+
+def _affine(*entries: Array) -> tf.Tensor:
+  """float32[3, 3] of the six entries of its first two rows."""
+  return tf.reshape(tf.stack([tf.cast(v, tf.float32) for v in (*entries, 0, 0, 1)]), [3, 3])
+
+
+def shear_x(value: Array) -> tf.Tensor:
+  """The matrix after which pixel (x, y) shows what was at (x + `value` y, y)."""
+  return _affine(1, -value, 0, 0, 1, 0)
+
+
+def shear_y(value: Array) -> tf.Tensor:
+  """The matrix after which pixel (x, y) shows what was at (x, y + `value` x)."""
+  return _affine(1, 0, 0, -value, 1, 0)
+
+
+def translate_x(value: Array) -> tf.Tensor:
+  """The matrix of a shift to the right by the whole pixels in `value`."""
+  return _affine(1, 0, tf.cast(value, tf.int32), 0, 1, 0)
+
+
+def translate_y(value: Array) -> tf.Tensor:
+  """The matrix of a shift down by the whole pixels in `value`."""
+  return _affine(1, 0, 0, 0, 1, tf.cast(value, tf.int32))
+
+
+def rotate(value: Array, size: Array) -> tf.Tensor:
+  """The matrix of a turn by `value` degrees, counterclockwise, around the centre.
+
+  Args:
+    value: float scalar.
+    size: int[2], (height, width) in pixels.
+  """
+  angle = value * (math.pi / 180)
+  cos, sin = tf.cos(angle), tf.sin(angle)
+  y, x = tf.unstack(tf.cast(size, tf.float32) / 2)
+  return _affine(cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
+
+
+def transform_points(
+  points: Array, mask: Array, size: Array, matrix: Array
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Points of an image after `matrix` has moved its pixels; the size stays.
+
+  Args:
+    points: float32[..., K, 2], (x, y) relative to the image.
+    mask: float32[..., K], 1 where there is a point.
+    size: int[2], (height, width) of the image in pixels.
+    matrix: float32[3, 3].
+
+  Returns:
+    (points float32[..., K, 2], mask float32[..., K]), as of `move_points`.
+  """
+  extent = tf.cast(tf.stack([size[1], size[0]]), tf.float32)
+  moved = tf.linalg.matvec(matrix[:2, :2], points * extent) + matrix[:2, 2]
+  return keep_inside(moved / extent, mask)
+
+
+def cover_points(
+  points: Array, mask: Array, size: Array, window: Window
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Masks the points that a window covers, its borders included.
+
+  Arguments and result as of `transform_points`; `window` in pixels of the image.
+  """
+  pixels, corner, extent = _in_pixels(size, window)
+  covered = inside((points * pixels - corner) / extent)
+  kept = tf.where(covered, 0.0, mask)
+  return tf.where(kept[..., None] > 0, points, 0.0), kept
 
 
 def inside(points: Array) -> tf.Tensor:

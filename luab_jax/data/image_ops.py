@@ -1,8 +1,9 @@
-"""Pixels: decoding, cropping, resizing, colour jitter (TensorFlow ops).
+"""Pixels: decoding, cropping, resizing, colours, moving by a matrix (TensorFlow ops).
 
 EXIF orientation is ignored, as boxes and byproducts refer to the stored pixels.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -137,13 +138,97 @@ def color_jitter(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tenso
     factor = factors[step]
     image = tf.switch_case(
       step,
-      [
-        lambda image=image, factor=factor: _blend(image, 0.0, factor),
-        lambda image=image, factor=factor: _blend(image, tf.reduce_mean(_grey(image)), factor),
-        lambda image=image, factor=factor: _blend(image, _grey(image), factor),
-      ],
+      [functools.partial(change, image, factor) for change in (brightness, contrast, saturation)],
     )
   return image
+
+
+def brightness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+  """Blends a float32 image, 0 ... 255, with black (0 gives black, 1 the image), as PIL does."""
+  return _blend(image, 0.0, factor)
+
+
+def contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+  """As `brightness`, with the mean grey of the image."""
+  return _blend(image, tf.reduce_mean(_grey(image)), factor)
+
+
+def saturation(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+  """As `brightness`, with the grey image (PIL's `Color`)."""
+  return _blend(image, _grey(image), factor)
+
+
+def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+  """As `brightness`, with the image smoothed over 3 x 3 pixels; the border stays as it is."""
+  three = image[:-2] + image[1:-1] + image[2:]
+  nine = three[:, :-2] + three[:, 1:-1] + three[:, 2:]
+  inner = tf.round((nine + 4 * image[1:-1, 1:-1]) / 13)
+  changed = _blend(image[1:-1, 1:-1], inner, factor)
+  rows = tf.concat([image[1:-1, :1], changed, image[1:-1, -1:]], axis=1)
+  return tf.concat([image[:1], rows, image[-1:]], axis=0)
+
+
+def posterize(image: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
+  """Keeps the `bits` highest bits of a uint8 image; float scalar, 1 to 8."""
+  return image & tf.cast(256 - 2 ** (8 - bits), tf.uint8)
+
+
+def solarize(image: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+  """Inverts the values of a uint8 image from `threshold` (float scalar, 0 ... 255) on."""
+  return tf.where(tf.cast(image, tf.float32) < threshold, image, 255 - image)
+
+
+def autocontrast(image: tf.Tensor) -> tf.Tensor:
+  """Spreads each channel of a uint8 image over 0 ... 255; one of a single value stays."""
+  low = tf.cast(tf.reduce_min(image, axis=[0, 1]), tf.float32)
+  span = tf.cast(tf.reduce_max(image, axis=[0, 1]), tf.float32) - low
+  spread = (tf.cast(image, tf.float32) - low) * 255 / tf.maximum(span, 1)
+  return tf.where(span > 0, tf.cast(spread, tf.uint8), image)
+
+
+def equalize(image: tf.Tensor) -> tf.Tensor:
+  """Makes the histogram of each channel of a uint8 image as even as PIL's `ImageOps.equalize`."""
+  places = tf.cast(image, tf.int32) + tf.constant([0, 256, 512])  # in one table of all channels
+  counts = tf.math.bincount(places, minlength=768, maxlength=768)
+  below = tf.cumsum(tf.reshape(counts, [3, 256]), axis=1, exclusive=True)
+  highest = tf.cast(tf.reduce_max(image, axis=[0, 1]), tf.int32)
+  step = tf.gather(below, highest, batch_dims=1)[:, None] // 255
+  table = tf.minimum((step // 2 + below) // tf.maximum(step, 1), 255)
+  table = tf.where(step > 0, table, tf.range(256))
+  return tf.gather(tf.cast(tf.reshape(table, [-1]), tf.uint8), places)
+
+
+def transform(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+  """Moves the pixels, bilinearly; black comes in from outside.
+
+  Args:
+    image: uint8[height, width, 3].
+    matrix: float32[3, 3], where a place (x, y, 1) in pixels goes, see geometry.
+
+  Returns:
+    uint8 of the same shape, truncated as PIL's.
+  """
+  back = tf.linalg.inv(matrix)[:2]
+  # The op counts from the centres of pixels, a matrix from the corner of the first.
+  offset = tf.reduce_sum(back * [0.5, 0.5, 1.0], axis=1, keepdims=True) - 0.5
+  rows = tf.concat([back[:, :2], offset], axis=1)
+  moved = tf.raw_ops.ImageProjectiveTransformV3(
+    images=image[None],
+    transforms=tf.concat([tf.reshape(rows, [1, 6]), [[0.0, 0.0]]], axis=1),
+    output_shape=tf.shape(image)[:2],
+    fill_value=0.0,
+    interpolation='BILINEAR',
+  )
+  return tf.ensure_shape(moved[0], image.shape)
+
+
+def fill(image: tf.Tensor, window: Window, colour: Sequence[int]) -> tf.Tensor:
+  """Paints a window of a uint8 image [height, width, 3] in one colour, (R, G, B)."""
+  size = tf.shape(image)
+  rows, columns = tf.range(size[0])[:, None, None], tf.range(size[1])[:, None]
+  covered = (rows >= window.top) & (rows < window.top + window.height)
+  covered &= (columns >= window.left) & (columns < window.left + window.width)
+  return tf.where(covered, tf.constant(colour, tf.uint8), image)
 
 
 def _grey(image: tf.Tensor) -> tf.Tensor:

@@ -32,7 +32,7 @@ Training: row r of step s is number g = s * batch_size + r of an endless stream 
 examples; epoch g // N, position g % N. Order = f(seed, epoch, batch_size), see shuffling.py,
 augmentation = f(seed, epoch, position), both stateless: a run that is resumed at `start_step`, or
 spread over other hosts, sees the same bytes. The view is a window as in torchvision's
-RandomResizedCrop, resized, flipped, jittered.
+RandomResizedCrop, resized, jittered, flipped, augmented and partly erased (augment.py).
 
 Evaluation: every example once, in file order; short side to `eval_resize`, centre crop; for
 localisation the whole image squashed to S x S instead (`whole=True`). It sees the real byproducts

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from luab_jax.data import controls, pipeline, tfrecords
+from luab_jax.data import augment, controls, pipeline, tfrecords
 from luab_jax.data.dataset import Source
 from tests import painted_data
 from tests.painted_data import config, encode, imagenet_example, paint, rows, store
@@ -470,3 +470,39 @@ def test_color_jitter_changes_colours_within_bounds_and_no_points(painted):
   assert before['image'].dtype == after['image'].dtype == np.uint8
   changed = [(a != b).any() for a, b in zip(before['image'], after['image'], strict=True)]
   assert np.mean(changed) > 0.95
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_position(painted):
+  plain = config(painted[0], 'order', image_size=24, eval_resize=24, byproduct='trace')
+  data = plain.copy_and_resolve_references()
+  data.update({'augment': 'randaugment', 'augment_ops': 1, 'augment_magnitude': 20})
+  data.random_erasing = 0.5
+  spec = pipeline.dataset_spec(data)
+  before, after = (
+    steps(pipeline.train_batches(d, spec, pipeline.Rows(20), seed=3), 2) for d in (plain, data)
+  )
+  keys, moved = ('image', 'point', 'point_mask'), 0
+  for number in range(0, 40, 3):
+    step, row = divmod(number, 20)
+    plain_example = [before[step][key][row] for key in keys]
+    seed = tfrecords.fold(3, 1, *tf.constant(divmod(number, ORDER), tf.int64))
+    example = augment.augment(data, *plain_example, tf.random.fold_in(seed, 0))
+    example = augment.erase(data, *example, tf.random.fold_in(seed, 1))
+    for key, value in zip(keys, example, strict=True):
+      np.testing.assert_array_equal(after[step][key][row], value)
+    moved += (plain_example[1] != np.asarray(example[1])).any()
+  assert 2 < moved < 12
+
+
+def test_an_icon_moved_out_takes_its_label_along_an_erased_one_does_not(icons):
+  def batch(**changes):
+    data = config(icons[0], 'icons', image_size=64, eval_resize=64, augment='trivial', **changes)
+    batches = pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(40), seed=0)
+    return steps(batches, 1)[0]
+
+  whole, erased = batch(crop_scale=(1.0, 1.0)), batch(crop_scale=(1.0, 1.0), random_erasing=1.0)
+  # Two classes of each image have an icon; those count that an operation left inside.
+  np.testing.assert_array_equal(whole['label'][:, :79], whole['point_mask'][:, :79])
+  assert 30 < whole['label'][:, :79].sum() < 75
+  np.testing.assert_array_equal(erased['label'], whole['label'])
+  assert erased['point_mask'].sum() < whole['point_mask'].sum()
