@@ -19,16 +19,16 @@ Without a GPU it is not run; --tiny tries every part of it on a CPU, in seconds,
 in the project's file of results.
 """
 
+import collections
 import itertools
-import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
 
 from benchmarks import harness
+from benchmarks.gpu_timm import Peer, write_photographs
 
 # Part of JAX's device_kind: (bf16 FLOP/s of dense matrices, bytes/s of memory). Data sheets, SXM.
 PEAKS = {
@@ -41,52 +41,7 @@ PEAKS = {
 MODELS = {'resnet50': 'resnet50', 'vit_s16': 'vit_small_patch16_224'}  # ours: timm's
 TINY = {'tiny_vit': 'test_resnet'}  # of --tiny: they compile in seconds
 PEER = 'timm'
-
-
-class Peer:
-  """timm in its process; `missing` says why it is not there."""
-
-  def __init__(self, name, options, folder=None):
-    command = [
-      options.torch_python,
-      str(harness.ROOT / 'benchmarks/gpu_timm.py'),
-      (MODELS | TINY)[name],
-      str(options.batch),
-      str(options.size),
-      'cpu' if options.tiny else 'cuda',
-      str(0 if options.tiny else options.workers),
-      '0' if options.tiny else '1',
-    ]
-    self._process = subprocess.Popen(
-      command + ([str(folder)] if folder else []),
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-    first = self._answer()
-    self.missing, self.versions = first.get('missing'), first.get('versions', {})
-
-  def _answer(self):
-    line = self._process.stdout.readline()
-    return json.loads(line) if line else {'missing': 'it ended by itself, see above'}
-
-  def alternative(self, work, steps):
-    """For `harness.compare`."""
-
-    def run():
-      self._process.stdin.write(json.dumps({'work': work, 'steps': steps}) + '\n')
-      self._process.stdin.flush()
-      done = self._answer()
-      if 'missing' in done:
-        raise SystemExit(f'gpu: the process of timm: {done["missing"]}')
-      images = done['images']
-      return images, {key: done[key] / images for key in ('seconds', 'cpu_seconds')}
-
-    return run
-
-  def close(self):
-    self._process.stdin.close()
-    self._process.wait()
+AHEAD = 2  # batches made, and batches on their way to the device, while a step runs
 
 
 def recipe(name, options):
@@ -111,14 +66,21 @@ def peaks(options):
   return (1e12, 1e11) if options.tiny else found[0] if found else None
 
 
-def roofline(training, batch, options):
-  """Least seconds of a step on this card, or None if the card is not in the list."""
+def roofline(compiled, options):
+  """Least seconds of a compiled step on this card, or None if the card is not in the list."""
   known = peaks(options)
-  cost = training.lower(batch).compile().cost_analysis()
+  cost = compiled.cost_analysis()
   cost = cost[0] if isinstance(cost, list) else cost
   if not known or 'flops' not in cost or 'bytes accessed' not in cost:
     return None
   return max(cost['flops'] / known[0], cost['bytes accessed'] / known[1])
+
+
+def peak_mib(compiled):
+  """Memory of the device that a compiled step needs at most, its state and batch included."""
+  memory = compiled.memory_analysis()
+  used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+  return (used - memory.alias_size_in_bytes) / 2**20
 
 
 def on_device(name, options, peer, trainings):
@@ -127,14 +89,16 @@ def on_device(name, options, peer, trainings):
 
   def alternative(training):
     batch = training.put(steps.make_batch(options.batch, options.size))
-    least = roofline(training, batch, options)
+    compiled = training.compile(batch)
+    least = roofline(compiled, options)
+    memory = {'GPU MiB': peak_mib(compiled)}
 
     def work():
       began = time.perf_counter()
       images = training.run([batch] * options.steps)
       seconds = time.perf_counter() - began
       more = {'of the roofline, %': 100 * least * options.steps / seconds} if least else {}
-      return images, more
+      return images, more | memory
 
     return work
 
@@ -145,7 +109,7 @@ def on_device(name, options, peer, trainings):
     alternatives,
     rounds=options.rounds,
     unit='images',
-    show=['images/s', 'of the roofline, %'],
+    show=['images/s', 'of the roofline, %', 'GPU MiB'],
   )
   plain, luab = (
     harness.median(result, kind, 'images/s') for kind in ('cross entropy', 'LUAB, linear head')
@@ -158,6 +122,20 @@ def on_device(name, options, peer, trainings):
   return luab
 
 
+def steady(training, batches, steps):
+  """(images, their figures) of training with batches that come as fast as they are made.
+
+  What was made ahead during the turns of others is not counted: it is dropped.
+  """
+  for _ in range(2 * AHEAD):
+    next(batches)
+  training.run(itertools.islice(batches, AHEAD))
+  cpu, began = harness.cpu_seconds(), time.perf_counter()
+  images = training.run(itertools.islice(batches, steps))
+  seconds, cpu = time.perf_counter() - began, harness.cpu_seconds() - cpu
+  return images, {'seconds': seconds / images, 'cpu_seconds': cpu / images}
+
+
 def end_to_end(name, options, peer, training, fastest):
   """The same with the input pipelines."""
   from luab_jax.data import pipeline
@@ -165,20 +143,19 @@ def end_to_end(name, options, peer, training, fastest):
   def alternative(**changes):
     data = recipe(name, options).data
     data.update(changes)
-    batches = map(
-      training.put,
-      pipeline.train_batches(
-        data, pipeline.dataset_spec(data), pipeline.Rows(options.batch), seed=0
-      ).as_numpy_iterator(),
+    made = pipeline.train_batches(
+      data, pipeline.dataset_spec(data), pipeline.Rows(options.batch), seed=0
     )
-    ahead = [next(batches), next(batches)]  # as parallel.prefetch
+    made = map(training.put, made.as_numpy_iterator())
 
-    def stream():
-      while True:
-        ahead.append(next(batches))
-        yield ahead.pop(0)
+    def batches():  # as parallel.prefetch, to one device
+      ahead = collections.deque(itertools.islice(made, AHEAD))
+      for batch in made:
+        ahead.append(batch)
+        yield ahead.popleft()
 
-    return lambda: training.run(itertools.islice(stream(), options.steps))
+    stream = batches()
+    return lambda: steady(training, stream, options.steps)
 
   alternatives = {} if peer.missing else {PEER: peer.alternative('loader', options.steps)}
   alternatives |= {
@@ -245,23 +222,6 @@ def longest(folder, count=10):
   ]
 
 
-def write_photographs(data_dir, folder, copies):
-  """Writes the JPEGs of imagenet_ab/local as folder/CLASS/*.jpg, with hard links for copies."""
-  import tensorflow_datasets as tfds
-
-  decoders = {'image': tfds.decode.SkipDecoding()}
-  examples = tfds.load(
-    'imagenet_ab/local', split='train', data_dir=str(data_dir), decoders=decoders
-  ).as_numpy_iterator()
-  for number, example in enumerate(examples):
-    place = pathlib.Path(folder, str(example['label']))
-    place.mkdir(exist_ok=True)
-    path = place / f'{number}.jpg'
-    path.write_bytes(example['image'])
-    for copy in range(1, copies):
-      os.link(path, place / f'{number}_{copy}.jpg')
-
-
 def save(result, goals, peer, options, notes=()):
   """Records a result with what is to be said of the peer and the card."""
   import jax
@@ -321,7 +281,7 @@ def main():
       write_photographs(options.data_dir, folder, 1 if options.tiny else 80)
     for name in models:
       config = recipe(name, options)
-      peer = Peer(name, options, folder if there else None)
+      peer = Peer((MODELS | TINY)[name], options, folder if there else None)
       trainings = {
         title: steps.Training(*steps.build(config, kind))
         for title, kind in (

@@ -3,17 +3,87 @@
   PYTHON benchmarks/gpu_timm.py MODEL BATCH SIZE DEVICE WORKERS COMPILE [FOLDER]
 
 Standard input: one {"work": "synthetic" | "loader", "steps": n} a line; standard output: a line
-with versions once it is ready, then {"images", "seconds", "cpu_seconds"} for each. Channels last,
-autocast to bfloat16, torch.compile (COMPILE = 1), fused optimizers, timm's own loader with WORKERS
-processes on FOLDER/CLASS/*.jpg: what its users get when they know what they do.
+with versions once it is ready, then {"images", "seconds", "cpu_seconds", "mib"} for each. Channels
+last, autocast to bfloat16, torch.compile (COMPILE = 1), fused optimizers, timm's own loader with
+WORKERS processes on FOLDER/CLASS/*.jpg: what its users get when they know what they do.
+`Peer` is the other end of the pipes.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
+
+
+class Peer:
+  """timm in its process; `missing` says why it is not there."""
+
+  def __init__(self, model, options, folder=None):
+    command = [
+      options.torch_python,
+      __file__,
+      model,
+      str(options.batch),
+      str(options.size),
+      'cpu' if options.tiny else 'cuda',
+      str(0 if options.tiny else options.workers),
+      '0' if options.tiny else '1',
+    ]
+    self._process = subprocess.Popen(
+      command + ([str(folder)] if folder else []),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    first = self._answer()
+    self.missing, self.versions = first.get('missing'), first.get('versions', {})
+
+  def _answer(self):
+    line = self._process.stdout.readline()
+    return json.loads(line) if line else {'missing': 'it ended by itself, see above'}
+
+  def alternative(self, work, steps):
+    """For `harness.compare`."""
+
+    def run():
+      self._process.stdin.write(json.dumps({'work': work, 'steps': steps}) + '\n')
+      self._process.stdin.flush()
+      done = self._answer()
+      if 'missing' in done:
+        raise SystemExit(f'gpu: the process of timm: {done["missing"]}')
+      images = done['images']
+      return images, {
+        **{key: done[key] / images for key in ('seconds', 'cpu_seconds')},
+        'GPU MiB': done['mib'],
+      }
+
+    return run
+
+  def close(self):
+    """Ends the process."""
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def write_photographs(data_dir, folder, copies):
+  """Writes the JPEGs of imagenet_ab/local as folder/CLASS/*.jpg, with hard links for copies."""
+  import tensorflow_datasets as tfds
+
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  examples = tfds.load(
+    'imagenet_ab/local', split='train', data_dir=str(data_dir), decoders=decoders
+  ).as_numpy_iterator()
+  for number, example in enumerate(examples):
+    place = pathlib.Path(folder, str(example['label']))
+    place.mkdir(exist_ok=True)
+    path = place / f'{number}.jpg'
+    path.write_bytes(example['image'])
+    for copy in range(1, copies):
+      os.link(path, place / f'{number}_{copy}.jpg')
 
 
 def cpu_seconds():
@@ -69,12 +139,12 @@ def synthetic(batch, size, device):
   return itertools.repeat((images.contiguous(memory_format=torch.channels_last), labels))
 
 
-def loaded(folder, batch, size, device, workers):
-  """Endless batches of timm's loader, RandomResizedCrop and flip as in our recipe."""
+def make_loader(folder, batch, size, device, workers):
+  """timm's loader, with RandomResizedCrop and flip as in our recipe."""
   import timm.data
   import torch
 
-  loader = timm.data.create_loader(
+  return timm.data.create_loader(
     timm.data.ImageDataset(folder),
     input_size=(3, size, size),
     batch_size=batch,
@@ -86,9 +156,15 @@ def loaded(folder, batch, size, device, workers):
     interpolation='bicubic',
     num_workers=workers,
     pin_memory=device == 'cuda',
-    persistent_workers=workers > 0,
+    persistent_workers=False,
     device=torch.device(device),
   )
+
+
+def loaded(loader):
+  """Endless batches of a loader; its workers start with the first and end with this iterator."""
+  import torch
+
   while True:
     for images, labels in loader:
       yield images.contiguous(memory_format=torch.channels_last), labels
@@ -102,31 +178,44 @@ def main():
   except (ImportError, RuntimeError) as error:  # not there, or a torchvision of another torch
     print(json.dumps({'missing': f'{error} in {sys.executable}'}), flush=True)
     return
-  batch, size = int(batch), int(size)
+  batch, size, workers = int(batch), int(size), int(workers)
   step = make_training(name, device, compiled == '1')
-  streams = {'synthetic': synthetic(batch, size, device)}
-  if folder:
-    streams['loader'] = loaded(folder[0], batch, size, device, int(workers))
-  wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
-  for _ in range(3):
-    step(*next(streams['synthetic']))
-  wait()
+  there = synthetic(batch, size, device)
+  loader = make_loader(folder[0], batch, size, device, workers) if folder else None
+
+  def train(batches, steps):
+    for images, labels in itertools.islice(batches, steps):
+      step(images, labels)
+    if device == 'cuda':
+      torch.cuda.synchronize()
+
+  train(there, 3)
   print(
     json.dumps({'versions': {'torch': torch.__version__, 'timm': timm.__version__}}), flush=True
   )
+
+  def measure(batches, steps):
+    cpu, began = cpu_seconds(), time.perf_counter()
+    train(batches, steps)
+    return {
+      'images': steps * batch,
+      'seconds': time.perf_counter() - began,
+      'cpu_seconds': cpu_seconds() - cpu,
+      'mib': torch.cuda.max_memory_allocated() / 2**20,
+    }
+
   for line in sys.stdin:
     order = json.loads(line)
-    cpu, began = cpu_seconds(), time.perf_counter()
-    for images, labels in itertools.islice(streams[order['work']], order['steps']):
-      step(images, labels)
-    wait()
-    seconds = time.perf_counter() - began
-    print(
-      json.dumps(
-        {'images': order['steps'] * batch, 'seconds': seconds, 'cpu_seconds': cpu_seconds() - cpu}
-      ),
-      flush=True,
-    )
+    if order['work'] == 'synthetic':
+      done = measure(there, order['steps'])
+    else:
+      # The workers end with the turn, so they make nothing during those of others. They start and
+      # work in step: after two rounds of theirs it is steady, and whole rounds are counted.
+      with contextlib.closing(loaded(loader)) as batches:
+        train(batches, 2 * workers)
+        a_round = max(workers, 1)
+        done = measure(batches, -(-order['steps'] // a_round) * a_round)
+    print(json.dumps(done), flush=True)
 
 
 if __name__ == '__main__':

@@ -53,7 +53,7 @@ def prepare(count, name, size, rows):
   training = steps.Training(state, step, devices=count)
   batch = training.put(steps.make_batch(rows * count, size))
   began = harness.cpu_seconds()
-  training.lower(batch).compile()
+  training.compile(batch)
   compile_seconds = harness.cpu_seconds() - began
   silent = steps.Training(state, functools.partial(step), devices=count)  # not traced yet
   with (

@@ -123,9 +123,10 @@ class Training:
       jax.tree.map(lambda x: x.reshape(self._devices, -1, *x.shape[1:]), batch), self._sharding
     )
 
-  def lower(self, batch):
-    """The step lowered for a batch from `put`."""
-    return self.step.lower(self._state, batch)
+  def compile(self, batch):
+    """Compiles the step for batches like this one from `put`; returns the compiled program."""
+    self.step = self.step.lower(self._state, batch).compile()
+    return self.step
 
   def run(self, batches):
     """Trains one step on each of the batches from `put`, waits; returns how many images."""
