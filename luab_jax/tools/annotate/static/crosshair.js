@@ -36,7 +36,7 @@ export function openCrosshair(frame, element, { start = { x: 0.5, y: 0.5 }, put,
       const moved = (value, by) => Math.min(1, Math.max(0, Math.round((value + by) * 1e6) / 1e6));
       [x, y] = [moved(x, step[0] * size), moved(y, step[1] * size)];
       place();
-    } else if (event.key === 'Enter') {
+    } else if (event.key === 'Enter' && !event.repeat) {
       close();
       put({ x, y }, event.timeStamp);
     } else if (event.key === 'Escape') {

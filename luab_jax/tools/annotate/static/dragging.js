@@ -9,7 +9,7 @@ const SLACK = { mouse: 3, touch: 8, pen: 5 }; // px that a press may move and st
 // pick(node) returns what is dragged from there, or null: an object whose `node` is pressed.
 // start(item, event); move(item, event), also of coalesced events and thinned to 60 Hz unless raw;
 // show(item, event), once an event; drop(item, event) with the pointerup; cancel(item).
-// Returns {active(), stop()}.
+// Returns {stop()}.
 export function watchDrags(root, { pick, start, move, show, drop, cancel, raw = false }) {
   const ended = new AbortController();
   let press = null; // of the pointer that is down
@@ -72,5 +72,9 @@ export function watchDrags(root, { pick, start, move, show, drop, cancel, raw = 
     if (event.key === 'Escape') giveUp();
   };
   on('keydown', keys, window);
-  return { active: () => press?.thinner != null, stop: () => ended.abort() };
+  function stop() {
+    ended.abort();
+    if (press) giveUp();
+  }
+  return { stop };
 }

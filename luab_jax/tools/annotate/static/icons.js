@@ -85,7 +85,7 @@ class Icons {
 
   moved({ type, x, y, t }) {
     const isInside = x >= 0 && x <= 1 && y >= 0 && y <= 1; // not on a name that juts out
-    if (type === 'move' && isInside && !this.drags.active())
+    if (type === 'move' && isInside && !this.dragging)
       this.recorder.record({ e: 'move', t, i: 0, x, y });
   }
 
@@ -99,6 +99,7 @@ class Icons {
   start(item) {
     this.disarm();
     this.tracker.flush();
+    this.dragging = true;
     const each = this.classes[item.c];
     item.ghost = el('div', { class: 'ghost', 'aria-hidden': 'true' }, disc(each));
     item.ghost.append(el('span', { class: 'label' }, each.name));
@@ -132,6 +133,8 @@ class Icons {
   }
 
   end({ ghost, node }) {
+    this.tracker.flush(); // a position that it held back belongs to the drag
+    this.dragging = false;
     ghost.remove();
     node.classList.remove('lifted');
     document.body.classList.remove('dragging');
@@ -277,9 +280,9 @@ class Icons {
   }
 
   destroy() {
+    this.drags.stop();
     this.tracker.flush();
     this.tracker.stop();
-    this.drags.stop();
     this.magnifier.remove();
     this.gone.abort();
   }
