@@ -10,6 +10,9 @@ from luab_jax.tools.annotate import class_files, coco_pages
 from luab_jax.tools.annotate.study import Class
 from luab_jax.tools.own_data.problems import Problems
 
+_MOST_ICONS = 1000  # of events.Class
+_ICONS_OF_A_PAGE = 10  # where the table names no groups
+
 
 class Plan(NamedTuple):
   """What to show; images by their paths below the folder of images."""
@@ -105,4 +108,8 @@ def _plan_icons(args: argparse.Namespace, found: Sequence[str], _: Problems) -> 
     raise UserError(
       f'{args.classes}: {shown!r} has a definition or examples, which are for --task=grid'
     )
+  if len(classes) > _MOST_ICONS:
+    raise UserError(f'{args.classes}: {len(classes)} classes, at most {_MOST_ICONS} can be icons')
+  for number, ungrouped in enumerate(c for c in classes if not c.group):
+    ungrouped.group = f'Icons {number // _ICONS_OF_A_PAGE + 1}'
   return Plan(classes, list(dict.fromkeys(c.group for c in classes)), {'': list(found)}, {})

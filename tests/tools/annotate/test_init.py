@@ -107,6 +107,14 @@ def test_icons_are_cocos_or_your_own(tmp_path):
     assert image.size == (160, 107) and image.mode == 'RGBA'
 
 
+def test_icons_without_groups_are_dealt_to_pages_of_ten(tmp_path):
+  names = [f'thing {number}' for number in range(12)]
+  (tmp_path / 'classes.csv').write_text('name\n' + '\n'.join(names) + '\n')
+  settings = study.read(make_study(tmp_path, f'--classes={tmp_path}/classes.csv', task='icons'))
+  assert settings.groups == ['Icons 1', 'Icons 2']
+  assert [found.group for found in settings.classes] == ['Icons 1'] * 10 + ['Icons 2'] * 2
+
+
 def test_renditions_are_upright_small_and_without_metadata():
   photo, file = Image.new('RGB', (3200, 1000), 'red'), io.BytesIO()
   photo.paste('blue', (0, 0, 1600, 1000))
@@ -198,6 +206,11 @@ _BAD = {
     "present is 'yes', not 1 or 0",
   ),
   'an option of the other task': ({'a/b.jpg': None}, ['--require_all_pages'], 'for --task=icons'),
+  'more icons than events can name': (
+    {'a/b.jpg': None, '../t.csv': b'name\n' + b''.join(b'%d\n' % n for n in range(1001))},
+    ['--task=icons', '--classes=t.csv'],
+    '1001 classes, at most 1000',
+  ),
   'pages of nothing': ({'a/b.jpg': None}, ['--page_size=0'], 'page_size=0'),
   'no answers': ({'a/b.jpg': None}, ['--answers=0'], 'answers=0'),
   'a folder in use': ({'a/b.jpg': None, '../study/mine': b''}, [], 'there already'),
