@@ -19,6 +19,7 @@ BENCHMARKS = {
   'imagenet_ab_build': 'time and memory of building imagenet_ab',
   'coco_ab_read': 'time and memory of reading coco_ab_v1_0.json at its real size',
   'backgrounds_challenge_build': 'time and memory of building backgrounds_challenge',
+  'annotate': 'the annotation server under load and SIGKILL: what is lost, how long it takes',
   'timm_parity': "our ResNet and ViT against timm's: the same numbers?",
   'table': 'writes docs/benchmarks.md from the newest results',
 }

@@ -233,6 +233,15 @@ def test_scaling_in_its_tiny_form(tiny):
   assert figures['communication, %']['median'] < 100
 
 
+@pytest.mark.slow
+def test_annotate_in_its_tiny_form(tiny):
+  (line,) = tiny('annotate').values()
+  assert list(line['alternatives']) == ['fdatasync of 4 KB, meanwhile', 'batch', 'submit']
+  lost, twice, _ = line['goals']
+  assert (lost['found'], twice['found']) == (0, 0)
+  assert line['alternatives']['submit']['sent']['median'] == 4 * (3 + 1) * 60
+
+
 def test_scaling_on_paper_follows_its_formulas():
   from benchmarks import paper
 
