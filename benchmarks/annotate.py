@@ -222,7 +222,7 @@ def main():
   by_name = {name: [turn[name] for turn in turns] for name in turns[0]}
   first = next(iter(by_name.values()))
   result = {
-    'case': f'{options.workers} workers, {options.rate} events a second each, '
+    'case': f'annotation server, {options.workers} workers, {options.rate} events a second each, '
     f'{options.seconds} s, one SIGKILL',
     'unit': '',
     'rounds': options.rounds,
