@@ -22,6 +22,8 @@ from luab_jax.tools.annotate.links import Links
 from luab_jax.tools.annotate.refusals import Refusal
 from luab_jax.tools.annotate.study import Secrets, Study, hash_token
 
+_LATEST = 8  # answers on the overview
+
 
 class Verdict(msgspec.Struct, forbid_unknown_fields=True):
   """`POST /admin/api/answers/ID/verdict`; null takes a verdict back."""
@@ -49,6 +51,7 @@ class Admin:
       self._route('workers/{id}', self._worker),
       self._route('pages', self._pages),
       self._route('pages/{id:int}', self._page),
+      self._route('answers', self._latest),
       self._route('answers/{id:int}', self._answer),
       self._route('answers/{id:int}/verdict', self._judge, 'POST'),
     ]
@@ -103,7 +106,7 @@ class Admin:
     return await self._read(admin_queries.workers)
 
   async def _worker(self, request: Request) -> list:
-    return await self._read(admin_queries.answers, 'worker', request.path_params['id'])
+    return await self._read(admin_queries.answers, None, request.path_params['id'])
 
   async def _pages(self, request: Request) -> list:
     start = request.query_params.get('from', '0')
@@ -113,6 +116,9 @@ class Admin:
 
   async def _page(self, request: Request) -> dict:
     return await self._read(admin_queries.page, request.path_params['id'], self._study.task)
+
+  async def _latest(self, _: Request) -> list:
+    return await self._read(admin_queries.answers, None, None, _LATEST)
 
   async def _answer(self, request: Request) -> dict:
     return await self._read(admin_queries.answer, request.path_params['id'])

@@ -17,6 +17,9 @@ BINS = 32  # of the dwell map, along each side of an image
 PAUSE_MS = 1000  # what a longer rest of the cursor counts as dwell
 ROWS = 200  # of a list at once
 
+# What a page is about: a class, or with icons its image.
+_TITLE = """coalesce(nullif(page.class, ''), (SELECT path FROM page_image
+  JOIN image ON image.id = image WHERE page_image.page = page.id))"""
 # Pages of practice are nobody's answers.
 _WORK = "FROM lease JOIN page ON page.id = lease.page AND page.kind = 'work'"
 
@@ -115,7 +118,7 @@ def workers(db: sqlite3.Connection) -> list[dict]:
 def pages(db: sqlite3.Connection, start: int) -> list[dict]:
   """Returns up to ROWS pages in the order in which they are asked, from row `start` on."""
   rows = db.execute(
-    """SELECT id, class, (SELECT count(*) FROM page_image WHERE page = page.id),
+    f"""SELECT id, {_TITLE}, (SELECT count(*) FROM page_image WHERE page = page.id),
               (SELECT count(*) FROM lease WHERE page = page.id AND state = 'done'),
               (SELECT count(*) FROM lease WHERE page = page.id AND state = 'rejected'),
               (SELECT group_concat(flags, ' ') FROM quality JOIN lease ON lease.id = lease
@@ -127,7 +130,7 @@ def pages(db: sqlite3.Connection, start: int) -> list[dict]:
     {
       'page': page,
       'number': number,
-      'class': name,
+      'title': name,
       'images': images,
       'answers': done,
       'rejected': rejected,
@@ -137,21 +140,23 @@ def pages(db: sqlite3.Connection, start: int) -> list[dict]:
   ]
 
 
-def answers(db: sqlite3.Connection, where: str, value: str | int) -> list[dict]:
-  """Returns up to ROWS answers of a `page` or a `worker`, newest first."""
-  column = {'page': 'lease.page', 'worker': 'lease.worker'}[where]
+def answers(
+  db: sqlite3.Connection, page: int | None = None, worker: str | None = None, limit: int = ROWS
+) -> list[dict]:
+  """Returns the answers to a page, of a worker, or all, newest first."""
   rows = db.execute(
-    f"""SELECT lease.id, lease.page, page.class, worker, submitted, verdict, flags, features
+    f"""SELECT lease.id, lease.page, {_TITLE}, worker, submitted, verdict, flags, features
         {_WORK} JOIN answer ON answer.lease = lease.id
         LEFT JOIN quality ON quality.lease = lease.id
-        WHERE {column} = ? ORDER BY submitted DESC LIMIT ?""",
-    [value, ROWS],
+        WHERE (?1 IS NULL OR lease.page = ?1) AND (?2 IS NULL OR worker = ?2)
+        ORDER BY submitted DESC LIMIT ?3""",
+    [page, worker, limit],
   )
   return [
     {
       'lease': lease,
       'page': page,
-      'class': name,
+      'title': name,
       'worker': worker,
       'submitted': submitted,
       'verdict': verdict,
@@ -182,7 +187,7 @@ def page(db: sqlite3.Connection, page_id: int, task: str) -> dict:
     Refusal: 404 without such a page.
   """
   row = db.execute(
-    """SELECT class, (SELECT count(*) FROM page AS other WHERE other.kind = 'work'
+    f"""SELECT {_TITLE}, (SELECT count(*) FROM page AS other WHERE other.kind = 'work'
                       AND other.position <= page.position)
        FROM page WHERE id = ? AND kind = 'work'""",
     [page_id],
@@ -202,9 +207,9 @@ def page(db: sqlite3.Connection, page_id: int, task: str) -> dict:
       _add_heat(shown[0], icons.icons.values(), icons.trace)
   return {
     'number': row[1],
-    'class': row[0],
+    'title': row[0],
     'images': list(shown.values()),
-    'answers': answers(db, 'page', page_id),
+    'answers': answers(db, page_id),
     'bins': BINS,
   }
 
@@ -227,14 +232,14 @@ def answer(db: sqlite3.Connection, lease: int) -> dict:
     Refusal: 404 without such an answer.
   """
   row = db.execute(
-    f"""SELECT lease.page, page.class, worker, submitted, verdict, flags, features
+    f"""SELECT lease.page, {_TITLE}, worker, submitted, verdict, flags, features
         {_WORK} JOIN answer ON answer.lease = lease.id
         LEFT JOIN quality ON quality.lease = lease.id WHERE lease.id = ?""",
     [lease],
   ).fetchone()
   if row is None:
     raise Refusal(404, 'answer', 'There is no such answer.')
-  names = ('page', 'class', 'worker', 'submitted', 'verdict', 'flags', 'features')
+  names = ('page', 'title', 'worker', 'submitted', 'verdict', 'flags', 'features')
   found = dict(zip(names, row, strict=True))
   after = db.execute(
     f"""SELECT lease.id {_WORK} JOIN answer ON answer.lease = lease.id WHERE verdict IS NULL

@@ -64,7 +64,7 @@ export async function answerView({api, link, status}, id) {
   return {
     close: () => player.close(),
     element: el('div', {},
-      el('h1', {}, answer.class || 'Answer', el('small', {}, ' by ',
+      el('h1', {}, answer.title, el('small', {}, ' by ',
         el('a', {href: link('worker', answer.worker)}, answer.worker), `, ${moment(answer.submitted)}, `,
         el('a', {href: link('page', answer.page)}, 'page'))),
       el('div', {class: 'verdicts'}, buttons, message),

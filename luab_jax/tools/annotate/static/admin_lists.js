@@ -4,8 +4,6 @@ import {FLAGS, ago, count, moment, plural, spell} from './format.js';
 import {el} from './ui.js';
 import {heatFigure} from './heat.js';
 
-const VERDICTS = {accepted: 'accepted', rejected: 'rejected'};
-
 const flagChips = (flags) => flags.map((word) =>
   el('span', {class: 'flag', title: FLAGS[word]}, word.replaceAll('_', ' ')));
 
@@ -41,18 +39,18 @@ export async function workerList({api, link}) {
   return {element, update};
 }
 
-function answerTable({link}, answers, columns) {
+export function answerTable({link}, answers, columns) {
   const all = {
-    page: ['Page', '', (row) => el('a', {href: link('page', row.page)}, row.class || `${row.page}`)],
+    page: ['Page', '', (row) => el('a', {href: link('page', row.page)}, row.title)],
     worker: ['Worker', 'id', (row) => el('a', {href: link('worker', row.worker)}, row.worker)],
   };
   return table([
     ['Answer', '', (row) => el('a', {href: link('answer', row.lease)}, 'Replay')],
     ...columns.map((name) => all[name]),
-    ['Submitted', '', (row) => moment(row.submitted)],
+    ['Submitted', '', (row) => moment(row.submitted, '')],
     ['Time', 'number', (row) => time(row.page_ms)],
     ['Verdict', '', (row) => el('span', {class: `verdict ${row.verdict ?? ''}`},
-      VERDICTS[row.verdict] ?? '–')],
+      row.verdict ?? '–')],
     ['Flags', 'flags', (row) => flagChips(row.flags)],
   ], answers);
 }
@@ -77,7 +75,7 @@ function pageState(row, wanted) {
 export async function pageList({api, link, status}) {
   const columns = [
     ['Page', 'id', (row) => el('a', {href: link('page', row.page)}, String(row.number))],
-    ['Class', '', (row) => row.class || '–'],
+    ['Asked', '', (row) => row.title],
     ['Images', 'number', (row) => count(row.images)],
     ['Answers', 'number', (row) => `${row.answers} / ${status.wanted}`],
     ['State', '', (row) => pageState(row, status.wanted)],
@@ -106,10 +104,11 @@ export async function pageList({api, link, status}) {
 export async function pageView(context, id) {
   const page = await context.api(`pages/${id}`);
   const {answers, bins} = page;
+  const what = context.status.task === 'grid' ? 'click' : 'icon';
   const layers = {clicks: true, dwell: true};
   const most = Math.max(1, ...page.images.flatMap((image) => Object.values(image.dwell)));
   const figures = page.images.map((image) => heatFigure(image, bins, most, layers,
-    `${image.slot + 1}. ${plural(image.clicks.length, 'click')}`
+    `${image.slot + 1}. ${plural(image.clicks.length, what)}`
     + (image.gold === 1 ? ' · gold: yes' : '') + (image.gold === 0 ? ' · gold: no' : '')
     + (image.state === 'reported' ? ' · reported as broken' : '')));
   const box = (name, label) => el('label', {}, el('input', {type: 'checkbox', checked: true,
@@ -118,10 +117,10 @@ export async function pageView(context, id) {
       figures.forEach(({draw}) => draw());
     }}), label);
   return {element: el('div', {},
-    el('h1', {}, `Page ${page.number}`, page.class && ': ', page.class),
+    el('h1', {}, `Page ${page.number}`, ': ', page.title),
     answers.length ? answerTable(context, answers, ['worker'])
       : nothing('Nobody has submitted this page yet.'),
-    el('div', {class: 'row heading'}, el('h2', {}, 'Clicks and dwell'), box('clicks', 'Clicks'),
+    el('div', {class: 'row heading'}, el('h2', {}, 'Where they looked'), box('clicks', what === 'click' ? 'Clicks' : 'Icons'),
       box('dwell', 'Dwell of the cursor')),
     el('div', {class: page.images.length > 1 ? 'heats' : 'heats one'},
       figures.map(({figure}) => figure)))};

@@ -1,6 +1,7 @@
 // Progress, pay, links and export.
 
 import {count, moment, plural, spell} from './format.js';
+import {answerTable} from './admin_lists.js';
 import {el} from './ui.js';
 
 const PAY = 'pay per page'; // localStorage
@@ -13,7 +14,7 @@ function fact(label, value, note = '') {
 function progress({pages, answers, active, end}) {
   const wanted = answers.done + answers.left;
   const share = wanted ? answers.done / wanted : 0;
-  let pace = 'No answer in the last hour, so no end is expected.';
+  let pace = 'Nobody has answered in the last hour: no end to expect yet.';
   if (!answers.left) pace = 'All answers are in.';
   else if (end) pace = `At the pace of the last hour the last answer comes ${moment(end)}.`;
   return el('section', {class: 'card'},
@@ -42,7 +43,7 @@ function pay(median) {
   field.addEventListener('input', show);
   show();
   return el('section', {class: 'card'}, el('h2', {}, 'Time and pay'),
-    el('dl', {class: 'facts'},
+    el('dl', {class: 'facts one'},
       fact('Median time per page', median ? spell(median) : '–', median ? 'with the page in sight' : '')),
     el('p', {class: 'row'}, el('label', {for: 'pay'}, 'Pay per page'), field,
       el('span', {}, 'means'), result));
@@ -61,30 +62,35 @@ function copyRow(url, name) {
 function links({everyone, personal}) {
   const own = Object.entries(personal);
   return el('section', {class: 'card'}, el('h2', {}, 'Links for workers'),
-    el('p', {class: 'quiet'}, 'Everyone may use this link; each browser that consents is a worker.'),
+    el('p', {class: 'quiet'}, 'The link for everyone: each browser that consents becomes a worker.'),
     el('ul', {class: 'links'}, copyRow(everyone, '')),
     own.length ? el('details', {}, el('summary', {}, plural(own.length, 'personal link')),
       el('ul', {class: 'links'}, own.map(([worker, url]) => copyRow(url, worker)))) : null);
 }
 
-export async function overview({api, status}) {
+export async function overview(context) {
+  const {api, status} = context;
   const known = await api('links');
   const top = el('div');
   const timing = el('div');
+  const latest = el('div');
   let median;
-  const update = (now) => {
+  const update = async (now) => {
     const nobody = !now.answers.done && !now.answers.rejected && !now.active;
     top.replaceChildren(
       nobody ? el('section', {class: 'card hello'}, el('h2', {}, 'Nobody has answered yet'),
-        el('p', {}, 'Send workers the link below. This page follows them by itself.')) : '',
+        el('p', {}, 'Send workers the link for everyone. This page follows them by itself.')) : '',
       progress(now),
       now.reported.length ? el('section', {class: 'card warn'},
         el('h2', {}, `${plural(now.reported.length, 'image')} reported as broken`),
         el('ul', {}, now.reported.map((path) => el('li', {}, el('code', {}, path))))) : '');
     if (now.page_ms !== median || !timing.firstChild) timing.replaceChildren(pay(now.page_ms));
     median = now.page_ms;
+    const answers = await api('answers');
+    latest.replaceChildren(answers.length ? el('section', {class: 'card'},
+      el('h2', {}, 'Latest answers'), answerTable(context, answers, ['page', 'worker'])) : '');
   };
-  update(status);
-  return {update, element: el('div', {class: 'columns'}, top,
-    el('div', {}, timing, links(known)))};
+  await update(status);
+  return {update, element: el('div', {},
+    el('div', {class: 'columns'}, top, el('div', {}, timing, links(known))), latest)};
 }

@@ -17,11 +17,11 @@ export function duration(ms, tenths = false) {
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, '0')}:${rest}`;
 }
 
-/** ms since 1970: 'today 14:05', 'Tue, 3 Nov, 14:05'. */
-export function moment(ms) {
+/** ms since 1970: 'today 14:05' or with `today` '' '14:05', 'Tue, 3 Nov 14:05'. */
+export function moment(ms, today = 'today ') {
   const date = new Date(ms);
-  const today = date.toDateString() === new Date().toDateString();
-  return `${today ? 'today' : day.format(date)} ${clock.format(date)}`;
+  const isToday = date.toDateString() === new Date().toDateString();
+  return `${isToday ? today : `${day.format(date)} `}${clock.format(date)}`;
 }
 
 export function ago(ms) {

@@ -3,6 +3,8 @@
 import {el} from './ui.js';
 
 const RAMP = [[72, 40, 140], [196, 52, 96], [250, 140, 40], [255, 240, 140]]; // low to high
+const SIZE = 128; // of the longer side of a map, in px
+const SPREAD = 1.6; // of a bin, in bins
 
 function color(share) {
   const at = share * (RAMP.length - 1);
@@ -10,15 +12,26 @@ function color(share) {
   return RAMP[k].map((low, i) => Math.round(low + (at - k) * (RAMP[k + 1][i] - low)));
 }
 
-/** A small canvas of bins × bins with the dwell as colour, to be drawn large and smooth. */
-function dwellMap(dwell, bins, most) {
-  const map = el('canvas', {width: bins, height: bins});
-  const pen = map.getContext('2d');
-  const pixels = pen.createImageData(bins, bins);
+/** A small canvas of the image's shape with the dwell as colour, to be drawn over it. */
+function dwellMap({dwell, width, height}, bins, most) {
+  const scale = SIZE / Math.max(width, height);
+  const map = el('canvas', {width: Math.round(scale * width), height: Math.round(scale * height)});
+  const pen = map.getContext('2d', {willReadFrequently: true});
+  const radius = SPREAD * SIZE / bins;
   for (const [bin, ms] of Object.entries(dwell)) {
+    const x = (bin % bins + 0.5) / bins * map.width;
+    const y = (Math.floor(bin / bins) + 0.5) / bins * map.height;
+    const blob = pen.createRadialGradient(x, y, 0, x, y, radius);
     const share = Math.sqrt(ms / most); // a few rests would hide all else
-    const alpha = Math.min(230, 60 + 200 * share);
-    pixels.data.set([...color(share), alpha], 4 * Number(bin));
+    blob.addColorStop(0, `rgb(0 0 0 / ${0.25 + 0.75 * share})`);
+    blob.addColorStop(1, 'rgb(0 0 0 / 0)');
+    pen.fillStyle = blob;
+    pen.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
+  }
+  const pixels = pen.getImageData(0, 0, map.width, map.height);
+  for (let k = 0; k < pixels.data.length; k += 4) {
+    const share = pixels.data[k + 3] / 255;
+    pixels.data.set([...color(share), 255 * Math.min(0.85, 1.6 * share)], k);
   }
   pen.putImageData(pixels, 0, 0);
   return map;
@@ -42,7 +55,7 @@ export function heatFigure(image, bins, most, layers, caption) {
     pen.scale(ratio, ratio);
     if (layers.dwell) {
       pen.imageSmoothingQuality = 'high';
-      pen.drawImage(dwellMap(image.dwell, bins, most), 0, 0, width, height);
+      pen.drawImage(dwellMap(image, bins, most), 0, 0, width, height);
     }
     for (const [x, y] of layers.clicks ? image.clicks : []) {
       pen.beginPath();

@@ -8,6 +8,7 @@ const TRAIL_MS = 2500;
 const RIPPLE_MS = 700;
 const PAUSE_MS = 1500; // a longer one may be skipped
 const SPEEDS = [0.5, 1, 2, 4, 8];
+const INK = '#2f5bd7'; // of the path and of clicks; it has a white edge on photographs
 const SVG = 'http://www.w3.org/2000/svg';
 
 function arrow() {
@@ -190,13 +191,12 @@ export class Player {
   paint() {
     if (!this.scale) return;
     const pen = this.canvas.getContext('2d');
-    const color = getComputedStyle(this.stage).getPropertyValue('--accent') || '#06c';
     pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     pen.clearRect(0, 0, this.stage.clientWidth, this.stage.clientHeight);
     const at = ({x, y}) => [this.left + (x - this.sheet.x) * this.scale,
       (y - this.sheet.y) * this.scale - this.stage.scrollTop];
-    this.paintPath(pen, color, at);
-    pen.strokeStyle = color;
+    this.paintPath(pen, at);
+    pen.strokeStyle = INK;
     for (let k = lastBefore(this.ripples, this.t); k >= 0; k--) {
       const {t, place} = this.ripples[k];
       const age = (this.t - t) / RIPPLE_MS;
@@ -212,13 +212,13 @@ export class Player {
   }
 
   /** A white line below the coloured one keeps the path in sight on any photograph. */
-  paintPath(pen, color, at) {
+  paintPath(pen, at) {
     const {points} = this.track;
     const last = lastBefore(points, this.t);
     const since = this.whole.checked ? 0 : this.t - TRAIL_MS;
     const first = Math.max(1, lastBefore(points, since) + 1);
     pen.lineCap = 'round';
-    for (const [width, style] of [[5, '#fff'], [2.5, color]]) {
+    for (const [width, style] of [[5, '#fff'], [2.5, INK]]) {
       pen.lineWidth = width;
       pen.strokeStyle = style;
       for (let k = first; k <= last; k++) {
