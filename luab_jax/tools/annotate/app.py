@@ -102,7 +102,7 @@ def _routes(server: Server) -> list[Route]:
     _post('events', _in_session(server, events.Batch, _events)),
     _post('submit', _in_session(server, events.Submit, _submit)),
     _post('report', _in_session(server, intake.Report, _report)),
-    _post('withdraw', _in_session(server, _Nothing, _withdraw)),
+    _post('withdraw', _withdraw(server)),
   ]
 
 
@@ -212,6 +212,17 @@ class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
   """The body of `POST /api/withdraw`: the session says it all."""
 
 
-def _withdraw(_: Server, db: DB, session: sqlite3.Row, __: _Nothing, ___: bytes) -> Any:
+def _delete(_: Server, db: DB, session: sqlite3.Row, __: _Nothing, ___: bytes) -> Any:
   sessions.delete_worker(db, session['worker'])
   return {'ok': True}
+
+
+def _withdraw(server: Server) -> Handler:
+  delete = _in_session(server, _Nothing, _delete)
+
+  async def withdraw(request: Request) -> Response:
+    answer = await delete(request)
+    await asyncio.to_thread(database.empty_log, server.folder)
+    return answer
+
+  return withdraw

@@ -6,6 +6,7 @@ fifty workers would otherwise wait for each other. A request is answered after t
 
 import asyncio
 import concurrent.futures
+import contextlib
 import pathlib
 import queue
 import sqlite3
@@ -67,6 +68,13 @@ def connect(folder: pathlib.Path) -> sqlite3.Connection:
     connection.close()
     raise UserError(f'{path} or identities.db beside it cannot be used: {error}') from error
   return connection
+
+
+def empty_log(folder: pathlib.Path) -> None:
+  """Empties the log of writes, where what was deleted from the tables still stands."""
+  with contextlib.closing(connect(folder)) as connection:
+    for name in ('main', 'identities'):
+      connection.execute(f'PRAGMA {name}.wal_checkpoint(TRUNCATE)')
 
 
 class Writer:

@@ -21,10 +21,8 @@ def run(folder: pathlib.Path, worker: str) -> list[str]:
     raise UserError(f'{folder} has no worker {worker!r}: the admin page lists them')
   answers = sessions.delete_worker(db, worker)
   db.execute('COMMIT')
-  # What was deleted may still stand in the log of writes.
-  db.execute('PRAGMA main.wal_checkpoint(TRUNCATE)')
-  db.execute('PRAGMA identities.wal_checkpoint(TRUNCATE)')
   db.close()
+  database.empty_log(folder)
   return [
     f'Deleted worker {worker}: {answers} answers. Exports and copies made before still hold them.'
   ]

@@ -19,6 +19,7 @@ EXTENSIONS = (
 )
 # What training data may hold, see data/image_files.py: others would be lost at the very end.
 _MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
+_PNG_DEPTH = 24  # offset of the bits a channel in a PNG file, which Pillow does not tell
 _MAX_PIXELS = 90_000_000
 _MAX_RATIO = 50
 
@@ -89,8 +90,8 @@ def render(data: bytes, longest: int = LONGEST) -> Rendition:
     Exception: whatever Pillow raises for a damaged file.
   """
   with Image.open(io.BytesIO(data)) as image:
-    if image.mode not in _MODES:
-      raise ValueError(f'it has more than 8 bits a channel ({image.mode})')
+    if image.mode not in _MODES or (image.format == 'PNG' and data[_PNG_DEPTH] > 8):
+      raise ValueError('it has more than 8 bits a channel')
     if image.width * image.height > _MAX_PIXELS:
       raise ValueError(f'it has {image.width} × {image.height} pixels, more than {_MAX_PIXELS}')
     if max(image.size) > _MAX_RATIO * min(image.size):

@@ -130,6 +130,14 @@ def test_renditions_are_upright_small_and_without_metadata():
     assert not shown.getexif() and not {'comment', 'icc_profile', 'exif'} & shown.info.keys()
 
 
+@pytest.mark.parametrize(('mode', 'size'), [('I;16', (8, 8)), ('RGB', (600, 8))])
+def test_images_that_cannot_be_trained_on_are_refused(mode, size):
+  file = io.BytesIO()
+  Image.new(mode, size).save(file, 'PNG')
+  with pytest.raises(ValueError, match='more than 8 bits a channel|more than 50 times as long'):
+    images.render(file.getvalue())
+
+
 def test_what_cannot_be_used_is_counted_and_named(tmp_path, capsys):
   folder = make_images(tmp_path / 'images', classes=('cat',), count=2)
   (folder / 'cat' / 'bad.jpg').write_bytes(b'\xff\xd8 no image')

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from luab_jax.tools.annotate import web
 from tests.tools.annotate.serving import make_study, serving
 
 
@@ -26,6 +27,10 @@ def worker(server):
   client.page = client.practise()
   client.call('events', client.batch(client.page['lease'], 0))
   return client
+
+
+def _files(server):
+  return b''.join(path.read_bytes() for path in sorted(server.folder.glob('*.db*')))
 
 
 def _dump(server):
@@ -51,6 +56,20 @@ def test_a_worker_goes_from_consent_to_a_code(server):
   assert client.lease() == page
   again = server.client(client.token)
   assert again.join() == {**session, 'practice_done': True}
+
+
+def test_nothing_is_recorded_before_consent(server):
+  stored = _files(server)
+  client = server.client()
+  assert client.ask('GET', '/w')[0] == client.ask('GET', '/static/app.js')[0] == 200
+  assert client.post('session', {'consent': False, 'pointer': 'fine'})[0] == 422
+  assert _files(server) == stored
+
+
+def test_only_mechanical_turk_may_frame_the_page_of_its_studies():
+  headers = web._headers(is_mturk=True)['Content-Security-Policy']
+  assert 'frame-ancestors https://worker.mturk.com https://www.mturk.com' in headers
+  assert 'form-action https://www.mturk.com https://workersandbox.mturk.com' in headers
 
 
 def test_the_page_holds_the_settings_and_is_safe(server):
@@ -243,6 +262,7 @@ def test_too_many_requests_are_refused_for_one_session_alone(server, worker):
 
 
 def test_withdrawing_deletes_and_ends_the_session(server, worker):
+  assert worker.tab.encode() in _files(server)
   assert worker.call('withdraw', {}) == {'ok': True}
+  assert worker.tab.encode() not in _files(server)
   assert worker.post('lease', {'tab': worker.tab})[0] == 401
-  assert f'"lease":{worker.page["lease"]},' not in '\n'.join(_dump(server))

@@ -1,15 +1,19 @@
 """A server that is killed, a disk that is full, a study that is changed while it is served."""
 
 import json
+import os
 import resource
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from luab_jax.tools.annotate import __main__ as annotate
-from tests.tools.annotate.serving import make_study, serving
+from tests.tools.annotate.serving import ROOT, Client, make_study, serving
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +95,35 @@ def test_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path):
     client.call('submit', client.end(page['lease'], 1))
   with sqlite3.connect(folder / 'study.db') as db:
     assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
+
+
+def test_the_demo_is_ready_to_be_tried_out(tmp_path):
+  out = tmp_path / 'demo'
+  for _ in range(2):  # the second time it is there already
+    process = subprocess.Popen(
+      [
+        sys.executable,
+        '-m',
+        'luab_jax.tools.annotate',
+        'demo',
+        '--task=icons',
+        f'--out={out}',
+        '--port=0',
+      ],
+      cwd=ROOT,
+      env={**os.environ, 'DISPLAY': '', 'WAYLAND_DISPLAY': ''},
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    link = next(line for line in process.stdout if 'everyone:' in line).split()[-1]
+    base, token = link.split('/w#')
+    client = Client(int(base.rpartition(':')[2]), token)
+    client.join()
+    page = client.lease()
+    assert page['kind'] == 'practice' and 'kite' in {icon['name'] for icon in page['classes']}
+    process.send_signal(signal.SIGINT)
+    assert process.wait() in (0, 130)
+    process.stdout.close()
 
 
 def test_a_worker_is_forgotten_while_the_study_is_served(tmp_path, capsys):
