@@ -44,7 +44,7 @@ def run(
     origins = [f'http://{name}:{port}' for name in ('127.0.0.1', 'localhost', '[::1]')]
     if public_url:
       origins.append(_origin(public_url))
-    base = public_url.rstrip('/') or origins[0]
+    base = public_url.rstrip('/') or origins[2 if ':' in host else 0]
     found = links.of(study.read(folder), study.read_secrets(folder), base)
     asgi = app.build(folder, origins, found)
     print(f'Serving {folder} at {base} until Ctrl-C.')
