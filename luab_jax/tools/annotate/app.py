@@ -1,11 +1,11 @@
-"""The routes of the server; `build` makes the application of a study."""
+"""The routes of the server; `opened` is the application of a study."""
 
 import asyncio
 import contextlib
 import pathlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any
 
 import jinja2
@@ -43,7 +43,7 @@ class Server:
   """A study that is being served: its settings, its writer, and the files that it shows."""
 
   def __init__(self, folder: pathlib.Path) -> None:
-    self.folder = folder
+    self.folder = folder.resolve()  # SQLite's URIs of files are absolute
     self.study = study.read(folder)
     self.keys = study.read_secrets(folder)
     self.writer = database.Writer(folder)
@@ -66,8 +66,9 @@ def now_ms() -> int:
   return time.time_ns() // 1_000_000
 
 
-def build(folder: pathlib.Path, origins: Collection[str], found: Links) -> ASGIApp:
-  """The application of a study.
+@contextlib.contextmanager
+def opened(folder: pathlib.Path, origins: Collection[str], found: Links) -> Iterator[ASGIApp]:
+  """Yields the application of a study; in the end, all that it accepted is on the disk.
 
   Args:
     folder: of the study.
@@ -78,18 +79,14 @@ def build(folder: pathlib.Path, origins: Collection[str], found: Links) -> ASGIA
     UserError: there is no study, or one of another version.
   """
   server = Server(folder)
-
-  @contextlib.asynccontextmanager
-  async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    yield
-    await asyncio.to_thread(server.writer.close)
-
   app = Starlette(
     routes=[*_routes(server), *_admin_routes(server, found)],
-    lifespan=lifespan,
     exception_handlers={Refusal: _refused, HTTPException: _not_found},
   )
-  return web.Guard(app, origins, is_mturk=server.study.platform == 'mturk')
+  try:
+    yield web.Guard(app, origins, is_mturk=server.study.platform == 'mturk')
+  finally:
+    server.writer.close()
 
 
 def _routes(server: Server) -> list[Route]:

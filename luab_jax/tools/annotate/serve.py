@@ -38,32 +38,33 @@ def run(
       that is being served already.
   """
   check_url(host, public_url)
-  study.read(folder)
+  settings, keys = study.read(folder), study.read_secrets(folder)
   with _locked(folder), _listening(host, port) as server:
     port = server.getsockname()[1]
     origins = [f'http://{name}:{port}' for name in ('127.0.0.1', 'localhost', '[::1]')]
     if public_url:
       origins.append(_origin(public_url))
     base = public_url.rstrip('/') or origins[2 if ':' in host else 0]
-    found = links.of(study.read(folder), study.read_secrets(folder), base)
-    asgi = app.build(folder, origins, found)
-    print(f'Serving {folder} at {base} until Ctrl-C.')
-    print(f'  everyone:  {found.everyone}')
-    for worker, link in found.personal.items():
-      print(f'  {worker}: {link}')
-    print(f'  admin:     {found.admin}', flush=True)
-    if show:
-      show(found.everyone)
-    config = uvicorn.Config(
-      asgi,
-      log_level='warning',
-      access_log=False,  # addresses of workers are nobody's business
-      server_header=False,
-      proxy_headers=False,
-      ws='none',
-      timeout_graceful_shutdown=5,
-    )
-    uvicorn.Server(config).run(sockets=[server])
+    found = links.of(settings, keys, base)
+    with app.opened(folder, origins, found) as asgi:
+      print(f'Serving {folder} at {base} until Ctrl-C.')
+      print(f'  everyone:  {found.everyone}')
+      for worker, link in found.personal.items():
+        print(f'  {worker}: {link}')
+      print(f'  admin:     {found.admin}', flush=True)
+      if show:
+        show(found.everyone)
+      config = uvicorn.Config(
+        asgi,
+        log_level='warning',
+        access_log=False,  # addresses of workers are nobody's business
+        server_header=False,
+        proxy_headers=False,
+        ws='none',
+        lifespan='off',
+        timeout_graceful_shutdown=5,
+      )
+      uvicorn.Server(config).run(sockets=[server])
 
 
 def check_url(host: str, public_url: str) -> None:

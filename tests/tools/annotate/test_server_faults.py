@@ -1,7 +1,9 @@
 """A server that is killed, a disk that is full, a study that is changed while it is served."""
 
+import itertools
 import json
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -98,29 +100,23 @@ def test_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path):
 
 
 def test_the_demo_is_ready_to_be_tried_out(tmp_path):
-  out = tmp_path / 'demo'
+  command = [sys.executable, '-m', 'luab_jax.tools.annotate', 'demo', '--task=icons', '--out=demo']
   for _ in range(2):  # the second time it is there already
     process = subprocess.Popen(
-      [
-        sys.executable,
-        '-m',
-        'luab_jax.tools.annotate',
-        'demo',
-        '--task=icons',
-        f'--out={out}',
-        '--port=0',
-      ],
-      cwd=ROOT,
-      env={**os.environ, 'DISPLAY': '', 'WAYLAND_DISPLAY': ''},
+      [*command, '--port=0'],
+      cwd=tmp_path,
+      env={**os.environ, 'PYTHONPATH': str(ROOT), 'DISPLAY': '', 'WAYLAND_DISPLAY': ''},
       stdout=subprocess.PIPE,
       text=True,
     )
-    link = next(line for line in process.stdout if 'everyone:' in line).split()[-1]
-    base, token = link.split('/w#')
-    client = Client(int(base.rpartition(':')[2]), token)
+    said = ''.join(itertools.islice(process.stdout, 3))
+    port, token = re.search(r'everyone: +http://127\.0\.0\.1:(\d+)/w#(\S+)', said).groups()
+    client = Client(int(port), token)
     client.join()
     page = client.lease()
     assert page['kind'] == 'practice' and 'kite' in {icon['name'] for icon in page['classes']}
+    admin = 'Bearer ' + re.search(r'/admin#(\S+)', said)[1]
+    assert client.ask('GET', '/admin/api/status', Authorization=admin)[0] == 200
     process.send_signal(signal.SIGINT)
     assert process.wait() in (0, 130)
     process.stdout.close()
