@@ -10,6 +10,7 @@ import io
 import os
 import pathlib
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from typing import IO
@@ -31,13 +32,19 @@ def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def tar_gz(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
-  """Yields a compressed TarFile for writing, without time and name in the gzip header."""
+def gzip_file(path: pathlib.Path) -> Iterator[gzip.GzipFile]:
+  """Yields a file for writing that is compressed, without time and name in its header."""
   with (
     replacing(path) as file,
     gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=file, mtime=0) as stream,
-    tarfile.open(fileobj=stream, mode='w') as tar,
   ):
+    yield stream
+
+
+@contextlib.contextmanager
+def tar_gz(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
+  """Yields a TarFile for writing, compressed as in `gzip_file`."""
+  with gzip_file(path) as stream, tarfile.open(fileobj=stream, mode='w') as tar:
     yield tar
 
 
@@ -59,6 +66,18 @@ def tar_of_tars(path: pathlib.Path, names: Iterable[str]) -> Iterator[dict[str, 
     for name in names:
       tars[name].close()
       add_to_tar(outer, f'{name}.tar', buffers[name].getvalue())
+
+
+def add_tar(outer: tarfile.TarFile, name: str, members: Iterable[tuple[str, bytes]]) -> None:
+  """Adds a tar of (name, data) as the file `name`; it is kept on disk until it is complete."""
+  with tempfile.TemporaryFile() as file:
+    with tarfile.open(fileobj=file, mode='w') as tar:
+      for member in members:
+        add_to_tar(tar, *member)
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime = file.tell(), _MTIME
+    file.seek(0)
+    outer.addfile(info, file)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Collects byproducts of your own: `python -m luab_jax.tools.annotate`.
 
-init makes a study of a folder of images, serve shows it to workers in their browsers, forget
-deletes a worker; demo does the first two with drawn images.
+init makes a study of a folder of images, serve shows it to workers in their browsers, export writes
+their answers in the layout of the releases, forget deletes a worker; demo does the first two with
+drawn images.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 from typing import NoReturn
 
 from luab_jax.errors import UserError
+from luab_jax.tools.annotate import export
 
 _COMMAND = 'python -m luab_jax.tools.annotate'
 
@@ -40,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
   demo.add_argument('--out', type=pathlib.Path, metavar='STUDY', help='default: runs/annotate_TASK')
   for command in (serve, demo):
     command.add_argument('--port', type=int, default=8000, help='default: %(default)s')
+  export.add_arguments(add('export', 'write the answers as the files that the builders read'))
   forget = add('forget', 'delete all that was recorded of a worker')
   forget.add_argument('study', type=pathlib.Path, metavar='STUDY')
   forget.add_argument('worker', metavar='WORKER')
@@ -106,6 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     from luab_jax.tools.annotate import demo
 
     demo.run(args, _parser().parse_args)
+  elif args.command == 'export':
+    export.run(args)
   else:
     from luab_jax.tools.annotate import forget
 

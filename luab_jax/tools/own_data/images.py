@@ -27,6 +27,7 @@ class ImageFile(NamedTuple):
   split: str  # 'train' or 'val'
   new_name: str = ''  # file name in the output
   sha256: str = ''  # of what was annotated; '': not known
+  size: tuple[int, int] | None = None  # (height, width) upright, as annotated; None: not known
 
 
 def normalize(text: str) -> str:
@@ -158,6 +159,9 @@ def encode(image: ImageFile, problems: Problems) -> image_files.EncodedImage | N
     encoded = image_files.encode(raw, upright=True)
   except (OSError, image_files.BadImage) as error:
     problems.add('image unreadable, skipped', str(image.path), error)
+    return None
+  if image.size not in (None, encoded.size):
+    problems.add('image annotated in another orientation, skipped', str(image.path))
     return None
   if encoded.suffix:
     form = 'PNG' if encoded.suffix == '.png' else 'JPEG'
