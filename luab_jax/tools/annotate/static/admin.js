@@ -1,9 +1,9 @@
 // The researcher's page: token, views by the part of the address after #, and what stays current.
 
-import {el} from './ui.js';
-import {overview} from './admin_overview.js';
-import {pageList, pageView, workerList, workerView} from './admin_lists.js';
-import {answerView} from './admin_answer.js';
+import { el } from './ui.js';
+import { overview } from './admin_overview.js';
+import { pageList, pageView, workerList, workerView } from './admin_lists.js';
+import { answerView } from './admin_answer.js';
 
 const POLL_MS = 4000;
 const VIEWS = {
@@ -11,11 +11,11 @@ const VIEWS = {
   answer: answerView,
 };
 const TABS = [['', 'Overview'], ['workers', 'Workers'], ['pages', 'Pages']];
-const TAB_OF = {worker: 'workers', page: 'pages', answer: 'pages'};
+const TAB_OF = { worker: 'workers', page: 'pages', answer: 'pages' };
 
 const main = document.getElementById('view');
 const live = document.getElementById('live');
-let shown = null; // {hash, update(status) or undefined}
+let shown = null; // { hash, update(status) } of the view; some have no update
 let status = null;
 let timer = 0;
 
@@ -32,7 +32,7 @@ async function api(path, body) {
       method: body === undefined ? 'GET' : 'POST',
       headers: {
         Authorization: `Bearer ${token()}`,
-        ...(body === undefined ? {} : {'Content-Type': 'application/json'}),
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
       },
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: 'no-store',
@@ -41,7 +41,7 @@ async function api(path, body) {
     throw new Error('The server does not answer. Is “serve” still running?');
   }
   if (response.status === 401) {
-    throw new Error('This is not the admin link of the study. Open the one that “serve” printed.');
+    throw new Error('This is not the admin link of the study: open the one that “serve” printed.');
   }
   const answer = await response.json().catch(() => null);
   if (!response.ok || answer === null) {
@@ -51,16 +51,15 @@ async function api(path, body) {
 }
 
 function failure(error, again) {
-  return el('div', {class: 'card problem', role: 'alert'}, el('p', {}, error.message),
-    el('button', {class: 'plain', onclick: again}, 'Try again'));
+  return el('div', { class: 'card problem', role: 'alert' }, el('p', {}, error.message),
+    el('button', { class: 'plain', onclick: again }, 'Try again'));
 }
 
 /** Opens the view that the address names. */
 async function open() {
   const hash = location.hash;
   const [name = '', ...rest] = hash.slice(1).split('/').slice(1);
-  shown?.close?.();
-  shown = {hash};
+  shown = { hash };
   const current = TAB_OF[name] ?? name;
   document.getElementById('nav').replaceChildren(...TABS.map(([view, label]) => el('a', {
     href: link(view).replace(/\/$/, ''), 'aria-current': view === current ? 'page' : null,
@@ -69,9 +68,9 @@ async function open() {
     status = await api('status');
     document.getElementById('title').textContent = status.title;
     document.title = `${status.title} · admin`;
-    const view = await (VIEWS[name] ?? overview)({api, link, status, open}, ...rest);
+    const view = await (VIEWS[name] ?? overview)({ api, link, status, open }, ...rest);
     if (location.hash !== hash) return; // gone on meanwhile
-    shown = {hash, ...view};
+    shown = { hash, ...view };
     main.replaceChildren(view.element);
     window.scrollTo(0, 0);
     say(true);
@@ -91,7 +90,7 @@ function poll() {
   clearTimeout(timer);
   if (document.hidden) return;
   timer = setTimeout(async () => {
-    const {hash, update} = shown ?? {};
+    const { hash, update } = shown ?? {};
     try {
       const now = await api('status');
       const changed = JSON.stringify(now) !== JSON.stringify(status);

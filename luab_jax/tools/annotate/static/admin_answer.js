@@ -1,8 +1,8 @@
 // One answer: replay, what stands out, verdict.
 
-import {FLAGS, moment, spell} from './format.js';
-import {el} from './ui.js';
-import {Player} from './replay.js';
+import { FLAGS, moment, spell } from './format.js';
+import { el } from './ui.js';
+import { Player } from './replay.js';
 
 const of = (count, all) => (all ? `${count} of ${all}` : null);
 
@@ -24,26 +24,26 @@ function measured(f, task) {
 }
 
 function facts(answer, task) {
-  if (!answer.features) return [el('p', {class: 'quiet'}, 'Not measured yet.')];
+  if (!answer.features) return [el('p', { class: 'quiet' }, 'Not measured yet.')];
   return [
     answer.flags.length
-      ? el('ul', {class: 'found'}, answer.flags.map((word) =>
+      ? el('ul', { class: 'found' }, answer.flags.map((word) =>
         el('li', {}, el('b', {}, word.replaceAll('_', ' ')), `: ${FLAGS[word]}`)))
-      : el('p', {class: 'quiet'}, 'No flags.'),
-    el('dl', {class: 'measured'}, measured(answer.features, task).map(([what, value]) => [
+      : el('p', { class: 'quiet' }, 'No flags.'),
+    el('dl', { class: 'measured' }, measured(answer.features, task).map(([what, value]) => [
       el('dt', {}, what), el('dd', {}, String(value))]).flat()),
   ];
 }
 
-export async function answerView({api, link, status}, id) {
+export async function answerView({ api, link, status }, id) {
   const answer = await api(`answers/${id}`);
-  const {classes} = await api('classes');
+  const { classes } = await api('classes');
   const player = new Player(answer, classes);
-  const message = el('p', {role: 'status', class: 'quiet'});
-  const buttons = el('div', {class: 'row'});
+  const message = el('p', { role: 'status', class: 'quiet' });
+  const buttons = el('div', { class: 'row' });
   const judge = async (verdict) => {
     try {
-      await api(`answers/${id}/verdict`, {verdict});
+      await api(`answers/${id}/verdict`, { verdict });
       answer.verdict = verdict;
       message.textContent = verdict === 'rejected' ? 'Rejected: the page is asked again.'
         : verdict === 'accepted' ? 'Accepted.' : 'Verdict taken back.';
@@ -58,17 +58,17 @@ export async function answerView({api, link, status}, id) {
   }, label);
   const show = () => buttons.replaceChildren(
     button('accepted', 'Accept', 'accept'), button('rejected', 'Reject', 'reject'),
-    answer.next ? el('a', {href: link('answer', answer.next)}, 'Next to judge →')
-      : el('span', {class: 'quiet'}, 'No other answer waits for a verdict.'));
+    answer.next ? el('a', { href: link('answer', answer.next) }, 'Next to judge →')
+      : el('span', { class: 'quiet' }, 'No other answer waits for a verdict.'));
   show();
   return {
-    close: () => player.close(),
     element: el('div', {},
       el('h1', {}, answer.title, el('small', {}, ' by ',
-        el('a', {href: link('worker', answer.worker)}, answer.worker), `, ${moment(answer.submitted)}, `,
-        el('a', {href: link('page', answer.page)}, 'page'))),
-      el('div', {class: 'verdicts'}, buttons, message),
-      el('div', {class: 'review'}, player.element,
+        el('a', { href: link('worker', answer.worker) }, answer.worker),
+        `, ${moment(answer.submitted)}, `,
+        el('a', { href: link('page', answer.page) }, 'page'))),
+      el('div', { class: 'verdicts' }, buttons, message),
+      el('div', { class: 'review' }, player.element,
         el('aside', {}, el('h2', {}, 'What stands out'), facts(answer, status.task)))),
   };
 }

@@ -1,27 +1,27 @@
 // Progress, pay, links and export.
 
-import {count, moment, plural, spell} from './format.js';
-import {answerTable} from './admin_lists.js';
-import {el} from './ui.js';
+import { count, moment, plural, spell } from './format.js';
+import { answerTable } from './admin_lists.js';
+import { el } from './ui.js';
 
 const PAY = 'pay per page'; // localStorage
 
 function fact(label, value, note = '') {
-  return el('div', {class: 'fact'}, el('dt', {}, label), el('dd', {}, value,
+  return el('div', { class: 'fact' }, el('dt', {}, label), el('dd', {}, value,
     note && el('small', {}, note)));
 }
 
-function progress({pages, answers, active, end}) {
+function progress({ pages, answers, active, end }) {
   const wanted = answers.done + answers.left;
   const share = wanted ? answers.done / wanted : 0;
   let pace = 'Nobody has answered in the last hour: no end to expect yet.';
   if (!answers.left) pace = 'All answers are in.';
   else if (end) pace = `At the pace of the last hour the last answer comes ${moment(end)}.`;
-  return el('section', {class: 'card'},
+  return el('section', { class: 'card' },
     el('h2', {}, el('b', {}, count(answers.done)), ` of ${plural(wanted, 'answer')}`),
-    el('progress', {max: '1', value: share, 'aria-label': 'Answers'}),
-    el('p', {class: 'quiet'}, pace),
-    el('dl', {class: 'facts'},
+    el('progress', { max: '1', value: share, 'aria-label': 'Answers' }),
+    el('p', { class: 'quiet' }, pace),
+    el('dl', { class: 'facts' },
       fact('Pages done', count(pages.done), `of ${count(pages.all)}`),
       fact('Pages in work', count(pages.started)),
       fact('Pages left', count(pages.all - pages.done - pages.started)),
@@ -34,7 +34,7 @@ function pay(median) {
     type: 'number', min: '0', step: 'any', inputmode: 'decimal', id: 'pay',
     value: localStorage.getItem(PAY) ?? '', placeholder: '0.50',
   });
-  const result = el('output', {for: 'pay', class: 'pay'});
+  const result = el('output', { for: 'pay', class: 'pay' });
   const show = () => {
     localStorage.setItem(PAY, field.value);
     const hourly = Number(field.value) * 3600000 / median;
@@ -42,34 +42,36 @@ function pay(median) {
   };
   field.addEventListener('input', show);
   show();
-  return el('section', {class: 'card'}, el('h2', {}, 'Time and pay'),
-    el('dl', {class: 'facts one'},
-      fact('Median time per page', median ? spell(median) : '–', median ? 'with the page in sight' : '')),
-    el('p', {class: 'row'}, el('label', {for: 'pay'}, 'Pay per page'), field,
+  return el('section', { class: 'card' }, el('h2', {}, 'Time and pay'),
+    el('dl', { class: 'facts one' },
+      fact('Median time per page', median ? spell(median) : '–',
+        median ? 'with the page in sight' : '')),
+    el('p', { class: 'row' }, el('label', { for: 'pay' }, 'Pay per page'), field,
       el('span', {}, 'means'), result));
 }
 
 function copyRow(url, name) {
-  const button = el('button', {class: 'plain small', onclick: async () => {
+  const button = el('button', { class: 'plain small', onclick: async () => {
     await navigator.clipboard.writeText(url);
     button.textContent = 'Copied';
     setTimeout(() => { button.textContent = 'Copy'; }, 1500);
   }}, 'Copy');
-  return el('li', {class: 'row'}, name ? el('span', {class: 'quiet'}, name) : null,
-    el('code', {class: 'url', tabindex: '0'}, url), button);
+  return el('li', { class: 'row' }, name ? el('span', { class: 'quiet' }, name) : null,
+    el('code', { class: 'url', tabindex: '0' }, url), button);
 }
 
-function links({everyone, personal}) {
+function links({ everyone, personal }) {
   const own = Object.entries(personal);
-  return el('section', {class: 'card'}, el('h2', {}, 'Links for workers'),
-    el('p', {class: 'quiet'}, 'The link for everyone: each browser that consents becomes a worker.'),
-    el('ul', {class: 'links'}, copyRow(everyone, '')),
+  return el('section', { class: 'card' }, el('h2', {}, 'Links for workers'),
+    el('p', { class: 'quiet' },
+      'The link for everyone: each browser that consents becomes a worker.'),
+    el('ul', { class: 'links' }, copyRow(everyone, '')),
     own.length ? el('details', {}, el('summary', {}, plural(own.length, 'personal link')),
-      el('ul', {class: 'links'}, own.map(([worker, url]) => copyRow(url, worker)))) : null);
+      el('ul', { class: 'links' }, own.map(([worker, url]) => copyRow(url, worker)))) : null);
 }
 
 export async function overview(context) {
-  const {api, status} = context;
+  const { api, status } = context;
   const known = await api('links');
   const top = el('div');
   const timing = el('div');
@@ -78,19 +80,19 @@ export async function overview(context) {
   const update = async (now) => {
     const nobody = !now.answers.done && !now.answers.rejected && !now.active;
     top.replaceChildren(
-      nobody ? el('section', {class: 'card hello'}, el('h2', {}, 'Nobody has answered yet'),
+      nobody ? el('section', { class: 'card hello' }, el('h2', {}, 'Nobody has answered yet'),
         el('p', {}, 'Send workers the link for everyone. This page follows them by itself.')) : '',
       progress(now),
-      now.reported.length ? el('section', {class: 'card warn'},
+      now.reported.length ? el('section', { class: 'card warn' },
         el('h2', {}, `${plural(now.reported.length, 'image')} reported as broken`),
         el('ul', {}, now.reported.map((path) => el('li', {}, el('code', {}, path))))) : '');
     if (now.page_ms !== median || !timing.firstChild) timing.replaceChildren(pay(now.page_ms));
     median = now.page_ms;
     const answers = await api('answers');
-    latest.replaceChildren(answers.length ? el('section', {class: 'card'},
+    latest.replaceChildren(answers.length ? el('section', { class: 'card' },
       el('h2', {}, 'Latest answers'), answerTable(context, answers, ['page', 'worker'])) : '');
   };
   await update(status);
-  return {update, element: el('div', {},
-    el('div', {class: 'columns'}, top, el('div', {}, timing, links(known))), latest)};
+  return { update, element: el('div', {},
+    el('div', { class: 'columns' }, top, el('div', {}, timing, links(known))), latest) };
 }

@@ -1,8 +1,8 @@
 // Numbers and times as people read them.
 
 const number = new Intl.NumberFormat('en');
-const day = new Intl.DateTimeFormat('en', {weekday: 'short', day: 'numeric', month: 'short'});
-const clock = new Intl.DateTimeFormat('en', {hour: '2-digit', minute: '2-digit', hour12: false});
+const day = new Intl.DateTimeFormat('en', { weekday: 'short', day: 'numeric', month: 'short' });
+const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', hour12: false });
 
 export const count = (n) => number.format(n);
 

@@ -1,6 +1,6 @@
 // Where an image was clicked, and how long the cursor was where.
 
-import {el} from './ui.js';
+import { el } from './ui.js';
 
 const RAMP = [[72, 40, 140], [196, 52, 96], [250, 140, 40], [255, 240, 140]]; // low to high
 const SIZE = 128; // of the longer side of a map, in px
@@ -13,10 +13,11 @@ function color(share) {
 }
 
 /** A small canvas of the image's shape with the dwell as colour, to be drawn over it. */
-function dwellMap({dwell, width, height}, bins, most) {
+function dwellMap({ dwell, width, height }, bins, most) {
   const scale = SIZE / Math.max(width, height);
-  const map = el('canvas', {width: Math.round(scale * width), height: Math.round(scale * height)});
-  const pen = map.getContext('2d', {willReadFrequently: true});
+  const [w, h] = [Math.round(scale * width), Math.round(scale * height)];
+  const map = el('canvas', { width: w, height: h });
+  const pen = map.getContext('2d', { willReadFrequently: true });
   const radius = SPREAD * SIZE / bins;
   for (const [bin, ms] of Object.entries(dwell)) {
     const x = (bin % bins + 0.5) / bins * map.width;
@@ -39,14 +40,14 @@ function dwellMap({dwell, width, height}, bins, most) {
 
 /** A figure of an image of `/admin/api/pages/ID` with `layers` {clicks, dwell}. */
 export function heatFigure(image, bins, most, layers, caption) {
-  const canvas = el('canvas', {'aria-hidden': 'true'});
-  const figure = el('figure', {class: 'heat'},
-    el('div', {class: 'picture'},
-      el('img', {src: image.src, width: image.width, height: image.height, loading: 'lazy',
+  const canvas = el('canvas', { 'aria-hidden': 'true' });
+  const figure = el('figure', { class: 'heat' },
+    el('div', { class: 'picture' },
+      el('img', { src: image.src, width: image.width, height: image.height, loading: 'lazy',
         alt: image.path}), canvas),
     el('figcaption', {}, caption));
   const draw = () => {
-    const {clientWidth: width, clientHeight: height} = canvas;
+    const { clientWidth: width, clientHeight: height } = canvas;
     if (!width) return;
     const ratio = window.devicePixelRatio;
     canvas.width = width * ratio;
@@ -68,5 +69,5 @@ export function heatFigure(image, bins, most, layers, caption) {
     }
   };
   new ResizeObserver(draw).observe(canvas);
-  return {figure, draw};
+  return { figure, draw };
 }

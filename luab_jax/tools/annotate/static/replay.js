@@ -1,8 +1,8 @@
 // Plays an answer: the images where they were shown, the cursor, its path, clicks and icons.
 
-import {duration} from './format.js';
-import {el} from './ui.js';
-import {Page, cursorAt, describe, extent, lastBefore, readTrack} from './track.js';
+import { duration } from './format.js';
+import { el } from './ui.js';
+import { Page, cursorAt, describe, extent, lastBefore, readTrack } from './track.js';
 
 const TRAIL_MS = 2500;
 const RIPPLE_MS = 700;
@@ -38,43 +38,43 @@ export class Player {
   }
 
   build(answer) {
-    this.tiles = answer.images.map((image) => el('figure', {class: 'shot'},
-      el('img', {src: image.src, alt: `Image ${image.slot + 1}`, draggable: 'false'}),
-      el('i', {class: 'point'})));
+    this.tiles = answer.images.map((image) => el('figure', { class: 'shot' },
+      el('img', { src: image.src, alt: `Image ${image.slot + 1}`, draggable: 'false' }),
+      el('i', { class: 'point' })));
     this.icons = new Map();
-    this.cursor = el('div', {class: 'cursor'}, arrow());
+    this.cursor = el('div', { class: 'cursor' }, arrow());
     this.canvas = el('canvas');
-    this.paper = el('div', {class: 'paper'}, this.tiles, this.cursor);
-    this.stage = el('div', {class: 'stage', tabindex: '0', role: 'img', 'aria-label':
+    this.paper = el('div', { class: 'paper' }, this.tiles, this.cursor);
+    this.stage = el('div', { class: 'stage', tabindex: '0', role: 'img', 'aria-label':
       'The page as it was'}, this.canvas, this.paper);
     this.stage.addEventListener('scroll', () => this.paint());
-    this.notice = el('p', {class: 'notice', hidden: true}, 'The tab was hidden here.');
-    this.button = el('button', {class: 'primary play', onclick: () => this.toggle()}, 'Play');
-    this.clock = el('output', {class: 'clock'});
+    this.notice = el('p', { class: 'notice', hidden: true }, 'The tab was hidden here.');
+    this.button = el('button', { class: 'primary play', onclick: () => this.toggle() }, 'Play');
+    this.clock = el('output', { class: 'clock' });
     this.range = el('input', {
       type: 'range', min: '0', max: String(this.track.end), step: 'any', value: '0',
       'aria-label': 'Time', oninput: () => { this.pause(); this.seek(Number(this.range.value)); },
     });
-    const speed = el('select', {'aria-label': 'Speed', onchange: () => {
+    const speed = el('select', { 'aria-label': 'Speed', onchange: () => {
       this.speed = Number(speed.value);
-    }}, SPEEDS.map((value) => el('option', {value: String(value)}, `${value}×`)));
+    }}, SPEEDS.map((value) => el('option', { value: String(value) }, `${value}×`)));
     speed.value = '1';
-    this.skip = el('input', {type: 'checkbox', checked: true});
-    this.whole = el('input', {type: 'checkbox', onchange: () => this.paint()});
+    this.skip = el('input', { type: 'checkbox', checked: true });
+    this.whole = el('input', { type: 'checkbox', onchange: () => this.paint() });
     this.list = this.buildList();
-    this.element = el('div', {class: 'player'},
-      el('div', {class: 'screen'}, this.stage, this.notice),
-      el('div', {class: 'timeline'}, this.buildMarks(), this.range),
-      el('div', {class: 'controls'}, this.button, this.clock, speed,
+    this.element = el('div', { class: 'player' },
+      el('div', { class: 'screen' }, this.stage, this.notice),
+      el('div', { class: 'timeline' }, this.buildMarks(), this.range),
+      el('div', { class: 'controls' }, this.button, this.clock, speed,
         el('label', {}, this.skip, 'Skip pauses'), el('label', {}, this.whole, 'Whole path')),
       this.list);
     this.element.addEventListener('keydown', (event) => this.key(event));
   }
 
   buildMarks() {
-    const marks = el('div', {class: 'marks', 'aria-hidden': 'true'});
+    const marks = el('div', { class: 'marks', 'aria-hidden': 'true' });
     let hidden = null;
-    for (const action of [...this.track.actions, {e: 'show', t: this.track.end}]) {
+    for (const action of [...this.track.actions, { e: 'show', t: this.track.end }]) {
       if (action.e === 'hide') hidden ??= action.t;
       if (action.e === 'show') {
         if (hidden !== null) marks.append(this.mark('away', hidden, action.t - hidden));
@@ -87,7 +87,7 @@ export class Player {
   }
 
   mark(kind, t, length) {
-    const mark = el('i', {class: `mark ${kind}`});
+    const mark = el('i', { class: `mark ${kind}` });
     const share = (ms) => `${100 * ms / (this.track.end || 1)}%`;
     mark.style.left = share(t);
     if (length !== undefined) mark.style.width = share(length);
@@ -101,17 +101,18 @@ export class Player {
       const text = describe(action, this.classes, seen.has(key));
       if (action.e === 'remove') seen.delete(key);
       else if (['page', 'put'].includes(action.e)) seen.add(key);
-      return el('button', {class: 'entry', onclick: () => {
+      return el('button', { class: 'entry', onclick: () => {
         this.pause();
         this.seek(action.t);
         this.follow(true);
       }}, el('time', {}, duration(action.t, true)), text);
     });
-    return el('div', {class: 'entries', role: 'group', 'aria-label': 'What happened'}, this.entries);
+    const label = { role: 'group', 'aria-label': 'What happened' };
+    return el('div', { class: 'entries', ...label }, this.entries);
   }
 
   layOut() {
-    const {clientWidth, clientHeight} = this.stage;
+    const { clientWidth, clientHeight } = this.stage;
     const fits = this.tiles.length > 1 ? 1 : clientHeight / this.sheet.h; // one image: all of it
     this.scale = Math.min(1, fits, clientWidth / this.sheet.w);
     this.paper.style.width = `${this.sheet.w * this.scale}px`;
@@ -178,8 +179,8 @@ export class Player {
     for (const [c, at] of shown) {
       if (!this.icons.has(c)) {
         const known = this.classes[c] ?? {name: `class ${c}`};
-        const picture = known.icon ? el('img', {src: known.icon, alt: ''}) : null;
-        this.icons.set(c, el('div', {class: 'chip'}, picture, known.name));
+        const picture = known.icon ? el('img', { src: known.icon, alt: '' }) : null;
+        this.icons.set(c, el('div', { class: 'chip' }, picture, known.name));
         this.cursor.before(this.icons.get(c));
       }
       const element = this.icons.get(c);
@@ -193,12 +194,12 @@ export class Player {
     const pen = this.canvas.getContext('2d');
     pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     pen.clearRect(0, 0, this.stage.clientWidth, this.stage.clientHeight);
-    const at = ({x, y}) => [this.left + (x - this.sheet.x) * this.scale,
+    const at = ({ x, y }) => [this.left + (x - this.sheet.x) * this.scale,
       (y - this.sheet.y) * this.scale - this.stage.scrollTop];
     this.paintPath(pen, at);
     pen.strokeStyle = INK;
     for (let k = lastBefore(this.ripples, this.t); k >= 0; k--) {
-      const {t, place} = this.ripples[k];
+      const { t, place } = this.ripples[k];
       const age = (this.t - t) / RIPPLE_MS;
       if (age > 1) break;
       if (!place) continue;
@@ -213,7 +214,7 @@ export class Player {
 
   /** A white line below the coloured one keeps the path in sight on any photograph. */
   paintPath(pen, at) {
-    const {points} = this.track;
+    const { points } = this.track;
     const last = lastBefore(points, this.t);
     const since = this.whole.checked ? 0 : this.t - TRAIL_MS;
     const first = Math.max(1, lastBefore(points, since) + 1);
@@ -238,13 +239,13 @@ export class Player {
     const cursor = cursorAt(this.track.points, this.t);
     if (cursor && (always || this.playing)) {
       const y = (cursor.y - this.sheet.y) * this.scale - this.stage.scrollTop;
-      const {clientHeight} = this.stage;
+      const { clientHeight } = this.stage;
       if (y < clientHeight * 0.15 || y > clientHeight * 0.85) {
         this.stage.scrollTop += y - clientHeight / 2;
       }
     }
     if (this.current) {
-      const {offsetTop, offsetHeight} = this.current;
+      const { offsetTop, offsetHeight } = this.current;
       this.list.scrollTop = offsetTop + offsetHeight - this.list.clientHeight;
     }
   }

@@ -12,26 +12,28 @@ export function readTrack(events) {
     if (event.e === 'box') boxes.set(event.i, event);
     const box = boxes.get(event.i ?? 0);
     const place = box && Number.isFinite(event.x) && event.e !== 'box'
-      ? {x: box.x + event.x * box.w, y: box.y + event.y * box.h} : null;
-    if (place && event.s !== 'undo' && event.s !== 'key') points.push({t: event.t, ...place, e: event.e, s: event.s});
+      ? { x: box.x + event.x * box.w, y: box.y + event.y * box.h } : null;
+    if (place && event.s !== 'undo' && event.s !== 'key') {
+      points.push({ t: event.t, ...place, e: event.e, s: event.s });
+    }
     if (!['box', 'move', 'enter', 'leave', 'drag'].includes(event.e)) {
-      actions.push({...event, place});
+      actions.push({ ...event, place });
     }
   }
-  return {points, actions, end: events.length ? events[events.length - 1].t : 0};
+  return { points, actions, end: events.length ? events[events.length - 1].t : 0 };
 }
 
 /** The part of the document that holds all images, and drags near them. */
 export function extent(events) {
   const boxes = events.filter((event) => event.e === 'box');
-  if (!boxes.length) return {x: 0, y: 0, w: 300, h: 200};
+  if (!boxes.length) return { x: 0, y: 0, w: 300, h: 200 };
   const images = {
     left: Math.min(...boxes.map((box) => box.x)), top: Math.min(...boxes.map((box) => box.y)),
     right: Math.max(...boxes.map((box) => box.x + box.w)),
     bottom: Math.max(...boxes.map((box) => box.y + box.h)),
   };
-  const sheet = {...images};
-  for (const {x, y, e} of readTrack(events).points) {
+  const sheet = { ...images };
+  for (const { x, y, e } of readTrack(events).points) {
     if (e !== 'drag' && e !== 'put') continue;
     sheet.left = Math.min(sheet.left, Math.max(x, images.left - REACH));
     sheet.right = Math.max(sheet.right, Math.min(x, images.right + REACH));
@@ -63,11 +65,11 @@ export function cursorAt(points, t) {
   if (k < 0) return null;
   const [from, to] = [points[k], points[k + 1]];
   if (!to || to.t - from.t > BRIDGE_MS || from.s === 'touch') {
-    return {x: from.x, y: from.y, age: t - from.t, s: from.s};
+    return { x: from.x, y: from.y, age: t - from.t, s: from.s };
   }
   const share = (t - from.t) / (to.t - from.t || 1);
   const [x, y] = [from.x + share * (to.x - from.x), from.y + share * (to.y - from.y)];
-  return {x, y, age: 0, s: from.s};
+  return { x, y, age: 0, s: from.s };
 }
 
 /** What the page held at a time; cheap when time runs forward. */
@@ -80,9 +82,9 @@ export class Page {
   reset() {
     this.done = 0;
     this.boxes = new Map(); // slot -> box
-    this.selected = new Map(); // slot -> {x, y} or null, where a key did it
-    this.icons = new Map(); // class -> {x, y}
-    this.dragged = null; // {c, x, y}
+    this.selected = new Map(); // slot -> { x, y } or null, where a key did it
+    this.icons = new Map(); // class -> { x, y }
+    this.dragged = null; // { c, x, y }
     this.over = null;
     this.tab = 0;
     this.hidden = false;
@@ -115,7 +117,7 @@ export class Page {
 
 /** What an action is called in the list beside the player. */
 export function describe(action, classes, seen) {
-  const by = {key: ' by key', undo: ' by undo', search: ' by search'}[action.s] ?? '';
+  const by = { key: ' by key', undo: ' by undo', search: ' by search' }[action.s] ?? '';
   const name = classes[action.c]?.name ?? `class ${action.c}`;
   switch (action.e) {
     case 'page': return seen ? 'Window resized or page reloaded' : 'Page opened';
