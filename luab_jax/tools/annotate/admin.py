@@ -3,9 +3,12 @@
 Every request but the page itself carries the token of the admin link.
 """
 
+import asyncio
 import hmac
 import pathlib
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -41,8 +44,10 @@ class Admin:
   def __init__(
     self, folder: pathlib.Path, study: Study, keys: Secrets, writer: Writer, links: Links
   ) -> None:
-    self._folder, self._study, self._writer, self._links = folder, study, writer, links
+    self._folder = folder.resolve()
+    self._study, self._writer, self._links = study, writer, links
     self._token = hash_token(keys.admin)
+    self._exporting = asyncio.Lock()
     self.routes = [
       self._route('status', self._status),
       self._route('links', self._show_links),
@@ -54,6 +59,7 @@ class Admin:
       self._route('answers', self._latest),
       self._route('answers/{id:int}', self._answer),
       self._route('answers/{id:int}/verdict', self._judge, 'POST'),
+      self._route('export', self._export, 'POST'),
     ]
 
   def _route(self, path: str, handler: Callable, method: str = 'GET') -> Route:
@@ -130,6 +136,21 @@ class Admin:
       lambda db: admin_queries.judge(db, lease, asked.verdict, self._study.answers, _now())
     )
     return {'ok': True}
+
+  async def _export(self, _: Request) -> dict:
+    """Exports beside the folder of the study, in a process of its own: it may take minutes."""
+    if self._exporting.locked():
+      raise Refusal(409, 'busy', 'An export is running already.')
+    out = self._folder.with_name(f'{self._folder.name}_export')
+    command = ['-m', 'luab_jax.tools.annotate', 'export', str(self._folder), f'--out={out}']
+    async with self._exporting:
+      process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+      )
+      said, problem = (text.decode() for text in await process.communicate())
+    if process.returncode:
+      raise Refusal(422, 'export', problem.strip().rpartition('\n')[2].removeprefix('error: '))
+    return {'folder': str(out), 'text': said}
 
 
 def _now() -> int:

@@ -70,6 +70,25 @@ function links({ everyone, personal }) {
       el('ul', { class: 'links' }, own.map(([worker, url]) => copyRow(url, worker)))) : null);
 }
 
+function exporter(api) {
+  const result = el('div', { role: 'status' });
+  const button = el('button', { class: 'primary', onclick: async () => {
+    button.disabled = true;
+    result.replaceChildren(el('p', { class: 'quiet' }, 'Exporting … this may take minutes.'));
+    try {
+      const { folder, text } = await api('export', {});
+      result.replaceChildren(el('p', {}, 'Written to ', el('code', {}, folder)),
+        el('pre', { tabindex: '0' }, text));
+    } catch (error) {
+      result.replaceChildren(el('p', { class: 'problem' }, error.message));
+    }
+    button.disabled = false;
+  } }, 'Export');
+  return el('section', { class: 'card' }, el('h2', {}, 'Export'),
+    el('p', { class: 'quiet' }, 'Writes all answers but the rejected ones in the format of the ',
+      'release, beside the folder of the study.'), button, result);
+}
+
 export async function overview(context) {
   const { api, status } = context;
   const known = await api('links');
@@ -94,5 +113,5 @@ export async function overview(context) {
   };
   await update(status);
   return { update, element: el('div', {},
-    el('div', { class: 'columns' }, top, el('div', {}, timing, links(known))), latest) };
+    el('div', { class: 'columns' }, top, el('div', {}, timing, links(known), exporter(api))), latest) };
 }
