@@ -94,7 +94,7 @@ class Admin:
 
   async def _evaluate(self) -> None:
     """Measures answers that came since; here, so that workers never wait for it."""
-    rows = await self._read(evaluation.evaluate, self._study.task)
+    rows = await self._read(evaluation.evaluate, self._folder, self._study.task)
     if rows:
       await self._writer.run(lambda db: evaluation.keep(db, rows))
 

@@ -1,14 +1,17 @@
 """Features and flags of the answers, kept in the table `quality` and brought up to date here."""
 
 import collections
+import contextlib
+import pathlib
 import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from luab_jax.tools.annotate import quality, replay
-from luab_jax.tools.annotate.events import Batch, Submit
+from luab_jax.tools.annotate import judging, quality, replay
+from luab_jax.tools.annotate.answers import Answers
+from luab_jax.tools.annotate.events import Batch
 
 _PAGES = 20  # evaluated at once, at most
 
@@ -23,58 +26,41 @@ class Row(NamedTuple):
   flags: str
 
 
-def evaluate(db: sqlite3.Connection, task: str) -> list[Row]:
+def evaluate(db: sqlite3.Connection, folder: pathlib.Path, task: str) -> list[Row]:
   """Returns the rows of `quality` that answers have changed since the table was written.
 
   An answer is compared with the others to its page, so a new one changes them, too; and it moves
   the study's median time. Of many new pages some are left for the next call.
+
+  Args:
+    db: of the study.
+    folder: of the study.
+    task: of the study.
   """
-  new = db.execute(
+  rows = db.execute(
     """SELECT DISTINCT page FROM lease JOIN page ON page.id = page AND kind = 'work'
        JOIN answer ON answer.lease = lease.id LEFT JOIN quality ON quality.lease = lease.id
        WHERE quality.lease IS NULL LIMIT ?""",
     [_PAGES],
-  ).fetchall()
+  )
+  new = {page for (page,) in rows}
   if not new:
     return []
   kept = {row[0]: Row(*row) for row in db.execute('SELECT lease, features, flags FROM quality')}
   features = {lease: _features.decode(row.features) for lease, row in kept.items()}
-  for (page,) in new:
-    features |= _evaluate_page(db, task, page)
-  median = quality.median_ms_per_image(features.values())
-  rows = (
-    Row(lease, msgspec.json.encode(found), ' '.join(quality.flags(found, median)))
-    for lease, found in features.items()
+  with contextlib.closing(Answers(folder)) as answers:
+    accepted = answers.accepted()
+    for answer in answers.answers:
+      if answer.page in new and answer.state != 'unfinished':
+        judged = judging.judge_answer(answers, answer, accepted.get(answer.page, []), task)
+        features[answer.lease] = judged.features
+  count = {answer.lease for found in accepted.values() for answer in found}
+  median = quality.median_ms_per_image(f for lease, f in features.items() if lease in count)
+  found = (
+    Row(lease, msgspec.json.encode(each), ' '.join(quality.flags(each, median)))
+    for lease, each in features.items()
   )
-  return [row for row in rows if row != kept.get(row.lease)]
-
-
-def _evaluate_page(db: sqlite3.Connection, task: str, page: int) -> dict[int, quality.Features]:
-  """Returns the features of all answers to a page, by lease; those rejected count for no other."""
-  answers = db.execute(
-    """SELECT lease.id, lease.state, answer.state FROM lease JOIN answer ON answer.lease = lease.id
-       WHERE page = ?""",
-    [page],
-  ).fetchall()
-  gold = dict(db.execute('SELECT slot, gold FROM page_image WHERE page = ?', [page]).fetchall())
-  chosen = {lease: _chosen(state) for lease, lease_state, state in answers if lease_state == 'done'}
-  found = {}
-  for lease, _, _ in answers:
-    batches = log(db, lease)
-    others = [other for key, other in chosen.items() if key != lease]
-    if task == 'grid':
-      known = {slot: bool(value) for slot, value in gold.items() if value is not None}
-      grid = replay.replay_grid(batches)
-      found[lease] = quality.grid_features(grid, len(gold), known, others)
-    else:
-      found[lease] = quality.icon_features(replay.replay_icons(batches), others)
-  return found
-
-
-def _chosen(state: bytes) -> set[int]:
-  """The slots, or the classes, of a final state."""
-  submit = msgspec.json.decode(state, type=Submit)
-  return {*submit.selected, *(icon.c for icon in submit.icons)}
+  return [row for row in found if row != kept.get(row.lease)]
 
 
 def log(db: sqlite3.Connection, lease: int) -> list[Batch]:

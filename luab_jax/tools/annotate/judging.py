@@ -29,16 +29,36 @@ def judge(study_answers: Answers, task: str, boxes: Boxes | None = None) -> dict
     boxes: icons: of the images whose instances are known.
   """
   accepted = study_answers.accepted()
-  found = {}
-  for answer in study_answers.answers:
-    others = [a for a in accepted.get(answer.page, []) if a.lease != answer.lease]
-    judged = _judge_grid if task == 'grid' else _judge_icons
-    found[answer.lease] = judged(study_answers, answer, others, boxes or {})
+  found = {
+    answer.lease: judge_answer(study_answers, answer, accepted.get(answer.page, []), task, boxes)
+    for answer in study_answers.answers
+  }
   done = [a.lease for answers in accepted.values() for a in answers]
   median = quality.median_ms_per_image(found[lease].features for lease in done)
   return {
     lease: one._replace(flags=quality.flags(one.features, median)) for lease, one in found.items()
   }
+
+
+def judge_answer(
+  study_answers: Answers,
+  answer: Answer,
+  accepted: Sequence[Answer],
+  task: str,
+  boxes: Boxes | None = None,
+) -> Judgement:
+  """Returns the judgement of one answer, without flags.
+
+  Args:
+    study_answers: of a study.
+    answer: one of them.
+    accepted: all accepted answers to its page.
+    task: 'grid' or 'icons'.
+    boxes: as in `judge`.
+  """
+  others = [other for other in accepted if other.lease != answer.lease]
+  judged = _judge_grid if task == 'grid' else _judge_icons
+  return judged(study_answers, answer, others, boxes or {})
 
 
 def _judge_grid(

@@ -22,12 +22,14 @@ def db(tmp_path):
   connection.close()
 
 
-def _bring_up_to_date(db):
-  evaluation.keep(db, evaluation.evaluate(db, 'grid'))
+def _evaluate(db, folder):
+  rows = evaluation.evaluate(db, folder, 'grid')
+  evaluation.keep(db, rows)
+  return [row.lease for row in rows]
 
 
-def test_counts(db):
-  _bring_up_to_date(db)
+def test_counts(db, tmp_path):
+  assert _evaluate(db, tmp_path / 'study') == [1, 2]
   status = admin_queries.status(db, 2, NOW)
   assert status['pages'] == {'all': 2, 'done': 1, 'started': 0}
   assert status['answers'] == {'done': 2, 'left': 2, 'rejected': 0, 'judged': 0}
@@ -46,9 +48,8 @@ def test_who_works_now(db):
   assert admin_queries.status(db, 2, last + 2 * admin_queries.ACTIVE_MS)['active'] == 0
 
 
-def test_those_with_flags_come_first(db):
-  _bring_up_to_date(db)
-  assert evaluation.evaluate(db, 'grid') == []
+def test_those_with_flags_come_first(db, tmp_path):
+  assert _evaluate(db, tmp_path / 'study') and not _evaluate(db, tmp_path / 'study')
   listed = admin_queries.workers(db)
   assert [int(row['worker']) for row in listed] == [1, 0]  # as in MANNERS
   assert 'none' in listed[0]['flags'] and 'none' not in listed[1]['flags']
@@ -95,7 +96,10 @@ def _admin(server, path, body=None, token=None):
   client = server.client(token or server.keys.admin)
   method = 'GET' if body is None else 'POST'
   status, _, answer = client.ask(
-    method, f'/admin/api/{path}', body and json.dumps(body), Authorization=f'Bearer {client.token}'
+    method,
+    f'/admin/api/{path}',
+    None if body is None else json.dumps(body),
+    Authorization=f'Bearer {client.token}',
   )
   return status, json.loads(answer)
 
@@ -133,3 +137,24 @@ def test_the_token_of_the_admin_link_alone_opens_it(server):
   assert _admin(server, 'answers/999')[0] == _admin(server, 'pages/999')[0] == 404
   assert _admin(server, 'pages?from=-1')[0] == 400
   assert _admin(server, 'answers/1/verdict', {'verdict': 'perhaps'})[0] == 422
+
+
+@pytest.mark.slow
+def test_export_says_where_it_is_and_what_comes_next(tmp_path):
+  folder = make_study(tmp_path, '--pages_per_worker=2')
+  with serving(folder) as server:
+    worker = server.client()
+    worker.join()
+    page = worker.practise()
+    while not page.get('done'):
+      box = {'e': 'box', 't': 1.0, 'i': 0, 'x': 10.0, 'y': 150.0, 'w': 32.0, 'h': 24.0}
+      worker.call('events', worker.batch(page['lease'], page['next_seq'], box))
+      worker.do_page({**page, 'next_seq': page['next_seq'] + 1})
+      page = worker.lease()
+    status, answer = _admin(server, 'export', {})
+    (folder / 'study.json').rename(folder / 'moved.json')
+    failed, refusal = _admin(server, 'export', {})
+  assert failed == 422 and refusal['message'].startswith(f'{folder} holds no study')
+  assert status == 200 and 'tfds_builders.build' in answer['text']
+  out = tmp_path / 'study_export'
+  assert answer['folder'] == str(out) and (out / 'imagenet_ab_v1_0.tar.gz').exists()

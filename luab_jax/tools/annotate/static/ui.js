@@ -121,7 +121,9 @@ export class Ui {
     const [short, more = ''] = STATUS[word];
     this.word = word;
     this.statusNode.dataset.state = word;
-    this.statusNode.replaceChildren(short, el('span', { class: 'label' }, more));
+    this.statusNode.replaceChildren(
+      el('span', {}, short, el('span', { class: 'label' }, more)),
+    );
   }
 
   // A question, or without `no` a message. Resolves to whether `yes` was chosen.
