@@ -59,6 +59,9 @@ class StoredBatch(msgspec.Struct):
 _decode_end = msgspec.json.Decoder(Submit).decode
 _decode_stored = msgspec.json.Decoder(StoredBatch).decode
 
+_IMAGES = """
+SELECT id, sha256, path, class, width, height FROM image WHERE id IN (
+  SELECT image FROM page_image JOIN page ON page.id = page WHERE kind = 'work') ORDER BY path"""
 _ANSWERS = """
 SELECT lease.id, lease.page, page.task, lease.worker, lease.session, session.hit_id,
   session.assignment_id, lease.state, answer.verdict, answer.submitted, answer.state AS end,
@@ -83,12 +86,7 @@ class Answers:
     try:
       self._db = sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True, timeout=30)
       self._db.execute('BEGIN')  # what is stored from now on is not seen
-      self.images = {
-        row[0]: Image(*row[1:])
-        for row in self._db.execute(
-          'SELECT id, sha256, path, class, width, height FROM image ORDER BY path'
-        )
-      }
+      self.images = {row[0]: Image(*row[1:]) for row in self._db.execute(_IMAGES)}
       self.pages = self._read_pages()
       self._db.row_factory = sqlite3.Row
       self.answers = [_to_answer(row) for row in self._db.execute(_ANSWERS)]

@@ -97,11 +97,12 @@ def test_rejected_and_unfinished_answers_are_in_the_sidecar_alone(grid, tmp_path
   ]
   said = capsys.readouterr().out
   assert '1  answer accepted' in said and '1  answer unfinished, in answers.jsonl.gz' in said
-  assert '7  images in the study' in said and '1  click kept' in said
+  assert '4  images in the study' in said and '1  click kept' in said
 
 
 def test_a_grid_as_it_is_in_the_release(grid, tmp_path):
   page = grid.add_page([*CATS, DOGS[0]], 'cat', gold={4: 0, 0: 1})
+  grid.add_page(DOGS, 'dog')
   grid.answer(page, 0, _selected(5, 0, 4))
   grid.answer(page, 1, _selected(5, 0), hit='7E90AC')
   out = grid.export(tmp_path / 'out')
@@ -157,7 +158,7 @@ def test_a_reported_or_unseen_image_is_never_exported_with_size_0(grid, tmp_path
 
 
 def test_an_original_that_changed_is_reported_and_left_out(grid, tmp_path):
-  grid.answer(grid.add_page(CATS, 'cat'), 0, _selected(4, 0))
+  grid.answer(grid.add_page([*CATS, *DOGS], 'cat'), 0, _selected(7, 0))
   (grid.images / CATS[0]).write_bytes((grid.images / DOGS[0]).read_bytes())
   (grid.images / CATS[1]).unlink()
   out = grid.export(tmp_path / 'out')
