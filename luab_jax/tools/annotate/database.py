@@ -124,7 +124,7 @@ class Writer:
       done = [(future, *self._attempt(job)) for job, future in asked]
       self._connection.execute('COMMIT')
     except sqlite3.Error as error:
-      if self._connection.in_transaction:
+      with contextlib.suppress(sqlite3.Error):  # as SQLite did, or when the next one fails
         self._connection.execute('ROLLBACK')
       done = [(future, None, _explain(error)) for _, future in asked]
     for future, result, problem in done:

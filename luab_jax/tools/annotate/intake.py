@@ -47,17 +47,18 @@ def store_batch(
   stored = db.execute(
     'SELECT events FROM batch WHERE lease = ? AND seq = ?', (batch.lease, batch.seq)
   ).fetchone()
-  if not stored:
-    if lease['state'] in ('done', 'rejected'):
-      raise Refusal(409, 'done', 'This page has been submitted.')
-    _check_tab(lease, batch.tab)
-    _check_events(db, study, lease['page'], batch.events)
-    db.execute(
-      'INSERT INTO batch VALUES (?, ?, ?, ?, ?)',
-      (batch.lease, batch.seq, batch.origin + batch.sent, now, raw),
-    )
-  elif stored['events'] != raw:
-    raise Refusal(409, 'conflict', f'Batch {batch.seq} of this page holds something else.')
+  if stored:
+    if stored['events'] != raw:
+      raise Refusal(409, 'conflict', f'Batch {batch.seq} of this page holds something else.')
+    return {'ok': batch.seq, 'expires': lease['expires']}
+  if lease['state'] in ('done', 'rejected'):
+    raise Refusal(409, 'done', 'This page has been submitted.')
+  _check_tab(lease, batch.tab)
+  _check_events(db, study, lease['page'], batch.events)
+  db.execute(
+    'INSERT INTO batch VALUES (?, ?, ?, ?, ?)',
+    (batch.lease, batch.seq, batch.origin + batch.sent, now, raw),
+  )
   times = leases.Times(now, now + leases.LENGTH_MS)
   is_open = leases.prolong(db, study, batch.lease, times)
   return {'ok': batch.seq, 'expires': times.expires if is_open else lease['expires']}

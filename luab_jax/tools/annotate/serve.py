@@ -41,7 +41,7 @@ def run(
   settings, keys = study.read(folder), study.read_secrets(folder)
   with _locked(folder), _listening(host, port) as server:
     port = server.getsockname()[1]
-    origins = [f'http://{name}:{port}' for name in ('127.0.0.1', 'localhost', '[::1]')]
+    origins = [_origin(f'http://{name}:{port}') for name in ('127.0.0.1', 'localhost', '[::1]')]
     if public_url:
       origins.append(_origin(public_url))
     base = public_url.rstrip('/') or origins[2 if ':' in host else 0]
@@ -82,7 +82,8 @@ def _origin(url: str) -> str:
   parts = urllib.parse.urlsplit(url)
   default = {'http': 80, 'https': 443}[parts.scheme]
   port = f':{parts.port}' if parts.port not in (None, default) else ''
-  return f'{parts.scheme}://{parts.hostname}{port}'
+  name = f'[{parts.hostname}]' if ':' in str(parts.hostname) else parts.hostname
+  return f'{parts.scheme}://{name}{port}'
 
 
 @contextlib.contextmanager

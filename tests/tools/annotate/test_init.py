@@ -283,6 +283,7 @@ def test_what_cannot_be_served_gets_one_line(tmp_path):
 def test_origins_are_written_as_browsers_do():
   assert serve._origin('https://Lab.Example:443/') == 'https://lab.example'
   assert serve._origin('http://lab.example:8080') == 'http://lab.example:8080'
+  assert serve._origin('http://[::1]:80') == 'http://[::1]'
 
 
 def test_the_command_prints_one_line_and_needs_no_tensorflow():

@@ -94,6 +94,9 @@ def test_repeats_change_nothing(server, worker):
   on = worker.batch(lease, 1, {'e': 'on', 't': 5, 'i': 2, 's': 'pen', 'x': 0.5, 'y': 0.5})
   worker.call('events', on)
   end = worker.end(lease, 1, [2])
+  stored = _dump(server)
+  assert worker.call('events', on) == worker.call('events', on)
+  assert _dump(server) == stored
   for _ in range(2):
     assert worker.call('events', first)['ok'] == 0
     assert worker.call('events', on)['ok'] == 1
