@@ -89,6 +89,11 @@ def get_config():
   # Probability that a part of a training image is erased, with the points there (Zhong et al. 2020,
   # arXiv:1708.04896: 0.5).
   c.data.random_erasing = 0.0
+  # MixUp of training images, s from Beta(alpha, alpha), 0: none; 0.2 (Zhang et al. 2018,
+  # arXiv:1710.09412). Points count with the weight of their image.
+  c.data.mixup_alpha = 0.0
+  # CutMix, 0: none; 1.0 (Yun et al. 2019, arXiv:1905.04899). With MixUp: one of them in each step.
+  c.data.cutmix_alpha = 0.0
   # click, or trace: the mouse's path to the click.
   c.data.byproduct = 'click'
   # Points of a trace (ours).

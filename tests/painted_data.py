@@ -183,6 +183,8 @@ def config(data_dir, dataset, /, **changes):
       'augment_ops': 2,
       'augment_magnitude': 9,
       'random_erasing': 0.0,
+      'mixup_alpha': 0.0,
+      'cutmix_alpha': 0.0,
       'byproduct': 'click',
       'trace_points': 4,
       'click': 'mean',

@@ -191,9 +191,11 @@ def check_options(data: ConfigDict) -> None:
     ('shuffle_buffer', 1),
     ('color_jitter', 0),
     ('augment_ops', 1),
+    ('mixup_alpha', 0),
+    ('cutmix_alpha', 0),
     ('trace_points', 2 if data.byproduct == 'trace' else 0),
   ):
-    if data[key] < low:
+    if not data[key] >= low:  # nor NaN
       raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
   for key, largest in (
     ('byproduct_fraction', 1),

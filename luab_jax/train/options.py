@@ -11,6 +11,7 @@ from luab_jax.evaluate.evaluate import metric_names
 from luab_jax.models import check_image_size, check_model
 from luab_jax.models.losses import check_loss, point_weight_schedule
 from luab_jax.runtime import parallel, profile
+from luab_jax.train import mixing
 from luab_jax.train.optimizer import make_optimizer
 
 _LOWEST = (
@@ -58,6 +59,7 @@ def check_options(config: ConfigDict) -> None:
     raise UserError(f"on_nan='{config.on_nan}' is unknown: choose stop or skip")
   parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
   dataset.check_options(config.data)
+  mixing.check_pairs(config)
   check_model(config.model)
   check_image_size(config.model.name, config.data.image_size)
   check_loss(config.loss)

@@ -69,9 +69,14 @@ def init_state(
       ema_batch_stats=batch_stats if ema else {},
     )
 
+  return init(seed_key(seed))
+
+
+def seed_key(seed: int) -> jax.Array:
+  """The key of a seed of 64 bits."""
   # As jax.random.key with x64: without, the upper half of a seed would not count.
   halves = np.array([seed], np.int64).view(np.uint32)[::-1]
-  return init(jax.random.wrap_key_data(jnp.asarray(halves), impl='threefry2x32'))
+  return jax.random.wrap_key_data(jnp.asarray(halves), impl='threefry2x32')
 
 
 def check_finite(step: int, state: TrainState) -> None:

@@ -21,6 +21,7 @@ from luab_jax.models import Params
 from luab_jax.models.drop import example_keys
 from luab_jax.models.losses import Sums
 from luab_jax.runtime.parallel import AXIS
+from luab_jax.train import mixing
 from luab_jax.train.optimizer import Schedules
 from luab_jax.train.state import TrainState
 
@@ -40,15 +41,18 @@ def make_train_step(
     model: see `luab_jax.models`.
     optimizer, schedules: see `optimizer`; the learning rate is only reported here.
     spec: of the data set.
-    config: of the experiment: `seed`, `loss`, `model`, `optimizer`, `on_nan`. The gradient of
-      micro-batches is that of the whole batch; drops are drawn by seed, step and place in the
-      global batch. With on_nan='skip' a step whose loss, gradient or result is not finite changes
-      nothing but the step number; it counts as `skipped`, its other sums are left out.
+    config: of the experiment: `seed`, `data` (MixUp and CutMix, see `mixing`), `loss`, `model`,
+      `optimizer`, `on_nan`. The gradient of micro-batches is that of the whole batch; drops are
+      drawn by seed, step and place in the global batch. With on_nan='skip' a step whose loss,
+      gradient or result is not finite changes nothing but the step number; it counts as `skipped`,
+      its other sums are left out.
   Returns:
     A function to be mapped by `parallel.pmap_step`; for the batch see `pipeline`.
   """
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+    if mixing.is_on(config.data):
+      batch = mixing.mix(config, batch, state.step)
     examples, points = _global_counts(batch)
     point_weight = jnp.asarray(schedules.point_weight(state.step), jnp.float32)
 
@@ -64,6 +68,9 @@ def make_train_step(
         mutable=['batch_stats'],
       )
       sums = loss_and_metric_sums(output, batch, spec, config.loss)
+      if 'partner' in batch:
+        partner = loss_and_metric_sums(output, batch['partner'], spec, config.loss)
+        sums = jax.tree.map(jnp.add, sums, partner)
       return total_loss(sums), (updated.get('batch_stats', {}), sums)
 
     if config.model.drop_path or config.model.dropout:
@@ -90,13 +97,17 @@ def make_train_step(
 
 
 def _global_counts(batch: Batch) -> tuple[jax.Array, jax.Array]:
-  """How many examples and points the global batch has, at least 1 each.
+  """The weights of the examples and of the points in the global batch, added up; 1 for none.
 
   They do not depend on the parameters: known before, they make the loss of every micro-batch and
   device a summand of the one global loss, whose gradients simply add up.
   """
-  counts = jax.lax.psum((batch['example_mask'].sum(), valid_points(batch).sum()), AXIS)
-  return jnp.maximum(counts[0], 1), jnp.maximum(counts[1], 1)
+  examples, points = batch['example_mask'].sum(), valid_points(batch).sum()
+  if 'partner' in batch:
+    examples += batch['partner']['example_mask'].sum()
+    points += valid_points(batch['partner']).sum()
+  examples, points = jax.lax.psum((examples, points), AXIS)
+  return jnp.where(examples > 0, examples, 1), jnp.where(points > 0, points, 1)
 
 
 def _keys(seed: int, step: jax.Array, batch: Batch) -> jax.Array:

@@ -15,6 +15,7 @@ from luab_jax.tools.study import study
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.optimizer import make_optimizer
+from luab_jax.train.options import check_options
 from luab_jax.train.state import init_state
 from tests.short_run import short_config
 
@@ -27,6 +28,8 @@ from tests.short_run import short_config
     ('model.dtype', 'float16', 'model.dtype: unknown'),
     ('model.normalisation', 'x', 'model.normalisation: unknown'),
     ('data.click', 'x', 'data.click='),
+    ('data.mixup_alpha', -0.1, 'data.mixup_alpha=-0.1 is too small'),
+    ('data.cutmix_alpha', float('nan'), 'data.cutmix_alpha=nan is too small'),
     ('data.byproduct', 'x', 'data.byproduct='),
     ('loss.point_loss', 'x', 'loss.point_loss: unknown'),
     ('loss.point_schedule', 'x', 'loss.point_schedule: unknown'),
@@ -55,6 +58,16 @@ def test_a_wrong_option_is_reported_before_missing_data(tmp_path, key, value, me
     with pytest.raises(UserError, match=message):
       start(config, tmp_path / 'run')
   assert not any(tmp_path.iterdir())
+
+
+def test_pairs_to_mix_must_share_a_device():
+  config = default.get_config()
+  config.batch_size = 8 * 3  # of eight devices
+  config.data.mixup_alpha = 0.2
+  with pytest.raises(UserError, match='batch_size=24 is no multiple of 2 x 8 devices'):
+    check_options(config)
+  config.batch_size = 8 * 4
+  check_options(config)
 
 
 @pytest.mark.slow

@@ -55,6 +55,8 @@ def _setup(
   clip=0.0,
   on_nan='stop',
   drop=0.0,
+  mixup=0.0,
+  cutmix=0.0,
 ):
   num_classes = 5
   num_points = num_classes if multi_label else 1
@@ -67,6 +69,7 @@ def _setup(
   config.optimizer.name, config.optimizer.weight_decay = optimizer, 0.1
   config.optimizer.grad_clip_norm, config.optimizer.grad_accum_steps = clip, accum
   config.optimizer.ema_decay = ema_decay
+  config.data.mixup_alpha, config.data.cutmix_alpha = mixup, cutmix
   schedules = Schedules(optax.constant_schedule(0.1), optax.constant_schedule(3.0))
   tx = make_optimizer(config, schedules.learning_rate)
   state = init_state(model, tx, seed=0, image_size=16, ema=bool(ema_decay))
