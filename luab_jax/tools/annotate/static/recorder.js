@@ -99,6 +99,8 @@ export class Recorder {
   }
 
   record(event) {
+    // On another screen, the pixels of a window of the same size may be others.
+    if (this.scale !== devicePixelRatio && this.scale) this.page();
     this.outbox.add({ ...event, t: Math.round(event.t * 100) / 100 }, ANSWERS.has(event.e));
   }
 
@@ -113,9 +115,11 @@ export class Recorder {
   end() {
     this.sizes.disconnect();
     this.boxes.clear();
+    this.scale = null;
   }
 
   page() {
+    this.scale = devicePixelRatio;
     this.record(pageEvent(performance.now()));
     this.measureSoon();
   }

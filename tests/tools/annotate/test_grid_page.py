@@ -1,0 +1,433 @@
+"""The grid in a real browser: points, traces, keys, faults; nothing is sent elsewhere."""
+
+import asyncio
+import collections
+import contextlib
+import itertools
+import math
+import sqlite3
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.async_api import async_playwright
+from playwright.sync_api import expect
+
+from luab_jax.tools.annotate import events, replay
+from tests.tools.annotate import browser
+from tests.tools.annotate.browser import Worker, batches_of, events_of, leases_of
+from tests.tools.annotate.serving import annotate, serving
+
+pytestmark = pytest.mark.slow
+
+SIZES = ((300, 200), (200, 300), (260, 260), (450, 150), (150, 450), (320, 240))
+IMAGES = 12
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+  """Two pages of twelve images each, of six shapes, for eight workers; all positions are kept."""
+  folder = tmp_path_factory.mktemp('study')
+  (folder / 'images' / 'bird').mkdir(parents=True)
+  for number in range(2 * IMAGES):
+    image = np.random.default_rng(number).integers(0, 255, (3, 4, 3), np.uint8)
+    image = Image.fromarray(image).resize(SIZES[number % len(SIZES)])
+    image.save(folder / 'images' / 'bird' / f'{number:02}.jpg')
+  options = f'--page_size={IMAGES} --answers=9 --workers=8 --track=raw --pages_per_worker=2'
+  paths = [f'--images={folder / "images"}', f'--out={folder / "study"}']
+  annotate.main(['init', '--task=grid', *paths, *options.split()])
+  return folder / 'study'
+
+
+@pytest.fixture(scope='module')
+def server(study):
+  with serving(study) as server:
+    server.links = iter(server.keys.personal.values())
+    yield server
+
+
+@pytest.fixture
+def context(chromium):
+  context = chromium.browser.new_context(viewport={'width': 1280, 'height': 800})
+  yield context
+  context.close()
+
+
+@pytest.fixture
+def worker(context, server):
+  """A worker's tab; it went nowhere else, and kept to the policy."""
+  worker = Worker(context, server)
+  yield worker
+  assert worker.wrong == []
+
+
+# Name: width, height, device pixels per CSS px, CSS px that the page is scrolled on. Zoom makes the
+# window smaller in CSS px and each of them larger, which is what is set here for 125 %.
+_WINDOWS = {
+  'scale 1': (1280, 800, 1, 0),
+  'scale 1.5': (1280, 800, 1.5, 0),
+  'scale 2': (1280, 800, 2, 0),
+  'zoom 125 %': (1024, 640, 1.25, 0),
+  'scrolled': (1280, 800, 1, 113.5),
+}
+
+
+def _put(worker, cdp, slot, place, press):
+  """Presses an image at a fraction of it; returns where the pointer was, in CSS px of the image."""
+  tile = worker.tile(slot)
+  left, top, width, height = worker.rect(tile)
+  x, y = round(left + place[0] * width, 2), round(top + place[1] * height, 2)
+  press(cdp, x, y)
+  expect(tile).to_have_attribute('aria-pressed', 'true')
+  dot = worker.rect(tile.locator('.dot'))
+  assert (dot[0] + dot[2] / 2, dot[1] + dot[3] / 2) == pytest.approx((x, y), abs=0.6)
+  return x - left, y - top, width, height, max(x - math.floor(x), y - math.floor(y))
+
+
+def _click(cdp, x, y):
+  for kind in ('mouseMoved', 'mousePressed', 'mouseReleased'):
+    event = {'type': kind, 'x': x, 'y': y, 'button': 'left', 'clickCount': 1}
+    cdp.send(
+      'Input.dispatchMouseEvent', event if kind != 'mouseMoved' else event | {'button': 'none'}
+    )
+
+
+def _tap(cdp, x, y):
+  cdp.send('Input.dispatchTouchEvent', {'type': 'touchStart', 'touchPoints': [{'x': x, 'y': y}]})
+  cdp.send('Input.dispatchTouchEvent', {'type': 'touchEnd', 'touchPoints': []})
+
+
+def test_points_are_where_the_pointer_was(worker, server, study):
+  token = next(server.links)
+  worker.start(token)
+  cdp = worker.page.context.new_cdp_session(worker.page)
+  places = itertools.cycle([(0.303, 0.711), (0.777, 0.154), (0.5, 0.5)])
+  put = {}
+
+  def resize(width, height, scale, *, mobile=False):
+    size = {'width': width, 'height': height, 'deviceScaleFactor': scale, 'mobile': mobile}
+    cdp.send('Emulation.setDeviceMetricsOverride', size)
+
+  def press(slot, scroll, how):
+    worker.tile(slot).evaluate("e => e.scrollIntoView({block: 'center'})")
+    worker.page.evaluate(f'scrollBy(0, {scroll})')
+    put[slot] = _put(worker, cdp, slot, next(places), how)
+
+  for number, (width, height, scale, scroll) in enumerate(_WINDOWS.values()):
+    resize(width, height, scale)
+    press(2 * number, scroll, _click)
+    press(2 * number + 1, scroll, _click)
+  worker.page.mouse.move(1, 1)
+  cdp.send('Emulation.setTouchEmulationEnabled', {'enabled': True})
+  resize(390, 844, 3, mobile=True)
+  press(10, 0, _tap)
+  press(11, 0, _tap)
+  worker.status('saved')
+  (lease,) = leases_of(study, token)
+  found = {event.i: event for event in events_of(study, lease, events.On)}
+  assert sorted(found) == sorted(put) == list(range(IMAGES))
+  for slot, (x, y, width, height, _) in put.items():
+    assert found[slot].x * width == pytest.approx(x, abs=0.1)
+    assert found[slot].y * height == pytest.approx(y, abs=0.1)
+  # Whole pixels, as `click` has them, would not do.
+  assert max(fraction for *_, fraction in put.values()) > 0.5
+  assert [found[slot].s for slot in (0, 9, 10, 11)] == ['mouse', 'mouse', 'touch', 'touch']
+  pages = events_of(study, lease, events.Page)
+  assert {1, 1.5, 2, 1.25, 3} == {page.dpr for page in pages}
+  _boxes_are_right(worker, study, lease)
+  # A finger does not hover.
+  hovers = events_of(study, lease, events.Enter, events.Move)
+  assert hovers and not [hover for hover in hovers if hover.t > pages[-1].t]
+
+
+def _boxes_are_right(worker, study, lease):
+  boxes = {box.i: box for box in events_of(study, lease, events.Box)}
+  scroll = worker.page.evaluate('scrollY')
+  for slot in range(IMAGES):
+    left, top, width, height = worker.rect(worker.tile(slot))
+    box = boxes[slot]
+    assert (box.x, box.y) == pytest.approx((left, top + scroll), abs=0.02)
+    assert (box.w, box.h) == pytest.approx((width, height), abs=0.02)
+
+
+async def _move_fast(endpoint, url, points):
+  """Sends 250 positions a second, without waiting for the page."""
+  async with async_playwright() as started:
+    found = await started.chromium.connect_over_cdp(endpoint)
+    (page,) = [p for context in found.contexts for p in context.pages if p.url == url]
+    cdp = await page.context.new_cdp_session(page)
+    start, sent = time.monotonic(), []
+    for number, (x, y) in enumerate(points):
+      await asyncio.sleep(max(0, start + number / 250 - time.monotonic()))
+      event = {'type': 'mouseMoved', 'x': x, 'y': y, 'button': 'none'}
+      sent.append(asyncio.create_task(cdp.send('Input.dispatchMouseEvent', event)))
+    await asyncio.gather(*sent)
+
+
+@pytest.mark.parametrize('track', ['raw', '60hz'])
+def test_a_busy_page_loses_no_position(worker, server, study, chromium, track):
+  token = next(server.links)
+
+  def settings(route):
+    answer = route.fetch()
+    route.fulfill(response=answer, body=answer.text().replace('"track": "raw"', '"track": "60hz"'))
+
+  if track == '60hz':
+    worker.page.route('**/w', settings)
+  worker.start(token)
+  left, top, width, height = worker.rect(worker.tile(2))
+  turns = [number * math.tau / 1000 for number in range(1000)]
+  points = [
+    (left + width * (0.5 + 0.4 * math.cos(t)), top + height * (0.5 + 0.4 * math.sin(t)))
+    for t in turns
+  ]
+  worker.page.evaluate(
+    'busy = setInterval(() => { const end = performance.now() + 80; '
+    'while (performance.now() < end); }, 100)'
+  )
+  url = worker.page.url
+  thread = threading.Thread(target=lambda: asyncio.run(_move_fast(chromium.endpoint, url, points)))
+  thread.start()
+  while thread.is_alive():
+    worker.page.wait_for_timeout(100)
+  worker.page.evaluate('clearInterval(busy)')
+  worker.tile(2).click()
+  worker.status('saved')
+  (lease,) = leases_of(study, token)
+  moves = [move for move in events_of(study, lease, events.Move) if move.i == 2]
+  times = [move.t for move in moves]
+  assert times == sorted(times)
+  if track == 'raw':
+    found = [(left + width * move.x, top + height * move.y) for move in moves]
+    assert len(found) >= 1000
+    assert np.allclose(found[:1000], points, atol=0.01)
+    moves = replay.replay_grid(batches_of(study, lease), thin=True).tiles[2].trace
+    times = [move.time_ms for move in moves]
+    assert times == sorted(times)
+  assert 60 < len(times) < 1000
+  # Of 62 positions in a row, the last but one is a second later at least: the last was forced.
+  assert all(late - early >= 998 for early, late in zip(times, times[61:-1], strict=False))
+
+
+def _place(slot):
+  """A point of an image that no other click has."""
+  return 0.2 + 0.031 * slot, 0.8 - 0.029 * slot
+
+
+def _select(worker, slot):
+  """Clicks an image where nothing else was clicked; returns (slot, x, y)."""
+  tile = worker.tile(slot)
+  tile.scroll_into_view_if_needed()
+  left, top, width, height = worker.rect(tile)
+  x, y = _place(slot)
+  worker.page.mouse.click(left + x * width, top + y * height)
+  expect(tile).to_have_attribute('aria-pressed', 'true')
+
+
+def _wander(worker, start):
+  """Moves over an image that is never selected, to five places where no other move goes."""
+  left, top, width, height = worker.rect(worker.tile(0))
+  places = [(0.1 + 0.01 * (start + k), 0.9 - 0.008 * (start + k)) for k in range(5)]
+  for x, y in places:
+    worker.page.mouse.move(left + x * width, top + y * height)
+  return places
+
+
+def _written(worker, slot):
+  """Waits until the click is in the browser's own storage."""
+  script = """slot => new Promise(done => {
+    const look = () => {
+      const all = request.result.transaction('batches').objectStore('batches').getAll();
+      all.onsuccess = () => all.result.some(({body}) => JSON.parse(body).events
+        .some(({e, i}) => e === 'on' && i === slot)) ? done() : setTimeout(look, 20);
+    };
+    const request = indexedDB.open('luab_jax');
+    request.onsuccess = look;
+  })"""
+  worker.page.evaluate(script, slot)
+
+
+def test_every_event_arrives_once_whatever_is_killed(playwright, server, study, tmp_path):
+  token = next(server.links)
+  chromium = browser.Chromium(playwright, tmp_path)
+  try:
+    context = chromium.browser.contexts[0]
+    worker = Worker(context, server).start(token)
+    moved = _wander(worker, 0)
+    _select(worker, 1)
+    server.kill()
+    moved += _wander(worker, 5)
+    _select(worker, 2)
+    worker.status('offline')
+    server.start()
+    worker.status('saved')
+    moved += _wander(worker, 10)
+    _select(worker, 3)
+    worker.page.reload()
+    worker.ready()
+    for slot in (1, 2, 3):
+      expect(worker.tile(slot)).to_have_attribute('aria-pressed', 'true')
+    context.set_offline(True)  # for as long as it takes the page to say so; nothing counts seconds
+    moved += _wander(worker, 15)
+    _select(worker, 4)
+    worker.status('offline')
+    context.set_offline(False)
+    worker.status('saved')
+    context.set_offline(True)
+    moved += _wander(worker, 20)
+    _select(worker, 5)
+    _written(worker, 5)
+  finally:
+    chromium.kill()
+  chromium = browser.Chromium(playwright, tmp_path)
+  try:
+    again = Worker(chromium.browser.contexts[0], server).open(token).ready()
+    _select(again, 6)
+    again.submit()
+    again.says('Page 2 of 2')
+  finally:
+    chromium.kill()
+  assert worker.wrong == again.wrong == []
+  lease = leases_of(study, token)[0]
+  found = [(on.i, on.x, on.y) for on in events_of(study, lease, events.On)]
+  assert found == [
+    (slot, *(pytest.approx(v, abs=1e-4) for v in _place(slot))) for slot in range(1, 7)
+  ]
+  moves = [(round(e.x, 3), round(e.y, 3)) for e in events_of(study, lease, events.Move) if e.i == 0]
+  expected = {(round(x, 3), round(y, 3)) for x, y in moved}
+  counts = collections.Counter(move for move in moves if move in expected)
+  assert set(counts.values()) == {1} and set(counts) == expected
+
+
+def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
+  worker.open(server.keys.join)
+  keys = worker.page.keyboard
+  assert worker.posts == []  # nothing before consent
+  for label in ('I agree, start', 'Next', 'Start practising'):
+    worker.says(label)
+    keys.press('Tab')
+    if label == 'Start practising':
+      keys.press('Tab')  # over "Back"
+    keys.press('Enter')
+  worker.ready()
+  client = server.client(server.keys.join)
+  client.join()
+  for slot in client.lease()['answers']:
+    _go(worker, slot)
+    keys.press('Space')
+  _hand_in(worker)
+  worker.says('Well done')
+  keys.press('Enter')
+  for number in (1, 2):
+    worker.says(f'Page {number} of 2')
+    worker.ready()
+    _choose_by_keys(worker)
+    _hand_in(worker)
+  worker.says('completion code')
+  assert len(worker.page.locator('.code').inner_text()) == 8
+  with contextlib.closing(sqlite3.connect(study / 'study.db')) as db:
+    (lease,) = db.execute('SELECT max(lease) FROM answer').fetchone()
+  chosen = [(on.i, on.s, on.x, on.y) for on in events_of(study, lease, events.On)]
+  assert chosen == [(1, 'key', None, None), (4, 'key', 0.55, 0.48), (1, 'undo', None, None)]
+  assert events_of(study, lease, events.Move) == []
+
+
+def _go(worker, slot):
+  """Walks to an image with the arrow keys, from wherever the focus is in the grid."""
+  keys = worker.page.keyboard
+  while not worker.page.evaluate("!!document.activeElement.closest('.tile')"):
+    keys.press('Tab')
+  keys.press('Home')
+  for _ in range(slot // 3):
+    keys.press('ArrowDown')
+  for _ in range(slot % 3):
+    keys.press('ArrowRight')
+  expect(worker.tile(slot)).to_be_focused()
+
+
+def _choose_by_keys(worker):
+  keys = worker.page.keyboard
+  _go(worker, 1)
+  keys.press('Space')
+  keys.press('ArrowDown')
+  for key in ('Enter', 'Shift+ArrowRight', 'ArrowUp', 'ArrowUp', 'Enter'):
+    keys.press(key)
+  expect(worker.tile(4)).to_have_attribute('aria-pressed', 'true')
+  _go(worker, 1)
+  keys.press('Space')
+  keys.press('Control+z')
+  expect(worker.page.locator('.count')).to_have_text('2 selected')
+
+
+def _hand_in(worker):
+  keys = worker.page.keyboard
+  while not worker.page.evaluate("document.activeElement.id === 'submit'"):
+    keys.press('Tab')
+  keys.press('Enter')
+
+
+def test_full_disk_another_tab_and_withdrawal(worker, context, server, study):
+  token = next(server.links)
+  worker.start(token)
+  full = {'error': 'full', 'message': 'The disk is full.'}
+  context.route('**/api/events', lambda route: route.fulfill(status=507, json=full))
+  _select(worker, 3)
+  worker.says('Not saved')
+  context.unroute('**/api/events')
+  worker.status('saved')
+  (lease,) = leases_of(study, token)
+  assert [on.i for on in events_of(study, lease, events.On)] == [3]
+  _select(worker, 4)
+  second = Worker(context, server).open(token).ready()
+  worker.says('This page continues in another tab')
+  for slot in (3, 4):
+    expect(second.tile(slot)).to_have_attribute('aria-pressed', 'true')
+  second.press('Withdraw')
+  second.press('Delete and stop')
+  second.says('You have withdrawn')
+  assert leases_of(study, token) == [] and batches_of(study, lease) == []
+  assert second.wrong == []
+
+
+def test_loading_moves_nothing_and_broken_images_are_retried_or_reported(worker, server, study):
+  token, tried = next(server.links), collections.Counter()
+
+  def serve(route):
+    name = route.request.url
+    tried[name] += 1
+    place = list(tried).index(name)
+    if place == 1 or (place == 2 and tried[name] < 4):
+      return route.fulfill(status=404)
+    return route.continue_()
+
+  worker.page.add_init_script(
+    'window.shifts = []; new PerformanceObserver(list => shifts.push(...list.getEntries()'
+    '.map(e => e.sources.map(s => s.node?.outerHTML)))).observe({type: "layout-shift", '
+    'buffered: true})'
+  )
+  worker.page.route('**/i/*', serve)
+  client = server.client(token)
+  client.join()
+  client.practise()
+  worker.open(token)
+  worker.press('I agree, start')
+  broken = worker.page.locator('.broken')
+  expect(broken).to_have_count(2)
+  _select(worker, 5)
+  worker.submit()
+  worker.says('An image does not load')
+  broken.nth(1).get_by_role('button', name='Try again').click()
+  expect(broken).to_have_count(1)
+  broken.get_by_role('button', name='Report').click()
+  worker.says('Reported')
+  worker.status('saved')
+  (lease,) = leases_of(study, token)
+  assert [event.i for event in events_of(study, lease, events.Broken)] == [1]
+  assert worker.page.evaluate('shifts') == []
+  worker.tile(5).click()  # takes it back
+  worker.submit()
+  worker.says('You selected no image')
+  worker.press('Yes, submit')
+  worker.says('Page 2 of 2')
