@@ -48,16 +48,18 @@ def evaluate(db: sqlite3.Connection, folder: pathlib.Path, task: str) -> list[Ro
     return []
   kept = {row[0]: Row(*row) for row in db.execute('SELECT lease, features, flags FROM quality')}
   features = {lease: _features.decode(row.features) for lease, row in kept.items()}
+  written = {lease: row.features for lease, row in kept.items()}
   with contextlib.closing(Answers(folder)) as answers:
     accepted = answers.accepted()
     for answer in answers.answers:
       if answer.page in new and answer.state != 'unfinished':
         judged = judging.judge_answer(answers, answer, accepted.get(answer.page, []), task)
         features[answer.lease] = judged.features
+        written[answer.lease] = msgspec.json.encode(judged.features)
   count = {answer.lease for found in accepted.values() for answer in found}
   median = quality.median_ms_per_image(f for lease, f in features.items() if lease in count)
   found = (
-    Row(lease, msgspec.json.encode(each), ' '.join(quality.flags(each, median)))
+    Row(lease, written[lease], ' '.join(quality.flags(each, median)))
     for lease, each in features.items()
   )
   return [row for row in found if row != kept.get(row.lease)]
