@@ -4,6 +4,7 @@ import pathlib
 
 from luab_jax.errors import UserError
 from luab_jax.tools.annotate import database, sessions, study
+from luab_jax.tools.own_data.problems import pluralize
 
 
 def run(folder: pathlib.Path, worker: str) -> list[str]:
@@ -24,5 +25,6 @@ def run(folder: pathlib.Path, worker: str) -> list[str]:
   db.close()
   database.empty_log(folder)
   return [
-    f'Deleted worker {worker}: {answers} answers. Exports and copies made before still hold them.'
+    f'Deleted worker {worker}: {answers} {pluralize(answers, "answer")}. Exports and copies made '
+    'before still hold them.'
   ]

@@ -4,6 +4,7 @@ import argparse
 import os
 import pathlib
 import secrets
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -18,7 +19,7 @@ from luab_jax.tools.annotate import database, images, pages, planning, practice,
 from luab_jax.tools.annotate.images import Rendition
 from luab_jax.tools.annotate.planning import Plan
 from luab_jax.tools.annotate.study import Class, Practice, Secrets, Study
-from luab_jax.tools.own_data.problems import Problems
+from luab_jax.tools.own_data.problems import Problems, pluralize
 
 _PAGE_SIZE = 48
 _MAX_PAGE_SIZE = 200  # slots that events can name
@@ -120,9 +121,10 @@ def _fill(args: argparse.Namespace, files: _Files) -> list[str]:
   study.write(files.folder, made, keys)
   answers = 'one answer' if args.answers == 1 else f'{args.answers} answers'
   return [
-    f'Study of {len(rendered):,} images on {len(dealt):,} pages, {answers} to each: {args.out}',
+    f'Study of {len(rendered):,} {pluralize(len(rendered), "image")} on {len(dealt):,} '
+    f'{pluralize(len(dealt), "page")}, {answers} to each: {args.out}',
     'Next:',
-    f'  python -m luab_jax.tools.annotate serve {args.out}',
+    f'  python -m luab_jax.tools.annotate serve {shlex.quote(str(args.out))}',
   ]
 
 

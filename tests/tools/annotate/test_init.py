@@ -145,7 +145,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path, capsys):
   (folder / 'stray.jpg').write_bytes((folder / 'cat' / '0.jpg').read_bytes())
   out = make_study(tmp_path, classes=('cat',), count=2)
   said = capsys.readouterr().out
-  assert 'Study of 2 images on 1 pages' in said and 'cat/bad.jpg' in said
+  assert 'Study of 2 images on 1 page,' in said and 'cat/bad.jpg' in said
   skipped = (out / 'skipped.csv').read_text()
   assert [name in skipped for name in ('bad.jpg', 'notes.txt', 'stray.jpg')] == [True] * 3
   assert _rows(out, "SELECT count(*) FROM image WHERE path LIKE '%bad%'") == [(0,)]
