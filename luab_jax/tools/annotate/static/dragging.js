@@ -6,7 +6,7 @@ import { Thinner } from './recorder.js';
 
 const SLACK = { mouse: 3, touch: 8, pen: 5 }; // px that a press may move and still be a click
 
-// pick(node) returns what is dragged from there, or null: an object whose `node` is pressed.
+// pick(event) returns what is dragged from there, or null: an object with its `node`.
 // start(item, event); move(item, event), also of coalesced events and thinned to 60 Hz unless raw;
 // show(item, event), once an event; drop(item, event) with the pointerup; cancel(item).
 // Returns {stop()}.
@@ -18,7 +18,7 @@ export function watchDrags(root, { pick, start, move, show, drop, cancel, raw = 
   function down(event) {
     dragged = false;
     if (press || !event.isPrimary || event.button !== 0) return;
-    const item = pick(event.target);
+    const item = pick(event);
     if (!item) return;
     const { pointerId: id, clientX: x, clientY: y, pointerType } = event;
     press = { item, id, x, y, slack: SLACK[pointerType] ?? SLACK.mouse, thinner: null };

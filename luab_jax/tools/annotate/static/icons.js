@@ -55,7 +55,7 @@ class Icons {
     const { stage } = this.scene;
     this.tracker = trackPointer(stage, (point) => this.moved(point), { raw });
     this.drags = watchDrags(root, {
-      pick: (node) => this.pick(node),
+      pick: (event) => this.pick(event),
       start: (item) => this.start(item),
       move: (item, event) => this.dragged(item, event),
       show: (item, event) => this.follow(item, event),
@@ -90,8 +90,8 @@ class Icons {
   }
 
   // Dragging
-  pick(node) {
-    const found = node.closest('.chip, .icon');
+  pick(event) {
+    const found = this.scene.nearest(event) ?? event.target.closest('.chip');
     if (!found || !this.scene.loaded) return null;
     return { node: found, c: Number(found.dataset.c), isPlaced: found.matches('.icon') };
   }
@@ -192,7 +192,7 @@ class Icons {
   pressed(event) {
     const { target, key } = event;
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (document.querySelector('dialog') || target.matches('input')) return;
+    if (document.querySelector('dialog[open]') || target.matches('input')) return;
     const held = target.closest('.chip, .icon');
     const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
     if (key === 'Escape') return this.disarm();

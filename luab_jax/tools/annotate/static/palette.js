@@ -32,7 +32,7 @@ export class Palette {
     this.list.append(...this.tabs);
     this.back = this.makeChevron('left', 'Previous page of icons', -1);
     this.on = this.makeChevron('right', 'Next page of icons', 1);
-    this.progress = el('span', { class: 'progress' });
+    this.progress = el('span', { class: 'progress', 'data-widest': this.seenOf(groups.length) });
     const search = el('label', { class: 'search' }, this.search, el('kbd', {}, '/'));
     this.node = el(
       'section',
@@ -49,6 +49,7 @@ export class Palette {
   makeTab(name, k) {
     const tab = el('button', { class: 'tab', type: 'button', role: 'tab', id: `tab${k}` }, name);
     tab.setAttribute('aria-controls', `icons${k}`);
+    tab.dataset.name = name;
     tab.append(el('span', { class: 'seen' }));
     tab.addEventListener('click', (event) => this.open(k, event));
     return tab;
@@ -104,6 +105,10 @@ export class Palette {
     this.ui.announce(`${this.groups[k]}, ${place}, ${number} icons`);
   }
 
+  seenOf(number) {
+    return `${number} of ${this.groups.length} pages seen`;
+  }
+
   update() {
     this.tabs.forEach((tab, k) => {
       const isOpen = k === this.tab && !this.search.value;
@@ -115,7 +120,7 @@ export class Palette {
     this.found.classList.toggle('open', this.search.value !== '');
     this.back.disabled = this.tab === 0;
     this.on.disabled = this.tab === this.groups.length - 1;
-    this.progress.textContent = `${this.seen.size} of ${this.groups.length} pages seen`;
+    this.progress.textContent = this.seenOf(this.seen.size);
     this.reveal();
   }
 

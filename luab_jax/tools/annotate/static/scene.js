@@ -68,6 +68,17 @@ export class Scene {
     return document.elementsFromPoint(clientX, clientY).includes(this.stage) ? { x, y } : null;
   }
 
+  // The icon that is pressed; where several are, that whose point is the nearest.
+  nearest({ clientX, clientY }) {
+    const distance = (marker) => {
+      const { left, top } = marker.getBoundingClientRect();
+      return Math.hypot(left - clientX, top - clientY);
+    };
+    const pressed = document.elementsFromPoint(clientX, clientY).map((node) => node.closest('.icon'));
+    const found = pressed.filter((marker) => marker !== null);
+    return found.sort((a, b) => distance(a) - distance(b))[0] ?? null;
+  }
+
   has(c) {
     return this.markers.has(c);
   }
