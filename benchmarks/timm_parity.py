@@ -123,6 +123,8 @@ def answers(model, name, size):
   with torch.no_grad():
     grid = model.forward_features(to_torch(noise(size)))
     logits = model.forward_head(grid).numpy()
+    if name.startswith('convnext'):
+      grid = model.head.norm(grid)
   if not name.startswith('vit'):
     return logits, grid.numpy().transpose(0, 2, 3, 1)
   side = size // 16

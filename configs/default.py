@@ -4,8 +4,8 @@ An experiment starts from this config and sets what differs. The config is locke
 not here is an error. `python run.py --config=… --help_config` lists the keys with the values of
 an experiment and these comments.
 
-The paper's hyper-parameters are not available, so these are the usual recipe of ResNet-50 on
-ImageNet. "Ours" marks a choice that has no source but the reason given.
+We could not check the paper's hyper-parameters (section 4 of arXiv:2303.17595), so these are the
+usual recipe of ResNet-50 on ImageNet. "Ours" marks a choice that has no source but the reason given.
 """
 
 import ml_collections
@@ -61,23 +61,24 @@ def get_config():
   c.data.train_split = 'train[:99%]'
   # {name: TFDS split} of every split to evaluate.
   c.data.eval_splits = {'validation': 'validation', 'heldout_clicks': 'train[99%:]'}
-  # Side of the square crop in pixels.
+  # Side of the square crop in pixels (224: the authors' notebooks).
   c.data.image_size = 224
   # Evaluation resizes the shorter side to this and crops the centre (torchvision).
   c.data.eval_resize = 256
-  # bicubic or bilinear. bicubic with antialias gives the authors' pixels (PIL's); bilinear without
-  # reads 1.6 times as many images per CPU-second (docs/benchmarks.md).
+  # bicubic (the authors' notebook of ImageNet-AB) or bilinear (theirs of COCO-AB); with antialias
+  # either gives their pixels (PIL's). bilinear without reads 1.6 times as many images per CPU-second (docs/benchmarks.md).
   c.data.resize_method = 'bicubic'
   # Whether shrinking averages over pixels, as PIL does, instead of leaving some out.
   c.data.antialias = True
   # Smallest and largest area of a random crop, as a fraction of the image (Szegedy et al. 2015,
-  # arXiv:1409.4842; torchvision's RandomResizedCrop).
+  # arXiv:1409.4842; torchvision's RandomResizedCrop and the authors' notebooks).
   c.data.crop_scale = (0.08, 1.0)
   # Smallest and largest aspect ratio of a random crop (same source).
   c.data.crop_ratio = (3 / 4, 4 / 3)
   # Flip half of the training images horizontally.
   c.data.flip = True
-  # Strength of random brightness, contrast and saturation, such as 0.4; 0: none.
+  # Strength of random brightness, contrast and saturation; 0: none. The authors' notebooks have 0
+  # on ImageNet-AB and 0.4 on COCO-AB.
   c.data.color_jitter = 0.0
   # none, randaugment (Cubuk et al. 2020, arXiv:1909.13719) or trivial (TrivialAugmentWide, Müller
   # and Hutter 2021, arXiv:2103.10158), operations and ranges as torchvision's; points move along.
@@ -154,7 +155,8 @@ def get_config():
   # arXiv:1512.00567).
   c.loss.label_smoothing = 0.1
   # λ; 0 trains without byproducts. Ours: 0.3 for the linear head and 10 or 30 for the spatial head
-  # did best on synthetic data (docs/study.md).
+  # did best on synthetic data (docs/study.md). The only λ that the authors' group has published is
+  # 0.5 with smooth L1, in a student's training loop, not the paper's run.
   c.loss.point_weight = 0.3
   # constant, warmup (from 0) or cosine (down to 0).
   c.loss.point_schedule = 'constant'

@@ -1,6 +1,6 @@
 """ResNet-50 on ImageNet-AB with the paper's head: two more outputs on the pooled feature.
 
-Paper: "Neglected Free Lunch" (ICCV 2023), section 4. Its exact hyper-parameters are not available;
+Paper: "Neglected Free Lunch" (ICCV 2023), section 4, whose hyper-parameters we could not check;
 this is the standard recipe of ResNet-50 on ImageNet (SGD, 0.1 per 256 images, 90 epochs, label
 smoothing), with the λ that helped the linear head on synthetic data.
 Command: `python run.py --config=configs/imagenet_ab_resnet50.py`,
