@@ -3,10 +3,10 @@
 Paper: "Neglected Free Lunch" (ICCV 2023), section 4, whose hyper-parameters we could not check. The
 input is that of the authors' notebook: batches of 128, bilinear resizing with antialias (PIL's),
 torchvision's default crop, ColorJitter(0.4, 0.4, 0.4), labels of icons outside the crop dropped. It
-takes every `add` as a point; here they are the icons left after replaying the history, and theirs is
---config.data.icons=adds_only. Only classes with an instance in the image have an icon position (the
-authors); --config.data.icon_points=all takes every icon. The optimizer is a standard recipe from
-random weights: SGD, 0.1 per 256 images, 60 epochs.
+takes every `add` as a point; here they are the icons left after replaying the history, and theirs
+is --config.data.icons=adds_only. Only classes with an instance in the image have an icon position
+(the authors); --config.data.icon_points=all takes every icon. The optimizer is a standard recipe
+from random weights: SGD, 0.1 per 256 images, 60 epochs.
 Command: `python run.py --config=configs/coco_ab_resnet50.py`,
 once `tfds build tfds_builders/coco_ab --config=2014` has built the data (README.md).
 From ImageNet weights: configs/coco_ab_resnet50_pretrained.py.

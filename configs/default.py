@@ -5,7 +5,8 @@ not here is an error. `python run.py --config=… --help_config` lists the keys 
 an experiment and these comments.
 
 We could not check the paper's hyper-parameters (section 4 of arXiv:2303.17595), so these are the
-usual recipe of ResNet-50 on ImageNet. "Ours" marks a choice that has no source but the reason given.
+usual recipe of ResNet-50 on ImageNet. "Ours" marks a choice that has no source but the reason
+given.
 """
 
 import ml_collections
@@ -66,7 +67,8 @@ def get_config():
   # Evaluation resizes the shorter side to this and crops the centre (torchvision).
   c.data.eval_resize = 256
   # bicubic (the authors' notebook of ImageNet-AB) or bilinear (theirs of COCO-AB); with antialias
-  # either gives their pixels (PIL's). bilinear without reads 1.6 times as many images per CPU-second (docs/benchmarks.md).
+  # either gives their pixels (PIL's). bilinear without it reads 1.6 times as many images per
+  # CPU-second (docs/benchmarks.md).
   c.data.resize_method = 'bicubic'
   # Whether shrinking averages over pixels, as PIL does, instead of leaving some out.
   c.data.antialias = True

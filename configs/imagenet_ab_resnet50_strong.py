@@ -1,6 +1,7 @@
 """ResNet-50 on ImageNet-AB with strong augmentation: torchvision's recipe of its V2 weights.
 
-Source: torchvision's references/classification and "How to train state-of-the-art models using
+Paper: "Neglected Free Lunch" (ICCV 2023), section 4, trains without it. The recipe is that of
+torchvision's references/classification and "How to train state-of-the-art models using
 TorchVision's latest primitives" (2021), which reports 80.86 % without points. Theirs and here:
 600 epochs, SGD 0.5 at 1,024 images with 5 epochs of warm-up, cosine, decay 2e-5 on kernels, label
 smoothing 0.1, TrivialAugmentWide, random erasing 0.1, MixUp 0.2 and CutMix 1.0, evaluation at 224
