@@ -19,6 +19,7 @@ export function instructions(study) {
   return [
     {
       heading: 'What you do',
+      figure: { src: '/static/guide_grid.svg', alt: 'Two of three images show a kite: they are selected.' },
       items: [
         'Each page asks for one kind of thing, say “banana”, and shows its definition.',
         'Click every image that shows at least one. Click on the thing itself.',

@@ -16,6 +16,7 @@ export function instructions(study) {
   return [
     {
       heading: 'What you do',
+      figure: { src: '/static/guide_icons.svg', alt: 'The icon “tree” is dragged onto the tree.' },
       items: [
         'Each page shows one image, and below it icons of kinds of things.',
         'For every kind that you see in the image, drag its icon onto the thing itself.',

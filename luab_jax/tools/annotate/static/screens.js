@@ -64,7 +64,7 @@ function screen(ui, screens, place) {
     ui.card(
       heading,
       el('p', { class: 'muted' }, `${place + 1} of ${screens.length}`),
-      figure?.() ?? null,
+      figure ? el('img', { class: 'figure', width: 560, height: 210, ...figure }) : null,
       list(items),
       el(
         'div',
