@@ -43,9 +43,9 @@ export function heatFigure(image, bins, most, layers, caption) {
   const canvas = el('canvas', { 'aria-hidden': 'true' });
   const figure = el('figure', { class: 'heat' },
     el('div', { class: 'picture' },
-      el('img', { src: image.src, width: image.width, height: image.height, loading: 'lazy',
-        alt: image.path}), canvas),
+      el('img', { src: image.src, loading: 'lazy', alt: image.path }), canvas),
     el('figcaption', {}, caption));
+  figure.style.setProperty('--ratio', image.width / image.height);
   const draw = () => {
     const { clientWidth: width, clientHeight: height } = canvas;
     if (!width) return;
