@@ -51,8 +51,7 @@ def make_train_step(
   """
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
-    if mixing.is_on(config.data):
-      batch = mixing.mix(config, batch, state.step)
+    batch = _randomised(config, batch, state.step)
     examples, points = _global_counts(batch)
     point_weight = jnp.asarray(schedules.point_weight(state.step), jnp.float32)
 
@@ -73,8 +72,6 @@ def make_train_step(
         sums = jax.tree.map(jnp.add, sums, partner)
       return total_loss(sums), (updated.get('batch_stats', {}), sums)
 
-    if config.model.drop_path or config.model.dropout:
-      batch = {**batch, 'keys': _keys(config.seed, state.step, batch)}
     gradient, batch_stats, sums = _accumulate(
       jax.grad(forward, has_aux=True), state, batch, config.optimizer.grad_accum_steps
     )
@@ -110,10 +107,18 @@ def _global_counts(batch: Batch) -> tuple[jax.Array, jax.Array]:
   return jnp.where(examples > 0, examples, 1), jnp.where(points > 0, points, 1)
 
 
-def _keys(seed: int, step: jax.Array, batch: Batch) -> jax.Array:
-  """Keys [b] of this device's examples, the same on any number of devices."""
-  count = batch['example_mask'].shape[0]
-  return example_keys(seed, step, jax.lax.axis_index(AXIS) * count, count)
+def _randomised(config: ConfigDict, batch: Batch, step: jax.Array) -> Batch:
+  """A batch with MixUp or CutMix, and with keys [b] of the examples for what the model drops.
+
+  Both are the same on any number of devices.
+  """
+  if mixing.is_on(config.data):
+    batch = mixing.mix(config, batch, step)
+  if config.model.drop_path or config.model.dropout:
+    count = batch['example_mask'].shape[0]
+    first = jax.lax.axis_index(AXIS) * count
+    batch = {**batch, 'keys': example_keys(config.seed, step, first, count)}
+  return batch
 
 
 def _accumulate(
