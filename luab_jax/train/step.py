@@ -41,11 +41,9 @@ def make_train_step(
     model: see `luab_jax.models`.
     optimizer, schedules: see `optimizer`; the learning rate is only reported here.
     spec: of the data set.
-    config: of the experiment: `seed`, `data` (MixUp and CutMix, see `mixing`), `loss`, `model`,
-      `optimizer`, `on_nan`. The gradient of micro-batches is that of the whole batch; drops are
-      drawn by seed, step and place in the global batch. With on_nan='skip' a step whose loss,
-      gradient or result is not finite changes nothing but the step number; it counts as `skipped`,
-      its other sums are left out.
+    config: of the experiment. The gradient of micro-batches is that of the whole batch. With
+      on_nan='skip' a step whose loss, gradient or result is not finite changes nothing but the
+      step number; it counts as `skipped`, its other sums are left out.
   Returns:
     A function to be mapped by `parallel.pmap_step`; for the batch see `pipeline`.
   """
