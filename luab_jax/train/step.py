@@ -65,7 +65,7 @@ def make_train_step(
         mutable=['batch_stats'],
       )
       sums = loss_and_metric_sums(output, batch, spec, config.loss)
-      if 'partner' in batch:
+      if 'partner' in batch:  # of MixUp and CutMix
         partner = loss_and_metric_sums(output, batch['partner'], spec, config.loss)
         sums = jax.tree.map(jnp.add, sums, partner)
       return total_loss(sums), (updated.get('batch_stats', {}), sums)
@@ -74,8 +74,7 @@ def make_train_step(
       jax.grad(forward, has_aux=True), state, batch, config.optimizer.grad_accum_steps
     )
     gradient, sums = jax.lax.psum((gradient, sums), AXIS)
-    # Devices normalise with their own statistics, but share the running averages: one small
-    # all-reduce, and evaluation and checkpoints need no extra step.
+    # Devices normalise with their own statistics, but share the running averages.
     batch_stats = jax.lax.pmean(batch_stats, AXIS)
     new_state = _update(state, optimizer, gradient, batch_stats, config.optimizer.ema_decay)
     sums |= {
