@@ -14,9 +14,6 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 configure_process()
 # Tests compile far more than they compute.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-# Collecting garbage among all objects of JAX and TensorFlow as often as Python does by default was
-# a sixth of the CPU time of whole runs.
-gc.set_threshold(50_000, 10, 10)
 # Runs that are continued, other workers, and processes started by tests would compile the same
 # steps again. Workers of pytest-xdist share the folder of the process that started them.
 if 'PYTEST_XDIST_WORKER' not in os.environ:

@@ -1,5 +1,6 @@
 """luab_jax: learning using annotation byproducts (LUAB) in JAX and Flax."""
 
+import gc
 import os
 
 
@@ -12,6 +13,8 @@ def configure_process(*, errors_only: bool = False, hide_image_errors: bool = Fa
   * TF_ENABLE_ONEDNN_OPTS=0: oneDNN speeds up none of our ops and announces itself twice.
   * TF_USE_LEGACY_KERAS=1: TensorFlow looks for a package that is not there and does without Keras,
     which nothing here uses: its import takes 3 CPU-seconds instead of 7, and 160 MiB less.
+  * Garbage is collected after 50,000 new objects instead of 700: looking through all that
+    TensorFlow and JAX keep took 0.4 of 3 CPU-seconds at their import.
 
   Args:
     errors_only: absl logs errors alone, as TFDS and Orbax warn of their own deprecated calls, and
@@ -19,6 +22,7 @@ def configure_process(*, errors_only: bool = False, hide_image_errors: bool = Fa
     hide_image_errors: TF_CPP_MIN_LOG_LEVEL=3: TensorFlow's messages about damaged images, for
       commands that report those images themselves.
   """
+  gc.set_threshold(50_000, 10, 10)
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3' if hide_image_errors else '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')

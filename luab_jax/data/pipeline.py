@@ -42,6 +42,7 @@ these options are about training.
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 from ml_collections import ConfigDict
@@ -55,12 +56,15 @@ from luab_jax.errors import UserError
 __all__ = [
   'Batches',
   'DatasetSpec',
+  'EvalSplits',
   'Rows',
   'dataset_spec',
   'eval_batches',
   'label_set_batches',
   'train_batches',
 ]
+
+MakeExample = Callable[[tf.Tensor], Fields]  # of a serialised record
 
 # Folded into the seed, one for each use of it.
 _ORDER, _AUGMENT, _CONTROL = 0, 1, 2
@@ -168,47 +172,66 @@ def train_batches(
   return _batches(dataset, stream, rows, source)
 
 
-def eval_batches(
-  data: ConfigDict,
-  spec: DatasetSpec,
-  split: str,
-  rows: Rows,
-  *,
-  boxes: bool = False,
-  whole: bool = False,
-  max_examples: int | None = None,
-) -> tuple[Batches, int]:
-  """Every example of a split once over all hosts, in file order.
+class EvalSplits:
+  """The evaluation batches of the splits of a data set.
 
-  Args:
+  TensorFlow traces the way from a record to an example once a view, which takes longer than reading
+  a small split; all splits and evaluations share it.
+
+  Attributes:
     data: the `data` part of a config.
     spec: of the data set, from `dataset_spec`.
-    split: TFDS split or subsplit.
-    rows: of the host.
-    boxes: whether to add the true boxes; masked throughout where the data set has none.
-    whole: the whole image squashed to the input size (`examples.whole_view`) instead of the centre.
-    max_examples: only the first ones, which are random ones: TFDS shuffled them; None: all.
-
-  Returns:
-    (Batches, their number: the same on every host). The last batch is padded with zeros, with
-    example_mask 0; a host may get a batch of padding alone.
-
-  Raises:
-    UserError: wrong split or batch size; while iterating, an unreadable record.
   """
-  source = Source(data, spec, split, objects=boxes or spec.multi_label)
-  return _once(
-    source,
-    lambda fields: examples.eval_example(source, fields, boxes=boxes, whole=whole),
-    rows,
-    max_examples,
-  )
+
+  def __init__(self, data: ConfigDict, spec: DatasetSpec, rows: Rows):
+    """`rows`: of the host."""
+    self.data = data
+    self.spec = spec
+    self._rows = rows
+    self._examples: dict[tuple[bool, bool], MakeExample] = {}
+
+  def batches(
+    self, split: str, *, boxes: bool = False, whole: bool = False, max_examples: int | None = None
+  ) -> tuple[Batches, int]:
+    """Every example of a split once over all hosts, in file order.
+
+    Args:
+      split: TFDS split or subsplit.
+      boxes: whether to add the true boxes; masked throughout where the data set has none.
+      whole: the whole image squashed to the input size (`examples.whole_view`) instead of the
+        centre.
+      max_examples: only the first ones, which are random ones: TFDS shuffled them; None: all.
+
+    Returns:
+      (Batches, their number: the same on every host). The last batch is padded with zeros, with
+      example_mask 0; a host may get a batch of padding alone.
+
+    Raises:
+      UserError: wrong split or batch size; while iterating, an unreadable record.
+    """
+    source = Source(self.data, self.spec, split, objects=boxes or self.spec.multi_label)
+    if (boxes, whole) not in self._examples:
+      self._examples[boxes, whole] = tf.function(
+        lambda record: examples.eval_example(
+          source, source.parse(record), boxes=boxes, whole=whole
+        ),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+      )
+    return _once(source, self._examples[boxes, whole], self._rows, max_examples)
+
+
+def eval_batches(
+  data: ConfigDict, spec: DatasetSpec, split: str, rows: Rows, **view: Any
+) -> tuple[Batches, int]:
+  """`EvalSplits.batches` of a single split."""
+  return EvalSplits(data, spec, rows).batches(split, **view)
 
 
 def label_set_batches(
   data: ConfigDict, source: robustness_sets.Source, rows: Rows
 ) -> tuple[Batches, int]:
-  """As `eval_batches`, of the images of a benchmark set and their valid labels.
+  """As `EvalSplits.batches`, of the images of a benchmark set and their valid labels.
 
   Args:
     data: the `data` part of a config: how images are resized and cropped.
@@ -221,14 +244,16 @@ def label_set_batches(
   class_mask = source.class_mask  # may read the whole set: not while TensorFlow traces the pipeline
   return _once(
     source,
-    lambda fields: examples.label_set_example(data, source, fields, tf.constant(class_mask)),
+    lambda record: examples.label_set_example(
+      data, source, source.parse(record), tf.constant(class_mask)
+    ),
     rows,
   )
 
 
 def _once(
   source: Source | robustness_sets.Source,
-  make_example: Callable[[Fields], Fields],
+  make_example: MakeExample,
   rows: Rows,
   max_examples: int | None = None,
 ) -> tuple[Batches, int]:
@@ -242,7 +267,7 @@ def _once(
 
   @tf.autograph.experimental.do_not_convert
   def example(_: tf.Tensor, record: tf.Tensor) -> Fields:
-    return make_example(source.parse(record))
+    return make_example(record)
 
   dataset = stream.map(example, num_parallel_calls=cores(), deterministic=True)
   padding = num_batches * rows.count - rows.count_of(num_examples)

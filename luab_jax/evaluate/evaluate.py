@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from luab_jax.data import pipeline
-from luab_jax.data.dataset import Batch, DatasetSpec, has_boxes
-from luab_jax.data.rows import Rows
+from luab_jax.data.dataset import Batch, has_boxes
+from luab_jax.data.pipeline import EvalSplits
 from luab_jax.errors import UserError
 from luab_jax.evaluate.localization import Localization
 from luab_jax.evaluate.metrics import (
@@ -40,11 +37,9 @@ GROUPS = (
 def evaluate_split(
   eval_step: EvalStep,
   variables: Variables,
-  data: ConfigDict,
+  splits: EvalSplits,
   split: str,
   *,
-  spec: DatasetSpec,
-  batch_size: int,
   progress: Progress | None = None,
 ) -> dict[str, Any]:
   """Evaluates one split on the centre crops of its images.
@@ -52,10 +47,8 @@ def evaluate_split(
   Args:
     eval_step: pmapped `steps.make_eval_step`.
     variables: replicated Flax variables.
-    data: `config.data`.
+    splits: of the data set.
     split: TFDS split, for example 'validation' or 'train[90%:]'.
-    spec: of the data set.
-    batch_size: global.
     progress: function (batches, their number) -> the same batches with a progress bar.
   Returns:
     dict of metrics: `examples`, losses, top1 and top5 or mAP (with `ap_per_class`, a dict by
@@ -67,7 +60,7 @@ def evaluate_split(
   Raises:
     UserError: an unreadable record; a loss that is not finite.
   """
-  batches, count = pipeline.eval_batches(data, spec, split, _rows(batch_size))
+  batches, count = splits.batches(split)
   all_sums: Sums = {}  # in float64; a float32 running sum over a large set would lose examples
   all_scores = []
   for result in _results(eval_step, variables, iter(batches), count, progress):
@@ -81,19 +74,17 @@ def evaluate_split(
     raise UserError(
       f'the loss on {split} is {loss}: training has diverged; go back to an earlier checkpoint'
     )
-  metrics = {'examples': int(examples), **mean_metrics(all_sums, image_size=data.image_size)}
-  if spec.multi_label:
-    metrics |= _mean_average_precision(all_scores, spec.class_names)
+  metrics = {'examples': int(examples), **mean_metrics(all_sums, image_size=splits.data.image_size)}
+  if splits.spec.multi_label:
+    metrics |= _mean_average_precision(all_scores, splits.spec.class_names)
   return metrics
 
 
 def localize_splits(
   localization_step: LocalizationStep,
   variables: Variables,
-  data: ConfigDict,
+  splits: EvalSplits,
   *,
-  spec: DatasetSpec,
-  batch_size: int,
   pool: ThreadPoolExecutor,
   max_images: int | None,
   progress: Callable[..., Iterable],
@@ -105,33 +96,28 @@ def localize_splits(
 
   Args:
     localization_step: pmapped `steps.make_localization_step`.
-    variables, data, spec, batch_size: as in `evaluate_split`.
+    variables, splits: as in `evaluate_split`.
     pool: of `localization.thread_pool`.
-    max_images: only the first ones of each split, see `pipeline.eval_batches`; None: all.
+    max_images: only the first ones of each split, see `EvalSplits.batches`; None: all.
     progress: function (batches, their number, name of the bar) -> the same batches.
   Returns:
     {split: counts}; {} without boxes.
   Raises:
     UserError: an unreadable record.
   """
+  data = splits.data
   if max_images == 0 or not has_boxes(data):
     return {}
   found = {}
   for name, split in data.eval_splits.items():
-    batches, count = pipeline.eval_batches(
-      data, spec, split, _rows(batch_size), boxes=True, whole=True, max_examples=max_images
-    )
+    batches, count = splits.batches(split, boxes=True, whole=True, max_examples=max_images)
     boxes: collections.deque[Batch] = collections.deque()  # of the batches in flight
-    found[name] = Localization(pool, data.image_size, multi_label=spec.multi_label)
+    found[name] = Localization(pool, data.image_size, multi_label=splits.spec.multi_label)
     bar = functools.partial(progress, name=f'{name}, boxes')
     inputs = _without_boxes(iter(batches), boxes)
     for outputs in _results(localization_step, variables, inputs, count, bar):
       found[name].add(parallel.fetch_examples(outputs), boxes.popleft())
   return found
-
-
-def _rows(batch_size: int) -> Rows:
-  return Rows(batch_size, jax.process_count(), jax.process_index())
 
 
 def metric_names(head: str, *, num_classes: int, multi_label: bool) -> list[str]:

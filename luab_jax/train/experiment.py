@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from luab_jax.data import tfrecords
 from luab_jax.data.contents import check_contents, contents
 from luab_jax.data.dataset import dataset_spec
+from luab_jax.data.pipeline import EvalSplits, Rows
 from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate, localization, robustness
 from luab_jax.evaluate.steps import EvalStep, make_eval_step, make_localization_step
@@ -43,6 +44,7 @@ class Experiment:
     config: ml_collections.ConfigDict.
     project: its version and commit, see version.py.
     spec: DatasetSpec of the training data.
+    rows: of each batch that are this host's.
     num_examples: of the training split.
     robustness: the benchmark sets that are prepared, and those that are missing.
     total_steps: of the whole training.
@@ -71,6 +73,8 @@ class Experiment:
       num_points=spec.num_points,
       multi_label=spec.multi_label,
     )
+    self.rows = Rows(config.batch_size, jax.process_count(), jax.process_index())
+    self._splits = EvalSplits(config.data, spec, self.rows)
     self._open_splits()
     self._plan_steps()
     schedules = self._schedules(self.total_steps)
@@ -175,9 +179,7 @@ class Experiment:
         'contents: a change of them would not be noticed'
       )
     if planned != self.total_steps:
-      before, now = (
-        self._schedules(total).learning_rate(step) for total in (planned, self.total_steps)
-      )
+      before, now = (self._schedules(n).learning_rate(step) for n in (planned, self.total_steps))
       lines.append(
         f'the run was planned for {planned} steps and is now of {self.total_steps}: at step {step} '
         f'the learning rate jumps from {before:.3g} to {now:.3g}; a run of this length from the '
@@ -255,8 +257,7 @@ class Experiment:
     """
 
     def progress(batches: Iterable, total: int, name: str) -> Iterator:
-      disable = not show_progress
-      bar = tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=disable)
+      bar = tqdm.tqdm(batches, total=total, desc=name, leave=False, disable=not show_progress)
       if not self._eval_compiled:
         bar.set_postfix_str('compiling (once)')
       for batch in bar:
@@ -266,22 +267,21 @@ class Experiment:
         self._eval_compiled = True
         bar.set_postfix_str('', refresh=False)
 
-    where = variables, data = state.eval_variables(), self.config.data
-    common: dict[str, Any] = {'spec': self.spec, 'batch_size': self.config.batch_size}
+    where = variables, splits = state.eval_variables(), self._splits
     max_images = None if final else self.config.localization.max_images
     with localization.thread_pool() as pool:  # it goes on while the devices do all the rest
       places = evaluate.localize_splits(
-        self._localize, *where, pool=pool, max_images=max_images, progress=progress, **common
+        self._localize, *where, pool=pool, max_images=max_images, progress=progress
       )
       results = {
         name: evaluate.evaluate_split(
-          eval_step, *where, split, progress=functools.partial(progress, name=name), **common
+          eval_step, *where, split, progress=functools.partial(progress, name=name)
         )
-        for name, split in data.eval_splits.items()
+        for name, split in splits.data.eval_splits.items()
       }
       if final and self.robustness.sources:
         evaluator = robustness.SetEvaluator(
-          self.model, variables, data, batch_size=self.config.batch_size, progress=progress
+          self.model, variables, splits.data, batch_size=self.config.batch_size, progress=progress
         )
         results |= evaluator.evaluate(self.robustness.sources)
       for name, place in places.items():

@@ -224,10 +224,10 @@ class _Loop:
 def _train_batches(experiment: Experiment, start: int) -> Iterator[Batch]:
   """This host's batches from step `start` on."""
   config = experiment.config
-  rows = pipeline.Rows(config.batch_size, jax.process_count(), jax.process_index())
-  return iter(
-    pipeline.train_batches(config.data, experiment.spec, rows, seed=config.seed, start_step=start)
+  batches = pipeline.train_batches(
+    config.data, experiment.spec, experiment.rows, seed=config.seed, start_step=start
   )
+  return iter(batches)
 
 
 def _drawing_first(
