@@ -39,6 +39,7 @@ _LONGEST = (
   'tests/runtime/test_metric_writers.py',
   'tests/report/test_report.py',
   'tests/train/test_train.py',
+  'tests/train/test_two_processes.py',
   'tests/train/test_step.py',
 )
 

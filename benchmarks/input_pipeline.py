@@ -13,8 +13,6 @@ the same images.
 """
 
 import importlib.util
-import io
-import itertools
 import os
 import pathlib
 import sys
@@ -22,9 +20,9 @@ import tempfile
 import time
 
 from benchmarks import harness
+from benchmarks.input_pipeline_peers import BATCH, SIZE, pil_window
 from luab_jax import cores
 
-BATCH, SIZE = 128, 224
 _WARM = 2
 MODES = {
   'bicubic': {},
@@ -104,83 +102,6 @@ def ours_in_evaluation(data_dir):
     yield from batches
 
 
-class PilDataset:
-  """The peer, as a map-style data set of PyTorch; items are (float32[3, S, S], label, click)."""
-
-  def __init__(self, folder):
-    self.paths = sorted(pathlib.Path(folder).iterdir())
-
-  def __len__(self):
-    return 1 << 30
-
-  def __getitem__(self, index):
-    import random
-
-    import numpy as np
-    from PIL import Image
-
-    path = self.paths[index % len(self.paths)]
-    with Image.open(path) as file:
-      image = file.convert('RGB')
-    left, top, width, height = pil_window(random, *image.size)
-    image = image.crop((left, top, left + width, top + height)).resize((SIZE, SIZE), Image.BICUBIC)
-    if random.random() < 0.5:
-      image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    pixels = np.asarray(image, np.float32) / 255
-    pixels = (pixels - np.float32((0.485, 0.456, 0.406))) / np.float32((0.229, 0.224, 0.225))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), 0, np.float32((0.5, 0.5))
-
-
-def pil_window(random, width, height):
-  """(left, top, width, height) of torchvision's RandomResizedCrop with its defaults."""
-  import math
-
-  for _ in range(10):
-    area = width * height * random.uniform(0.08, 1)
-    ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-    w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-    if 0 < w <= width and 0 < h <= height:
-      return random.randint(0, width - w), random.randint(0, height - h), w, h
-  side = min(width, height)
-  return (width - side) // 2, (height - side) // 2, side, side
-
-
-def pil(folder):
-  """The peer's batches without PyTorch."""
-  import numpy as np
-
-  dataset = PilDataset(folder)
-  for start in itertools.count(0, BATCH):
-    items = [dataset[i] for i in range(start, start + BATCH)]
-    yield [np.stack(column) for column in zip(*items, strict=True)]
-
-
-def data_loader(folder, workers):
-  """The peer's batches from PyTorch's DataLoader."""
-  import torch.utils.data
-
-  torch.set_num_threads(1)
-  loader = torch.utils.data.DataLoader(
-    PilDataset(folder), batch_size=BATCH, num_workers=workers, drop_last=True
-  )
-  yield from loader
-
-
-def decode_alone(folder):
-  """Batches that are only decoded, whole images, by simplejpeg or else PIL."""
-  files = [path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())]
-  if importlib.util.find_spec('simplejpeg'):
-    from simplejpeg import decode_jpeg as decode
-  else:
-    from PIL import Image
-
-    def decode(file):
-      return Image.open(io.BytesIO(file)).convert('RGB')
-
-  for start in itertools.count(0, BATCH):
-    yield [decode(files[i % len(files)]) for i in range(start, start + BATCH)]
-
-
 def time_batches(batches, count):
   """{units, seconds, cpu_seconds} of an image in `count` batches after the first ones."""
   for _ in range(_WARM):
@@ -248,18 +169,19 @@ def _alternatives(data_dir, folder, count):
   calls = {}  # the first one is what the others are compared with
   if importlib.util.find_spec('torch'):
     calls |= {
-      f'PIL, DataLoader with {workers} workers': f'data_loader({str(folder)!r}, {workers})'
+      f'PIL, DataLoader with {workers} workers': f'peers.data_loader({str(folder)!r}, {workers})'
       for workers in (2, 0)
     }
-  calls['PIL'] = f'pil({str(folder)!r})'
+  calls['PIL'] = f'peers.pil({str(folder)!r})'
   decoder = 'simplejpeg' if importlib.util.find_spec('simplejpeg') else 'PIL'
-  calls[f'decoding alone ({decoder})'] = f'decode_alone({str(folder)!r})'
+  calls[f'decoding alone ({decoder})'] = f'peers.decode_alone({str(folder)!r})'
   for mode, changes in MODES.items():
-    calls[mode] = f'ours({str(data_dir)!r}, **{changes!r})'
-  calls['evaluation, bicubic'] = f'ours_in_evaluation({str(data_dir)!r})'
+    calls[mode] = f'b.ours({str(data_dir)!r}, **{changes!r})'
+  calls['evaluation, bicubic'] = f'b.ours_in_evaluation({str(data_dir)!r})'
   return {
     name: harness.fresh_process(
-      f'from benchmarks import input_pipeline as b\nfigures |= b.time_batches(b.{call}, {count})',
+      'from benchmarks import input_pipeline as b, input_pipeline_peers as peers\n'
+      f'figures |= b.time_batches({call}, {count})',
       TF_CPP_MIN_LOG_LEVEL='3',
       CUDA_VISIBLE_DEVICES='',
     )

@@ -117,18 +117,18 @@ def test_byproducts_of_files_that_are_named(run_notebook, shared):
   assert not (run_notebook.folder / 'data').exists()  # nothing was generated
 
 
-def test_quickstart_compares_baseline_and_luab(run_notebook):
+def test_quickstart_compares_runs_with_and_without_clicks(run_notebook):
   text, pictures = run_notebook(
     'quickstart',
     TRAIN=80,
     VALIDATION=24,
     EPOCHS=1.0,
     REPORT_IMAGES=0,
-    RUNS={'baseline': ('linear', 0.0), 'LUAB': ('spatial', 30.0)},
+    RUNS={'no clicks': ('spatial', 0.0), 'LUAB': ('spatial', 30.0)},
   )
   assert pictures == 1
-  rows = re.findall(r'^\| (baseline|LUAB) \| .* \| (\S+) \|$', text, re.M)
-  assert [name for name, _ in rows] == ['baseline', 'LUAB']
+  rows = re.findall(r'^\| (no clicks|LUAB) \| .* \| (\S+) \|$', text, re.M)
+  assert [name for name, _ in rows] == ['no clicks', 'LUAB']
   assert rows[0][1] == '-' and 0 < float(rows[1][1]) < 1
   assert (run_notebook.folder / 'runs/notebook/LUAB/summary.json').is_file()
 

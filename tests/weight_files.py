@@ -14,6 +14,14 @@ STORAGES = {
   np.dtype(ml_dtypes.bfloat16): 'BFloat16Storage',
 }
 
+_RNG = np.random.default_rng(0)
+ARRAYS = {
+  'a': _RNG.normal(size=(2, 3)).astype('f4'),
+  'b': _RNG.normal(size=5).astype('f2'),
+  'c': _RNG.normal(size=(2, 2)).astype(ml_dtypes.bfloat16),
+  'n.num_batches_tracked': np.array(7),
+}
+
 
 def text(value):
   """Instruction that pushes a string."""

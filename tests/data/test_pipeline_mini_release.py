@@ -5,6 +5,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from benchmarks import input_pipeline as bench
+from benchmarks import input_pipeline_peers as peers
 from luab_jax.data import geometry, image_ops, pipeline, tfrecords
 from luab_jax.data.dataset import Source
 from tests.painted_data import config
@@ -65,9 +66,9 @@ def test_the_benchmark_compares_like_with_like(mini_release, tmp_path):
     next(batches(mini_release)) for batches in (bench.ours, bench.ours_without_byproducts)
   )
   np.testing.assert_array_equal(with_points['image'], without['image'])
-  pixels, _, _ = next(bench.pil(images))
+  pixels, _, _ = next(peers.pil(images))
   assert pixels.shape == (128, 3, 224, 224) and abs(pixels.mean()) < 1.5
-  assert len(next(bench.decode_alone(images))) == 128
+  assert len(next(peers.decode_alone(images))) == 128
 
 
 def test_partial_decoding_of_jpegs_is_close_to_whole_decoding(mini_release):

@@ -1,9 +1,7 @@
 """Pretrained weights: read, refused if hostile, loaded into a model, exported."""
 
 import json
-import os
 import re
-import zipfile
 
 import jax
 import ml_dtypes
@@ -11,25 +9,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from configs import default, mini_release
+from configs import default
 from luab_jax.errors import UserError
 from luab_jax.models import build_model
 from luab_jax.models.weights import files, load, timm_names
-from luab_jax.runtime.workdir import prepare_workdir, write_json
-from luab_jax.tools import export
-from luab_jax.train import loop
-from luab_jax.train.experiment import Experiment
 from tests import weight_files as by_hand
 from tests.models.test_timm_names import abstract_variables, timm_resnet18, timm_vit_ti16
-from tests.short_run import assert_same_bits, short_config
+from tests.short_run import assert_same_bits
+from tests.weight_files import ARRAYS
 
 RNG = np.random.default_rng(0)
-ARRAYS = {
-  'a': RNG.normal(size=(2, 3)).astype('f4'),
-  'b': RNG.normal(size=5).astype('f2'),
-  'c': RNG.normal(size=(2, 2)).astype(ml_dtypes.bfloat16),
-  'n.num_batches_tracked': np.array(7),
-}
 
 
 @pytest.mark.parametrize('write', [by_hand.torch_zip, by_hand.torch_stream])
@@ -134,97 +123,6 @@ def test_the_notice_about_the_classifier(tmp_path, name, trained, now, notice):
   _, lines = load.load_pretrained(tmp_path / 'w.safetensors', *make(name, now))
   said = [line for line in lines if 'the classifier was trained on' in line]
   assert len(said) == bool(notice) and notice in ''.join(said)
-
-
-def hostile_programs(marker):
-  """{what it tries: a pickle that would do it}."""
-  command = by_hand.text(f'touch {marker}')
-  a = ARRAYS['a']
-  return {
-    'names the code posix.system': b'cposix\nsystem\n(' + command + b'tR',
-    'names the code os.system': by_hand.text('os')
-    + by_hand.text('system')
-    + b'\x93'
-    + command
-    + b'\x85R',
-    'names the code builtins.eval': by_hand.ordered_dict({'a': b'cbuiltins\neval\n'}),
-    'names the code posix.system, which': b'(' + command + b'iposix\nsystem\n',
-    "'str' object is not callable": b'(ctorch\nFloatStorage\n' + command + b'o',
-    'unregistered extension code 1': b'\x82\x01',
-    'is damaged (TypeError': b'ctorch\nFloatStorage\n)R',
-    'reaches over': by_hand.ordered_dict({'a': by_hand.tensor('0', a, offset=1)}),
-    'not all in the file': by_hand.ordered_dict(
-      {'a': by_hand.tensor('0', a, shape=(30000, 30000), strides=(0, 0))}
-    ),
-    'negative size': by_hand.ordered_dict({'a': by_hand.tensor('0', a, strides=(-3, 1))}),
-    'no state dict': by_hand.text('hello'),
-    # Other code in place of ours, under the name that stands for it.
-    'is damaged (AttributeError': b'ctorch._utils\n_rebuild_tensor_v2\nN}'
-    + by_hand.text('__defaults__')
-    + b')s\x86b',
-    'is damaged (': b'R',
-  }
-
-
-@pytest.mark.parametrize('write', [by_hand.torch_zip, by_hand.torch_stream])
-def test_hostile_torch_files_are_refused_in_one_line_and_not_run(tmp_path, write):
-  marker = tmp_path / 'executed'
-  for words, program in hostile_programs(marker).items():
-    write(tmp_path / 'w.pth', program, [ARRAYS['a']] if b'FloatStorage' in program else [])
-    with pytest.raises(UserError) as error:
-      files.read(tmp_path / 'w.pth')
-    message = str(error.value)
-    assert words in message and '\n' not in message and message.startswith(str(tmp_path)), message
-    assert len(message) < 400
-  assert not marker.exists()
-
-
-def test_the_hostile_file_would_run_if_it_were_unpickled(tmp_path):
-  import pickle
-
-  marker = tmp_path / 'executed'
-  pickle.loads(b'\x80\x02' + hostile_programs(marker)['names the code posix.system'] + b'.')
-  assert marker.exists()
-
-
-def test_damaged_files_are_read_or_refused_in_one_line(tmp_path):
-  by_hand.torch_zip(tmp_path / 'zip', by_hand.state_dict(ARRAYS), list(ARRAYS.values()))
-  by_hand.torch_stream(tmp_path / 'stream', by_hand.state_dict(ARRAYS), list(ARRAYS.values()))
-  safetensors.numpy.save_file({'a': ARRAYS['a']}, tmp_path / 'safe')
-  np.savez(tmp_path / 'n.npz', a=ARRAYS['a'], b=ARRAYS['c'])
-  refused = 0
-  for name in ('zip', 'stream', 'safe', 'n.npz'):
-    intact = (tmp_path / name).read_bytes()
-    for i in range(120):
-      data = bytearray(intact)
-      if i % 4:
-        data[RNG.integers(len(data))] = RNG.integers(256)
-      else:
-        del data[RNG.integers(len(data)) :]
-      (tmp_path / 'bad').write_bytes(data)
-      try:
-        arrays = files.read(tmp_path / 'bad').arrays
-        assert len(arrays) <= 4
-      except UserError as error:
-        refused += 1
-        assert '\n' not in str(error) and 'bad' in str(error)
-  assert 120 < refused < 480
-
-
-def test_other_files_are_refused_in_one_line(tmp_path):
-  np.savez(tmp_path / 'objects.npz', a=np.array([{}], object))
-  (tmp_path / 'text').write_text('hello, I am a network')
-  with zipfile.ZipFile(tmp_path / 'zip', 'w') as archive:
-    archive.writestr('readme.txt', 'x')
-  for name, words in {
-    'objects.npz': 'Object arrays cannot be loaded',
-    'text': 'no safetensors, .pth or .npz',
-    'zip': 'neither of torch',
-    'absent': 'No such file',
-  }.items():
-    with pytest.raises(UserError, match=words) as error:
-      files.read(tmp_path / name)
-    assert name in str(error.value) and '\n' not in str(error.value)
 
 
 def make(name, head='linear', normalisation='imagenet', classes=10):
@@ -341,68 +239,6 @@ def test_another_network_is_refused_in_one_line(tmp_path, vit):
     assert 'w.safetensors' in message and '--config.model.name' in message and len(message) < 500
 
 
-def fresh(config, workdir):
-  """(run, state, open checkpoints) as train.py starts one."""
-  run, checkpoints = Experiment(config), loop.open_checkpoints(workdir, config)
-  state, metadata = run.init_or_restore(checkpoints)
-  return run, state, metadata, checkpoints
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
-def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
-  tmp_path, synthetic_imagenet_ab, ema_decay
-):
-  config = short_config(synthetic_imagenet_ab)
-  config.optimizer.ema_decay = ema_decay
-  run, state, _, checkpoints = fresh(config, tmp_path / 'first')
-  assert run.loaded == []
-  params, batch_stats = jax.tree.map(lambda x: x + 1, (state.params, state.batch_stats))
-  state = state.replace(step=np.int32(5), params=params, batch_stats=batch_stats)
-  metadata = {'step': 5, 'dataset': run.spec._asdict(), 'config': config.to_dict()}
-  checkpoints.save(5, state, metadata)
-  checkpoints.close()
-  folder = export.export(tmp_path / 'first')
-  assert sorted(os.listdir(folder)) == [
-    '.written.json',
-    'README.md',
-    'classes.json',
-    'model.safetensors',
-    'point_head.safetensors',
-  ]
-  assert 'timm has no tiny_conv' in (folder / 'README.md').read_text()
-
-  config.init_from, config.seed = str(folder / 'model.safetensors'), 1
-  run, started, _, checkpoints = fresh(config, tmp_path / 'second')
-  exported = state.ema_params if ema_decay else state.params
-  statistics = state.ema_batch_stats if ema_decay else state.batch_stats
-  assert_same_bits(started.params['backbone'], exported['backbone'])
-  assert_same_bits(started.params['head']['classifier'], exported['head']['classifier'])
-  assert_same_bits(started.batch_stats, statistics)
-  assert_same_bits(started.ema_params, started.params if ema_decay else {})
-  assert_same_bits(started.ema_batch_stats, started.batch_stats if ema_decay else {})
-  assert 'new: the point layer' in run.loaded[1] and int(started.step) == 0
-  changed = started.replace(step=np.int32(3), params=jax.tree.map(lambda x: x * 2, started.params))
-  checkpoints.save(3, changed, metadata)
-  checkpoints.close()
-  (folder / 'model.safetensors').unlink()  # not needed any more
-  run, resumed, _, checkpoints = fresh(config, tmp_path / 'second')
-  checkpoints.close()
-  assert_same_bits(resumed.params, changed.params)
-  assert run.loaded == [] and int(resumed.step) == 3
-  with pytest.raises(UserError, match='model.safetensors'):
-    fresh(config, tmp_path / 'third')
-
-
-@pytest.mark.slow
-def test_resuming_with_other_weights_is_refused(tmp_path, synthetic_imagenet_ab):
-  config = short_config(synthetic_imagenet_ab)
-  prepare_workdir(tmp_path, config)
-  config.init_from = 'w.safetensors'
-  with pytest.raises(UserError, match=r'init_from \(there , here w.safetensors\)'):
-    prepare_workdir(tmp_path, config)
-
-
 @pytest.mark.parametrize(('name', 'head'), [('resnet18', 'spatial'), ('vit_ti16', 'linear')])
 def test_exported_names_are_timms_and_the_round_trip_is_exact(tmp_path, name, head):
   wanted = {'resnet18': timm_resnet18, 'vit_ti16': timm_vit_ti16}[name](RNG)
@@ -422,50 +258,3 @@ def test_exported_names_are_timms_and_the_round_trip_is_exact(tmp_path, name, he
     if k in back['params']['head']
   }
   assert_same_bits(back, variables)
-
-
-@pytest.mark.parametrize('evaluated', [True, False])
-def test_the_model_card_has_metrics_and_usage(tmp_path, evaluated):
-  config = mini_release.get_config()
-  config.model.normalisation = 'half'
-  head = {
-    'classifier': {'kernel': np.ones((512, 2), 'f4'), 'bias': np.zeros(2, 'f4')},
-    'attention': {'kernel': np.ones((512, 1), 'f4')},
-  }
-  backbone = {'conv1': {'kernel': RNG.normal(size=(7, 7, 3, 64)).astype('f4')}}
-  checkpoints = loop.open_checkpoints(tmp_path, config)
-  checkpoints.save(
-    7,
-    {
-      'step': np.int32(7),
-      'params': {'backbone': backbone, 'head': head},
-      'batch_stats': {},
-      'ema_params': {},
-    },
-    {'dataset': {'class_names': ['raccoon', 'kangaroo']}, 'config': config.to_dict()},
-  )
-  checkpoints.close()
-  write_json(
-    tmp_path / 'summary.json',
-    {'step': 7 if evaluated else 6, 'results': {'validation': {'top1': 0.8125, 'note': 'x'}}},
-  )
-  folder = export.export(tmp_path)
-  card = (folder / 'README.md').read_text()
-  assert ('| validation | top1 | 0.8125 |' in card) == evaluated
-  assert ('None: this step was not evaluated' in card) == (not evaluated)
-  for words in (
-    "timm.create_model('resnet18', num_classes=2,",
-    '(0.5, 0.5, 0.5)',
-    '64 x 64',
-    'einsum',
-    'attention.weight [1, 512]',
-    '"learning_rate": 0.02',
-    'non-commercial',
-  ):
-    assert words in card, words
-  with safetensors.safe_open(folder / 'model.safetensors', framework='np') as file:
-    assert file.metadata()['normalisation'] == 'half'
-    np.testing.assert_array_equal(
-      file.get_tensor('conv1.weight'), backbone['conv1']['kernel'].transpose(3, 2, 0, 1)
-    )
-    assert set(file.keys()) == {'conv1.weight', 'fc.weight', 'fc.bias'}

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import default
 from luab_jax.errors import UserError
-from luab_jax.models import MODELS, LuabModel, build_model, check_image_size
+from luab_jax.models import MODELS, LuabModel, check_image_size
 from luab_jax.models.heads import LinearHead, SpatialHead
 from luab_jax.models.resnet import ResidualBlock, ResNet, conv
 from luab_jax.models.tiny import TinyConv
 from luab_jax.models.vit import VisionTransformer, normal_002
+from tests.small_models import abstract, apply, make, pictures, random_variables
 
 # name: parameters with a 1000-way classifier at 224 px, as timm counts them
 PARAMETERS = {
@@ -30,59 +30,10 @@ PARAMETERS = {
   'convnext_t': 28_589_128,
   'convnext_s': 50_223_688,
 }
-# (classes, points, multi_label): a click, a trace of 8 points, an icon for each of 80 classes
-TARGETS = [(10, 1, False), (10, 8, False), (80, 80, True)]
-
-
-def make(
-  name,
-  head='linear',
-  *,
-  target=(10, 1, False),
-  dtype='float32',
-  sync=False,
-  normalisation='imagenet',
-  **options,
-):
-  config = default.get_config().model
-  config.update(name=name, head=head, dtype=dtype, normalisation=normalisation, **options)
-  config.sync_batch_norm = sync
-  classes, points, multi_label = target
-  return build_model(config, num_classes=classes, num_points=points, multi_label=multi_label)
-
-
-def apply(model, variables, image):
-  return jax.jit(model.apply, static_argnums=2)(variables, image, False)
-
-
-def abstract(model, size=224):
-  """Shapes of variables and outputs for two pictures, without computing anything."""
-  image = jnp.zeros((2, size, size, 3))
-  variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, False))
-  outputs = jax.eval_shape(lambda v: model.apply(v, image, False), variables)
-  return variables, outputs
 
 
 def count(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def random_variables(model, image, seed=1):
-  """Variables that are nowhere at a special start value, without compiling `init`."""
-  rng = np.random.default_rng(seed)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, False))
-  flat = traverse_util.flatten_dict(shapes, sep='/')
-  for name, leaf in flat.items():
-    fan_in = np.prod(leaf.shape[:-1]) if name.endswith('kernel') else 25
-    value = rng.normal(size=leaf.shape) / fan_in**0.5
-    if name.endswith(('scale', 'var')):
-      value = 1 + abs(value)
-    flat[name] = jnp.asarray(value, leaf.dtype)
-  return traverse_util.unflatten_dict(flat, sep='/')
-
-
-def pictures(batch=2, size=48, seed=2):
-  return jax.random.normal(jax.random.key(seed), (batch, size, size, 3))
 
 
 @pytest.mark.parametrize('name', PARAMETERS)
@@ -107,70 +58,6 @@ def test_shapes_and_dtypes_in_bfloat16(name):
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((variables, outputs)))
   assert outputs['logits'].shape == (2, 10) and outputs['points'].shape == (2, 1, 2)
   assert outputs['attention'].shape == (2, grid, grid, 1)
-
-
-@pytest.mark.parametrize('head', ['linear', 'spatial'])
-@pytest.mark.parametrize('target', TARGETS)
-def test_shapes_for_every_kind_of_point(head, target):
-  classes, points, _ = target
-  _, outputs = abstract(make('tiny_vit', head, target=target), 48)
-  assert outputs['logits'].shape == (2, classes)
-  assert outputs['points'].shape == (2, points, 2)
-  if head == 'spatial':
-    assert outputs['attention'].shape == (2, 12, 12, points)
-
-
-@pytest.mark.parametrize('target', TARGETS)
-def test_attention_is_a_distribution_and_points_lie_in_the_image(target):
-  model = make('tiny_conv', 'spatial', target=target)
-  variables = random_variables(model, pictures())
-  outputs = apply(model, variables, pictures())
-  assert outputs['attention'].std() > 1e-3
-  assert (outputs['attention'] >= 0).all()
-  np.testing.assert_allclose(outputs['attention'].sum((1, 2)), 1, rtol=1e-5)
-  assert (outputs['points'] > 0).all() and (outputs['points'] < 1).all()
-
-
-@pytest.mark.parametrize('map_per_class', [False, True])
-def test_spatial_head_points_at_and_pools_the_marked_cell(map_per_class):
-  # Channel k marks one cell for map k on a grid of 3 rows and 5 columns; channel 3 holds content.
-  rows, columns = np.array([0, 2, 1]), np.array([4, 1, 0])
-  features = np.zeros((1, 3, 5, 4), np.float32)
-  features[0, rows, columns, np.arange(3)] = 1
-  features[0, :, :, 3] = np.arange(15).reshape(3, 5)
-  head = SpatialHead(num_classes=3, num_points=3, map_per_class=map_per_class)
-  kernel = np.zeros((4, 3), np.float32)
-  kernel[3] = [1, 10, 100]
-  params = {
-    'attention': {'kernel': 1e3 * np.eye(4, 3, dtype=np.float32)},
-    'classifier': {'kernel': kernel, 'bias': np.array([0.5, 0, 0], np.float32)},
-  }
-  outputs = head.apply({'params': params}, jnp.asarray(features), None)
-  expected = np.stack([(columns + 0.5) / 5, (rows + 0.5) / 3], -1)
-  np.testing.assert_allclose(outputs['points'][0], expected, rtol=1e-6)
-  content = features[0, rows, columns, 3]  # 4, 11, 5
-  seen = content if map_per_class else np.full(3, content.mean())
-  np.testing.assert_allclose(outputs['logits'][0], seen * kernel[3] + [0.5, 0, 0], rtol=1e-6)
-
-
-def test_expected_position_between_two_cells():
-  features = jnp.zeros((1, 2, 4, 1)).at[0, 0, 0].set(1).at[0, 0, 3].set(1)
-  head = SpatialHead(num_classes=2, num_points=1, map_per_class=False)
-  variables = head.init(jax.random.key(0), features, None)
-  variables['params']['attention']['kernel'] = jnp.full((1, 1), 1e3)
-  outputs = head.apply(variables, features, None)
-  np.testing.assert_allclose(outputs['points'][0, 0], [0.5, 0.25], rtol=1e-6)
-
-
-def test_linear_head_reads_the_pooled_feature():
-  pooled = jax.random.normal(jax.random.key(0), (2, 6))
-  head = LinearHead(num_classes=4, num_points=3)
-  variables = head.init(jax.random.key(1), None, pooled)
-  outputs = head.apply(variables, None, pooled)
-  layer = variables['params']['points']
-  expected = np.asarray(pooled) @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])
-  # outputs 2k and 2k + 1 are x and y of point k
-  np.testing.assert_allclose(outputs['points'].reshape(2, 6), expected, rtol=1e-5, atol=1e-6)
 
 
 def small_backbones(dtype=jnp.float32):
@@ -224,14 +111,6 @@ def test_gradient_reaches_every_parameter(backbone, head):
   gradient = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(variables['params']), sep='/')
   dead = [name for name, value in gradient.items() if not jnp.abs(value).max() > 0]
   assert not dead
-
-
-def test_spatial_head_starts_as_average_pooling():
-  features = jax.random.normal(jax.random.key(0), (2, 3, 5, 8))
-  head = SpatialHead(4, 2, False)
-  outputs = head.apply(head.init(jax.random.key(1), features, None), features, None)
-  np.testing.assert_allclose(outputs['attention'], 1 / 15, rtol=1e-6)
-  np.testing.assert_allclose(outputs['points'], 0.5, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,8 +1,5 @@
 """report.html and data.html: self-contained, escaped, and nothing in them blank or unnamed."""
 
-import base64
-import html.parser
-import io
 import json
 import re
 import shutil
@@ -17,63 +14,17 @@ from configs import quickstart, quickstart_coco
 from luab_jax.data import pipeline
 from luab_jax.evaluate import robustness
 from luab_jax.evaluate.predictor import Predictor
-from luab_jax.report import captions, data_page, plots, report, robustness_page, samples, style
+from luab_jax.report import data_page, plots, report, robustness_page, samples
 from luab_jax.report.draw_run import train_and_report
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.loop import Run
 from luab_jax.train.state import init_state
+from tests.html_page import Page
 
 pytestmark = pytest.mark.slow
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $\\frac{'
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
-
-
-_TRACES = pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {})
-
-
-class Page(html.parser.HTMLParser):
-  """The content of a page; finds unclosed tags and external addresses."""
-
-  VOID = frozenset({'meta', 'link', 'img'})
-
-  def __init__(self, path):
-    super().__init__()
-    self.images, self.tags, self.text, self.open, self.addresses = [], set(), '', [], []
-    self.code = []
-    self.feed(path.read_text(encoding='utf-8'))
-    self.close()
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    attrs = dict(attrs)
-    self.tags.add(tag)
-    assert not [name for name in attrs if name.startswith('on')]
-    self.addresses += [attrs[name] for name in ('src', 'href') if name in attrs]
-    if tag == 'img':
-      self.images.append(attrs)
-    if tag not in self.VOID:
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    self.text += data
-    if self.open and self.open[-1] == 'code':
-      self.code.append(data)
-
-  def check(self):
-    """Images decode, are not blank and have alt texts; nothing comes from elsewhere."""
-    assert 'script' not in self.tags and self.images
-    assert all(address.startswith(('data:', '#')) for address in self.addresses)
-    assert 'url(' not in self.text and '@import' not in self.text
-    for image in self.images:
-      assert len(image['alt']) > 10
-      _, content = image['src'].split('base64,')
-      pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(content))).convert('RGB'))
-      assert min(pixels.shape[:2]) >= 100 and pixels.std() > 10, image['alt']
-    return self
 
 
 def _config(module, data_dir, **splits):
@@ -301,44 +252,6 @@ def test_predictions_are_those_of_the_model(finished):
   np.testing.assert_allclose(found.weights[:4], cam - cam.min((1, 2), keepdims=True), atol=0.05)
 
 
-def _near(pixels, colour):
-  """bool[H,W]: pixels of (nearly) a colour '#rrggbb'."""
-  wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-  return np.abs(pixels.astype(int) - wanted).max(-1) < 40
-
-
-def _pixels(figure):
-  file = io.BytesIO()
-  figure.savefig(file)
-  return np.asarray(PIL.Image.open(file).convert('RGB'))
-
-
-def test_boxes_and_trajectories_are_at_their_positions():
-  grey = np.full((32, 32, 3), 120, np.uint8)
-  shown = _pixels(plots.image_and_map(grey, np.zeros((4, 4)), boxes=[(0.25, 0.5, 0.75, 1)]))
-  size = shown.shape[0]
-  for panel in (shown[:, :size], shown[:, -size:]):
-    rows, columns = np.nonzero(_near(panel, style.BOX))
-    edges = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / size
-    np.testing.assert_allclose(edges, (0.25, 0.5, 0.75, 1), atol=0.02)
-  true = np.array([[0.1, 0.2], [0.5, 0.2], [np.nan, np.nan]])  # it ends outside the view
-  paths = captions.trajectories(true, true + np.array([0, 0.5]), _TRACES)
-  shown = _pixels(plots.image_and_map(grey, np.zeros((4, 4)), trajectories=paths))[:, :size]
-  for colour, y in ((style.RECORDED, 0.2), (style.PREDICTED, 0.7)):
-    drawn = _near(shown, colour)
-    rows, columns = np.nonzero(drawn)
-    assert abs(rows.mean() / size - y) < 0.02
-    # The start is a square, larger than the points and the line that follow.
-    at = [drawn[:, int(x * size)].sum() for x in (0.1, 0.3)]
-    assert at[0] > 1.5 * at[1]
-  assert captions.describe_boxes_and_trajectories([(0, 0, 0.5, 1)], paths[:1]) == (
-    '; ground-truth box from (0.00, 0.00) to (0.50, 1.00); '
-    'recorded path of 2 points from (0.10, 0.20) to (0.50, 0.20)'
-  )
-  one_point = _TRACES._replace(num_points=1)
-  assert captions.trajectories(true, true, one_point) == []
-
-
 def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_coco_ab):
   coco = _config(quickstart_coco, synthetic_coco_ab)
   for config, split in ((finished[0], 'uncorrelated'), (coco, 'train[:50%]')):
@@ -363,18 +276,6 @@ def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_
     assert wanted.any()
     np.testing.assert_array_equal(np.isfinite(found.box).all(-1), wanted)
     np.testing.assert_array_equal(found.box[wanted], batch['box'][wanted])
-
-
-def test_errors_and_mistakes_by_hand():
-  none = np.zeros((3, 1, 1, 3), np.uint8)
-  point = np.array([[[0.5, 0.5]], [[0.1, 0.2]], [[np.nan, np.nan]]], np.float32)
-  predicted = np.array([[[0.5, 0.5]], [[0.4, 0.6]], [[0.3, 0.3]]], np.float32)
-  score = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
-  single = samples.Predictions(none, np.array([0, 0, 1]), point, predicted, score, none, none, none)
-  np.testing.assert_allclose(single.click_errors(), [0, 0.5, np.nan], atol=1e-6)
-  np.testing.assert_allclose(single.mistakes(), [-1, 0.8, -1])
-  several = single._replace(label=np.array([[1, 0], [0, 0], [1, 1]], np.float32))
-  np.testing.assert_allclose(several.mistakes(), [0.1, 0.8, -1])
 
 
 def _render(page, folder, *options):

@@ -57,8 +57,9 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
   assert f'{number.name}: finishing the step and saving, at most 30 s' in capfd.readouterr().err
   assert restore(config, tmp_path)[1]['step'] == 4  # of which no checkpoint was due
   assert signal.getsignal(number) == handler  # as it was before
-  loop.train_and_evaluate(config, tmp_path)
-  _assert_same_run(config, undisturbed, tmp_path)
+  if number == signal.SIGTERM:  # from here on the two are the same
+    loop.train_and_evaluate(config, tmp_path)
+    _assert_same_run(config, undisturbed, tmp_path)
 
 
 @pytest.mark.parametrize(('call', 'step'), [(2, 6), (3, 9)])  # two splits; evaluated at 6 and 9

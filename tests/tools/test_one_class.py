@@ -54,7 +54,8 @@ def test_from_images_to_a_prediction(layout, tmp_path, capsys):
   config.data.name, config.data.data_dir = build_arguments[0], f'{tmp_path}/raw/built'
   config.data.image_size = config.data.eval_resize = 32
   config.model.name = 'tiny_conv'
-  config.batch_size, config.num_epochs, config.report_images = 8, 2.0, 2
+  config.batch_size, config.total_steps, config.report_images = 8, 2, 2
+  config.eval_every_epochs = 0.0
   draw_run.train_and_report(config, tmp_path / 'run')
   predictor = Predictor.from_run(tmp_path / 'run')
   assert predictor.class_names == [{'folders': 'cup', 'coco': 'mug'}[layout]]

@@ -1,96 +1,39 @@
 """Own data end to end: convert, build and read it, and find each click where a dot was painted."""
 
 import csv
-import io
 import json
 import os
-import pathlib
 import re
 import shlex
-import subprocess
-import sys
-import unicodedata
 
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from configs import own_data as own_config
 from luab_jax.byproducts.archives import reader
-from luab_jax.data import pipeline
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import __main__ as own_data
+from tests.own_photos import first_batch, paint_photos, read_counts, size, write_csv
 from tests.painted_data import BACKGROUND, encode, find_dot, paint
 from tfds_builders import build
 
 pytestmark = pytest.mark.slow
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-COMPOSED, DECOMPOSED = (unicodedata.normalize(form, 'café') for form in ('NFC', 'NFD'))
-
-
-def _write_csv(path, head, rows, **options):
-  with open(path, 'w', newline='', encoding='utf-8') as file:
-    writer = csv.writer(file, **options)
-    writer.writerows([head, *rows])
-
 
 @pytest.fixture
 def photos(tmp_path):
   """A folder of 18 images of two classes, with a dot each; {path below it: (x, y) of the dot}."""
-  rng = np.random.default_rng(0)
-  dots = {}
-  names = [f'{label}/{number}.jpg' for label in ('Katze', 'dog') for number in range(7)]
-  names += ['dog/5.PNG', 'dog/deep/6.jpg', f'Katze/{COMPOSED}.png', f'Katze/{DECOMPOSED}.png']
-  for name in names:
-    height, width = rng.integers(60, 120, 2)
-    dots[name] = dot = rng.uniform(0.3, 0.7, 2)
-    path = tmp_path / 'photos' / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = paint(height, width, [dot])
-    if name == 'dog/0.jpg':  # as phones store it: to be rotated clockwise
-      file = io.BytesIO()
-      exif = PIL.Image.Exif()
-      exif[0x0112] = 6
-      PIL.Image.fromarray(np.rot90(image)).save(file, 'JPEG', quality=95, exif=exif)
-      path.write_bytes(file.getvalue())
-    else:
-      path.write_bytes(encode(image, 'JPEG' if name.endswith('jpg') else 'PNG'))
-  return tmp_path / 'photos', dots
-
-
-def _size(path):
-  with PIL.Image.open(path) as image:
-    return image.size if image.getexif().get(0x0112) != 6 else image.size[::-1]
-
-
-def _counts(text):
-  """Returns {kind: number} of the lines that start with a number."""
-  return {
-    what: int(number.replace(',', ''))
-    for number, what in re.findall(r'^ +([\d,]+)  (\S.*)$', text, re.M)
-  }
-
-
-def _batch(data_dir, name, split, count):
-  config = own_config.get_config().data
-  config.data_dir, config.name = str(data_dir), name
-  config.image_size = config.eval_resize = 64
-  spec = pipeline.dataset_spec(config)
-  batches, _ = pipeline.eval_batches(
-    config, pipeline.dataset_spec(config), split, pipeline.Rows(count)
-  )
-  return spec, next(iter(batches))
+  return tmp_path / 'photos', paint_photos(tmp_path / 'photos')
 
 
 def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   folder, dots = photos
-  rows = [(name, *(dot * _size(folder / name)), 1000) for name, dot in dots.items()]
+  rows = [(name, *(dot * size(folder / name)), 1000) for name, dot in dots.items()]
   rows[0] = (rows[0][0].replace('/', '\\'), *rows[0][1:])  # from Windows
   rows[1] = (str(folder / rows[1][0]), *rows[1][1:])
   # A second, earlier click at another place.
-  rows.append((rows[2][0], *(0.9 * np.array(_size(folder / rows[2][0]))), 900))
+  rows.append((rows[2][0], *(0.9 * np.array(size(folder / rows[2][0]))), 900))
   bad = [
     ('dog/1.jpg', -1, 5, 1),
     ('dog/99.jpg', 5, 5, 1),
@@ -102,7 +45,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:300])
   (folder / 'dog/list.txt').write_text('no image')
   (folder / 'alone.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes())
-  _write_csv(tmp_path / 'clicks.csv', ('File', 'x', 'y', 'time'), rows + bad, delimiter=';')
+  write_csv(tmp_path / 'clicks.csv', ('File', 'x', 'y', 'time'), rows + bad, delimiter=';')
   raw = tmp_path / 'raw'
   arguments = [
     f'--images={folder}',
@@ -112,7 +55,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   ]
   own_data.main(arguments)
   output = capsys.readouterr().out
-  counts = _counts(output)
+  counts = read_counts(output)
   assert counts == {
     'images found': 20,
     'clicks read': 25,
@@ -148,7 +91,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   }.items()
   unmatched = 18
   for split, count in (('train', 14), ('validation', 4)):
-    spec, batch = _batch(raw / 'built', 'imagenet_ab/local', split, count)
+    spec, batch = first_batch(raw / 'built', 'imagenet_ab/local', split, count)
     assert spec.class_names == ['Katze', 'dog'] and batch['point_mask'].all()
     for image, point in zip(batch['image'], batch['point'][:, 0], strict=True):
       dot = find_dot(image.mean(-1) / 255)
@@ -166,7 +109,7 @@ def test_click_fractions_and_a_validation_folder(photos, tmp_path, capsys):
   for name in ('dog/1.jpg', 'owl/1.jpg'):
     (tmp_path / 'val' / name).write_bytes(encode(paint(60, 60, [(0.5, 0.5)])))
   rows = [(f'photos/{name}', *dot) for name, dot in dots.items()]
-  _write_csv(
+  write_csv(
     tmp_path / 'clicks.csv',
     ('x', 'worker', 'y', 'file'),
     [(x, 'w', y, name) for name, x, y in [*rows, ('val/dog/1.jpg', 0.25, 0.25)]],
@@ -178,7 +121,7 @@ def test_click_fractions_and_a_validation_folder(photos, tmp_path, capsys):
     f'--out={tmp_path / "raw"}',
   ]
   own_data.main([*arguments, '--click_units=fraction'])
-  counts = _counts(capsys.readouterr().out)
+  counts = read_counts(capsys.readouterr().out)
   assert counts['clicks kept'] == 19 and counts['images for validation'] == 2
   assert counts['class in validation only: cannot be learned, kept'] == 1
   assert counts['class without validation images, kept'] == 1
@@ -247,7 +190,7 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
   (tmp_path / 'photos/unlisted.png').write_bytes(_dots(60, 60, {}))
   (tmp_path / 'instances.json').write_text(json.dumps(content))
   icons += [('0.png', 'anvil', 1, 1, 1), ('0.png', classes[0], 1e6, 1, 1)]
-  _write_csv(tmp_path / 'icons.csv', ('file', 'class', 'x', 'y', 'time'), icons)
+  write_csv(tmp_path / 'icons.csv', ('file', 'class', 'x', 'y', 'time'), icons)
   own_data.main(
     [
       f'--images={tmp_path}/photos',
@@ -273,13 +216,13 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
     'icons kept': 2 * placed,
     'icon of an unknown class, skipped': 1,
     'icon outside the image, skipped': 1,
-  }.items() <= _counts(output).items()
+  }.items() <= read_counts(output).items()
   command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
   assert build.main(shlex.split(command)[3:]) == 0
   assert '--config.data.name=coco_ab/local' in output
   seen = 0
   for split, count in (('train', 9), ('validation', 1)):
-    spec, batch = _batch(tmp_path / 'raw/built', 'coco_ab/local', split, count)
+    spec, batch = first_batch(tmp_path / 'raw/built', 'coco_ab/local', split, count)
     own = 'bolt' in classes
     assert spec.class_names == classes if own else len(spec.class_names) == 80
     indices = [spec.class_names.index(name) for name in classes]
@@ -323,7 +266,7 @@ def test_boxes_icons_and_pixels_are_turned_together(listed_as_stored, tmp_path, 
     content['annotations'].append({'image_id': orientation, 'category_id': 1, 'bbox': box})
     icons.append((name, 'bolt', TURNED[orientation][0] + 3, TURNED[orientation][1] + 6))
   (tmp_path / 'instances.json').write_text(json.dumps(content))
-  _write_csv(tmp_path / 'icons.csv', ('file', 'class', 'x', 'y'), icons)
+  write_csv(tmp_path / 'icons.csv', ('file', 'class', 'x', 'y'), icons)
   paths = [f'--images={tmp_path}/photos', f'--coco={tmp_path}/instances.json']
   own_data.main([*paths, f'--icons={tmp_path}/icons.csv', f'--out={tmp_path}/raw'])
   output = capsys.readouterr().out
@@ -345,211 +288,3 @@ def test_boxes_icons_and_pixels_are_turned_together(listed_as_stored, tmp_path, 
       np.testing.assert_allclose(icon, [x + 3, y + 6], atol=1e-4)
       seen += 1
   assert seen == 4
-
-
-def test_mistakes_are_one_line(photos, tmp_path):
-  folder, dots = photos
-  clicks = tmp_path / 'clicks.csv'
-  name = next(iter(dots))
-
-  def failing(match, *arguments, images=folder, out='raw'):
-    with pytest.raises(UserError, match=match) as error:
-      own_data.main([f'--images={images}', f'--out={tmp_path / out}', *arguments])
-    assert '\n' not in str(error.value)
-
-  failing('absent is not a folder', images=tmp_path / 'absent')
-  failing('holds no images in class folders', images=folder / 'dog/deep')
-  failing('is inside the image folder .*photos', out='photos/raw')
-  failing('--clicks is for class folders', '--coco=x.json', f'--clicks={clicks}')
-  failing('must be between 0 and 1', '--validation_fraction=1')
-  failing('photos/dog is inside the output folder', images=folder / 'dog', out='photos')
-  (tmp_path / 'other').mkdir()
-  (tmp_path / 'other/mine').write_text('')
-  failing('other is not empty and was not made by this command', out='other')
-  failing('photos is a folder: --clicks takes a file', f'--clicks={folder}')
-  failing('absent is not a folder', f'--validation={tmp_path}/absent')
-  failing('i.json cannot be read: No such file', f'--coco={tmp_path}/i.json')
-  failing('clicks.csv cannot be read: No such file', f'--clicks={clicks}')
-  for rows, match in (
-    ([('name', 'x', 'y')], 'the first line must name the columns file,x,y'),
-    ([('file', 'x', 'y')], 'clicks.csv has no rows below its first line: .* omit --clicks'),
-    ([('file', 'x', 'y'), ('cow.jpg', 1, 2)], "none of its rows .*'cow.jpg': no such image"),
-    ([('file', 'x', 'y'), (name, 9999, 9999)], '1 of 1 click outside .*--click_units=fraction'),
-  ):
-    _write_csv(clicks, rows[0], rows[1:])
-    failing(match, f'--clicks={clicks}')
-  clicks.write_bytes(b'')
-  failing('clicks.csv is empty', f'--clicks={clicks}')
-  clicks.write_bytes('file,x,y\nä,1,2'.encode('latin-1'))
-  failing('is not a CSV in UTF-8', f'--clicks={clicks}')
-  (tmp_path / 'i.json').write_text('{"images": []}')
-  failing('i.json is not a COCO instances file.*KeyError.*annotations', f'--coco={tmp_path}/i.json')
-  (folder / 'dog ').mkdir()
-  (folder / 'dog /1.jpg').write_bytes(b'')
-  failing("begins or ends with white space: rename the folder 'dog '")
-
-
-def test_a_folder_one_level_too_high(photos, tmp_path, capsys):
-  folder, _ = photos
-  given, out = tmp_path / 'disk/all', f'--out={tmp_path}/raw'
-  (given / 'validation/dog').mkdir(parents=True)
-  folder.rename(given / 'Train')
-  (given / 'validation/dog/1.jpg').write_bytes((given / 'Train/dog/1.jpg').read_bytes())
-  right = f'--images={given}/Train --validation={given}/validation'
-  for wrong, remedy in (
-    ([f'--images={given}'], right),
-    ([f'--images={given}', f'--validation={given}/validation'], right),
-    ([f'--images={given}/Train', f'--validation={given}'], f'--validation={given}/validation'),
-    ([f'--images={given.parent}'], f"'all', holds 2 folders .* pass --images={given}"),
-  ):
-    with pytest.raises(UserError, match=remedy):
-      own_data.main([*wrong, out])
-  own_data.main([*right.split(), out])
-  # Subfolders of a class are allowed, and so is a class named like a split.
-  (given / 'Train').rename(given / 'pets')
-  (given / 'validation').rename(given / 'Test')
-  own_data.main([f'--images={given}', out])
-  output = capsys.readouterr().out
-  assert _counts(output)['class with all images in several subfolders, kept'] == 1
-  assert f'{given}/pets: Katze, dog' in output
-
-
-def test_a_single_class_is_reported(photos, tmp_path, capsys):
-  folder, _ = photos
-  (folder / 'dog').rename(tmp_path / 'dog')
-  own_data.main([f'--images={folder}', f'--out={tmp_path}/raw'])
-  counts = _counts(capsys.readouterr().out)
-  assert counts['class on its own: nothing to classify, kept'] == 1
-
-
-@pytest.mark.parametrize(
-  ('side', 'furthest', 'unit'), [(300, 99, 'percent'), (300, 101, 'pixels'), (150, 99, 'pixels')]
-)
-def test_clicks_that_may_be_percentages(side, furthest, unit, tmp_path, capsys):
-  rng = np.random.default_rng(0)
-  rows = []
-  for label in ('cat', 'dog'):
-    (tmp_path / 'photos' / label).mkdir(parents=True)
-    for number in range(15):
-      name = f'{label}/{number}.jpg'
-      (tmp_path / 'photos' / name).write_bytes(encode(paint(side, side, [(0.5, 0.5)])))
-      rows.append((name, *rng.uniform(1, 98, 2)))
-  rows[7] = (rows[7][0], furthest, 3)
-  _write_csv(tmp_path / 'clicks.csv', ('file', 'x', 'y'), rows)
-  own_data.main(
-    [f'--images={tmp_path}/photos', f'--clicks={tmp_path}/clicks.csv', f'--out={tmp_path}/raw']
-  )
-  output = capsys.readouterr().out
-  assert (
-    'file with no click beyond 100 px: percentages? Divide by 100 and pass '
-    '--click_units=fraction' in output
-  ) == (unit == 'percent')
-
-
-def test_files_of_phones_and_browsers(tmp_path, capsys):
-  """JFIF is JPEG by another name, AVIF is converted, HEIC is named."""
-  for label in ('cat', 'dog'):
-    folder = tmp_path / 'photos' / label
-    folder.mkdir(parents=True)
-    (folder / '0.jfif').write_bytes(encode(paint(60, 80, [(0.25, 0.5)])))
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6
-    image = PIL.Image.fromarray(np.rot90(paint(60, 80, [(0.25, 0.5)])))
-    image.save(folder / '1.AVIF', quality=95, exif=exif)
-    (folder / '2.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(100))
-  own_data.main([f'--images={tmp_path}/photos', f'--out={tmp_path}/raw'])
-  output = capsys.readouterr().out
-  counts = _counts(output)
-  assert counts['images found'] == 6 and counts['images unreadable, skipped'] == 2
-  with open(tmp_path / 'raw/problems.csv', newline='') as file:
-    problems = [(row['where'], row['detail']) for row in csv.DictReader(file)]
-  reason = 'it is HEIC (or a video), which is not supported: convert it to JPEG'
-  assert problems == [(f'{tmp_path}/photos/{label}/2.heic', reason) for label in ('cat', 'dog')]
-  command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
-  assert build.main(shlex.split(command)[3:]) == 0
-  images = []
-  for split, count in (('train', 'images for training'), ('validation', 'image for validation')):
-    _, batch = _batch(tmp_path / 'raw/built', 'imagenet_ab/local', split, counts[count])
-    images += list(batch['image'])
-  assert len(images) == 4
-  for image in images:  # the centre crop of 80 x 60 px
-    assert find_dot(image.mean(-1) / 255) == pytest.approx((10 / 60, 0.5), abs=0.03)
-
-
-def test_images_that_are_all_unreadable_are_one_line(tmp_path):
-  (tmp_path / 'photos/cat').mkdir(parents=True)
-  for number in range(3):
-    (tmp_path / f'photos/cat/{number}.heif').write_bytes(b'\0\0\0\x18ftypmif1' + bytes(100))
-  with pytest.raises(UserError, match='no readable training images: .*0.heif: it is HEIC'):
-    own_data.main([f'--images={tmp_path}/photos', f'--out={tmp_path}/raw'])
-
-
-@pytest.mark.parametrize('option', ['--help', '--no-such-option'])
-def test_help_does_not_import_tensorflow(option):
-  code = (
-    'import runpy, sys\n'
-    f'sys.argv = ["own_data", {option!r}]\n'
-    'try:\n  runpy.run_module("luab_jax.tools.own_data", run_name="__main__")\n'
-    'except SystemExit:\n  print("tensorflow" in sys.modules)'
-  )
-  done = subprocess.run(
-    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
-  )
-  assert done.stdout.splitlines()[-1] == 'False'
-
-
-def test_closed_stdout(photos, tmp_path):
-  """As in `| head`: the exit status of SIGPIPE, nothing on stderr, and complete files."""
-  reader, writer = os.pipe()
-  os.close(reader)
-  done = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'luab_jax.tools.own_data',
-      f'--images={photos[0]}',
-      f'--out={tmp_path}/raw',
-    ],
-    cwd=ROOT,
-    stdout=writer,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  os.close(writer)
-  assert (done.returncode, done.stderr) == (141, '')
-  assert 'Next, from the folder of run.py' in (tmp_path / 'raw/README.txt').read_text()
-
-
-def test_paths_are_checked_before_tensorflow_is_imported(tmp_path):
-  source = f"""import sys
-from luab_jax.tools.own_data.__main__ import UserError, main
-for option in ('images=absent', 'validation=absent', 'clicks=absent'):
-  try:
-    main(['--images={tmp_path}', '--' + option, '--out={tmp_path}/raw'])
-  except UserError as error:
-    print(error)
-print('tensorflow' in sys.modules)"""
-  output = subprocess.run(
-    [sys.executable, '-c', source], cwd=ROOT, check=True, capture_output=True, text=True
-  ).stdout.splitlines()
-  assert len(output) == 4 and output[-1] == 'False'
-
-
-def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path, monkeypatch):
-  monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')  # set by conftest.py
-  folder, _ = photos
-  (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:-100])
-  done = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'luab_jax.tools.own_data',
-      f'--images={folder}',
-      f'--out={tmp_path}/raw',
-    ],
-    cwd=ROOT,
-    check=True,
-    capture_output=True,
-    text=True,
-  )
-  assert done.stderr == '' and _counts(done.stdout)['image unreadable, skipped'] == 1

@@ -1,13 +1,19 @@
 """Own data and the user's files: nothing is lost, links are followed, long names fit."""
 
+import csv
 import hashlib
 import pathlib
+import shlex
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from luab_jax.errors import UserError
 from luab_jax.tools.own_data import __main__ as own_data
-from tests.painted_data import encode, paint
+from tests.own_photos import first_batch, read_counts
+from tests.painted_data import encode, find_dot, paint
+from tfds_builders import build
 
 pytestmark = pytest.mark.slow
 
@@ -123,3 +129,33 @@ def test_paths_that_cannot_exist_are_one_line(option, path, photos, tmp_path):
   with pytest.raises(UserError) as error:
     own_data.main([f'--{name}={value}' for name, value in paths.items()])
   assert '\n' not in str(error.value) and path[:50] in str(error.value)
+
+
+def test_files_of_phones_and_browsers(tmp_path, capsys):
+  """JFIF is JPEG by another name, AVIF is converted, HEIC is named."""
+  for label in ('cat', 'dog'):
+    folder = tmp_path / 'photos' / label
+    folder.mkdir(parents=True)
+    (folder / '0.jfif').write_bytes(encode(paint(60, 80, [(0.25, 0.5)])))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    image = PIL.Image.fromarray(np.rot90(paint(60, 80, [(0.25, 0.5)])))
+    image.save(folder / '1.AVIF', quality=95, exif=exif)
+    (folder / '2.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(100))
+  own_data.main([f'--images={tmp_path}/photos', f'--out={tmp_path}/raw'])
+  output = capsys.readouterr().out
+  counts = read_counts(output)
+  assert counts['images found'] == 6 and counts['images unreadable, skipped'] == 2
+  with open(tmp_path / 'raw/problems.csv', newline='') as file:
+    problems = [(row['where'], row['detail']) for row in csv.DictReader(file)]
+  reason = 'it is HEIC (or a video), which is not supported: convert it to JPEG'
+  assert problems == [(f'{tmp_path}/photos/{label}/2.heic', reason) for label in ('cat', 'dog')]
+  command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
+  assert build.main(shlex.split(command)[3:]) == 0
+  images = []
+  for split, count in (('train', 'images for training'), ('validation', 'image for validation')):
+    _, batch = first_batch(tmp_path / 'raw/built', 'imagenet_ab/local', split, counts[count])
+    images += list(batch['image'])
+  assert len(images) == 4
+  for image in images:  # the centre crop of 80 x 60 px
+    assert find_dot(image.mean(-1) / 255) == pytest.approx((10 / 60, 0.5), abs=0.03)

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -183,45 +182,6 @@ def test_a_workdir_in_use_is_refused_and_may_be_evaluated(finished):
   assert not lock_file.exists()
 
 
-def test_a_damaged_config_is_not_overwritten(tmp_path, synthetic_imagenet_ab):
-  (tmp_path / 'config.json').write_text('{"half of')
-  with pytest.raises(UserError, match='config.json is damaged .*delete it if you are sure'):
-    loop.train_and_evaluate(short_config(synthetic_imagenet_ab), tmp_path)
-  assert (tmp_path / 'config.json').read_text() == '{"half of'
-
-
-def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(synthetic_imagenet_ab, tmp_path):
-  config = short_config(synthetic_imagenet_ab)
-  config.checkpoint_every_steps = 1
-  config.optimizer.warmup_epochs = 1.0  # the first step still has a learning rate of 0
-  config.optimizer.learning_rate = 1e30
-  config.optimizer.grad_clip_norm = 0.0
-  with pytest.raises(UserError, match=r'step \d: the loss is .* losses were \d.*learning_rate'):
-    loop.train_and_evaluate(config, tmp_path)
-  state, _ = restore(config, tmp_path)
-  assert int(state.step) >= 1
-  assert all(np.isfinite(leaf).all() for leaf in state.params['head']['classifier'].values())
-
-
-@pytest.mark.parametrize('on_nan', ['stop', 'skip'])
-def test_parameters_that_are_not_finite_are_never_saved(synthetic_imagenet_ab, tmp_path, on_nan):
-  """The update of the last step overflows: its loss and gradient, from before it, are finite."""
-  config = short_config(synthetic_imagenet_ab)
-  config.total_steps, config.on_nan = 1, on_nan
-  config.optimizer.warmup_epochs = 0.0
-  config.optimizer.learning_rate = 1e38
-  config.optimizer.grad_clip_norm = 0.0
-  config.loss.point_weight = 1e6
-  if on_nan == 'skip':
-    loop.train_and_evaluate(config, tmp_path)
-    assert restore(config, tmp_path)[0].step == 1
-    return
-  for _ in range(2):
-    with pytest.raises(UserError, match='after step 1 a parameter is not finite.*learning_rate'):
-      loop.train_and_evaluate(config, tmp_path)
-  assert not [path for path in (tmp_path / 'checkpoints').iterdir() if path.name.isdigit()]
-
-
 def test_scores_that_are_not_finite_are_no_result(finished):
   config, workdir, _ = finished
   run = Experiment(config)
@@ -302,32 +262,6 @@ def test_a_summary_names_version_and_commit(finished):
     assert versions['commit'].removesuffix('-dirty') == head.stdout.strip()
 
 
-@pytest.mark.parametrize(
-  ('key', 'value'),
-  [
-    ('batch_size', 0),
-    ('batch_size', -32),
-    ('log_every', 0),
-    ('checkpoint_every_steps', 0),
-    ('total_steps', -3),
-    ('eval_every_epochs', -1.0),
-    ('optimizer.grad_accum_steps', 0),
-    ('optimizer.learning_rate', -0.1),
-    ('optimizer.learning_rate', float('nan')),
-    ('keep_checkpoints', 0),
-    ('num_epochs', float('nan')),
-    ('num_epochs', 0.0),
-    ('num_epochs', -1.0),
-    ('seed', 1 << 63),
-  ],
-)
-def test_meaningless_numbers_are_one_line(synthetic_imagenet_ab, key, value):
-  config = short_config(synthetic_imagenet_ab)
-  config.update_from_flattened_dict({key: value})
-  with pytest.raises(UserError, match=f'^{key}={value} '):
-    Experiment(config)
-
-
 def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_imagenet_ab):
   config, workdir, _ = finished
   data_dir = tmp_path / 'data'
@@ -352,93 +286,6 @@ def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(finished, tmp_p
     with pytest.raises(UserError, match='written by an older version.*use that one') as error:
       start(config, tmp_path)
     assert '\n' not in str(error.value)
-
-
-def test_unknown_on_nan(synthetic_imagenet_ab, tmp_path):
-  config = short_config(synthetic_imagenet_ab)
-  config.on_nan = 'ignore'
-  with pytest.raises(UserError, match="on_nan='ignore' is unknown: choose stop or skip"):
-    loop.train_and_evaluate(config, tmp_path)
-
-
-def test_eval_without_a_run(synthetic_imagenet_ab, tmp_path):
-  with pytest.raises(UserError, match='train first'):
-    loop.evaluate_only(short_config(synthetic_imagenet_ab), tmp_path / 'none')
-
-
-def test_an_empty_evaluation_split_is_reported_before_training(synthetic_imagenet_ab, tmp_path):
-  config = short_config(synthetic_imagenet_ab)
-  config.data.eval_splits.clicks = 'validation[:1%]'
-  with pytest.raises(UserError, match='validation.:1%.*is empty'):
-    loop.train_and_evaluate(config, tmp_path)
-  assert not (tmp_path / 'config.json').exists()
-
-
-def test_batch_that_does_not_divide(synthetic_imagenet_ab, tmp_path):
-  config = short_config(synthetic_imagenet_ab)
-  config.batch_size = 30
-  with pytest.raises(UserError, match='batch_size=32'):
-    loop.train_and_evaluate(config, tmp_path)
-
-
-def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
-  config = short_config(synthetic_imagenet_ab)
-  config.num_epochs, config.model.sync_batch_norm = 1.0, True
-  one, two = tmp_path / 'one', tmp_path / 'two'
-  loop.train_and_evaluate(config, one)
-  arguments = [
-    '--config.batch_size=32',
-    '--config.num_epochs=1',
-    '--config.log_every=2',
-    '--config.checkpoint_every_steps=5',
-    '--config.eval_every_epochs=2',
-    f'--config.data.data_dir={synthetic_imagenet_ab}',
-    '--config.data.train_split=train',
-    '--config.data.image_size=32',
-    '--config.data.eval_resize=32',
-    '--config.model.sync_batch_norm=True',
-    '--config.optimizer.warmup_epochs=0.5',
-    '--config.report_images=1',
-  ]
-  with socket.socket() as probe:
-    probe.bind(('localhost', 0))
-    address = f'localhost:{probe.getsockname()[1]}'
-  processes = [
-    subprocess.Popen(
-      [sys.executable, 'run.py', '--config=configs/quickstart.py', f'--workdir={two}', *arguments],
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      env={
-        **os.environ,
-        'JAX_COORDINATOR_ADDRESS': address,
-        'JAX_NUM_PROCESSES': '2',
-        'JAX_PROCESS_ID': str(index),
-        'JAX_NUM_CPU_DEVICES': '1',
-      },
-    )
-    for index in range(2)
-  ]
-  outputs = [process.communicate() for process in processes]
-  assert [process.returncode for process in processes] == [0, 0], outputs
-  assert '2 process(es)' in outputs[0][1]
-  assert 'summary.json' in outputs[0][0]
-  assert f'Open {two}/report.html' in outputs[0][0] and (two / 'report.html').exists()
-  for name in ('summary.json', 'report.html'):
-    assert name not in outputs[1][0]  # only the first process reports
-  left, right = (
-    {(line['step'], line['split']): line for line in metrics_file.read_lines(folder)}
-    for folder in (one, two)
-  )
-  common = left.keys() & right.keys()
-  assert {(2, 'train'), (3, 'uncorrelated')} <= common
-  for key in common:
-    for name, value in left[key].items():
-      expected = right[key][name]
-      if isinstance(value, float):
-        expected = pytest.approx(expected, rel=1e-3, abs=1e-5)
-      assert value == expected, (key, name)
 
 
 def test_the_first_evaluation_says_that_it_compiles(finished, monkeypatch):
