@@ -11,7 +11,7 @@ import msgspec
 from luab_jax.tools.annotate import evaluation, replay, visits
 from luab_jax.tools.annotate.refusals import Refusal
 
-HOUR = 3_600_000
+MINUTE, HOUR = 60_000, 3_600_000
 ACTIVE_MS = 60_000  # a worker is active this long after a batch
 BINS = 32  # of the dwell map, along each side of an image
 PAUSE_MS = 1000  # what a longer rest of the cursor counts as dwell
@@ -57,7 +57,7 @@ def status(db: sqlite3.Connection, wanted: int, now: int) -> dict:
 
 
 def _expected_end(db: sqlite3.Connection, left: int, now: int) -> int | None:
-  """Returns when the last answer comes at the pace of the last hour; None without a pace."""
+  """Returns when the last answer comes at the pace of the last hour, to the minute, or None."""
   count, first = db.execute(
     f"""SELECT count(*), min(issued) {_WORK} JOIN answer ON answer.lease = lease.id
         WHERE lease.state = 'done' AND submitted > ?""",
@@ -65,7 +65,8 @@ def _expected_end(db: sqlite3.Connection, left: int, now: int) -> int | None:
   ).fetchone()
   if not count or not left:
     return None
-  return round(now + left / count * (now - max(first, now - HOUR)))
+  end = now + left / count * (now - max(first, now - HOUR))
+  return round(end / MINUTE) * MINUTE
 
 
 def _median_ms(db: sqlite3.Connection) -> float | None:

@@ -73,6 +73,7 @@ async function open() {
     shown = { hash, ...view };
     main.replaceChildren(view.element);
     window.scrollTo(0, 0);
+    (main.querySelector('.stage') ?? main).focus({ preventScroll: true });
     say(true);
   } catch (error) {
     if (location.hash === hash) main.replaceChildren(failure(error, open));

@@ -51,13 +51,17 @@ function pay(median) {
 }
 
 function copyRow(url, name) {
+  const shown = el('code', { class: 'url', tabindex: '0' }, url);
   const button = el('button', { class: 'plain small', onclick: async () => {
-    await navigator.clipboard.writeText(url);
+    getSelection().selectAllChildren(shown);
+    // Pages without TLS have no clipboard: then the link is selected, and older copying works.
+    if (navigator.clipboard) await navigator.clipboard.writeText(url);
+    else document.execCommand('copy');
     button.textContent = 'Copied';
     setTimeout(() => { button.textContent = 'Copy'; }, 1500);
-  }}, 'Copy');
-  return el('li', { class: 'row' }, name ? el('span', { class: 'quiet' }, name) : null,
-    el('code', { class: 'url', tabindex: '0' }, url), button);
+  } }, 'Copy');
+  return el('li', { class: 'row' }, name ? el('span', { class: 'quiet' }, name) : null, shown,
+    button);
 }
 
 function links({ everyone, personal }) {
@@ -112,6 +116,6 @@ export async function overview(context) {
       el('h2', {}, 'Latest answers'), answerTable(context, answers, ['page', 'worker'])) : '');
   };
   await update(status);
-  return { update, element: el('div', {},
-    el('div', { class: 'columns' }, top, el('div', {}, timing, links(known), exporter(api))), latest) };
+  const side = el('div', {}, timing, links(known), exporter(api));
+  return { update, element: el('div', {}, el('div', { class: 'columns' }, top, side), latest) };
 }

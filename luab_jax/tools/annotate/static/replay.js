@@ -2,7 +2,8 @@
 
 import { duration } from './format.js';
 import { el } from './ui.js';
-import { Page, cursorAt, describe, extent, lastBefore, readTrack } from './track.js';
+import { Page, cursorAt, extent, lastBefore, readTrack } from './track.js';
+import { entries, marks } from './timeline.js';
 
 const TRAIL_MS = 2500;
 const RIPPLE_MS = 700;
@@ -61,54 +62,21 @@ export class Player {
     speed.value = '1';
     this.skip = el('input', { type: 'checkbox', checked: true });
     this.whole = el('input', { type: 'checkbox', onchange: () => this.paint() });
-    this.list = this.buildList();
-    this.element = el('div', { class: 'player' },
-      el('div', { class: 'screen' }, this.stage, this.notice),
-      el('div', { class: 'timeline' }, this.buildMarks(), this.range),
-      el('div', { class: 'controls' }, this.button, this.clock, speed,
-        el('label', {}, this.skip, 'Skip pauses'), el('label', {}, this.whole, 'Whole path')),
-      this.list);
-    this.element.addEventListener('keydown', (event) => this.key(event));
-  }
-
-  buildMarks() {
-    const marks = el('div', { class: 'marks', 'aria-hidden': 'true' });
-    let hidden = null;
-    for (const action of [...this.track.actions, { e: 'show', t: this.track.end }]) {
-      if (action.e === 'hide') hidden ??= action.t;
-      if (action.e === 'show') {
-        if (hidden !== null) marks.append(this.mark('away', hidden, action.t - hidden));
-        hidden = null;
-      } else if (!['page', 'hide'].includes(action.e)) {
-        marks.append(this.mark(action.e, action.t));
-      }
-    }
-    return marks;
-  }
-
-  mark(kind, t, length) {
-    const mark = el('i', { class: `mark ${kind}` });
-    const share = (ms) => `${100 * ms / (this.track.end || 1)}%`;
-    mark.style.left = share(t);
-    if (length !== undefined) mark.style.width = share(length);
-    return mark;
-  }
-
-  buildList() {
-    const seen = new Set();
-    this.entries = this.track.actions.map((action) => {
-      const key = action.e === 'page' ? 'page' : `${action.c}`;
-      const text = describe(action, this.classes, seen.has(key));
-      if (action.e === 'remove') seen.delete(key);
-      else if (['page', 'put'].includes(action.e)) seen.add(key);
-      return el('button', { class: 'entry', onclick: () => {
-        this.pause();
-        this.seek(action.t);
-        this.follow(true);
-      }}, el('time', {}, duration(action.t, true)), text);
+    this.entries = entries(this.track.actions, this.classes, (t) => {
+      this.pause();
+      this.seek(t);
+      this.follow(true);
     });
     const label = { role: 'group', 'aria-label': 'What happened' };
-    return el('div', { class: 'entries', ...label }, this.entries);
+    this.list = el('div', { class: 'entries', ...label }, this.entries);
+    this.element = el('div', { class: 'player' },
+      el('div', { class: 'screen' }, this.stage, this.notice),
+      el('div', { class: 'timeline' }, marks(this.track), this.range),
+      el('div', { class: 'controls' }, this.button, this.clock, speed,
+        el('label', {}, this.skip, 'Skip pauses'), el('label', {}, this.whole, 'Whole path'),
+        el('span', { class: 'hint' }, 'Space plays; comma and full stop step.')),
+      this.list);
+    this.element.addEventListener('keydown', (event) => this.key(event));
   }
 
   layOut() {

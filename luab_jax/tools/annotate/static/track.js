@@ -114,20 +114,3 @@ export class Page {
     }
   }
 }
-
-/** What an action is called in the list beside the player. */
-export function describe(action, classes, seen) {
-  const by = { key: ' by key', undo: ' by undo', search: ' by search' }[action.s] ?? '';
-  const name = classes[action.c]?.name ?? `class ${action.c}`;
-  switch (action.e) {
-    case 'page': return seen ? 'Window resized or page reloaded' : 'Page opened';
-    case 'on': return `Image ${action.i + 1} selected${by}`;
-    case 'off': return `Image ${action.i + 1} deselected${by}`;
-    case 'broken': return `Image ${action.i + 1} reported as broken`;
-    case 'put': return `${name} ${seen ? 'moved' : 'put on the image'}${by}`;
-    case 'remove': return `${name} removed${by}`;
-    case 'tab': return `Icons, page ${action.k + 1}${by}`;
-    case 'hide': return 'Tab hidden';
-    default: return 'Tab in sight again';
-  }
-}
