@@ -95,8 +95,19 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Runs a command."""
+  """Runs a command; raises UserError for a mistake in it."""
   args = _parser().parse_args(argv)
+  try:
+    _run(args)
+  except ModuleNotFoundError as error:
+    if error.name not in ('starlette', 'uvicorn'):
+      raise
+    raise UserError(
+      f"{args.command} needs the package {error.name}: pip install -e '.[annotate]'"
+    ) from error
+
+
+def _run(args: argparse.Namespace) -> None:
   if args.command == 'init':
     from luab_jax.tools.annotate import init
 

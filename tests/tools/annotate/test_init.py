@@ -280,6 +280,16 @@ def test_what_cannot_be_served_gets_one_line(tmp_path):
     annotate.main(['serve', str(folder), '--port=0'])
 
 
+def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch):
+  folder = make_study(tmp_path)
+  for name in ('app', 'serve'):
+    monkeypatch.delitem(sys.modules, f'luab_jax.tools.annotate.{name}', raising=False)
+    monkeypatch.delattr(f'luab_jax.tools.annotate.{name}', raising=False)
+  monkeypatch.setitem(sys.modules, 'uvicorn', None)
+  with pytest.raises(UserError, match=r"serve needs the package uvicorn: pip install -e '\.\[ann"):
+    annotate.main(['serve', str(folder)])
+
+
 def test_origins_are_written_as_browsers_do():
   assert serve._origin('https://Lab.Example:443/') == 'https://lab.example'
   assert serve._origin('http://lab.example:8080') == 'http://lab.example:8080'
