@@ -203,7 +203,7 @@ class Grid {
     const open = this.tiles.filter((tile) => !tile.ready && !tile.reported);
     if (open.some((tile) => tile.retry))
       return { ok: false, refuse: 'An image does not load: try again there, or report it.' };
-    if (open.length) return { ok: false, refuse: `${open.length} images are still loading.` };
+    if (open.length) return { ok: false, refuse: `Images still loading: ${open.length}.` };
     if (this.state().selected.length || this.asked) return { ok: true };
     this.asked = true;
     return { ok: false, ask: `You selected no image. Does none of them show “${this.page.class.name}”?` };

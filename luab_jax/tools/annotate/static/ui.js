@@ -134,9 +134,10 @@ export class Ui {
         resolve(value);
       };
       const buttons = el('div', { class: 'buttons' });
-      if (no) buttons.append(el('button', { class: 'plain', onclick: answer(false) }, no));
-      const look = danger ? 'danger' : 'primary';
-      buttons.append(el('button', { class: look, autofocus: true, onclick: answer(true) }, yes));
+      const add = (label, look, value, autofocus) =>
+        buttons.append(el('button', { class: look, autofocus, onclick: answer(value) }, label));
+      if (no) add(no, 'plain', false, danger);
+      add(yes, danger ? 'danger' : 'primary', true, !danger);
       const title = heading && el('h2', {}, heading);
       const dialog = el('dialog', { class: 'sheet' }, title, el('p', {}, text), buttons);
       this.open(dialog, () => resolve(false));
