@@ -116,6 +116,6 @@ export async function overview(context) {
       el('h2', {}, 'Latest answers'), answerTable(context, answers, ['page', 'worker'])) : '');
   };
   await update(status);
-  const side = el('div', {}, timing, links(known), exporter(api));
-  return { update, element: el('div', {}, el('div', { class: 'columns' }, top, side), latest) };
+  const columns = el('div', { class: 'columns' }, top, el('div', {}, timing, links(known)));
+  return { update, element: el('div', { class: 'overview' }, columns, latest, exporter(api)) };
 }

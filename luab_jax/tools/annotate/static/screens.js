@@ -91,7 +91,8 @@ export function done(ui, study, { code, return_url: back, submit_to: form }) {
     ui.toast('Copied.');
   };
   const buttons = el('div', { class: 'buttons' });
-  buttons.append(el('button', { class: 'plain', onclick: copy }, 'Copy the code'));
+  const look = back || form ? 'plain' : 'primary';
+  buttons.append(el('button', { class: look, onclick: copy }, 'Copy the code'));
   if (back) buttons.append(el('a', { class: 'primary', href: back, rel: 'noreferrer' }, 'Finish and return'));
   if (form) buttons.append(handIn(form));
   ui.card(
