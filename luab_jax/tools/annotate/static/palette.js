@@ -7,7 +7,7 @@ const MOST_FOUND = 10; // icons that the search shows
 // A drawing, or else the initial on the colour of the page of icons.
 export function disc({ name, icon, hue }) {
   const node = el('span', { class: 'disc', 'aria-hidden': 'true' });
-  node.append(icon ? el('img', { src: icon, alt: '', draggable: 'false' }) : name[0].toUpperCase());
+  node.append(icon ? el('img', { src: icon, alt: '', draggable: 'false' }) : [...name][0].toUpperCase());
   node.style.setProperty('--hue', hue);
   return node;
 }
