@@ -11,6 +11,7 @@ from luab_jax import configure_process
 # name, also of its module: what it is about
 BENCHMARKS = {
   'input_pipeline': 'photographs to batches: our modes, PIL, decoding alone',
+  'augment': 'what augmentation costs, beside crop and flip and beside the step',
   'step': 'LUAB over plain cross entropy; the share of time that training waits for data',
   'start': 'seconds from start to the first step, and from kill to training again',
   'resume': 'seconds that a resume in the middle of an epoch spends on reading what it skips',
@@ -20,6 +21,7 @@ BENCHMARKS = {
   'coco_ab_read': 'time and memory of reading coco_ab_v1_0.json at its real size',
   'backgrounds_challenge_build': 'time and memory of building backgrounds_challenge',
   'annotate': 'the annotation server under load and SIGKILL: what is lost, how long it takes',
+  'augment_parity': "our augmentation against torchvision's: the same pixels and targets?",
   'timm_parity': "our ResNet and ViT against timm's: the same numbers?",
   'table': 'writes docs/benchmarks.md from the newest results',
 }

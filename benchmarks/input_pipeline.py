@@ -178,15 +178,17 @@ def _alternatives(data_dir, folder, count):
   for mode, changes in MODES.items():
     calls[mode] = f'b.ours({str(data_dir)!r}, **{changes!r})'
   calls['evaluation, bicubic'] = f'b.ours_in_evaluation({str(data_dir)!r})'
-  return {
-    name: harness.fresh_process(
-      'from benchmarks import input_pipeline as b, input_pipeline_peers as peers\n'
-      f'figures |= b.time_batches({call}, {count})',
-      TF_CPP_MIN_LOG_LEVEL='3',
-      CUDA_VISIBLE_DEVICES='',
-    )
-    for name, call in calls.items()
-  }
+  return {name: in_a_process(call, count) for name, call in calls.items()}
+
+
+def in_a_process(call, count):
+  """A function for harness.compare: `count` batches of a call, `b.ours(...)`, in a new process."""
+  return harness.fresh_process(
+    'from benchmarks import input_pipeline as b, input_pipeline_peers as peers\n'
+    f'figures |= b.time_batches({call}, {count})',
+    TF_CPP_MIN_LOG_LEVEL='3',
+    CUDA_VISIBLE_DEVICES='',
+  )
 
 
 def _compare_byproducts(options):

@@ -161,7 +161,7 @@ def test_the_command_lists_and_runs_them(monkeypatch, capsys):
   assert [name for name in BENCHMARKS if f'  {name} ' not in said] == []
   monkeypatch.setattr(sys, 'argv', ['benchmarks', 'nothing'])
   assert main() == 2 and "'nothing'" in capsys.readouterr().err
-  for name in BENCHMARKS.keys() - {'timm_parity'}:  # it needs torch
+  for name in BENCHMARKS.keys() - {'augment_parity', 'timm_parity'}:  # they need torch
     assert callable(importlib.import_module(f'benchmarks.{name}').main), name
 
 
@@ -215,6 +215,14 @@ def test_imagenet_ab_build_in_its_tiny_form(tiny):
   assert list(lines) == ['20 XMLs out of the tar.gz', 'building imagenet_ab of 21 images']
   line = lines['building imagenet_ab of 21 images']
   assert list(line['alternatives']) == ['TFDS, images alone', 'luab_jax, one core', 'luab_jax']
+
+
+@pytest.mark.slow
+def test_augment_in_its_tiny_form(tiny, synthetic_imagenet_ab):
+  pixels, mixed = tiny('augment', f'--data_dir={synthetic_imagenet_ab}').values()
+  assert list(pixels['alternatives']) == ['crop and flip', 'TrivialAugment']
+  assert list(mixed['alternatives']) == ['a step', 'with MixUp or CutMix']
+  assert mixed['alternatives']['with MixUp or CutMix']['cpu_seconds']['ratio']['median'] > 0
 
 
 @pytest.mark.slow

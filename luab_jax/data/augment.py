@@ -2,8 +2,8 @@
 
 The 14 operations, their ranges, signs and bins are those of torchvision's v2 transforms RandAugment
 (Cubuk et al. 2020, arXiv:1909.13719) and TrivialAugmentWide (Müller and Hutter 2021,
-arXiv:2103.10158), with PIL's pixels. As in torchvision's reference recipes pixels move bilinearly
-and black comes in from outside; a shear keeps the top left corner, a rotation the centre.
+arXiv:2103.10158). As in torchvision's reference recipes pixels move bilinearly and black comes in
+from outside; a shear keeps the top left corner, a rotation the centre.
 
 An operation of GEOMETRIC moves the points by the matrix that moves the pixels. A point that leaves
 the picture is masked, and stays masked where a second operation would bring its place back.
@@ -45,23 +45,23 @@ GEOMETRIC = {
   'translate_y': lambda value, size: geometry.translate_y(value),
   'rotate': geometry.rotate,
 }
-# Either sign, each as likely.
-_SIGNED = {
+# (image, value) -> image
+_ENHANCE = {
   'brightness': _enhance(image_ops.brightness),
   'color': _enhance(image_ops.saturation),
   'contrast': _enhance(image_ops.contrast),
   'sharpness': _enhance(image_ops.sharpness),
 }
-# (image, value) -> image
 PHOTOMETRIC = {
   'identity': lambda image, value: image,
-  **_SIGNED,
+  **_ENHANCE,
   'posterize': image_ops.posterize,
   'solarize': image_ops.solarize,
   'autocontrast': lambda image, value: image_ops.autocontrast(image),
   'equalize': lambda image, value: image_ops.equalize(image),
 }
 OPERATIONS = (*GEOMETRIC, *PHOTOMETRIC)
+SIGNED = (*GEOMETRIC, *_ENHANCE)  # half of their values are negative
 
 
 def augment(
@@ -83,7 +83,7 @@ def augment(
   trivial = data.augment == 'trivial'
   number = 1 if trivial else data.augment_ops
   values = tf.constant(magnitudes(data.augment, data.image_size), tf.float32)
-  signed = tf.constant([name in GEOMETRIC or name in _SIGNED for name in OPERATIONS])
+  signed = tf.constant([name in SIGNED for name in OPERATIONS])
   for draws in tf.unstack(tf.random.stateless_uniform([number, 3], seed)):
     operation = tf.cast(draws[0] * len(OPERATIONS), tf.int32)
     drawn = tf.cast(draws[1] * (MAX_MAGNITUDE + 1), tf.int32)
@@ -117,7 +117,7 @@ def magnitudes(policy: str, size: int) -> np.ndarray:
     'rotate': turn * steps,
     'posterize': np.round(8 - (6 if trivial else 4) * steps),
     'solarize': 255 * (1 - steps),
-    **dict.fromkeys(_SIGNED, enhanced * steps),
+    **dict.fromkeys(_ENHANCE, enhanced * steps),
   }
   return np.stack([rows.get(name, 0 * steps) for name in OPERATIONS])
 

@@ -145,7 +145,7 @@ def test_operations_signs_and_magnitudes_are_drawn_evenly(policy, monkeypatch):
   assert len(shares) == 14 and np.abs(shares - 1 / 14).max() < 0.02
   for index, name in enumerate(augment.OPERATIONS):
     seen = values[operations == index]
-    signed = name in augment.GEOMETRIC or name in ('brightness', 'color', 'contrast', 'sharpness')
+    signed = name in augment.SIGNED
     if signed:
       assert abs((seen < 0).mean() - (seen > 0).mean()) < 0.2
     allowed = table[index] if policy == 'trivial' else table[index, 12:13]
