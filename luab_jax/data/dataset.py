@@ -63,11 +63,6 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
   )
 
 
-def has_boxes(data: ConfigDict) -> bool:
-  """Whether the data set has a column of true boxes."""
-  return 'objects' in tfrecords.open_builder(data.name, data.data_dir).info.features
-
-
 class Source:
   """One split of a data set, and how its records become fields, labels and points.
 
@@ -77,11 +72,19 @@ class Source:
     split: where its records are.
   """
 
-  def __init__(self, data: ConfigDict, spec: DatasetSpec, split: str, *, objects: bool = False):
-    """`objects`: whether to parse the column of true boxes, if the data set has it."""
+  def __init__(
+    self,
+    data: ConfigDict,
+    spec: DatasetSpec,
+    split: str,
+    *,
+    objects: bool = False,
+    builder: tfds.core.DatasetBuilder | None = None,
+  ):
+    """`objects`: whether to parse the true boxes, if there are any; `builder`: if it is open."""
     self.data = data
     self.spec = spec
-    builder = tfrecords.open_builder(data.name, data.data_dir)
+    builder = builder or tfrecords.open_builder(data.name, data.data_dir)
     self.split = tfrecords.open_split(builder, split)
     self._features = builder.info.features
     self._objects = objects and 'objects' in self._features

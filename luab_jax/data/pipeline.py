@@ -181,12 +181,16 @@ class EvalSplits:
   Attributes:
     data: the `data` part of a config.
     spec: of the data set, from `dataset_spec`.
+    builder: of the data set, read-only.
+    has_boxes: whether the data set has true boxes.
   """
 
   def __init__(self, data: ConfigDict, spec: DatasetSpec, rows: Rows):
     """`rows`: of the host."""
     self.data = data
     self.spec = spec
+    self.builder = tfrecords.open_builder(data.name, data.data_dir)
+    self.has_boxes = 'objects' in self.builder.info.features
     self._rows = rows
     self._examples: dict[tuple[bool, bool], MakeExample] = {}
 
@@ -209,7 +213,8 @@ class EvalSplits:
     Raises:
       UserError: wrong split or batch size; while iterating, an unreadable record.
     """
-    source = Source(self.data, self.spec, split, objects=boxes or self.spec.multi_label)
+    objects = boxes or self.spec.multi_label
+    source = Source(self.data, self.spec, split, objects=objects, builder=self.builder)
     if (boxes, whole) not in self._examples:
       self._examples[boxes, whole] = tf.function(
         lambda record: examples.eval_example(

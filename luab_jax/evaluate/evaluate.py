@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from luab_jax.data.dataset import Batch, has_boxes
+from luab_jax.data.dataset import Batch
 from luab_jax.data.pipeline import EvalSplits
 from luab_jax.errors import UserError
 from luab_jax.evaluate.localization import Localization
@@ -105,14 +105,13 @@ def localize_splits(
   Raises:
     UserError: an unreadable record.
   """
-  data = splits.data
-  if max_images == 0 or not has_boxes(data):
+  if max_images == 0 or not splits.has_boxes:
     return {}
   found = {}
-  for name, split in data.eval_splits.items():
+  for name, split in splits.data.eval_splits.items():
     batches, count = splits.batches(split, boxes=True, whole=True, max_examples=max_images)
     boxes: collections.deque[Batch] = collections.deque()  # of the batches in flight
-    found[name] = Localization(pool, data.image_size, multi_label=splits.spec.multi_label)
+    found[name] = Localization(pool, splits.data.image_size, multi_label=splits.spec.multi_label)
     bar = functools.partial(progress, name=f'{name}, boxes')
     inputs = _without_boxes(iter(batches), boxes)
     for outputs in _results(localization_step, variables, inputs, count, bar):

@@ -88,7 +88,7 @@ class Experiment:
 
   def _open_splits(self) -> None:
     data = self.config.data
-    builder = tfrecords.open_builder(data.name, data.data_dir)
+    builder = self._splits.builder
     train_split = tfrecords.open_split(builder, data.train_split)
     self.num_examples = train_split.num_examples
     files = hashlib.sha256(train_split.take.tobytes()).hexdigest()[:16]
