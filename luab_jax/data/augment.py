@@ -8,6 +8,8 @@ from outside; a shear keeps the top left corner, a rotation the centre.
 An operation of GEOMETRIC moves the points by the matrix that moves the pixels. A point that leaves
 the picture is masked, and stays masked where a second operation would bring its place back.
 
+Boxes and masks of objects are in evaluation batches alone, which are not augmented.
+
 All a function of the seed; TensorFlow ops, eager or inside tf.data.
 """
 

@@ -49,12 +49,12 @@ def classification_sum(
   Args:
     logits: [B,C].
     label: i32[B], or f32[B,C] of 0 and 1 with `multi_label`.
-    example_mask: f32[B], 0 for padding.
+    example_mask: f32[B], 0 for padding; between 0 and 1 the weight of a mixed image's label.
     multi_label: sigmoid instead of softmax.
     label_smoothing: a in (1 - a) * one_hot + a / C, as in PyTorch; softmax only.
 
   Returns:
-    Sum over the examples, and their number.
+    Sum over the examples, and their number; both weighted.
   """
   logits = logits.astype(jnp.float32)
   if multi_label:
@@ -75,13 +75,13 @@ def point_sum(
   Args:
     points: [B,K,2], predicted.
     point: f32[B,K,2], recorded; both (x, y) in fractions of the crop.
-    mask: f32[B,K], 1 where a point counts (point_mask * example_mask).
+    mask: f32[B,K], 1 where a point counts, or its weight (point_mask * example_mask).
     kind: 'smooth_l1' (PyTorch's: e^2 / (2 beta) below beta, |e| - beta / 2 above), 'l1' (|e|) or
       'l2' (e^2).
     beta: where smooth_l1 turns from quadratic to linear, > 0.
 
   Returns:
-    Sum over the points with mask 1, and their number.
+    Sum over the points, and their number; both weighted with the mask.
   """
   points = points.astype(jnp.float32)
   if kind == 'smooth_l1':
