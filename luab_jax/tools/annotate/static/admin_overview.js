@@ -29,25 +29,30 @@ function progress({ pages, answers, active, end }) {
       fact('Rejected', count(answers.rejected), 'asked again')));
 }
 
-function pay(median) {
+function pay() {
   const field = el('input', {
     type: 'number', min: '0', step: 'any', inputmode: 'decimal', id: 'pay',
     value: localStorage.getItem(PAY) ?? '', placeholder: '0.50',
   });
   const result = el('output', { for: 'pay', class: 'pay' });
+  const time = el('dl', { class: 'facts one' });
+  let median = null;
   const show = () => {
     localStorage.setItem(PAY, field.value);
     const hourly = Number(field.value) * 3600000 / median;
     result.textContent = field.value && median ? `${hourly.toFixed(2)} an hour` : '–';
+    time.replaceChildren(fact('Median time per page', median ? spell(median) : '–',
+      median ? 'with the page in sight' : ''));
   };
   field.addEventListener('input', show);
-  show();
-  return el('section', { class: 'card' }, el('h2', {}, 'Time and pay'),
-    el('dl', { class: 'facts one' },
-      fact('Median time per page', median ? spell(median) : '–',
-        median ? 'with the page in sight' : '')),
+  const element = el('section', { class: 'card' }, el('h2', {}, 'Time and pay'), time,
     el('p', { class: 'row' }, el('label', { for: 'pay' }, 'Pay per page'), field,
       el('span', {}, 'means'), result));
+  const update = (ms) => {
+    median = ms;
+    show();
+  };
+  return { element, update };
 }
 
 function copyRow(url, name) {
@@ -97,9 +102,8 @@ export async function overview(context) {
   const { api, status } = context;
   const known = await api('links');
   const top = el('div');
-  const timing = el('div');
+  const timing = pay();
   const latest = el('div');
-  let median;
   const update = async (now) => {
     const nobody = !now.answers.done && !now.answers.rejected && !now.active;
     top.replaceChildren(
@@ -109,13 +113,13 @@ export async function overview(context) {
       now.reported.length ? el('section', { class: 'card warn' },
         el('h2', {}, `${plural(now.reported.length, 'image')} reported as broken`),
         el('ul', {}, now.reported.map((path) => el('li', {}, el('code', {}, path))))) : '');
-    if (now.page_ms !== median || !timing.firstChild) timing.replaceChildren(pay(now.page_ms));
-    median = now.page_ms;
+    timing.update(now.page_ms);
     const answers = await api('answers');
     latest.replaceChildren(answers.length ? el('section', { class: 'card' },
       el('h2', {}, 'Latest answers'), answerTable(context, answers, ['page', 'worker'])) : '');
   };
   await update(status);
-  const columns = el('div', { class: 'columns' }, top, el('div', {}, timing, links(known)));
+  const side = el('div', {}, timing.element, links(known));
+  const columns = el('div', { class: 'columns' }, top, side);
   return { update, element: el('div', { class: 'overview' }, columns, latest, exporter(api)) };
 }
