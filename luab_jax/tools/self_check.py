@@ -20,11 +20,19 @@ _MODEL = {
   'dtype': 'float32',
   'normalisation': 'imagenet',
   'sync_batch_norm': True,
+  'vit_pool': 'token',
+  'vit_positions': 'learned',
+  'drop_path': 0.0,
+  'dropout': 0.0,
+  'remat': False,
+  'freeze_backbone': False,
 }
 _TRAINING = {
   'loss': {'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0},
   'optimizer': {'grad_accum_steps': 1, 'ema_decay': 0.0},
   'on_nan': 'stop',
+  'model': _MODEL,
+  'data': {'mixup_alpha': 0.0, 'cutmix_alpha': 0.0},
 }
 
 
