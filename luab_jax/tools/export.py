@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ classifier. The point layer is initialised from scratch.
 ## Files
 
 - `model.safetensors`: backbone and classifier, float32, {names}.
-- `point_head.safetensors`: the layer that predicts points, float32, PyTorch layout: {points}.
+- `point_head.safetensors`: the layer that predicts points, float32, PyTorch layout: {points}.{more}
 
 ## Licence
 
@@ -70,7 +70,8 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
 
   Uses the averages (EMA) of parameters and BatchNorm statistics if there are any. Files:
   model.safetensors (backbone and classifier, float32, in timm's names and layouts, or ours for a
-  model that timm does not have), point_head.safetensors, classes.json and README.md, a model card.
+  model that timm does not have), config.json for timm and the Hugging Face hub,
+  point_head.safetensors, classes.json and README.md, a model card.
 
   Args:
     workdir: folder of the run.
@@ -91,13 +92,16 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
     'head': config.model.head,
     'normalisation': config.model.normalisation,
   }
+  class_names = run_metadata['dataset']['class_names']
   folder = workdir / 'export'
   try:
     with output_folder.replacing(folder, 'export') as unfinished:
       for name, arrays in (('model', model), ('point_head', points)):
         content = safetensors.numpy.save(arrays, metadata=metadata)
         (unfinished / f'{name}.safetensors').write_bytes(content)
-      write_json(unfinished / 'classes.json', run_metadata['dataset']['class_names'])
+      write_json(unfinished / 'classes.json', class_names)
+      if config.model.name in timm_names.TIMM_MODELS:
+        write_json(unfinished / 'config.json', _timm_config(config, class_names))
       card = _format_card(workdir, state, run_metadata, config, points)
       write_text(unfinished / 'README.md', card)
   except OSError as error:
@@ -136,8 +140,9 @@ def _format_card(
     mean=mean,
     std=std,
     normalisation=config.model.normalisation,
-    timm=_timm_usage(config, len(run_metadata['dataset']['class_names']), mean, std),
+    timm=_timm_usage(config),
     names="timm's names and layouts" if in_timm else "luab_jax's names, Flax's layouts",
+    more='\n- `config.json`: architecture, classes and input for timm.' if in_timm else '',
     points=', '.join(f'{name} {list(value.shape)}' for name, value in points.items()),
     config=json.dumps(run_metadata['config'], indent=2),
   )
@@ -158,25 +163,44 @@ def _metrics_table(workdir: pathlib.Path, step: int) -> str:
   return '\n'.join(['| split | metric | value |', '|---|---|---|', *rows])
 
 
-def _timm_usage(config: ConfigDict, classes: int, mean: tuple, std: tuple) -> str:
+def _timm_config(config: ConfigDict, class_names: Sequence[str]) -> dict[str, Any]:
+  """config.json as timm and the Hugging Face hub read it."""
+  data, model = config.data, config.model
+  mean, std = NORMALISATIONS[model.normalisation]
+  args: dict[str, Any] = {'img_size': data.image_size} if model.name in VITS else {}
+  if model.name in VITS and (model.vit_pool == 'gap' or model.head == 'spatial'):
+    args |= {'global_pool': 'avg', 'fc_norm': False, 'class_token': model.vit_pool != 'gap'}
+  return {
+    'architecture': timm_names.TIMM_MODELS[model.name],
+    'num_classes': len(class_names),
+    'label_names': list(class_names),
+    'model_args': args,
+    'pretrained_cfg': {
+      'input_size': [3, data.image_size, data.image_size],
+      'interpolation': data.resize_method,
+      'crop_pct': data.image_size / data.eval_resize,
+      'crop_mode': 'center',
+      'mean': mean,
+      'std': std,
+    },
+  }
+
+
+def _timm_usage(config: ConfigDict) -> str:
   """How to load model.safetensors in timm, and what differs there."""
   name, head = config.model.name, config.model.head
   if name not in timm_names.TIMM_MODELS:
     return f'timm has no {name}: this file has the names of luab_jax.'
-  vit, gap = name.startswith('vit'), config.model.vit_pool == 'gap'
-  size = f', img_size={config.data.image_size}' if vit else ''
-  pool = ", global_pool='avg', fc_norm=False" if vit and (gap or head == 'spatial') else ''
-  pool += ', class_token=False' if vit and gap else ''
   text = (
-    f"    model = timm.create_model('{timm_names.TIMM_MODELS[name]}', num_classes={classes}{size}"
-    f"{pool},\n                              checkpoint_path='model.safetensors')\n\n"
-    f'loads strictly. Preprocess images as described under Input (`mean={mean}, std={std}`).'
+    "    model = timm.create_model('local-dir:PATH', pretrained=True)\n\n"
+    'loads this folder strictly, with the classes and the input of config.json; on the Hugging\n'
+    'Face hub, `hf-hub:OWNER/NAME` does.'
   )
   if head == 'linear':
     return f'{text} The logits are those of luab_jax.'
   features = 'the features [B,D,h,w] of `model.forward_features`'
-  if vit:
-    tokens = '' if gap else ' (all but the first)'
+  if name.startswith('vit'):
+    tokens = '' if config.model.vit_pool == 'gap' else ' (all but the first)'
     features = f'the patch tokens of `model.forward_features`{tokens} as [B,D,h,w]'
   if name.startswith('convnext'):
     features = '`model.head.norm` of the features [B,D,h,w] of `model.forward_features`'

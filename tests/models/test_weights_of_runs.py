@@ -1,5 +1,6 @@
 """Weights into runs and out of them: --config.init_from, exports, model cards."""
 
+import json
 import os
 
 import jax
@@ -108,9 +109,13 @@ def test_the_model_card_has_metrics_and_usage(tmp_path, evaluated):
   folder = export.export(tmp_path)
   card = (folder / 'README.md').read_text()
   assert ('| validation | top1 | 0.8125 |' in card) == evaluated
+  timm = json.loads((folder / 'config.json').read_text())
+  assert timm['architecture'] == 'resnet18' and timm['label_names'] == ['raccoon', 'kangaroo']
+  assert timm['pretrained_cfg']['mean'] == [0.5, 0.5, 0.5]
+  assert timm['pretrained_cfg']['crop_pct'] == config.data.image_size / config.data.eval_resize
   assert ('None: this step was not evaluated' in card) == (not evaluated)
   for words in (
-    "timm.create_model('resnet18', num_classes=2,",
+    "timm.create_model('local-dir:PATH', pretrained=True)",
     '(0.5, 0.5, 0.5)',
     '64 x 64',
     'einsum',
