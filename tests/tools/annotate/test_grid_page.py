@@ -431,3 +431,19 @@ def test_loading_moves_nothing_and_broken_images_are_retried_or_reported(worker,
   worker.says('You selected no image')
   worker.press('Yes, submit')
   worker.says('Page 2 of 2')
+
+
+def test_platforms_add_their_parameters_to_the_link(worker, server, study):
+  join, agree = server.keys.join, worker.page.get_by_role('button', name='I agree, start')
+  preview = 'assignmentId=ASSIGNMENT_ID_NOT_AVAILABLE&hitId=H'
+  worker.page.goto(f'{server.url}/w?{preview}#{join}')
+  expect(agree).to_be_disabled()
+  worker.says('accept the task to begin')
+  # Behind the fragment, as a platform adds them that does not look at the link.
+  worker.page.goto(f'{server.url}/w#{join}?workerId=W&hitId=H&assignmentId=A&source=mail')
+  worker.page.reload()
+  worker.press('I agree, start')
+  worker.says('1 of 2')
+  with contextlib.closing(sqlite3.connect(study / 'identities.db')) as db:
+    found = db.execute('SELECT platform, platform_id, hit_id, assignment_id FROM identity')
+    assert found.fetchall() == [('mturk', 'W', 'H', 'A')]

@@ -14,7 +14,7 @@ const PLATFORMS = // parameters of Prolific and MTurk
   'PROLIFIC_PID STUDY_ID SESSION_ID workerId hitId assignmentId turkSubmitTo'.split(' ');
 const TAKE_OVER = 150; // ms that another tab gets to write down what it has
 
-// The token is in the fragment. Platforms add their parameters to the query, or behind the fragment.
+// The token is in the fragment. Platforms add their parameters to the query, or behind it.
 function readLink() {
   const [token, behind = ''] = location.hash.slice(1).split('?');
   const all = [...new URLSearchParams(location.search), ...new URLSearchParams(behind)];
@@ -58,7 +58,9 @@ function stuck(heading, error) {
 async function call(path, body) {
   for (let delay = 500; ; delay = Math.min(2 * delay, 10_000)) {
     try {
-      return await api.post(path, body);
+      const answer = await api.post(path, body);
+      outbox.show();
+      return answer;
     } catch (error) {
       if (!error.passing) throw error;
       ui.status(error.word === 'full' ? 'full' : 'offline');
@@ -149,11 +151,13 @@ function head(where) {
     : ['What is in this image?'];
   const definition = asked?.definition && el('p', { class: 'definition' }, asked.definition);
   const strip = asked?.examples?.length
-    ? el('div', { class: 'examples' }, asked.examples.map((src) => el('img', { src, alt: 'Example' })))
+    ? asked.examples.map((src) => el('img', { src, alt: 'Example' }))
     : null;
-  const undo = el('button', { class: 'plain small', 'aria-label': 'Undo', onclick: () => page?.undo() }, shape('undo'),
-    el('span', { class: 'label' }, 'Undo'));
-  const help = el('button', { class: 'plain small', 'aria-label': 'Keys', onclick: sheet }, '?');
+  const tool = (label, onclick, ...inside) =>
+    el('button', { class: 'plain small', 'aria-label': label, onclick }, ...inside);
+  const word = el('span', { class: 'label' }, 'Undo');
+  const undo = tool('Undo', () => page?.undo(), shape('undo'), word);
+  const help = tool('Keys', sheet, '?');
   const share = lease.of ? (lease.number - 1) / lease.of : 0;
   const bar = el('div', { class: 'bar' });
   bar.style.setProperty('--share', lease.kind === 'practice' ? 0 : share);
@@ -164,7 +168,8 @@ function head(where) {
       el('span', { class: 'where' }, where), ui.countNode, ui.statusNode,
       el('span', { class: 'tools' }, undo, help)),
     el('div', { class: 'asked' },
-      el('div', {}, el('h1', { class: 'question' }, ...question), definition || null), strip),
+      el('div', {}, el('h1', { class: 'question' }, ...question), definition || null),
+      strip && el('div', { class: 'examples' }, strip)),
     bar,
   );
   new ResizeObserver(() =>
@@ -180,7 +185,8 @@ function withdrawLink() {
 function foot() {
   const again = el('button', { class: 'link', onclick: () => sheet() }, 'Instructions');
   const { contact } = study.consent;
-  return el('footer', {}, again, withdrawLink(), contact ? el('span', {}, `Questions: ${contact}`) : null);
+  const questions = contact ? el('span', {}, `Questions: ${contact}`) : null;
+  return el('footer', {}, again, withdrawLink(), questions);
 }
 
 function sheet() {
@@ -196,9 +202,13 @@ async function withdrawing() {
   const text = 'Everything you did in this study will be deleted. This cannot be taken back.';
   const choice = { heading: 'Withdraw?', yes: 'Delete and stop', no: 'Go back', danger: true };
   if (!(await ui.confirm(text, choice))) return;
-  leave(() => ui.main.replaceChildren());
+  leave(() => ui.card('Deleting…', el('p', {}, 'Please leave this page open for a moment.')));
   await outbox.forget();
-  await call('withdraw', {}).catch((error) => error.status !== 401 && stuck('Not yet deleted', error));
+  try {
+    await call('withdraw', {});
+  } catch (error) {
+    if (error.status !== 401) return stuck('Not deleted yet', error); // 401: it is already
+  }
   await store.keepSession(link.key, null);
   screens.withdrawn(ui);
 }
@@ -248,8 +258,8 @@ async function submit(state) {
 
 addEventListener('keydown', (event) => {
   if (!page || document.querySelector('dialog') || event.target.matches('input')) return;
-  const undo = event.key.toLowerCase() === 'z' && (event.ctrlKey || event.metaKey) && !event.shiftKey;
-  if (undo) page.undo();
+  const commanded = (event.ctrlKey || event.metaKey) && !event.shiftKey;
+  if (commanded && event.key.toLowerCase() === 'z') page.undo();
   else if (event.key === '?') sheet();
   else return;
   event.preventDefault();

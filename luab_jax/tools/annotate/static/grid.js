@@ -19,7 +19,10 @@ export function instructions(study) {
   return [
     {
       heading: 'What you do',
-      figure: { src: '/static/guide_grid.svg', alt: 'Two of three images show a kite: they are selected.' },
+      figure: {
+        src: '/static/guide_grid.svg',
+        alt: 'Two of three images show a kite: they are selected.',
+      },
       items: [
         'Each page asks for one kind of thing, say “banana”, and shows its definition.',
         'Click every image that shows at least one. Click on the thing itself.',
@@ -32,8 +35,8 @@ export function instructions(study) {
       heading: 'Good to know',
       items: [
         'A click on a selected image takes it back. “Undo” takes back the last click.',
-        'Everything is saved as you go. You can reload, close the laptop or lose the network: open ' +
-          'the same link again and go on where you were.',
+        'Everything is saved as you go. You can reload, close the laptop or lose the network: ' +
+          'open the same link again and go on where you were.',
         `A practice page comes first, then ${study.pages} pages.`,
         'An image does not load? Try again there, or report it and go on.',
         'You can do it all by keys: press ? to see them.',
@@ -44,7 +47,8 @@ export function instructions(study) {
 
 class Grid {
   constructor(root, page, study, recorder, ui) {
-    Object.assign(this, { page, recorder, ui, keys: KEYS, history: [], asked: false, ended: false });
+    Object.assign(this, { page, recorder, ui, keys: KEYS });
+    Object.assign(this, { history: [], asked: false, ended: false });
     this.tiles = page.images.map((image) => new Tile(image, page.images.length));
     this.byNode = new Map(this.tiles.map((tile) => [tile.button, tile]));
     this.gone = new AbortController();
@@ -136,7 +140,9 @@ class Grid {
     const up = this.up;
     this.up = null;
     if (!tile?.ready) return;
-    const pointed = event.detail > 0 && up?.button === button && up.id === (event.pointerId ?? up.id);
+    // Some browsers' `click` has no pointerId.
+    const same = up?.button === button && up.id === (event.pointerId ?? up.id);
+    const pointed = event.detail > 0 && same;
     const made = pointed ? up : { source: 'key', t: event.timeStamp, point: null };
     this.change(tile, !tile.selected, tile.selected ? null : made.point, made);
   }
@@ -206,7 +212,8 @@ class Grid {
     if (open.length) return { ok: false, refuse: `Images still loading: ${open.length}.` };
     if (this.state().selected.length || this.asked) return { ok: true };
     this.asked = true;
-    return { ok: false, ask: `You selected no image. Does none of them show “${this.page.class.name}”?` };
+    const { name } = this.page.class;
+    return { ok: false, ask: `You selected no image. Does none of them show “${name}”?` };
   }
 
   // answers: the slots that show the class
@@ -221,8 +228,8 @@ class Grid {
     if (!missed && !wrong) return { ok: true, text: 'You found all of them.' };
     this.tiles[kinds.findIndex((kind) => kind)].cell.scrollIntoView({ block: 'center' });
     const parts = [missed && `${missed} missed`, wrong && `${wrong} that show something else`];
-    const text = `Not yet: ${parts.filter(Boolean).join(', ')}. They are marked; please change them.`;
-    return { ok: false, text };
+    const found = parts.filter(Boolean).join(', ');
+    return { ok: false, text: `Not yet: ${found}. They are marked; please change them.` };
   }
 
   destroy() {

@@ -26,11 +26,7 @@ export class Outbox {
   // Takes up what earlier pages of this session left.
   async open(session) {
     this.session = session;
-    await this.load();
-  }
-
-  async load() {
-    this.queue = (await this.store.records(this.session)).filter((record) => !record.acked);
+    this.queue = (await this.store.records(session)).filter((record) => !record.acked);
     this.pump();
   }
 

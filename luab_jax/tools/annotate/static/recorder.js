@@ -10,7 +10,8 @@ const PER_SECOND = 60; // points kept, unless all are
 export function pointIn(element, { clientX, clientY }) {
   const rect = element.getBoundingClientRect();
   const part = (value) => Math.round(value * 1e6) / 1e6;
-  return { x: part((clientX - rect.left) / rect.width), y: part((clientY - rect.top) / rect.height) };
+  const [x, y] = [(clientX - rect.left) / rect.width, (clientY - rect.top) / rect.height];
+  return { x: part(x), y: part(y) };
 }
 
 // Passes on the first point of each 1/60 s; flush() also the last one that was held back.

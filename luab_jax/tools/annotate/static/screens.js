@@ -5,7 +5,8 @@ import { el } from './ui.js';
 const list = (items) => el('ul', {}, items.map((item) => el('li', {}, item)));
 
 function questions(study) {
-  return study.consent.contact ? el('p', { class: 'muted' }, `Questions: ${study.consent.contact}`) : null;
+  const { contact } = study.consent;
+  return contact ? el('p', { class: 'muted' }, `Questions: ${contact}`) : null;
 }
 
 const ACTS = {
@@ -93,7 +94,8 @@ export function done(ui, study, { code, return_url: back, submit_to: form }) {
   const buttons = el('div', { class: 'buttons' });
   const look = back || form ? 'plain' : 'primary';
   buttons.append(el('button', { class: look, onclick: copy }, 'Copy the code'));
-  if (back) buttons.append(el('a', { class: 'primary', href: back, rel: 'noreferrer' }, 'Finish and return'));
+  const link = { class: 'primary', href: back, rel: 'noreferrer' };
+  if (back) buttons.append(el('a', link, 'Finish and return'));
   if (form) buttons.append(handIn(form));
   ui.card(
     'All done, thank you!',
@@ -105,9 +107,9 @@ export function done(ui, study, { code, return_url: back, submit_to: form }) {
 }
 
 function handIn({ action, fields }) {
-  const inputs = Object.entries(fields).map(([name, value]) => el('input', { type: 'hidden', name, value }));
+  const hidden = ([name, value]) => el('input', { type: 'hidden', name, value });
   const send = el('button', { class: 'primary' }, 'Hand in');
-  return el('form', { method: 'post', action }, ...inputs, send);
+  return el('form', { method: 'post', action }, ...Object.entries(fields).map(hidden), send);
 }
 
 export function moved(ui) {
@@ -125,8 +127,10 @@ export function wait(ui, seconds) {
     setTimeout(resolve, seconds * 1000);
     ui.card(
       'One moment, please',
-      el('p', {}, 'Other people are working on the remaining pages. This page looks again by itself.'),
-      el('div', { class: 'buttons' }, el('button', { class: 'plain', onclick: resolve }, 'Look again')),
+      el('p', {}, 'Other people are working on the remaining pages.'),
+      el('p', {}, 'This page looks again by itself.'),
+      el('div', { class: 'buttons' },
+        el('button', { class: 'plain', onclick: resolve }, 'Look again')),
     );
   });
 }

@@ -10,16 +10,16 @@ export class Tile {
     this.image.alt = '';
     this.image.draggable = false;
     this.dot = el('span', { class: 'dot', hidden: true });
-    const label = `${this.name}, loading`;
     this.button = el(
       'button',
-      { class: 'tile', type: 'button', tabindex: '-1', 'aria-pressed': 'false', 'aria-label': label },
+      { class: 'tile', type: 'button', tabindex: '-1', 'aria-pressed': 'false' },
       this.dot,
       el('span', { class: 'badge' }, shape('check')),
       el('span', { class: 'verdict' }),
     );
     this.button.style.setProperty('--ratio', width / height);
     this.button.dataset.state = 'loading';
+    this.button.setAttribute('aria-label', `${this.name}, loading`);
     this.cell = el('div', { class: 'cell' }, this.button);
   }
 

@@ -2,12 +2,13 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-// el('button', {class: 'primary', onclick: f, 'aria-label': text}, child, 'text'); null is left out.
+// el('button', {class: 'primary', onclick: f, 'aria-label': text}, child, 'text'), null left out.
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== false) node.setAttribute(name, value === true ? '' : value);
+    else if (value === true) node.setAttribute(name, '');
+    else if (value !== null && value !== false) node.setAttribute(name, value);
   }
   node.append(...children.flat().filter((child) => child !== null));
   return node;
@@ -58,7 +59,7 @@ const STATUS = {
 };
 const EXPLAINED = {
   offline: 'No connection. Your answers are kept in this browser and sent later. You can go on.',
-  full: 'The server has no room. Your answers are kept in this browser until it has. You can go on.',
+  full: 'The server has no room now. Your answers are kept in this browser until it has some.',
 };
 
 export class Ui {
