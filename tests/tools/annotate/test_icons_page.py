@@ -20,14 +20,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
-  """Photographs of four shapes, one for each worker, who must look at all pages of icons."""
+  """Photographs of five shapes, one for each worker, who must look at all pages of icons."""
   folder = tmp_path_factory.mktemp('study')
   (folder / 'images').mkdir()
-  for number, size in enumerate([(300, 200), (230, 300), (640, 427), (120, 160)]):
+  for number, size in enumerate([(300, 200), (230, 300), (640, 427), (120, 160), (90, 90)]):
     noise = np.random.default_rng(number).integers(0, 255, (6, 8, 3), np.uint8)
     Image.fromarray(noise).resize(size).save(folder / 'images' / f'{number}.jpg')
   where = [f'--images={folder / "images"}', f'--out={folder / "study"}']
-  options = '--workers=2 --answers=1 --pages_per_worker=1 --require_all_pages'
+  options = '--workers=3 --answers=1 --pages_per_worker=1 --require_all_pages'
   annotate.main(['init', '--task=icons', *where, *options.split()])
   return folder / 'study'
 
@@ -383,3 +383,29 @@ def _hand_in(page):
   while not page.evaluate("document.activeElement.id === 'submit'"):
     page.keyboard.press('Tab')
   page.keyboard.press('Enter')
+
+
+def test_an_image_that_does_not_load_is_tried_again_or_reported(worker, server, study):
+  page, token, tried = worker.page, next(server.links), []
+  page.add_init_script(
+    'const wait = setTimeout; setTimeout = (act, ms, ...rest) => wait(act, ms / 20, ...rest)'
+  )
+  page.route('**/i/*', lambda route: (tried.append(1), route.fulfill(status=404)))
+  _practise(server.client(token))
+  worker.open(token)
+  worker.press('I agree, start')
+  worker.says('The image does not load.')
+  worker.submit()
+  worker.says('The image has not loaded yet.')
+  worker.press('Try again')
+  expect(page.locator('.stage')).to_have_attribute('data-state', 'broken')
+  assert len(tried) == 6
+  hand = Hand(worker)
+  hand.drag(hand.middle(chip('tie')), hand.middle('.stage'))
+  expect(page.locator('.icon')).to_have_count(0)
+  worker.press('Report')
+  worker.submit()
+  worker.says('completion code')
+  (lease,) = leases_of(study, token)
+  assert [event.i for event in events_of(study, lease, events.Broken)] == [0]
+  assert events_of(study, lease, events.Put, events.Box) == []

@@ -19,6 +19,7 @@ class Icons {
   constructor(root, page, study, recorder, ui) {
     Object.assign(this, { recorder, ui, keys: KEYS, history: [], placed: new Map(), asked: false });
     this.gone = new AbortController();
+    this.magnifier = new Magnifier();
     const [{ classes, groups }, { state }] = [page.classes ? page : study, page];
     const hue = (group) => Math.round((groups.indexOf(group) * 360) / groups.length + 265) % 360;
     this.classes = classes.map((each, c) => ({ ...each, c, hue: hue(each.group) }));
@@ -44,7 +45,6 @@ class Icons {
     root.append(this.scene.node, this.palette.node);
     this.palette.update(); // now that the strip has a width
     for (const { c, x, y } of state.icons) this.show(c, { x, y });
-    this.magnifier = new Magnifier(page.images[0].src);
     this.listen(study.track === 'raw', root);
     this.count();
   }
@@ -69,7 +69,9 @@ class Icons {
   }
 
   ready() {
-    if (!this.gone.signal.aborted) this.recorder.watchBox(0, this.scene.stage);
+    if (this.gone.signal.aborted) return;
+    this.magnifier.use(this.scene.image.src);
+    this.recorder.watchBox(0, this.scene.stage);
   }
 
   report() {

@@ -7,11 +7,16 @@ const RADIUS = 80; // px
 const GAP = 20; // px between the pointer and the magnifier
 
 export class Magnifier {
-  constructor(src) {
-    this.image = el('img', { src, alt: '', draggable: 'false' });
+  constructor() {
+    this.image = el('img', { alt: '', draggable: 'false' });
     this.node = el('div', { class: 'magnifier', 'aria-hidden': 'true', hidden: true }, this.image);
     this.node.append(el('i'), el('i'));
     document.body.append(this.node);
+  }
+
+  // src: of an image that was loaded.
+  use(src) {
+    this.image.src = src;
   }
 
   // rect: where the image is shown; (x, y): the point, as fractions of it.
