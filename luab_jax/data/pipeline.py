@@ -64,8 +64,6 @@ __all__ = [
   'train_batches',
 ]
 
-MakeExample = Callable[[tf.Tensor], Fields]  # of a serialised record
-
 # Folded into the seed, one for each use of it.
 _ORDER, _AUGMENT, _CONTROL = 0, 1, 2
 
@@ -175,8 +173,8 @@ def train_batches(
 class EvalSplits:
   """The evaluation batches of the splits of a data set.
 
-  TensorFlow traces the way from a record to an example once a view, which takes longer than reading
-  a small split; all splits and evaluations share it.
+  TensorFlow traces the way from a record to an example once for each view of a split, which takes
+  longer than reading a small one; all evaluations share it.
 
   Attributes:
     data: the `data` part of a config.
@@ -192,7 +190,7 @@ class EvalSplits:
     self.builder = tfrecords.open_builder(data.name, data.data_dir)
     self.has_boxes = 'objects' in self.builder.info.features
     self._rows = rows
-    self._examples: dict[tuple[bool, bool], MakeExample] = {}
+    self._examples: dict[tuple[str, bool, bool], _Examples] = {}
 
   def batches(
     self, split: str, *, boxes: bool = False, whole: bool = False, max_examples: int | None = None
@@ -213,17 +211,16 @@ class EvalSplits:
     Raises:
       UserError: wrong split or batch size; while iterating, an unreadable record.
     """
-    objects = boxes or self.spec.multi_label
-    source = Source(self.data, self.spec, split, objects=objects, builder=self.builder)
-    if (boxes, whole) not in self._examples:
-      self._examples[boxes, whole] = tf.function(
-        lambda record: examples.eval_example(
-          source, source.parse(record), boxes=boxes, whole=whole
-        ),
-        input_signature=[tf.TensorSpec([], tf.string)],
-        autograph=False,
+    view = split, boxes, whole
+    if view not in self._examples:
+      objects = boxes or self.spec.multi_label
+      source = Source(self.data, self.spec, split, objects=objects, builder=self.builder)
+      self._examples[view] = _Examples(
+        source,
+        lambda fields: examples.eval_example(source, fields, boxes=boxes, whole=whole),
+        self._rows,
       )
-    return _once(source, self._examples[boxes, whole], self._rows, max_examples)
+    return self._examples[view].once(max_examples)
 
 
 def eval_batches(
@@ -247,38 +244,43 @@ def label_set_batches(
     (Batches, their number: the same on every host).
   """
   class_mask = source.class_mask  # may read the whole set: not while TensorFlow traces the pipeline
-  return _once(
+  return _Examples(
     source,
-    lambda record: examples.label_set_example(
-      data, source, source.parse(record), tf.constant(class_mask)
-    ),
+    lambda fields: examples.label_set_example(data, source, fields, tf.constant(class_mask)),
     rows,
-  )
+  ).once()
 
 
-def _once(
-  source: Source | robustness_sets.Source,
-  make_example: MakeExample,
-  rows: Rows,
-  max_examples: int | None = None,
-) -> tuple[Batches, int]:
-  """(Batches with every example once, padded; their number)."""
-  rows.check()
-  num_examples, records = source.split.num_examples, tfrecords.in_order(source.split)
-  if max_examples is not None and max_examples < num_examples:
-    num_examples, records = max_examples, records.take(max_examples)
-  num_batches = -(-num_examples // rows.batch_size)
-  stream = rows.select(records, lambda index, _: index)
+class _Examples:
+  """A host's examples of a source, in file order."""
 
-  @tf.autograph.experimental.do_not_convert
-  def example(_: tf.Tensor, record: tf.Tensor) -> Fields:
-    return make_example(record)
+  def __init__(
+    self,
+    source: Source | robustness_sets.Source,
+    make_example: Callable[[Fields], Fields],
+    rows: Rows,
+  ):
+    rows.check()
+    self._source, self._rows = source, rows
+    self._stream = rows.select(tfrecords.in_order(source.split), lambda index, _: index)
 
-  dataset = stream.map(example, num_parallel_calls=cores(), deterministic=True)
-  padding = num_batches * rows.count - rows.count_of(num_examples)
-  zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), dataset.element_spec)
-  dataset = dataset.concatenate(tf.data.Dataset.from_tensors(zeros).repeat(padding))
-  return _batches(dataset, stream, rows, source), num_batches
+    @tf.autograph.experimental.do_not_convert
+    def example(_: tf.Tensor, record: tf.Tensor) -> Fields:
+      return make_example(source.parse(record))
+
+    self._dataset = self._stream.map(example, num_parallel_calls=cores(), deterministic=True)
+
+  def once(self, max_examples: int | None = None) -> tuple[Batches, int]:
+    """(Batches with every example or the first ones once, padded; their number)."""
+    rows, dataset, num_examples = self._rows, self._dataset, self._source.split.num_examples
+    if max_examples is not None and max_examples < num_examples:
+      num_examples = max_examples
+      dataset = dataset.take(rows.count_of(num_examples))
+    num_batches = -(-num_examples // rows.batch_size)
+    padding = num_batches * rows.count - rows.count_of(num_examples)
+    zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), dataset.element_spec)
+    dataset = dataset.concatenate(tf.data.Dataset.from_tensors(zeros).repeat(padding))
+    return _batches(dataset, self._stream, rows, self._source), num_batches
 
 
 def _batches(
