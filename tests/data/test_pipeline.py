@@ -64,11 +64,12 @@ def run(order):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('num_hosts', [2, 4])
-def test_hosts_together_see_what_one_host_sees(run, num_hosts):
+@pytest.mark.parametrize(('num_hosts', 'start'), [(2, 0), (4, 4)])
+def test_hosts_together_see_what_one_host_sees(run, num_hosts, start):
+  """Also where a run of one goes on with several, from within the second epoch into the third."""
   batches, alone = run
-  parts = [steps(batches(num_hosts, h), 7) for h in range(num_hosts)]
-  for step, batch in enumerate(alone):
+  parts = [steps(batches(num_hosts, h, start_step=start), 7 - start) for h in range(num_hosts)]
+  for step, batch in enumerate(alone[start:]):
     assert_same(batch, {key: np.concatenate([p[step][key] for p in parts]) for key in batch})
 
 
