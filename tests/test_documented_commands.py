@@ -5,8 +5,8 @@ Of run.py, `make quickstart` trains; other trainings and evaluations go as far a
 with their data opened and their model made.
 
 Elsewhere are executed: studies (test_study), benchmarks in a tiny form (test_benchmarks), notebooks
-(test_notebooks), `tfds build` (test_build), the doctor (test_doctor). `pip install` and lines of
-other programs are not looked at.
+(test_notebooks), `tfds build` (test_build), the doctor (test_doctor), the annotation demo
+(test_server_faults). `pip install` and lines of other programs are not looked at.
 """
 
 import argparse
@@ -98,8 +98,9 @@ def _needs_no_data(command):
   program, *args = command.words
   if program in ('make', 'source') or command.is_form or command.marked:
     return True
-  if program == 'tfds' or args[:2] == ['-m', 'luab_jax.tools.own_data']:
-    return len(args) < 3 or '--help' in args
+  tools = (['-m', 'luab_jax.tools.own_data'], ['-m', 'luab_jax.tools.annotate'])
+  if program == 'tfds' or args[:2] in tools:
+    return len(args) < 3 or '--help' in args or args[2] == 'demo'
   if args[0] == 'run.py':
     ours = re.search(r'--config=configs/quickstart|--mode=doctor|--help', ' '.join(args))
     return _stage(command) is not None or len(args) == 1 or bool(ours)
@@ -189,6 +190,8 @@ def test_wrong_commands_are_noticed(monkeypatch):
     'python -m benchmarks step --round=3',
     'python -m tests.stress.fuzz --input=3',
     'python -m luab_jax.tools.own_data --image=x --out=y',
+    'python -m luab_jax.tools.annotate exprot x --out=y',
+    'python -m luab_jax.tools.annotate init --task=grids --images=x --out=y',
     'tfds build tfds_builders/imagenet_ab --config=ilsvrc',
     'tfds build imagenet_ab_xyz',
     'tfds build imagenet_a --manualdir=x',

@@ -94,9 +94,14 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
   text('--contact', 'whom workers may ask')
 
 
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+  """Parses the command line; raises UserError for a mistake."""
+  return _parser().parse_args(argv)
+
+
 def main(argv: list[str] | None = None) -> None:
   """Runs a command; raises UserError for a mistake in it."""
-  args = _parser().parse_args(argv)
+  args = parse_arguments(argv)
   try:
     _run(args)
   except ModuleNotFoundError as error:
@@ -119,7 +124,7 @@ def _run(args: argparse.Namespace) -> None:
   elif args.command == 'demo':
     from luab_jax.tools.annotate import demo
 
-    demo.run(args, _parser().parse_args)
+    demo.run(args, parse_arguments)
   elif args.command == 'export':
     export.run(args)
   else:
