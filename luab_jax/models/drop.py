@@ -6,9 +6,16 @@ import jax.numpy as jnp
 _HEAD = 1 << 16  # the layer of dropout, beyond any block
 
 
-def example_keys(seed: int, step: jax.Array, first: jax.Array, count: int) -> jax.Array:
-  """Keys [count] of the examples first, first + 1, ... of the global batch of a step."""
-  key = jax.random.fold_in(jax.random.key(seed % (1 << 32)), step)
+def example_keys(seed: jax.Array, step: jax.Array, first: jax.Array, count: int) -> jax.Array:
+  """Keys [count] of the examples first, first + 1, ... of the global batch of a step.
+
+  Args:
+    seed: key of the run.
+    step: of the batch.
+    first: place of the first example in the global batch.
+    count: of the examples.
+  """
+  key = jax.random.fold_in(seed, step)
   return jax.vmap(lambda index: jax.random.fold_in(key, index))(first + jnp.arange(count))
 
 

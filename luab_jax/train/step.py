@@ -23,7 +23,7 @@ from luab_jax.models.losses import Sums
 from luab_jax.runtime.parallel import AXIS
 from luab_jax.train import mixing
 from luab_jax.train.optimizer import Schedules
-from luab_jax.train.state import TrainState
+from luab_jax.train.state import TrainState, seed_key
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Sums]]
 
@@ -114,7 +114,7 @@ def _randomised(config: ConfigDict, batch: Batch, step: jax.Array) -> Batch:
   if config.model.drop_path or config.model.dropout:
     count = batch['example_mask'].shape[0]
     first = jax.lax.axis_index(AXIS) * count
-    batch = {**batch, 'keys': example_keys(config.seed, step, first, count)}
+    batch = {**batch, 'keys': example_keys(seed_key(config.seed), step, first, count)}
   return batch
 
 

@@ -28,16 +28,16 @@ def pictures(size, batch=4):
 
 
 def test_keys_of_a_shard_are_those_of_the_whole_batch():
-  whole = jax.random.key_data(example_keys(3, jnp.array(7), 0, 8))
-  shard = jax.random.key_data(example_keys(3, jnp.array(7), jnp.array(4), 4))
+  whole = jax.random.key_data(example_keys(jax.random.key(3), jnp.array(7), 0, 8))
+  shard = jax.random.key_data(example_keys(jax.random.key(3), jnp.array(7), jnp.array(4), 4))
   np.testing.assert_array_equal(whole[4:], shard)
   assert len(np.unique(whole, axis=0)) == 8
-  assert (jax.random.key_data(example_keys(3, jnp.array(8), 0, 8)) != whole).any()
+  assert (jax.random.key_data(example_keys(jax.random.key(3), jnp.array(8), 0, 8)) != whole).any()
 
 
 def test_drop_path_drops_whole_examples_and_scales_the_rest():
   x = jnp.ones((4000, 2, 3))
-  keys = example_keys(0, jnp.array(0), 0, 4000)
+  keys = example_keys(jax.random.key(0), jnp.array(0), 0, 4000)
   first, second = (np.asarray(drop_path(x, keys, 0.25, layer)) for layer in (0, 1))
   kept = first[:, 0, 0] > 0
   np.testing.assert_allclose(first, np.where(kept[:, None, None], 1 / 0.75, 0) * x)
@@ -47,7 +47,7 @@ def test_drop_path_drops_whole_examples_and_scales_the_rest():
 
 
 def test_dropout_drops_a_feature_at_all_places():
-  keys = example_keys(0, jnp.array(0), 0, 50)
+  keys = example_keys(jax.random.key(0), jnp.array(0), 0, 50)
   grid = np.asarray(dropout(jnp.ones((50, 3, 3, 40)), keys, 0.5))
   np.testing.assert_array_equal(grid, np.broadcast_to(grid[:, :1, :1], grid.shape))
   pooled = np.asarray(dropout(jnp.ones((50, 40)), keys, 0.5))
