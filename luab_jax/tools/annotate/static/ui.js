@@ -95,6 +95,7 @@ export class Ui {
     clearTimeout(this.fading);
     this.toasts.replaceChildren(text);
     this.toasts.hidden = false;
+    this.announce(text);
     this.fading = setTimeout(() => (this.toasts.hidden = true), 6000);
   }
 
