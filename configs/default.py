@@ -115,6 +115,16 @@ def get_config():
   c.data.icon_label = 'drop_when_icon_cropped'
   # Fraction of the training images that keep their byproducts.
   c.data.byproduct_fraction = 1.0
+  # ImageNet-AB: byproducts of training images count only if the worker took at least so many ms to
+  # decide (estimateTime); 0: any. The group of the authors trains on 1 to 2,999.
+  c.data.min_estimate_ms = 0
+  # And at most so many; 0: any.
+  c.data.max_estimate_ms = 0
+  # ImageNet-AB: only those of workers who took at least so many ms on average over all images that
+  # they selected; 0: any. Of 1,705 workers, 25 took below 200.
+  c.data.min_worker_ms = 0
+  # ImageNet-AB: at most so many of one worker, a random choice that stays the same; 0: any number.
+  c.data.max_per_worker = 0
   # Control experiment: none, shuffled (clicks of other images) or uniform (random clicks).
   c.data.control = 'none'
   # Records in the shuffle buffers of all hosts together, 0.9 GB of ImageNet's. Ours: TFDS has

@@ -61,7 +61,13 @@ def imagenet_features(num_classes):
       'image_size': {'height': np.int32, 'width': np.int32},
       'has_xml': np.bool_,
       'blocks': f.Sequence(
-        {'worker_id': f.Text(), 'selected': scalar(np.bool_), 'selected_count': scalar(np.float32)}
+        {
+          'worker_id': f.Text(),
+          'selected': scalar(np.bool_),
+          'selected_count': scalar(np.float32),
+          'estimate_time_ms': np.int64,
+          'estimate_time_known': np.bool_,
+        }
       ),
       'clicks': f.Sequence(rows),
       'trace': f.Sequence(rows),
@@ -104,8 +110,11 @@ def rows(points, times=None, blocks=None):
   }
 
 
-def imagenet_example(index, image, *, clicks=None, trace=None, selected=(True,), label=0):
-  """`image`: bytes, or an array to be stored as PNG."""
+def imagenet_example(
+  index, image, *, clicks=None, trace=None, selected=(True,), label=0, workers=None, times=None
+):
+  """`image`: bytes, or an array to be stored as PNG; `times`: of the blocks, None for unknown."""
+  times = times or [None] * len(selected)
   data = image if isinstance(image, bytes) else encode(image, 'PNG')
   empty = rows([])
   return {
@@ -115,9 +124,11 @@ def imagenet_example(index, image, *, clicks=None, trace=None, selected=(True,),
     'image_size': {'height': 0, 'width': 0},
     'has_xml': bool(selected),
     'blocks': {
-      'worker_id': ['w'] * len(selected),
+      'worker_id': workers or ['w'] * len(selected),
       'selected': list(selected),
       'selected_count': [np.nan] * len(selected),
+      'estimate_time_ms': [time or 0 for time in times],
+      'estimate_time_known': [time is not None for time in times],
     },
     'clicks': clicks or empty,
     'trace': trace or empty,
@@ -192,6 +203,10 @@ def config(data_dir, dataset, /, **changes):
       'icon_points': 'with_instance',
       'control': 'none',
       'byproduct_fraction': 1.0,
+      'min_estimate_ms': 0,
+      'max_estimate_ms': 0,
+      'min_worker_ms': 0,
+      'max_per_worker': 0,
       'icon_label': 'drop_when_icon_cropped',
       'shuffle_buffer': 16,
     }

@@ -10,21 +10,21 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from luab_jax import cores
 from luab_jax.data import geometry, tfrecords
 from luab_jax.data.dataset import Source
+from luab_jax.data.filters import Filter
 
 Points = tuple[tf.Tensor, tf.Tensor]  # float32[K, 2] and float32[K], as in targets.py
 
 
-def make_control(source: Source, seed: tf.Tensor) -> Callable[..., Points]:
+def make_control(source: Source, seed: tf.Tensor, filtered: Filter) -> Callable[..., Points]:
   """The control that `data.control` names; for 'shuffled' this reads the split once.
 
   Args:
     source: of the training split.
     seed: a stateless seed, int64[2].
+    filtered: of `filters.make_filter`.
 
   Returns:
     A function (index int64 scalar, points float32[K, 2], has float32[K]) -> (points, has) that
@@ -34,7 +34,7 @@ def make_control(source: Source, seed: tf.Tensor) -> Callable[..., Points]:
   if control == 'uniform':
     return lambda index, points, has: (uniform_points(points, tf.random.fold_in(seed, index)), has)
   if control == 'shuffled':
-    points, has = _read_byproducts(source)
+    points, has = _read_byproducts(source, filtered)
     points = permute(
       points,
       has,
@@ -75,25 +75,13 @@ def permute(
   return points
 
 
-def _read_byproducts(source: Source) -> tuple[np.ndarray, np.ndarray]:
+def _read_byproducts(source: Source, filtered: Filter) -> tuple[np.ndarray, np.ndarray]:
   """All byproducts of the split: float32[N, K, 2] and float32[N, K], in file order."""
-  table = tfrecords.in_order(source.split).map(
-    lambda _, record: source.train_points(source.parse_byproducts(record)),
-    num_parallel_calls=cores(),
-    deterministic=True,
-  )
-  table = table.batch(1024).with_options(tfrecords.deterministic_options())
-  parts = []
-  # The bar appears only on a terminal, and only if it takes long.
-  with tqdm(
-    total=source.split.num_examples,
-    desc=f'byproducts of {source.split.name}',
-    unit='image',
-    delay=5,
-    disable=None,
-  ) as bar:
-    for part in table.as_numpy_iterator():
-      parts.append(part)
-      bar.update(len(part[0]))
+
+  def of_record(index: tf.Tensor, record: tf.Tensor) -> Points:
+    points, has = source.train_points(filtered(index, source.parse_byproducts(record)))
+    return tf.ensure_shape(points, [source.spec.num_points, 2]), has
+
+  parts = list(tfrecords.scan(source.split, of_record))
   points, has = (np.concatenate(column) for column in zip(*parts, strict=True))
   return points, has

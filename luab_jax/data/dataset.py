@@ -15,6 +15,9 @@ from luab_jax.errors import UserError
 Batch = dict[str, Any]  # {name: array}: see the batch contract in pipeline.py
 Fields = dict[str, Any]  # {column of a record: tensor}, nested, or {name in a batch: tensor}
 
+# Keys of `data`, in the order that filters.py applies them; 0: off.
+FILTERS = ('min_estimate_ms', 'max_estimate_ms', 'min_worker_ms', 'max_per_worker')
+
 
 class DatasetSpec(NamedTuple):
   """What a model needs to know of a data set."""
@@ -50,6 +53,11 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
     raise UserError(
       f"data.byproduct='trace' needs one object an image, and {data.name} has "
       "several: set data.byproduct='click'"
+    )
+  if multi_label and (key := next(filter(data.get, FILTERS), '')):
+    raise UserError(
+      f'data.{key}={data[key]} is about the clicks of ImageNet-AB, and {data.name} has icons: set '
+      f'data.{key}=0'
     )
   names = features['labels'].feature.names if multi_label else features['label'].names
   num_points = data.trace_points if data.byproduct == 'trace' else 1
@@ -96,6 +104,11 @@ class Source:
   def parse_byproducts(self, record: tf.Tensor) -> Fields:
     """As `parse`, without the image."""
     return self._parse(record, self._columns())
+
+  def parse_blocks(self, record: tf.Tensor) -> Fields:
+    """What the filters of ImageNet-AB's byproducts go by."""
+    blocks = {'selected', 'estimate_time_ms', 'estimate_time_known', 'worker_id'}
+    return self._parse(record, {'file_name': True, 'blocks': blocks})
 
   def parse_file(self, record: tf.Tensor) -> Fields:
     """Only `file_name` and `image`, for an error message."""
@@ -196,6 +209,8 @@ def check_options(data: ConfigDict) -> None:
     ('augment_ops', 1),
     ('mixup_alpha', 0),
     ('cutmix_alpha', 0),
+    *((key, 0) for key in FILTERS),
+    ('max_estimate_ms', data.max_estimate_ms and data.min_estimate_ms),
     ('trace_points', 2 if data.byproduct == 'trace' else 0),
   ):
     if not data[key] >= low:  # nor NaN

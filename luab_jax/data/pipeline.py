@@ -36,8 +36,8 @@ RandomResizedCrop, resized, jittered, flipped, augmented and partly erased (augm
 
 Evaluation: every example once, in file order; short side to `eval_resize`, centre crop; for
 localisation the whole image squashed to S x S instead (`whole=True`). It sees the real byproducts
-whatever `control` and `byproduct_fraction` say, and the real labels whatever `icon_label` says:
-these options are about training.
+whatever `control`, `byproduct_fraction` and the filters say, and the real labels whatever
+`icon_label` says: these options are about training.
 """
 
 import itertools
@@ -48,8 +48,10 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from luab_jax import cores
-from luab_jax.data import controls, examples, image_ops, robustness_sets, shuffling, tfrecords
+from luab_jax.data import examples, image_ops, robustness_sets, shuffling, tfrecords
+from luab_jax.data.controls import make_control
 from luab_jax.data.dataset import Batch, DatasetSpec, Fields, Source, dataset_spec
+from luab_jax.data.filters import make_filter
 from luab_jax.data.rows import Rows
 from luab_jax.errors import UserError
 
@@ -74,6 +76,7 @@ class Batches:
   Attributes:
     dataset: the same as a tf.data.Dataset. There, a file that cannot be decoded raises TensorFlow's
       error, which names no file; iterating over Batches raises UserError with its name.
+    filtered: one line that says what the filters of the byproducts dropped; '' without filters.
   """
 
   def __init__(
@@ -82,9 +85,11 @@ class Batches:
     stream: tf.data.Dataset,
     count: int,
     source: Source | robustness_sets.Source,
+    filtered: str = '',
   ):
     """`stream`: the raw records behind `dataset`, in the same order, `count` to a batch."""
     self.dataset = dataset
+    self.filtered = filtered
     self._stream = stream
     self._count = count
     self._source = source
@@ -157,17 +162,18 @@ def train_batches(
     start_step=start_step,
     buffer_size=data.shuffle_buffer,
   )
-  control = controls.make_control(source, tfrecords.fold(seed, _CONTROL))
+  filtered, dropped = make_filter(source)
+  control = make_control(source, tfrecords.fold(seed, _CONTROL), filtered)
 
   @tf.autograph.experimental.do_not_convert  # plain ops: conversion only costs start-up time
   def example(epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor, record: tf.Tensor) -> Fields:
     fields = source.parse(record)
-    points, has = control(index, *source.train_points(fields))
+    points, has = control(index, *source.train_points(filtered(index, fields)))
     example_seed = tfrecords.fold(seed, _AUGMENT, epoch, position)
     return examples.train_example(source, fields, points, has, example_seed)
 
   dataset = stream.map(example, num_parallel_calls=cores(), deterministic=True)
-  return _batches(dataset, stream, rows, source)
+  return _batches(dataset, stream, rows, source, dropped)
 
 
 class EvalSplits:
@@ -288,11 +294,12 @@ def _batches(
   stream: tf.data.Dataset,
   rows: Rows,
   source: Source | robustness_sets.Source,
+  filtered: str = '',
 ) -> Batches:
   """Batches of a dataset of examples, two of them prepared ahead."""
   dataset = dataset.batch(rows.count, drop_remainder=True).prefetch(2)
   dataset = dataset.with_options(tfrecords.deterministic_options())
-  return Batches(dataset, stream, rows.count, source)
+  return Batches(dataset, stream, rows.count, source, filtered)
 
 
 def _first_line(error: tf.errors.OpError) -> str:

@@ -9,15 +9,19 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
+from tqdm import tqdm
 
 from luab_jax import cores
 from luab_jax.errors import UserError
+
+_SCANNED = 1024  # records at a time
 
 
 class Split(NamedTuple):
@@ -201,6 +205,25 @@ def in_order(split: Split) -> tf.data.Dataset:
   records = _files(split).flat_map(read)
   # A file with fewer records than its metadata says must not go unnoticed.
   return records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
+
+
+def scan(split: Split, of_record: Callable[..., Any]) -> Iterator[Any]:
+  """What `of_record` makes of (index, record), in file order: batches of 1,024, ragged if need be.
+
+  A progress bar appears only on a terminal, and only if it takes long.
+  """
+  table = in_order(split).map(of_record, num_parallel_calls=cores(), deterministic=True)
+  table = table.ragged_batch(_SCANNED).with_options(deterministic_options())
+  with tqdm(
+    total=split.num_examples,
+    desc=f'byproducts of {split.name}',
+    unit='image',
+    delay=5,
+    disable=None,
+  ) as bar:
+    for part in table:
+      yield part
+      bar.update(tf.nest.flatten(part)[0].shape[0])
 
 
 def deterministic_options() -> tf.data.Options:

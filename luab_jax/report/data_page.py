@@ -89,6 +89,8 @@ def _images_section(
       f'The points are those of the control {config.data.control!r}, not the recorded points of '
       'these images.'
     )
+  if train.filtered:
+    text.append(f'{train.filtered[0].upper()}{train.filtered[1:]}.')
   if train.trace is not None and np.isfinite(train.trace).any():
     text.append(
       'Lines are mouse traces up to the click, evenly spaced in time from dark (first) to light '

@@ -25,12 +25,14 @@ class Examples(NamedTuple):
       the icons (K = C).
     trace: f32[M,T,2], mouse traces of the first M examples, NaN outside the crop; None where the
       dataset has none, or a control replaces the byproducts.
+    filtered: what the filters of the byproducts dropped, see `pipeline.Batches`.
   """
 
   image: np.ndarray
   label: np.ndarray
   point: np.ndarray
   trace: np.ndarray | None
+  filtered: str = ''
 
 
 class Predictions(NamedTuple):
@@ -85,17 +87,17 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
   builder = tfrecords.open_builder(config.data.name, config.data.data_dir)
   count = min(count, tfrecords.open_split(builder, config.data.train_split).num_examples)
   traces = min(count, traces)
-  batch = clicks = _first_batch(config.data, config.seed, count)
+  batches = _training_batches(config.data, config.seed, count)
+  batch = clicks = next(iter(batches))
   if config.data.byproduct == 'trace':
-    clicks = _first_batch(config.data, config.seed, count, byproduct='click')
+    clicks = next(iter(_training_batches(config.data, config.seed, count, byproduct='click')))
   trace = None
   if batch['label'].ndim == 1 and config.data.control == 'none':
     # The same images in the same crops: order and augmentation depend only on the seed.
     points = max(config.data.trace_points, 32)
-    trace = _points(
-      _first_batch(config.data, config.seed, traces, byproduct='trace', trace_points=points)
-    )
-  return Examples(image=batch['image'], label=batch['label'], point=_points(clicks), trace=trace)
+    changes = {'byproduct': 'trace', 'trace_points': points}
+    trace = _points(next(iter(_training_batches(config.data, config.seed, traces, **changes))))
+  return Examples(batch['image'], batch['label'], _points(clicks), trace, batches.filtered)
 
 
 def evaluation_images(
@@ -110,12 +112,14 @@ def evaluation_images(
   )
 
 
-def _first_batch(data: ml_collections.ConfigDict, seed: int, count: int, **changes: Any) -> Batch:
-  """The first training batch of `count` examples, with changed config keys."""
+def _training_batches(
+  data: ml_collections.ConfigDict, seed: int, count: int, **changes: Any
+) -> pipeline.Batches:
+  """Training batches of `count` examples, with changed config keys."""
   data = data.copy_and_resolve_references()
   data.update(changes)
   spec = pipeline.dataset_spec(data)
-  return next(iter(pipeline.train_batches(data, spec, Rows(count), seed=seed)))
+  return pipeline.train_batches(data, spec, Rows(count), seed=seed)
 
 
 def _points(batch: Batch) -> np.ndarray:

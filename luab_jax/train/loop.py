@@ -107,7 +107,7 @@ def _train_and_evaluate(
     log.message(line)
   for name, remedy in experiment.robustness.missing.items():
     log.message(f'robustness.sets: {name} is not prepared: {remedy}')
-  batches = _train_batches(experiment, start)
+  batches = _train_batches(experiment, start, log)
   if not start and draw_batch:
     batches = _drawing_first(batches, experiment.spec, writers, draw_batch)
   started = time.time()
@@ -221,12 +221,12 @@ class _Loop:
     self._checkpoints.save(step, state, self._experiment.metadata(step, self._log))
 
 
-def _train_batches(experiment: Experiment, start: int) -> Iterator[Batch]:
+def _train_batches(experiment: Experiment, start: int, log: metric_log.RunLog) -> Iterator[Batch]:
   """This host's batches from step `start` on."""
-  config = experiment.config
-  batches = pipeline.train_batches(
-    config.data, experiment.spec, experiment.rows, seed=config.seed, start_step=start
-  )
+  config, spec, rows = experiment.config, experiment.spec, experiment.rows
+  batches = pipeline.train_batches(config.data, spec, rows, seed=config.seed, start_step=start)
+  if batches.filtered:
+    log.message(batches.filtered)
   return iter(batches)
 
 

@@ -37,7 +37,7 @@ def test_a_smaller_share_is_a_subset_of_a_larger_one():
 def _trained_on(data, seed=0):
   """(points [N, K, 2], has [N, K]) that training takes from each record, in image coordinates."""
   source = Source(data, pipeline.dataset_spec(data), 'train')
-  control = controls.make_control(source, tfrecords.fold(seed))
+  control = controls.make_control(source, tfrecords.fold(seed), lambda _, fields: fields)
   rows = [
     control(index, *source.train_points(source.parse_byproducts(record)))
     for index, record in tfrecords.in_order(source.split)

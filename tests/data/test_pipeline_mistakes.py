@@ -47,6 +47,12 @@ def small(tmp_path_factory):
     ({'train_split': 'train[:0]'}, 'is empty'),
     ({'click': 'median'}, "data.click='median' is unknown: choose one of mean, first, last"),
     ({'byproduct_fraction': 1.5}, 'data.byproduct_fraction=1.5 .* between 0 and 1'),
+    ({'min_estimate_ms': -1}, 'data.min_estimate_ms=-1 is too small: at least 0'),
+    (
+      {'min_estimate_ms': 200, 'max_estimate_ms': 100},
+      'data.max_estimate_ms=100 is too small: at least 200',
+    ),
+    ({'min_worker_ms': 1}, 'no byproduct .* of the 12 .*dropped: 12 by data.min_worker_ms=1'),
     ({'augment': 'autoaugment'}, 'choose one of none, randaugment, trivial'),
     ({'augment_ops': 0}, 'data.augment_ops=0 is too small: at least 1'),
     ({'augment_magnitude': 31}, 'data.augment_magnitude=31 must lie between 0 and 30'),
@@ -88,6 +94,8 @@ def test_further_mistakes(small, tmp_path):
   )
   with pytest.raises(UserError, match='one object an image'):
     pipeline.dataset_spec(config(tmp_path, 'icons', byproduct='trace'))
+  with pytest.raises(UserError, match='data.max_per_worker=3 is about the clicks of ImageNet-AB'):
+    pipeline.dataset_spec(config(tmp_path, 'icons', max_per_worker=3))
   features = tfds.features
   store(
     tmp_path,

@@ -214,7 +214,7 @@ def test_shuffled_icons_stay_in_their_class(icons):
       expected.setdefault(k, []).append(tuple(point))
   data = config(folder, 'icons', control='shuffled')
   source = Source(data, pipeline.dataset_spec(data), 'train')
-  control = controls.make_control(source, tf.constant([1, 2], tf.int64))
+  control = controls.make_control(source, tf.constant([1, 2], tf.int64), lambda _, fields: fields)
   stayed = []
   for index, record in tfrecords.in_order(source.split):
     points, has = source.points(source.parse(record))

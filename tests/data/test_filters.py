@@ -1,0 +1,108 @@
+"""Filters of byproducts: which selections count, on hand-made records; and where that holds."""
+
+import pytest
+
+from luab_jax.data import pipeline
+from tests import painted_data
+from tests.painted_data import config, imagenet_example, paint, rows, store
+
+#        worker, ms (None: not recorded), selected; one list an image
+IMAGES = [
+  [('a', 100, True)],
+  [('a', 900, True), ('b', 2000, True)],
+  [('b', 4000, True), ('c', 50, False)],
+  [('c', 150, True)],
+  [('c', 0, True)],
+  [('d', None, True)],
+  [],
+  [('a', 5, False)],
+]
+POINT = [(0.2 + 0.1 * block, 0.3) for block in range(2)]  # of each image's block
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('filters')
+  examples = [
+    imagenet_example(
+      number,
+      paint(12, 12, []),
+      label=number,
+      clicks=rows(POINT[: len(image)], blocks=range(len(image))),
+      workers=[worker for worker, _, _ in image],
+      times=[time for _, time, _ in image],
+      selected=[selected for _, _, selected in image],
+    )
+    for number, image in enumerate(IMAGES)
+  ]
+  store(
+    folder,
+    'filters',
+    painted_data.imagenet_features(len(IMAGES)),
+    {'train': examples},
+    num_shards=2,
+  )
+  return folder
+
+
+def trained_on(folder, **changes):
+  """({number of an image: x of its point in training}, the line about it)."""
+  data = config(folder, 'filters', crop_scale=(1, 1), crop_ratio=(1, 1), flip=False, **changes)
+  batches = pipeline.train_batches(
+    data, pipeline.dataset_spec(data), pipeline.Rows(len(IMAGES)), seed=0
+  )
+  batch = next(iter(batches))
+  points = zip(batch['label'], batch['point'][:, 0, 0], batch['point_mask'][:, 0], strict=True)
+  return {int(n): round(float(x), 3) for n, x, has in points if has}, batches.filtered
+
+
+ALL = {0: 0.2, 1: 0.25, 2: 0.2, 3: 0.2, 4: 0.2, 5: 0.2}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'expected', 'line'),
+  [
+    ({}, ALL, ''),
+    (
+      {'min_estimate_ms': 1, 'max_estimate_ms': 2999},
+      {0: 0.2, 1: 0.25, 3: 0.2},
+      'byproducts of train: 4 of 7 selections count (dropped: 2 by data.min_estimate_ms=1, '
+      '1 by data.max_estimate_ms=2999); 3 of 6 selected images keep one',
+    ),
+    (
+      # Worker a's mean is 500 without the 5 ms on what was not selected, b's 3000, c's 75.
+      {'min_worker_ms': 500},
+      {0: 0.2, 1: 0.25, 2: 0.2},
+      'byproducts of train: 4 of 7 selections count (dropped: 3 by data.min_worker_ms=500); '
+      '3 of 6 selected images keep one',
+    ),
+    (
+      {'min_estimate_ms': 200, 'min_worker_ms': 501},
+      {1: 0.3, 2: 0.2},  # of image 1, only worker b's click is left
+      'byproducts of train: 2 of 7 selections count (dropped: 4 by data.min_estimate_ms=200, '
+      '1 by data.min_worker_ms=501); 2 of 6 selected images keep one',
+    ),
+  ],
+)
+def test_what_counts_and_what_is_said(folder, changes, expected, line):
+  assert trained_on(folder, **changes) == (expected, line)
+
+
+def test_at_most_so_many_of_one_worker(folder):
+  found, line = trained_on(folder, max_per_worker=1)
+  assert '4 of 7 selections count (dropped: 3 by data.max_per_worker=1)' in line
+  assert found.keys() & {3, 4} and not found.keys() >= {3, 4} and found[5] == 0.2
+  assert trained_on(folder, max_per_worker=1, train_split='train[1:]+train[:1]')[0] == found
+  more, _ = trained_on(folder, max_per_worker=2)
+  assert more == ALL
+  # Dropped by another filter first: nothing is left to drop.
+  assert '0 by data.max_per_worker=2' in trained_on(folder, min_worker_ms=500, max_per_worker=2)[1]
+
+
+def test_evaluation_keeps_all_and_a_control_only_those_that_count(folder):
+  data = config(folder, 'filters', min_worker_ms=500)
+  spec = pipeline.dataset_spec(data)
+  batches, _ = pipeline.eval_batches(data, spec, 'train', pipeline.Rows(8), whole=True)
+  assert next(iter(batches))['point_mask'].sum() == len(ALL)
+  points, _ = trained_on(folder, min_worker_ms=500, control='shuffled')
+  assert sorted(points.values()) == [0.2, 0.2, 0.25] and points.keys() == {0, 1, 2}
