@@ -9,7 +9,7 @@ there, that is the decoder of the limit.
 
 Every alternative runs in a process of its own and is measured from its third batch on; with and
 without byproducts take turns in one process. Pixels are compared with PIL's on the same windows of
-the same images.
+the same images. --reduced: sets of smaller images instead, as built by imagenet_ab/local_shortN.
 """
 
 import importlib.util
@@ -206,6 +206,33 @@ def _compare_byproducts(options):
   harness.record('input_pipeline', result, [goal], results=options.results)
 
 
+def reduced_set(data_dir, name, count):
+  """As `time_batches`, and how large an image and its record are."""
+  from luab_jax.data import tfrecords
+
+  split = tfrecords.open_split(tfrecords.open_builder(name, data_dir), 'train')
+  size = sum(map(os.path.getsize, split.paths)) / 1000 / split.num_examples
+  return {**time_batches(ours(data_dir, name=name), count), 'KB/image': size}
+
+
+def _compare_reduced(options):
+  folder = pathlib.Path(options.data_dir, 'imagenet_ab')
+  names = ['local', *sorted((path.name for path in folder.glob('local_short*')), reverse=True)]
+  code = 'from benchmarks import input_pipeline as b\nfigures |= b.reduced_set{}'
+  result = harness.compare(
+    'photographs to batches of 128, 224 px, bicubic, from reduced sets',
+    {
+      n: harness.fresh_process(code.format((options.data_dir, f'imagenet_ab/{n}', options.batches)))
+      for n in names
+    },
+    rounds=options.rounds,
+    warmup=0,
+    unit='images',
+    show=['images/CPU-s', 'KB/image'],
+  )
+  harness.record('input_pipeline', result, results=options.results)
+
+
 def _until_idle(batches, count):
   """A function that takes `count` batches and waits until as many have been prefetched anew."""
 
@@ -228,7 +255,11 @@ def main():
   parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--data_dir', default='data/mini', help='where imagenet_ab/local was built')
   parser.add_argument('--batches', type=int, default=8, help='how many are timed in a round')
+  parser.add_argument('--reduced', action='store_true', help='only the sets of reduced images')
   options = parser.parse_args()
+  if options.reduced:
+    _compare_reduced(options)
+    return 0
   from luab_jax.errors import UserError
 
   with tempfile.TemporaryDirectory(prefix='luab_jpegs_') as name:

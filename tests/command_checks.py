@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -71,7 +72,9 @@ def _check_tfds(args):
   for name in parsed.positional_datasets:
     builder, _ = tfds_build._get_builder_cls_and_kwargs(name, has_imports=False)
     config = parsed.generation.config
-    if config and config not in builder.builder_configs:
+    if config and config.startswith('{'):
+      builder.builder_config_cls(**json.loads(config))
+    elif config and config not in builder.builder_configs:
       raise UserError(f'{name} has no config {config}')
 
 

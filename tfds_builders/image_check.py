@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from luab_jax import cores
-from luab_jax.data.image_files import BadImage, EncodedImage, encode
+from luab_jax.data.image_files import BadImage, EncodedImage, Reduction, encode
 
 MAX_THREADS = 8  # one thread reads, joins and encodes for all of them
 _IMAGES_PER_THREAD = 4  # read ahead
@@ -14,16 +14,16 @@ _IMAGES_PER_THREAD = 4  # read ahead
 Item = TypeVar('Item')
 
 
-def check_image(data: bytes) -> EncodedImage | BadImage:
+def check_image(data: bytes, reduction: Reduction | None = None) -> EncodedImage | BadImage:
   """Returns an image as it is stored, pixels unturned, or why it cannot be used."""
   try:
-    return encode(data)
+    return encode(data, reduction=reduction)
   except BadImage as error:
     return error
 
 
 def check_images(
-  items: Iterable[Item], data_of: Callable[[Item], bytes]
+  items: Iterable[Item], data_of: Callable[[Item], bytes], reduction: Reduction | None = None
 ) -> Iterator[tuple[Item, EncodedImage | BadImage]]:
   """Yields (item, what `check_image` says of its image) in the order of the items.
 
@@ -33,13 +33,14 @@ def check_images(
   Args:
     items: whatever has an image; iterated in the calling thread.
     data_of: returns the image file of an item.
+    reduction: of large images; None: all keep their size.
   """
   threads = min(cores(), MAX_THREADS)
   pool = concurrent.futures.ThreadPoolExecutor(threads)
   window: collections.deque = collections.deque()
   try:
     for item in items:
-      window.append((item, pool.submit(check_image, data_of(item))))
+      window.append((item, pool.submit(check_image, data_of(item), reduction)))
       if len(window) > threads * _IMAGES_PER_THREAD:
         first, image = window.popleft()
         yield first, image.result()

@@ -36,7 +36,7 @@ _TRANSPOSE = {
   7: Image.Transpose.TRANSVERSE,
   8: Image.Transpose.ROTATE_90,
 }
-_JPEG_QUALITY = 95
+_JPEG_QUALITY = 95  # of a file in its full size
 _JPEG = b'\xff\xd8\xff'
 _PNG_DEPTH = 24  # offset of the bits a channel in a PNG file
 _TIFF_DEPTHS = 258  # tag: bits of each channel
@@ -52,11 +52,19 @@ class BadImage(ValueError):
   """An image that cannot be used; the message says why."""
 
 
+class Reduction(NamedTuple):
+  """How large images are stored: smaller, since decoding is what input costs most."""
+
+  short_side: int  # at most, in pixels
+  quality: int = 90  # of a JPEG
+
+
 class EncodedImage(NamedTuple):
   """An image file as a data set stores it: JPEG or PNG."""
 
   data: bytes
-  size: tuple[int, int]  # (height, width) in pixels
+  size: tuple[int, int]  # (height, width) in pixels before a reduction: byproducts refer to them
+  stored_size: tuple[int, int]  # of `data`
   suffix: str = ''  # '.jpg' or '.png' if it was re-encoded; '': the bytes of the file
   orientation: int = 1  # the EXIF orientation that was applied; 1: none
   has_alpha: bool = False  # had transparent pixels, perhaps; they are read as opaque
@@ -73,14 +81,18 @@ def check_size(height: int, width: int) -> None:
     )
 
 
-def encode(data: bytes, *, upright: bool = False) -> EncodedImage:
+def encode(
+  data: bytes, *, upright: bool = False, reduction: Reduction | None = None
+) -> EncodedImage:
   """Returns an image file that the pipeline decodes to what an image viewer shows.
 
-  JPEG, WebP and AVIF are re-encoded as JPEG of quality 95, the others as PNG; neither has EXIF.
+  JPEG, WebP and AVIF are re-encoded as JPEG of quality 95 (reduced ones: `Reduction.quality`), the
+  others as PNG; neither has EXIF.
 
   Args:
     data: the file.
     upright: whether to apply its EXIF orientation.
+    reduction: of images whose short side is longer; None: all keep their size.
 
   Raises:
     BadImage: it cannot be decoded, has more than 8 bits a channel, or fails `check_size`.
@@ -89,12 +101,21 @@ def encode(data: bytes, *, upright: bool = False) -> EncodedImage:
     with _open(data) as image:
       orientation = _orientation(image) if upright else 1
       has_alpha = image.has_transparency_data
-      if _is_stored(image) and orientation == 1:
-        return EncodedImage(data, image_size(data), has_alpha=has_alpha)
+      if not (reduction and min(image.size) > reduction.short_side):
+        reduction = None
+      if _is_stored(image) and orientation == 1 and not reduction:
+        size = image_size(data)
+        return EncodedImage(data, size, size, has_alpha=has_alpha)
       form, suffix = ('JPEG', '.jpg') if image.format in _PHOTOS else ('PNG', '.png')
       turned, file = _to_rgb(image, orientation), io.BytesIO()
-      turned.save(file, form, quality=_JPEG_QUALITY, subsampling=0)
-    return EncodedImage(file.getvalue(), turned.size[::-1], suffix, orientation, has_alpha)
+      if reduction:
+        stored = _reduce(turned, reduction.short_side)
+        stored.save(file, form, quality=reduction.quality)
+      else:
+        stored = turned
+        stored.save(file, form, quality=_JPEG_QUALITY, subsampling=0)
+    sizes = turned.size[::-1], stored.size[::-1]
+    return EncodedImage(file.getvalue(), *sizes, suffix, orientation, has_alpha)
   except Exception as error:  # for a damaged or hostile file, decoders raise whatever they like
     raise BadImage(_reason(error, data)) from error
 
@@ -191,6 +212,12 @@ def _to_rgb(image: Image.Image, orientation: int) -> Image.Image:
   return (
     rgb if orientation == 1 or image.format == 'TIFF' else rgb.transpose(_TRANSPOSE[orientation])
   )
+
+
+def _reduce(image: Image.Image, short_side: int) -> Image.Image:
+  scale = short_side / min(image.size)
+  width, height = (max(round(side * scale), 1) for side in image.size)
+  return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
 def _reason(error: Exception, data: bytes) -> str:

@@ -21,7 +21,7 @@ def test_results_come_in_order_and_few_items_are_held(monkeypatch):
   monkeypatch.setattr(image_check, 'cores', lambda: 3)
   barrier = threading.Barrier(3)  # passed only if three are decoded at the same time
 
-  def slow_for_some(data):
+  def slow_for_some(data, _):
     if data in (b'0', b'1', b'2'):
       barrier.wait(timeout=60)
     return BadImage('the seventh') if data == b'7' else (1, int(data))
@@ -48,7 +48,7 @@ def test_an_error_of_the_reader_or_the_decoder_is_raised(monkeypatch):
   with pytest.raises(KeyError, match='of the reader'):
     list(image_check.check_images(items(), lambda data: data))
 
-  def fail(data):
+  def fail(data, **_):
     raise MemoryError('of the decoder')
 
   monkeypatch.setattr(image_check, 'encode', fail)
@@ -59,7 +59,7 @@ def test_an_error_of_the_reader_or_the_decoder_is_raised(monkeypatch):
 def test_sizes_and_damage():
   images = [image('red', size=(7, 5)), image('red')[:-40], b'no image']
   results = [result for _, result in image_check.check_images(images, lambda data: data)]
-  assert results[0] == (images[0], (5, 7), '', 1, False)
+  assert results[0] == (images[0], (5, 7), (5, 7), '', 1, False)
   assert all(isinstance(result, BadImage) for result in results[1:])
 
 

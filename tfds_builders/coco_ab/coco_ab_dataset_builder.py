@@ -15,6 +15,7 @@ from tfds_builders import build_summary, content_digest
 from tfds_builders.coco_ab import example
 from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names
 from tfds_builders.image_check import check_images
+from tfds_builders.image_config import ImageConfig, with_reduced
 
 URLS = {
   'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
@@ -31,16 +32,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First release.'}
-  BUILDER_CONFIGS = [
-    tfds.core.BuilderConfig(
+  BUILDER_CONFIGS = with_reduced(
+    ImageConfig(
       name='2014',
       description='COCO 2014 and COCO-AB 1.0 as released, downloaded or from manual_dir; '
       'the checksum of every file is verified.',
     ),
-    tfds.core.BuilderConfig(
+    ImageConfig(
       name='local', description='Your own files of the same names and formats from manual_dir.'
     ),
-  ]
+  )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     f'Put {", ".join(URLS)} into manual_dir. For the config 2014, files that are not there are '
     'downloaded (20 GB).'
@@ -48,11 +49,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     # The classes of `local` are known only when it is built.
-    own = self.builder_config.name == 'local'
+    own = self.builder_config.is_local
     return self.dataset_info_from_configs(
       features=example.features(None) if own else example.features(),
       homepage='https://github.com/naver-ai/NeglectedFreeLunch',
-      metadata=tfds.core.MetadataDict(),
+      metadata=self.builder_config.metadata,
     )
 
   def download_and_prepare(self, **kwargs) -> None:
@@ -72,10 +73,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._summary = build_summary.BuildSummary(f'{self.name}/{self.builder_config.name}', _COUNTS)
     self._join = Join()
     files = self._files(dl_manager)
-    build_summary.check_room(
-      self.data_dir_root, [files[f'{folder}.zip'] for folder in _SPLITS.values()]
-    )
-    if self.builder_config.name == 'local':
+    if not self.builder_config.reduction:
+      build_summary.check_room(
+        self.data_dir_root, [files[f'{folder}.zip'] for folder in _SPLITS.values()]
+      )
+    if self.builder_config.is_local:
       names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
       self.info.features['labels'].feature.names = names  # one label, which the others are too
       self._join.class_index = {name: index for index, name in enumerate(names)}
@@ -91,7 +93,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     }
 
   def _files(self, dl_manager) -> dict[str, pathlib.Path]:
-    if self.builder_config.name == 'local':
+    if self.builder_config.is_local:
       try:
         folder = dl_manager.manual_dir
       except AssertionError as error:  # raised by TFDS for a missing or empty folder
@@ -136,7 +138,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self._join.add_instances(annotations, _instances(folder))
     with build_summary.progress_bar(images, f'Reading {folder}') as progress:
       written = False
-      for joined, image in check_images(self._joined(images, folder, progress), lambda i: i.data):
+      for joined, image in check_images(
+        self._joined(images, folder, progress), lambda i: i.data, self.builder_config.reduction
+      ):
         if built := self._example(joined, image):
           written = True
           yield built['file_name'], built
@@ -173,11 +177,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       return None
     if image.size != (joined.listed.height, joined.listed.width):
       self._summary.note('images of another size than listed')
+    self._summary.note('images reduced', image.stored_size != image.size)
     self._summary.add('instances', len(joined.instances))
     if joined.record:
       self._count(joined.record)
     return example.build_example(
-      joined._replace(data=image.data), image.size, self._join.class_index
+      joined._replace(data=image.data), image.stored_size, self._join.class_index
     )
 
   def _count(self, record: coco_ab.CocoRecord) -> None:

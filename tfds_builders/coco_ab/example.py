@@ -21,7 +21,9 @@ def features(
   label = tfds.features.ClassLabel(names=class_names)
   return tfds.features.FeaturesDict(
     {
-      'image': tfds.features.Image(doc='The file as released, byte for byte.'),
+      'image': tfds.features.Image(
+        doc='The file as released, byte for byte; in …_short288 reduced.'
+      ),
       'file_name': tfds.features.Text(doc='Such as COCO_train2014_000000000009.jpg.'),
       'image_id': _column(np.int64, "COCO's image id."),
       'image_size': tfds.features.FeaturesDict(
@@ -41,7 +43,7 @@ def features(
           'bbox': tfds.features.BBoxFeature(
             doc='[ymin, xmin, ymax, xmax] as fractions of the image, clipped to it.'
           ),
-          'area': _column(np.float32, 'Pixels of the segmentation.'),
+          'area': _column(np.float32, 'Pixels of the segmentation, before a reduction.'),
           'is_crowd': _column(np.bool_, 'Whether the box holds a group.'),
           'label': label,
         },

@@ -187,7 +187,9 @@ class _Join(_CountingDoFn):
         xmls.get((_XMLS, label)),
         None if split == 'train' else xmls.get((_BOXES, release_files.BOX_FOLDER)),
       )
-      example = self._release.example(split, joined, check_image(data), self._summaries[split])
+      example = self._release.example(
+        split, joined, check_image(data, self._release.reduction), self._summaries[split]
+      )
       if example:
         key = f'{label}/{file_name}'
         self._summaries[split].add_content(content_digest.digest(key, example))

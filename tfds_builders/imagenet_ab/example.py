@@ -34,7 +34,9 @@ def features(label: tfds.features.ClassLabel) -> tfds.features.FeaturesDict:
   hovers = {'action': (np.str_, 'enter or leave.'), 'time_ms': _TIME, 'block': _BLOCK}
   return tfds.features.FeaturesDict(
     {
-      'image': tfds.features.Image(doc='The file as released, byte for byte.'),
+      'image': tfds.features.Image(
+        doc='The file as released, byte for byte; in …_short288 reduced.'
+      ),
       'file_name': tfds.features.Text(doc='Such as n01440764_10026.JPEG.'),
       'label': label,
       'image_size': tfds.features.FeaturesDict(
@@ -42,7 +44,7 @@ def features(label: tfds.features.ClassLabel) -> tfds.features.FeaturesDict:
           'height': tfds.features.Scalar(np.int32, doc='Pixels.'),
           'width': tfds.features.Scalar(np.int32, doc='Pixels.'),
         },
-        doc='Size of the decoded image.',
+        doc='Size of the decoded image, as stored.',
       ),
       'has_xml': tfds.features.Scalar(np.bool_, doc='Whether the image has a readable record.'),
       'blocks': _table(_BLOCK_COLUMNS, 'The times the image was shown to a worker.'),
@@ -89,7 +91,7 @@ def encode(
     data: the image file.
     file_name: its name.
     label: index of its class.
-    size: (height, width) in px.
+    size: (height, width) in px, as stored.
     record: its byproducts, or None.
     boxes: the value of `objects`, see `encode_boxes`.
   """
@@ -145,7 +147,7 @@ def encode_boxes(
 
   Args:
     record: the boxes in px of the size in its header, of the image where it has no header.
-    size: (height, width) of the image in px.
+    size: (height, width) of the image in px before a reduction.
   """
   objects = {'bbox': [], 'label': [], 'truncated': [], 'difficult': []}
   without_area = 0

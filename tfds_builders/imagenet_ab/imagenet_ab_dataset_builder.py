@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from luab_jax.errors import UserError
 from tfds_builders import build_summary, content_digest
 from tfds_builders.image_check import check_images
+from tfds_builders.image_config import ImageConfig, with_reduced
 from tfds_builders.imagenet_ab import example, release
 from tfds_builders.imagenet_ab.xml_store import XmlStore
 
@@ -20,14 +21,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'ImageNet-AB v1.0.'}
-  BUILDER_CONFIGS = [
-    tfds.core.BuilderConfig(
-      name='ilsvrc2012', description='The 1000 classes of ILSVRC2012, as released.'
-    ),
-    tfds.core.BuilderConfig(
+  BUILDER_CONFIGS = with_reduced(
+    ImageConfig(name='ilsvrc2012', description='The 1000 classes of ILSVRC2012, as released.'),
+    ImageConfig(
       name='local', description='Any images in the same layout; the folders are the classes.'
     ),
-  ]
+  )
   MANUAL_DOWNLOAD_INSTRUCTIONS = """
   ilsvrc2012: put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (https://image-net.org) and
   imagenet_ab_v1_0.tar.gz (https://huggingface.co/datasets/coallaoh/ImageNet-AB) into manual_dir;
@@ -39,17 +38,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     """Returns the metadata; the classes of `local` are known only when it is built."""
-    names = {} if self._is_local else {'names_file': release.tfds_file('labels.txt')}
+    names = {} if self.builder_config.is_local else {'names_file': release.tfds_file('labels.txt')}
     return self.dataset_info_from_configs(
       features=example.features(tfds.features.ClassLabel(doc='Class of the image.', **names)),
       supervised_keys=('image', 'label'),
       homepage='https://github.com/naver-ai/NeglectedFreeLunch',
-      metadata=tfds.core.MetadataDict(),
+      metadata=self.builder_config.metadata,
     )
-
-  @property
-  def _is_local(self) -> bool:
-    return self.builder_config.name == 'local'
 
   def download_and_prepare(self, **kwargs) -> None:
     """Builds the data set and prints a summary of the input; a UserError stops it."""
@@ -77,11 +72,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     label = self.info.features['label']
     if self._beam:
       manual_dir = pathlib.Path(os.path.abspath(manual_dir))  # workers may run in another folder
-    self._release = release.find(manual_dir, None if self._is_local else label.names)
-    build_summary.check_room(
-      self.data_dir_root, [*self._release.images.values(), self._release.xmls]
-    )
-    if self._is_local:
+    is_local, reduction = self.builder_config.is_local, self.builder_config.reduction
+    self._release = release.find(manual_dir, None if is_local else label.names, reduction)
+    if not reduction:
+      build_summary.check_room(
+        self.data_dir_root, [*self._release.images.values(), self._release.xmls]
+      )
+    if is_local:
       label.names = list(self._release.classes)
     if self._beam:
       self._beam_build = self._beam.BeamBuild(self._release, self.data_dir)
@@ -125,7 +122,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     path = self._release.images[split]
     written = 0
     with build_summary.progress_bar(path, f'Reading {split} images') as progress:
-      for image, encoded in check_images(self._joined(split, progress), lambda image: image.data):
+      for image, encoded in check_images(
+        self._joined(split, progress), lambda image: image.data, self._release.reduction
+      ):
         example = self._release.example(split, image, encoded, self._summary)
         if example:
           written += 1

@@ -17,7 +17,7 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_build
 from luab_jax.byproducts import BadRecord
 from luab_jax.byproducts import imagenet_ab as byproducts
 from luab_jax.byproducts.archives import reader
-from luab_jax.data.image_files import BadImage, EncodedImage
+from luab_jax.data.image_files import BadImage, EncodedImage, Reduction
 from luab_jax.errors import UserError
 from tfds_builders.build_summary import BuildSummary
 from tfds_builders.imagenet_ab import example
@@ -56,6 +56,7 @@ class Release:
   xml_sha256: str  # '': any
   boxes: pathlib.Path | None  # None: there is none
   is_local: bool
+  reduction: Reduction | None  # of large images; None: all keep their size
 
   @property
   def image_source(self) -> str:
@@ -124,14 +125,15 @@ class Release:
     if isinstance(encoded, BadImage):
       summary.skip('undecodable image', f'{self.images[split]}: {label}/{file_name}', encoded)
       return None
-    size = encoded.size
-    data = encoded.data if self.is_local else _rgb_jpeg(file_name, data)
+    size, is_reduced = encoded.stored_size, encoded.stored_size != encoded.size
+    data = encoded.data if self.is_local or is_reduced else _rgb_jpeg(file_name, data)
     record = _record(xml, f'{self.xmls}: {label}/{stem}.xml', summary)
     header = record
     if not (record and record.boxes) and box_xml is not None:
       header = _record(box_xml, f'{self.boxes}: {BOX_FOLDER}/{stem}.xml', summary)
-    objects, without_area = example.encode_boxes(header, size)
+    objects, without_area = example.encode_boxes(header, encoded.size)
     summary.note('boxes without area, left out', without_area)
+    summary.note('images reduced', is_reduced)
     summary.add('images written')
     summary.add('boxes', len(objects['bbox']))
     if record:
@@ -154,12 +156,15 @@ def skip_duplicate_xml(path: pathlib.Path, folder: str, stem: str, summary: Buil
   summary.skip('XML given twice', f'{path}: {folder}/{stem}.xml', 'the first one counts')
 
 
-def find(manual_dir: pathlib.Path, names: list[str] | None) -> Release:
+def find(
+  manual_dir: pathlib.Path, names: list[str] | None, reduction: Reduction | None = None
+) -> Release:
   """Returns the release in a folder.
 
   Args:
     manual_dir: the folder.
     names: the classes; None for `local`, where the folders are the classes.
+    reduction: of large images; None: all keep their size.
 
   Raises:
     UserError: a file is missing or its headers are damaged.
@@ -188,6 +193,7 @@ def find(manual_dir: pathlib.Path, names: list[str] | None) -> Release:
     '' if names is None else XML_SHA256,
     boxes if boxes.exists() else None,
     is_local=names is None,
+    reduction=reduction,
   )
 
 

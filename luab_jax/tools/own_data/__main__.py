@@ -50,6 +50,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
       raise UserError(message)
   if args.validation_fraction is None:
     args.validation_fraction = 0.1
+  if args.short_side < 0:
+    raise UserError(f'--short_side={args.short_side} must be above 0')
   if not 0 < args.validation_fraction < 1:
     raise UserError(f'--validation_fraction={args.validation_fraction:g} must be between 0 and 1')
   return args
@@ -88,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
   add_path('--coco', 'COCO instances file (JSON), for several classes an image')
   add_path('--coco_validation', 'COCO instances file of the validation images')
   add_path('--icons', 'with --coco: CSV with the columns file,class,x,y[,time in ms]')
+  parser.add_argument(
+    '--short_side',
+    type=int,
+    default=0,
+    metavar='PIXELS',
+    help='store large images reduced to this short side, for a faster input; the originals and the '
+    'units of clicks and boxes stay (default: full size)',
+  )
   add_path('--out', 'output folder: a new one, or one made by this command', required=True)
   return parser
 

@@ -52,7 +52,7 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
     kept = scaler.to_fractions(of_image, listed.file, encoded.size)
     return _to_record(number, encoded.size, kept) if kept else None
 
-  table, _ = coco_files.write(listing, record_of, out, problems)
+  table, _ = coco_files.write(listing, record_of, out, problems, short_side=args.short_side)
   if args.icons:
     scaler.check_units()
   return table

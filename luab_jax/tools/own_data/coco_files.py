@@ -2,7 +2,7 @@
 
 | output | content |
 |---|---|
-| train2014.zip, val2014.zip | the images, stored as they are |
+| train2014.zip, val2014.zip | the images, stored as they are or reduced |
 | annotations_trainval2014.zip | instances of both splits, without polygons |
 | coco_ab_v1_0.json | one record for each image with icons: how they were placed |
 """
@@ -40,7 +40,12 @@ def hold_out(listing: Listing, fraction: float) -> None:
 
 
 def write(
-  listing: Listing, record_of: RecordOf, out: pathlib.Path, problems: Problems
+  listing: Listing,
+  record_of: RecordOf,
+  out: pathlib.Path,
+  problems: Problems,
+  *,
+  short_side: int = 0,
 ) -> tuple[list[str], dict[pathlib.Path, str]]:
   """Writes all files.
 
@@ -49,6 +54,8 @@ def write(
     record_of: gives the record of an image, with the id it is given.
     out: existing folder.
     problems: records what is kept and skipped.
+    short_side: larger images are reduced to it, in pixels; boxes stay those of the full size, as
+      the size listed beside them does. 0: none is.
 
   Returns:
     (lines of the table of classes, {path of an image: its name in the output}).
@@ -67,7 +74,7 @@ def write(
     rows = tqdm(listing.images.values(), unit='image', disable=None, leave=False)
     for number, listed in enumerate(rows, 1):
       split = listed.file.split
-      encoded = images.encode(listed.file, problems)
+      encoded = images.encode(listed.file, problems, short_side)
       record = record_of(number, listed, encoded)
       if encoded is None:
         problems.count('instance of an unreadable image, skipped', len(listed.instances))

@@ -2,7 +2,7 @@
 
 | output | content |
 |---|---|
-| train/CLASS/, val/CLASS/ | links to the images; only re-encoded ones are copies |
+| train/CLASS/, val/CLASS/ | links to the images; only re-encoded or reduced ones are copies |
 | imagenet_ab_v1_0.tar.gz | train_xml/CLASS/NAME.xml of each image with clicks, one block a click |
 """
 
@@ -53,7 +53,7 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
   table = {label: [0, 0, 0, 0] for label in sorted({image.label for image in found})}
   with writer.tar_gz(out / 'imagenet_ab_v1_0.tar.gz') as tar:
     for image in tqdm(found, unit='image', desc='own data', disable=None, leave=False):
-      encoded = encode(image, problems)
+      encoded = encode(image, problems, args.short_side)
       of_image = clicks.get(image.path, [])
       if encoded is None:
         for click in of_image:

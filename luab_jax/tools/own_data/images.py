@@ -147,8 +147,13 @@ def _shorten(stem: str) -> str:
   return f'{stem.encode()[: _MAX_STEM - 17].decode(errors="ignore")}_{digest}'
 
 
-def encode(image: ImageFile, problems: Problems) -> image_files.EncodedImage | None:
-  """Reads an image as the input pipeline will, upright; None, reported, if it cannot be used."""
+def encode(
+  image: ImageFile, problems: Problems, short_side: int = 0
+) -> image_files.EncodedImage | None:
+  """Reads an image as the input pipeline will, upright; None, reported, if it cannot be used.
+
+  A larger one is reduced to `short_side` pixels; 0: none is.
+  """
   try:
     raw = image.path.read_bytes()
     if len(raw) > reader.MAX_MEMBER_BYTES:
@@ -156,14 +161,18 @@ def encode(image: ImageFile, problems: Problems) -> image_files.EncodedImage | N
     if image.sha256 and hashlib.sha256(raw).hexdigest() != image.sha256:
       problems.add('image changed since it was annotated, skipped', str(image.path))
       return None
-    encoded = image_files.encode(raw, upright=True)
+    encoded = image_files.encode(
+      raw, upright=True, reduction=image_files.Reduction(short_side) if short_side else None
+    )
   except (OSError, image_files.BadImage) as error:
     problems.add('image unreadable, skipped', str(image.path), error)
     return None
   if image.size not in (None, encoded.size):
     problems.add('image annotated in another orientation, skipped', str(image.path))
     return None
-  if encoded.suffix:
+  if encoded.stored_size != encoded.size:
+    problems.count(f'image reduced to a short side of {short_side} px')
+  elif encoded.suffix:
     form = 'PNG' if encoded.suffix == '.png' else 'JPEG'
     problems.count(f'image re-encoded as {form}, as it is turned or of another format')
   if encoded.has_alpha:
