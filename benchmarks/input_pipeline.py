@@ -87,7 +87,7 @@ def ours_without_byproducts(data_dir, **changes):
     num_parallel_calls=cores(),
     deterministic=True,
   )
-  return iter(pipeline._batches(examples, stream, rows, source))
+  return iter(pipeline.batched(examples, stream, rows, source))
 
 
 def ours_in_evaluation(data_dir):
@@ -219,12 +219,10 @@ def _compare_reduced(options):
   folder = pathlib.Path(options.data_dir, 'imagenet_ab')
   names = ['local', *sorted((path.name for path in folder.glob('local_short*')), reverse=True)]
   code = 'from benchmarks import input_pipeline as b\nfigures |= b.reduced_set{}'
+  calls = {n: (options.data_dir, f'imagenet_ab/{n}', options.batches) for n in names}
   result = harness.compare(
     'photographs to batches of 128, 224 px, bicubic, from reduced sets',
-    {
-      n: harness.fresh_process(code.format((options.data_dir, f'imagenet_ab/{n}', options.batches)))
-      for n in names
-    },
+    {name: harness.fresh_process(code.format(call)) for name, call in calls.items()},
     rounds=options.rounds,
     warmup=0,
     unit='images',

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from configs import quickstart
-from luab_jax.data import geometry, pipeline, tfrecords
+from luab_jax.data import geometry, image_ops, pipeline, tfrecords
 from luab_jax.data.dataset import Source
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import plots, samples
@@ -88,7 +88,7 @@ def choose_example(data, seed):
   """(image, click, crop window) of a training example whose click is central and in the crop."""
   source = Source(data, pipeline.dataset_spec(data), data.train_split)
   image, click = next(
-    (pipeline.image_ops.decode(fields['image']).numpy(), points[0].numpy())
+    (image_ops.decode(fields['image']).numpy(), points[0].numpy())
     for _, record in tfrecords.in_order(source.split)
     for fields in [source.parse(record)]
     for points, has in [source.points(fields)]
@@ -110,7 +110,7 @@ def draw_click_path(luab, data, seed=2):
   points, _ = geometry.move_points([click], [1.0], image.shape[:2], window, True)
   top, left, height, width = (int(v) for v in window)
   crop = image[top : top + height, left : left + width]
-  view = pipeline.image_ops.resize(crop, [data.image_size] * 2, data.resize_method).numpy()
+  view = image_ops.resize(crop, [data.image_size] * 2, data.resize_method).numpy()
   view = view[:, ::-1].round().astype(np.uint8)
   output = luab.outputs(view[None])
   figure = Figure(figsize=(9.4, 2.9), dpi=110, facecolor='white')

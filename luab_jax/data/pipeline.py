@@ -34,26 +34,25 @@ augmentation = f(seed, epoch, position), both stateless: a run that is resumed a
 spread over other hosts, sees the same bytes. The view is a window as in torchvision's
 RandomResizedCrop, resized, jittered, flipped, augmented and partly erased (augment.py).
 
-Evaluation: every example once, in file order; short side to `eval_resize`, centre crop; for
-localisation the whole image squashed to S x S instead (`whole=True`). It sees the real byproducts
-whatever `control`, `byproduct_fraction` and the filters say, and the real labels whatever
-`icon_label` says: these options are about training.
+Evaluation: every example once, in file order; each host reads a contiguous share of the split.
+Short side to `eval_resize`, centre crop; for localisation the whole image squashed to S x S instead
+(`whole=True`). It sees the real byproducts whatever `control`, `byproduct_fraction` and the filters
+say, and the real labels whatever `icon_label` says: these options are about training.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 from ml_collections import ConfigDict
 
 from luab_jax import cores
-from luab_jax.data import examples, image_ops, robustness_sets, shuffling, tfrecords
+from luab_jax.data import examples, robustness_sets, shuffling, tfrecords
+from luab_jax.data.batches import Batches, batched
 from luab_jax.data.controls import make_control
-from luab_jax.data.dataset import Batch, DatasetSpec, Fields, Source, dataset_spec
+from luab_jax.data.dataset import DatasetSpec, Fields, Source, dataset_spec
 from luab_jax.data.filters import make_filter
 from luab_jax.data.rows import Rows
-from luab_jax.errors import UserError
 
 __all__ = [
   'Batches',
@@ -68,71 +67,6 @@ __all__ = [
 
 # Folded into the seed, one for each use of it.
 _ORDER, _AUGMENT, _CONTROL = 0, 1, 2
-
-
-class Batches:
-  """Batches to iterate over as dicts of numpy arrays, from the beginning each time.
-
-  Attributes:
-    dataset: the same as a tf.data.Dataset. There, a file that cannot be decoded raises TensorFlow's
-      error, which names no file; iterating over Batches raises UserError with its name.
-    filtered: one line that says what the filters of the byproducts dropped; '' without filters.
-  """
-
-  def __init__(
-    self,
-    dataset: tf.data.Dataset,
-    stream: tf.data.Dataset,
-    count: int,
-    source: Source | robustness_sets.Source,
-    filtered: str = '',
-  ):
-    """`stream`: the raw records behind `dataset`, in the same order, `count` to a batch."""
-    self.dataset = dataset
-    self.filtered = filtered
-    self._stream = stream
-    self._count = count
-    self._source = source
-
-  def __iter__(self) -> Iterator[Batch]:
-    batches = self.dataset.as_numpy_iterator()
-    for number in itertools.count():
-      try:
-        batch = next(batches)
-      except StopIteration:
-        return
-      except (
-        tf.errors.InvalidArgumentError,
-        tf.errors.DataLossError,
-        tf.errors.NotFoundError,
-        tf.errors.FailedPreconditionError,
-      ) as error:
-        raise UserError(self._diagnose(number, error)) from error
-      yield batch
-
-  as_numpy_iterator = __iter__
-
-  def _diagnose(self, number: int, error: tf.errors.OpError) -> str:
-    """Reads the records of batch `number` again, one by one, to name the one that fails."""
-    split = self._source.split
-    try:
-      for *_, record in self._stream.skip(number * self._count).take(self._count):
-        fields = self._source.parse_file(record)
-        try:
-          image_ops.decode(fields['image'])
-        except tf.errors.InvalidArgumentError as failure:
-          name = fields['file_name'].numpy().decode(errors='replace')
-          return (
-            f'{name} in split {split.name} of {split.folder} cannot be decoded as JPEG, PNG, '
-            f'BMP or GIF ({_first_line(failure)}): repair or leave out that image and build '
-            'the data set again'
-          )
-    except tf.errors.OpError as failure:
-      error = failure
-    return (
-      f'split {split.name} of {split.folder} cannot be read ({_first_line(error)}): build '
-      'the data set again with `tfds build --overwrite`'
-    )
 
 
 def train_batches(
@@ -173,7 +107,7 @@ def train_batches(
     return examples.train_example(source, fields, points, has, example_seed)
 
   dataset = stream.map(example, num_parallel_calls=cores(), deterministic=True)
-  return _batches(dataset, stream, rows, source, dropped)
+  return batched(dataset, stream, rows, source, dropped)
 
 
 class EvalSplits:
@@ -267,40 +201,27 @@ class _Examples:
     rows: Rows,
   ):
     rows.check()
-    self._source, self._rows = source, rows
-    self._stream = rows.select(tfrecords.in_order(source.split), lambda index, _: index)
-
-    @tf.autograph.experimental.do_not_convert
-    def example(_: tf.Tensor, record: tf.Tensor) -> Fields:
-      return make_example(source.parse(record))
-
-    self._dataset = self._stream.map(example, num_parallel_calls=cores(), deterministic=True)
+    self._source, self._rows, self._make_example = source, rows, make_example
+    self._datasets: dict[int, tuple[tf.data.Dataset, tf.data.Dataset]] = {}  # by their length
 
   def once(self, max_examples: int | None = None) -> tuple[Batches, int]:
     """(Batches with every example or the first ones once, padded; their number)."""
-    rows, dataset, num_examples = self._rows, self._dataset, self._source.split.num_examples
-    if max_examples is not None and max_examples < num_examples:
-      num_examples = max_examples
-      dataset = dataset.take(rows.count_of(num_examples))
+    source, rows, num_examples = self._source, self._rows, self._source.split.num_examples
+    if max_examples is not None:
+      num_examples = min(num_examples, max_examples)
+    start, stop = rows.span(num_examples)
+
+    @tf.autograph.experimental.do_not_convert
+    def example(_: tf.Tensor, record: tf.Tensor) -> Fields:
+      return self._make_example(source.parse(record))
+
+    if num_examples not in self._datasets:
+      stream = tfrecords.in_order(tfrecords.part_of(source.split, start, stop))
+      dataset = stream.map(example, num_parallel_calls=cores(), deterministic=True)
+      self._datasets[num_examples] = stream, dataset
+    stream, dataset = self._datasets[num_examples]
     num_batches = -(-num_examples // rows.batch_size)
-    padding = num_batches * rows.count - rows.count_of(num_examples)
+    padding = num_batches * rows.count - (stop - start)
     zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), dataset.element_spec)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(zeros).repeat(padding))
-    return _batches(dataset, self._stream, rows, self._source), num_batches
-
-
-def _batches(
-  dataset: tf.data.Dataset,
-  stream: tf.data.Dataset,
-  rows: Rows,
-  source: Source | robustness_sets.Source,
-  filtered: str = '',
-) -> Batches:
-  """Batches of a dataset of examples, two of them prepared ahead."""
-  dataset = dataset.batch(rows.count, drop_remainder=True).prefetch(2)
-  dataset = dataset.with_options(tfrecords.deterministic_options())
-  return Batches(dataset, stream, rows.count, source, filtered)
-
-
-def _first_line(error: tf.errors.OpError) -> str:
-  return error.message.strip().splitlines()[0]
+    return batched(dataset, stream, rows, source), num_batches

@@ -37,10 +37,10 @@ class Rows:
         f'a multiple of {self.num_hosts}'
       )
 
-  def count_of(self, num_examples: int) -> int:
-    """How many of `num_examples` examples, in batches one after another, are the host's."""
-    full, rest = divmod(num_examples, self.batch_size)
-    return full * self.count + min(max(rest - self.first, 0), self.count)
+  def span(self, num_examples: int) -> tuple[int, int]:
+    """(start, stop) of the host's share where order does not matter: neighbours among all."""
+    start, stop = (num_examples * host // self.num_hosts for host in (self.host, self.host + 1))
+    return start, stop
 
   def select(
     self, records: tf.data.Dataset, number_of: Callable[..., tf.Tensor]

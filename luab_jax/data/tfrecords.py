@@ -169,6 +169,14 @@ def open_split(builder: tfds.core.DatasetBuilder, name: str) -> Split:
   )
 
 
+def part_of(split: Split, start: int, stop: int) -> Split:
+  """The records [start, stop) of a Split, with their numbers in it; its other files stay closed."""
+  begin, end = (np.clip(at - split.first, 0, split.take) for at in (start, stop))
+  return split._replace(
+    num_examples=stop - start, skip=split.skip + begin, take=end - begin, first=split.first + begin
+  )
+
+
 def first_fraction(builder: tfds.core.DatasetBuilder, name: str, fraction: float) -> str:
   """The TFDS subsplit that holds the first `fraction` of a split's records.
 

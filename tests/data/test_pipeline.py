@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from luab_jax.data import augment, pipeline, tfrecords
+from luab_jax.errors import UserError
 from tests import painted_data
 from tests.painted_data import config, imagenet_example, rows, store
 
@@ -161,7 +162,30 @@ def test_evaluation_covers_everything_once_over_hosts(order, batch_size, num_hos
     for batch in batches:
       assert len(batch['image']) == batch_size // num_hosts
       labels += batch['label'][batch['example_mask'] > 0].tolist()
-  assert sorted(labels) == list(range(ORDER)) and counts == {-(-ORDER // batch_size)}
+  one_host = pipeline.Rows(ORDER)
+  in_order, _ = pipeline.eval_batches(data, pipeline.dataset_spec(data), 'train', one_host)
+  assert labels == next(iter(in_order))['label'].tolist() and sorted(labels) == list(range(ORDER))
+  assert counts == {-(-ORDER // batch_size)}
+
+
+@pytest.mark.parametrize('limit', [None, 4])
+def test_in_evaluation_a_host_opens_no_file_of_another_host(tmp_path, limit):
+  examples = [imagenet_example(i, np.zeros((4, 4, 3), np.uint8), label=i) for i in range(12)]
+  store(tmp_path, 'files', painted_data.imagenet_features(12), {'train': examples}, num_shards=3)
+  *_, last = sorted(tmp_path.rglob('*.tfrecord*'))
+  last.write_bytes(b'damaged')
+  data = config(tmp_path, 'files', image_size=8, eval_resize=8)
+  counts = []
+  for host in range(3):
+    batches, _ = pipeline.eval_batches(
+      data, pipeline.dataset_spec(data), 'train', pipeline.Rows(6, 3, host), max_examples=limit
+    )
+    if host == 2 and limit is None:
+      with pytest.raises(UserError, match='cannot be read'):
+        list(batches)
+    else:
+      counts.append(int(sum(batch['example_mask'].sum() for batch in batches)))
+  assert counts == ([4, 4] if limit is None else [1, 1, 2])
 
 
 # Options.
