@@ -139,3 +139,49 @@ def test_own_data_reduces_copies_and_takes_clicks_in_pixels_of_the_original(tmp_
   with tarfile.open(tmp_path / 'out' / 'imagenet_ab_v1_0.tar.gz') as tar:
     record = tar.extractfile(tar.getmembers()[0]).read()
   assert b'<x>0.300' in record and b'<y>0.6<' in record
+
+
+@pytest.mark.slow
+def test_own_data_of_several_classes_keeps_boxes_and_icons_of_the_original(tmp_path):
+  (tmp_path / 'photos').mkdir()
+  images, annotations = [], []
+  for number in range(1, 5):
+    name = f'{number}.jpg'
+    (tmp_path / 'photos' / name).write_bytes(encode(paint(300, 450, [DOT], radius=12)))
+    images.append({'id': number, 'file_name': name, 'height': 300, 'width': 450})
+    annotations.append(
+      {
+        'id': number,
+        'image_id': number,
+        'category_id': 1,
+        'bbox': [90, 150, 90, 60],
+        'area': 5400,
+        'iscrowd': 0,
+      }
+    )
+  instances = {
+    'images': images,
+    'annotations': annotations,
+    'categories': [{'id': 1, 'name': 'bead'}],
+  }
+  (tmp_path / 'instances.json').write_text(json.dumps(instances))
+  (tmp_path / 'icons.csv').write_text(
+    'file,class,x,y\n' + ''.join(f'{n}.jpg,bead,{0.3 * 450},{0.6 * 300}\n' for n in range(1, 5))
+  )
+  own_data(
+    [
+      f'--images={tmp_path / "photos"}',
+      f'--coco={tmp_path / "instances.json"}',
+      f'--icons={tmp_path / "icons.csv"}',
+      f'--out={tmp_path / "out"}',
+      '--validation_fraction=0.25',
+      '--short_side=100',
+    ]
+  )
+  built = build.build('coco_ab/local', manual_dir=tmp_path / 'out', data_dir=tmp_path / 'data')
+  rows, metadata = load(built, 'train')
+  assert len(rows) == 3 and 'short_side' not in metadata
+  for row in rows.values():
+    assert row['image'].shape == (100, 150, 3)
+    check_dot(row['image'], (row['icons']['x'][0], row['icons']['y'][0]))
+    np.testing.assert_allclose(row['objects']['bbox'], [[0.5, 0.2, 0.7, 0.4]])

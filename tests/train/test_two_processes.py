@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
   config = short_config(synthetic_imagenet_ab)
   config.num_epochs, config.model.sync_batch_norm = 1.0, True
+  config.data.max_per_worker = 10
   one, two = tmp_path / 'one', tmp_path / 'two'
   loop.train_and_evaluate(config, one)
   arguments = [
@@ -29,6 +31,7 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
     '--config.eval_every_epochs=2',
     f'--config.data.data_dir={synthetic_imagenet_ab}',
     '--config.data.train_split=train',
+    '--config.data.max_per_worker=10',
     '--config.data.image_size=32',
     '--config.data.eval_resize=32',
     '--config.model.sync_batch_norm=True',
@@ -58,6 +61,7 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
   outputs = [process.communicate() for process in processes]
   assert [process.returncode for process in processes] == [0, 0], outputs
   assert '2 process(es)' in outputs[0][1]
+  assert re.search(r'byproducts of train: \d+ of .* by data.max_per_worker=10\)', outputs[0][1])
   assert 'summary.json' in outputs[0][0]
   assert f'Open {two}/report.html' in outputs[0][0] and (two / 'report.html').exists()
   for name in ('summary.json', 'report.html'):
