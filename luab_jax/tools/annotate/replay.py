@@ -162,8 +162,8 @@ class _TileReplay:
     match event:
       case events.Move() if not tile.selected:
         self._trace.add(time, event.x, event.y)
-        if self._estimate is None:  # as the authors: it starts with the first move
-          self._estimate, self._since = 0.0, time
+        self._estimate = self._estimate or 0.0  # as the authors: from the first move on
+        self._since = time if self._since is None else self._since
         self._is_hovered = True
       case events.Enter() | events.Leave():
         self._is_hovered = isinstance(event, events.Enter)

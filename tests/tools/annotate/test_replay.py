@@ -73,7 +73,7 @@ def test_estimate_time_counts_closed_intervals_hovered_and_unselected_from_the_f
   tile = _tile(
     Enter(0, 3), Move(100, 3, 0.1, 0.1), On(250, 3, 'mouse', 0.1, 0.1),  # 150
     Off(1000, 3, 'mouse'), Leave(1200, 3),  # 200
-    Enter(5000, 3), Leave(5007, 3),  # 7
+    Enter(5000, 3), Move(5002, 3, 0.2, 0.1), Leave(5007, 3),  # 7
     Enter(6000, 3),  # still open at the end: does not count
   )  # fmt: skip
   assert tile.estimate_time_ms == 357
@@ -86,6 +86,7 @@ def test_estimate_time_counts_closed_intervals_hovered_and_unselected_from_the_f
     ([Enter(0, 3), Leave(50, 3)], None),  # no move
     ([Enter(0, 3), Move(10, 3, 0, 0)], 0),  # nothing closed
     ([Move(10, 3, 0, 0), Off(30, 3, 'undo'), Leave(40, 3)], 30),
+    ([Move(10, 3, 0, 0), Leave(40, 3), Move(100, 3, 0, 0), Leave(107, 3)], 37),  # enter was lost
   ],
 )
 def test_estimate_time_of_short_visits(events, expected):
