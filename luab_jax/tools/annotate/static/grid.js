@@ -27,7 +27,7 @@ export function instructions(study) {
         'Each page asks for one kind of thing, say “banana”, and shows its definition.',
         'Click every image that shows at least one. Click on the thing itself.',
         'Parts count: it may be cut off, far away or half hidden.',
-        'Photographs of the real thing count; drawings and toys do not.',
+        'Photographs of the real thing count; drawings and toys do not, except in the practice.',
         'When you have looked at all images of the page, press “Submit” below them.',
       ],
     },
