@@ -90,21 +90,21 @@ _seen = msgspec.json.Decoder(_Seen)
 def workers(db: sqlite3.Connection) -> list[dict]:
   """Returns all who have consented, those with most flags first."""
   rows = db.execute(
-    f"""SELECT worker.id, total(lease.state = 'done'), total(lease.state = 'rejected'),
-               total(answer.verdict IS NOT NULL), max(consent_at, coalesce(max(issued), 0),
-               coalesce(max(submitted), 0))
-        FROM worker JOIN (SELECT worker, max(consent_at) AS consent_at FROM session GROUP BY worker)
-          AS session ON session.worker = worker.id
+    f"""SELECT worker.id, codes, total(lease.state = 'done'), total(lease.state = 'rejected'),
+          total(verdict > ''), max(consent_at, ifnull(max(issued), 0), ifnull(max(submitted), 0))
+        FROM worker JOIN (SELECT worker, max(consent_at) AS consent_at, group_concat(code, ' ')
+          AS codes FROM session GROUP BY worker) AS session ON session.worker = worker.id
         LEFT JOIN (SELECT lease.* {_WORK}) AS lease ON lease.worker = worker.id
         LEFT JOIN answer ON answer.lease = lease.id GROUP BY worker.id"""
   ).fetchall()
   quality = evaluation.of_workers(db)
   listed = []
-  for worker, done, rejected, judged, seen in rows:
+  for worker, codes, done, rejected, judged, seen in rows:
     features, flags = quality.get(worker, (None, []))
     listed.append(
       {
         'worker': worker,
+        'codes': codes or '',
         'answers': int(done),
         'rejected': int(rejected),
         'judged': int(judged),

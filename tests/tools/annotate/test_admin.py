@@ -53,6 +53,8 @@ def test_those_with_flags_come_first(db, tmp_path):
   listed = admin_queries.workers(db)
   assert [int(row['worker']) for row in listed] == [1, 0]  # as in MANNERS
   assert 'none' in listed[0]['flags'] and 'none' not in listed[1]['flags']
+  db.execute("UPDATE session SET code = 'AB12CD34' WHERE worker = ?", [listed[1]['worker']])
+  assert [row['codes'] for row in admin_queries.workers(db)] == ['', 'AB12CD34']
 
 
 def test_clicks_and_dwell_of_a_page(db):

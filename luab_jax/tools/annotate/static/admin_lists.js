@@ -27,6 +27,7 @@ export async function workerList({ api, link }) {
     ['Judged', 'number', (row) => count(row.judged)],
     ['Rejected', 'number', (row) => count(row.rejected)],
     ['Time per page', 'number', (row) => time(row.page_ms)],
+    ['Code', 'id', (row) => row.codes || '–'],
     ['Last seen', '', (row) => (row.seen ? ago(row.seen) : '–')],
     ['Flags', 'flags', (row) => flagChips(row.flags)],
   ];
