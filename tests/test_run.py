@@ -43,12 +43,12 @@ def _answers(message, *arguments, **environment):
     (['--config.batch_size=3', _QUICKSTART], 'before a value for --config was specified'),
     (['configs/quickstart.py'], 'options look like --config=configs/quickstart.py'),
     (['--config=configs/quickstart'], '--config=configs/quickstart: no such file; there are conf'),
-    (['--config=imagenet_ab_resnet50'], 'there are configs/coco_ab_resnet50.py, configs/default.'),
+    (['--config=imagenet_ab_resnet50'], 'there are configs/coco_ab_resnet50.py, configs/coco_ab_'),
     (['--config='], '--config=: no such file; there are configs/coco_ab_resnet50.py, '),
     ([_QUICKSTART, '--config.data.eval_splits=validation'], 'eval_splits is a dict'),
     (
       [_QUICKSTART, '--config.model=resnet18'],
-      "'model' is a section of the config: set model.dtype, ",
+      "'model' is a section of the config: set model.",
     ),
     ([_QUICKSTART, "--config.model={'name': 'resnet18'}"], "'model' is a section"),
     (
