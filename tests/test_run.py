@@ -46,10 +46,7 @@ def _answers(message, *arguments, **environment):
     (['--config=imagenet_ab_resnet50'], 'there are configs/coco_ab_resnet50.py, configs/coco_ab_'),
     (['--config='], '--config=: no such file; there are configs/coco_ab_resnet50.py, '),
     ([_QUICKSTART, '--config.data.eval_splits=validation'], 'eval_splits is a dict'),
-    (
-      [_QUICKSTART, '--config.model=resnet18'],
-      "'model' is a section of the config: set model.",
-    ),
+    ([_QUICKSTART, '--config.model=resnet18'], "'model' is a section of the config: set model."),
     ([_QUICKSTART, "--config.model={'name': 'resnet18'}"], "'model' is a section"),
     (
       [_QUICKSTART, '--config.batch_size=abc'],
