@@ -165,6 +165,7 @@ def test_the_command_lists_and_runs_them(monkeypatch, capsys):
     assert callable(importlib.import_module(f'benchmarks.{name}').main), name
 
 
+@pytest.mark.slow
 def test_tensorflow_announces_nothing_in_a_benchmark():
   code = """
 import contextlib, sys

@@ -88,6 +88,7 @@ def test_what_counts_and_what_is_said(folder, changes, expected, line):
   assert trained_on(folder, **changes) == (expected, line)
 
 
+@pytest.mark.slow
 def test_at_most_so_many_of_one_worker(folder):
   found, line = trained_on(folder, max_per_worker=1)
   assert '4 of 7 selections count (dropped: 3 by data.max_per_worker=1)' in line
@@ -99,6 +100,7 @@ def test_at_most_so_many_of_one_worker(folder):
   assert '0 by data.max_per_worker=2' in trained_on(folder, min_worker_ms=500, max_per_worker=2)[1]
 
 
+@pytest.mark.slow
 def test_evaluation_keeps_all_and_a_control_only_those_that_count(folder):
   data = config(folder, 'filters', min_worker_ms=500)
   spec = pipeline.dataset_spec(data)

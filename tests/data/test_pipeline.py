@@ -279,6 +279,7 @@ def test_controls_are_fixed_per_image(order, control):
       np.testing.assert_allclose(point, (((label + 1) / 32 - 0.5) * width + 0.5, 0.5), atol=0.04)
 
 
+@pytest.mark.slow
 def test_augmentation_is_a_function_of_seed_epoch_and_position(order):
   plain = config(order, 'order', image_size=24, eval_resize=24, byproduct='trace')
   data = plain.copy_and_resolve_references()

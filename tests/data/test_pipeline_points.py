@@ -244,6 +244,7 @@ def test_color_jitter_changes_colours_within_bounds_and_no_points(dots):
   assert np.mean(changed) > 0.95
 
 
+@pytest.mark.slow
 def test_an_icon_moved_out_takes_its_label_along_an_erased_one_does_not(icons):
   def batch(**changes):
     data = config(icons[0], 'icons', image_size=64, eval_resize=64, augment='trivial', **changes)

@@ -164,6 +164,7 @@ def test_the_whole_view_has_the_whole_boxes_of_all_images(painted):
   np.testing.assert_allclose(several['point'][0, [3, 7]], [(0.1, 0.5), (0.5, 0.5)], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_images_are_the_same_on_any_number_of_hosts(painted):
   folder, _ = painted
   _, everything = _examples(folder, 'one', whole=True)

@@ -11,6 +11,7 @@ import pytest
 from luab_jax.models import vit
 
 
+@pytest.mark.slow
 def test_padded_for_cudnn_it_is_the_same(monkeypatch):
   query, key, value = np.random.default_rng(0).normal(size=(3, 2, 13, 2, 8)).astype(np.float32)
   expected = vit.attention(query, key, value)

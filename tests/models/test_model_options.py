@@ -71,6 +71,7 @@ def test_sincos_positions_depend_on_differences_alone():
   np.testing.assert_array_equal(with_token[1:], table.reshape(30, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('positions', ['learned', 'sincos2d'])
 def test_gap_pools_the_patches_and_has_no_class_token(positions):
   model = VisionTransformer(16, 1, 2, 8, pool='gap', positions=positions)
@@ -81,6 +82,7 @@ def test_gap_pools_the_patches_and_has_no_class_token(positions):
   np.testing.assert_allclose(pooled, features.mean((1, 2)), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'backbone',
   [
@@ -112,6 +114,7 @@ def test_remat_changes_no_gradient(backbone):
   )
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_gets_no_gradient_and_keeps_its_statistics():
   model = make('tiny_conv', freeze_backbone=True)
   variables = jax.jit(model.init, static_argnums=2)(jax.random.key(1), pictures(16), False)

@@ -53,6 +53,7 @@ def test_layers_are_numbered_from_the_image_to_the_head(name, layers):
     assert set(jax.tree.leaves(numbers['backbone']['norm'])) == {last}
 
 
+@pytest.mark.slow
 def test_each_layer_learns_at_its_own_rate():
   rates = _update(_params('tiny_vit'), layer_decay=0.5, head_rate=3.0)
   assert rates['head'] == {'classifier': 3.0, 'points': 3.0}

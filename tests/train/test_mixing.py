@@ -103,6 +103,7 @@ def test_rectangles_are_torchvisions():
     np.testing.assert_array_equal(cut_map(share, np.array([y, x]), SIZE), expected)
 
 
+@pytest.mark.slow
 def test_shares_have_their_beta_distribution_and_kinds_take_turns():
   keys = jax.random.split(jax.random.key(0), 1000)
 

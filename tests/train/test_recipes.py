@@ -24,7 +24,7 @@ def _shrunk(recipe, name, data_dir):
   config.optimizer.warmup_epochs = 1.0
   config.data.name, config.data.data_dir = 'imagenet_ab/local', data_dir
   config.data.train_split = 'train'
-  config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'clicks': 'train[:30%]'}
+  config.data.eval_splits = {'clicks': 'train[:30%]'}
   config.data.image_size = config.data.eval_resize = 32
   config.data.crop_scale = (0.5, 1.0)
   config.model.name, config.model.dtype = name, 'float32'
