@@ -41,6 +41,7 @@ _LONGEST = (
   'tests/train/test_train.py',
   'tests/train/test_two_processes.py',
   'tests/train/test_step.py',
+  'tests/train/test_recipes.py',
 )
 
 
