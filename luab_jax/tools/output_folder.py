@@ -62,7 +62,7 @@ def replacing(out: pathlib.Path, command: str) -> Iterator[pathlib.Path]:
     OSError: it cannot be written.
   """
   out.resolve().mkdir(parents=True, exist_ok=True)  # resolve: a link to a folder to be made
-  with _locked(out):
+  with locked(out, f'{out} is being written by another process: wait for its end'):
     old, stage = _check(out, command), out / _STAGE
     stage.mkdir()
     _write_manifest(stage, command, [])
@@ -82,18 +82,18 @@ def replacing(out: pathlib.Path, command: str) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _locked(out: pathlib.Path) -> Iterator[None]:
-  """Raises UserError if another process holds the folder; a killed one does not."""
-  folder = os.open(out, os.O_RDONLY)
+def locked(folder: pathlib.Path, held: str) -> Iterator[None]:
+  """Raises UserError(held) if another process holds the folder; a killed one does not."""
+  descriptor = os.open(folder, os.O_RDONLY)
   try:
     with contextlib.suppress(OSError):  # a file system without locks
       try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError as error:
-        raise UserError(f'{out} is being written by another process: wait for its end') from error
+        raise UserError(held) from error
     yield
   finally:
-    os.close(folder)
+    os.close(descriptor)
 
 
 def _check(out: pathlib.Path, command: str) -> _Entries:

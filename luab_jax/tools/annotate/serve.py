@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
-import os
 import pathlib
 import socket
 import urllib.parse
@@ -12,6 +10,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from luab_jax.errors import UserError
+from luab_jax.tools import output_folder
 from luab_jax.tools.annotate import app, links, study
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
@@ -39,7 +38,8 @@ def run(
   """
   check_url(host, public_url)
   settings, keys = study.read(folder), study.read_secrets(folder)
-  with _locked(folder), _listening(host, port) as server:
+  busy = f'{folder} is being served already: stop that process first'
+  with output_folder.locked(folder, busy), _listening(host, port) as server:
     port = server.getsockname()[1]
     origins = [_origin(f'http://{name}:{port}') for name in ('127.0.0.1', 'localhost', '[::1]')]
     if public_url:
@@ -84,20 +84,6 @@ def _origin(url: str) -> str:
   port = f':{parts.port}' if parts.port not in (None, default) else ''
   name = f'[{parts.hostname}]' if ':' in str(parts.hostname) else parts.hostname
   return f'{parts.scheme}://{name}{port}'
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """Raises UserError if another process serves the study."""
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise UserError(f'{folder} is being served already: stop that process first') from error
-    yield
-  finally:
-    os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
-"""A browser for the tests of a module."""
+"""A browser, and a server of its study, for the tests of a module."""
 
 import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.tools.annotate.browser import Chromium
+from tests.tools.annotate.serving import serving
 
 
 @pytest.fixture(scope='module')
@@ -17,3 +18,11 @@ def chromium(playwright, tmp_path_factory):
   started = Chromium(playwright, tmp_path_factory.mktemp('profile'))
   yield started
   started.kill()
+
+
+@pytest.fixture(scope='module')
+def server(study):
+  """A server of the module's fixture `study`; `links` gives the tokens of its personal links."""
+  with serving(study) as server:
+    server.links = iter(server.keys.personal.values())
+    yield server

@@ -197,6 +197,16 @@ def _put(*icons, start=100.0):
   return [ev.Put(start + k, c, 'mouse', x, y) for k, (c, x, y) in enumerate(icons)]
 
 
+def test_the_same_study_of_icons_gives_the_same_bytes(icons, tmp_path):
+  for number, path in enumerate(CATS):
+    icons.answer(icons.add_page([path]), number, _batches(1, *_put((0, 0.2, 0.1 * number))))
+  first, second = icons.export(tmp_path / 'a'), icons.export(tmp_path / 'b')
+  files = sorted({path.name for path in first.iterdir()} - {'README.txt', '.written.json'})
+  assert {'coco_ab_v1_0.json', 'answers.jsonl.gz', 'train2014.zip', 'val2014.zip'} <= set(files)
+  for name in files:
+    assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
 def test_of_several_answers_the_one_nearest_to_the_majority_is_the_record(icons, tmp_path):
   pages = [icons.add_page([path]) for path in CATS]
   answers = [

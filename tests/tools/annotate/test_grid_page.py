@@ -18,7 +18,7 @@ from playwright.sync_api import expect
 from luab_jax.tools.annotate import events, replay
 from tests.tools.annotate import browser
 from tests.tools.annotate.browser import Worker, batches_of, events_of, leases_of
-from tests.tools.annotate.serving import annotate, serving
+from tests.tools.annotate.serving import annotate
 
 pytestmark = pytest.mark.slow
 
@@ -39,13 +39,6 @@ def study(tmp_path_factory):
   paths = [f'--images={folder / "images"}', f'--out={folder / "study"}']
   annotate.main(['init', '--task=grid', *paths, *options.split()])
   return folder / 'study'
-
-
-@pytest.fixture(scope='module')
-def server(study):
-  with serving(study) as server:
-    server.links = iter(server.keys.personal.values())
-    yield server
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from luab_jax.byproducts.coco_ab import ACTION_NAMES, CLASS_INDEX, CLASS_NAMES
 from luab_jax.tools.annotate import coco_pages, events, practice
 from tests.tools.annotate.browser import Worker, events_of, leases_of
-from tests.tools.annotate.serving import annotate, serving
+from tests.tools.annotate.serving import annotate
 from tfds_builders import build
 
 pytestmark = pytest.mark.slow
@@ -30,13 +30,6 @@ def study(tmp_path_factory):
   options = '--workers=3 --answers=1 --pages_per_worker=1 --require_all_pages'
   annotate.main(['init', '--task=icons', *where, *options.split()])
   return folder / 'study'
-
-
-@pytest.fixture(scope='module')
-def server(study):
-  with serving(study) as server:
-    server.links = iter(server.keys.personal.values())
-    yield server
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from luab_jax.errors import UserError
+from luab_jax.tools import output_folder
 from luab_jax.tools.annotate import __main__ as annotate
-from luab_jax.tools.annotate import images, pages, serve, study
+from luab_jax.tools.annotate import images, pages, study
 from tests.tools.annotate.serving import ROOT, make_images, make_study
 
 
@@ -260,7 +261,7 @@ def test_what_cannot_be_served_gets_one_line(tmp_path):
       annotate.main(command)
   with socket.create_server(('127.0.0.1', 0)) as taken, pytest.raises(UserError, match='in use'):
     annotate.main(['serve', str(folder), f'--port={taken.getsockname()[1]}'])
-  with serve._locked(folder), pytest.raises(UserError, match='served already'):
+  with output_folder.locked(folder, ''), pytest.raises(UserError, match='served already'):
     annotate.main(['serve', str(folder), '--port=0'])
   settings = json.loads((folder / 'study.json').read_text())
   for broken, message in (
