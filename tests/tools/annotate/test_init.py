@@ -14,7 +14,7 @@ from PIL import Image
 from luab_jax.errors import UserError
 from luab_jax.tools import output_folder
 from luab_jax.tools.annotate import __main__ as annotate
-from luab_jax.tools.annotate import images, pages, study
+from luab_jax.tools.annotate import images, pages, serve, study
 from tests.tools.annotate.serving import ROOT, make_images, make_study
 
 
