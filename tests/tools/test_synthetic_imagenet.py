@@ -131,3 +131,13 @@ def test_stems_are_unique_over_the_splits(imagenet):
     for key in images_of(imagenet / f'ILSVRC2012_img_{split}.tar')
   ]
   assert len(stems) == len(set(stems))
+
+
+@pytest.mark.parametrize(
+  ('objects', 'low', 'high'), [('alike', 0.34, 0.52), ('varied', 0.19, 0.58)]
+)
+def test_objects_are_as_large_as_asked(objects, low, high):
+  drawn = [imagenet_release.draw(0, 'train', i, 0.7, 96, objects)[0] for i in range(150)]
+  widths = np.array([2 * scene.objects[0].radius / 96 for scene in drawn])
+  assert low <= widths.min() < low + 0.03
+  assert high - 0.03 < widths.max() <= high

@@ -1,6 +1,7 @@
 """Writes the embedded release: `python -m luab_jax.tools.synthetic --help`."""
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -42,7 +43,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     help='probability that the background is that of the class; 1/6: independent of the class',
   )
   parser.add_argument('--size', type=int, default=48, help='short side of the images in pixels')
+  parser.add_argument(
+    '--objects',
+    default='alike',
+    choices=('alike', 'varied'),
+    help='imagenet_ab: widths of 0.34 to 0.52 of the short side, or of 0.19 to 0.58',
+  )
   args = parser.parse_args(argv)
+  if args.release == 'coco_ab' and args.objects != 'alike':
+    raise UserError('--objects=varied is for imagenet_ab alone')
   for name, least, most in (
     ('seed', 0, 2**63 - 1),
     ('train', 1, 999_999),
@@ -65,7 +74,10 @@ def main(argv: list[str] | None = None) -> None:
   from luab_jax.tools.synthetic import coco_release, imagenet_release, scene
 
   try:
-    write = imagenet_release.write if args.release == 'imagenet_ab' else coco_release.write
+    if args.release == 'imagenet_ab':
+      write = functools.partial(imagenet_release.write, objects=args.objects)
+    else:
+      write = coco_release.write
     with output_folder.replacing(args.out, f'synthetic {args.release}') as folder:
       counts = write(
         folder,
@@ -89,7 +101,7 @@ def _readme(args: argparse.Namespace, title: str, counts: Mapping[str, int]) -> 
   """Returns README.txt, which first of all says that the folder is synthetic."""
   flags = ' '.join(
     f'--{name}={getattr(args, name)}'
-    for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size')
+    for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size', 'objects')
   )
   lines = [
     title,

@@ -26,14 +26,15 @@ from luab_jax.tools.synthetic import behaviour, scene
 CLASSES = tuple(f'synthetic_{shape}' for shape in scene.SHAPES)
 SPLITS = ('train', 'val', 'uncorrelated')
 
-_RADIUS = (0.17, 0.26)  # of the short side: 8 to 12.5 of 48 pixels
+# Radius of the object as a fraction of the short side; of 48 pixels: 8 to 12.5, and 4.5 to 14.
+_RADIUS = {'alike': (0.17, 0.26), 'varied': (0.095, 0.29)}
 _FIRST_NUMBER = {'train': 1, 'val': 1_000_001, 'uncorrelated': 2_000_001}  # stems never collide
 # Companions that macOS adds to a tar: an AppleDouble header without entries that matter.
 _APPLE_DOUBLE = bytes.fromhex('0005160700020000') + b'Mac OS X        ' + bytes(120)
 
 
 def draw(
-  seed: int, split: str, index: int, correlation: float, size: int
+  seed: int, split: str, index: int, correlation: float, size: int, objects: str = 'alike'
 ) -> tuple[scene.Scene, str]:
   """Draws the image `index` of a split, independently of the number of images.
 
@@ -43,6 +44,7 @@ def draw(
     index: from 0; the class is `index % len(CLASSES)`.
     correlation: probability that the texture is that of the class.
     size: short side in pixels.
+    objects: how large they are: 'alike' or 'varied'.
 
   Returns:
     (scene with one object, file name without extension).
@@ -52,7 +54,7 @@ def draw(
   texture = scene.choose_texture(
     rng, label, scene.UNIFORM if split == 'uncorrelated' else correlation
   )
-  drawn = scene.draw_scene(rng, [label], texture, size, _RADIUS)
+  drawn = scene.draw_scene(rng, [label], texture, size, _RADIUS[objects])
   return drawn, f'{CLASSES[label]}_{_FIRST_NUMBER[split] + index}'
 
 
@@ -64,13 +66,19 @@ def simulate(seed: int, index: int, drawn: scene.Scene) -> list[imagenet_ab_writ
 
 
 def write(
-  out: pathlib.Path, seed: int, train: int, validation: int, correlation: float, size: int
+  out: pathlib.Path,
+  seed: int,
+  train: int,
+  validation: int,
+  correlation: float,
+  size: int,
+  objects: str,
 ) -> dict[str, int]:
   """Writes the five files.
 
   Args:
     out: existing folder.
-    seed, correlation, size: see `draw`.
+    seed, correlation, size, objects: see `draw`.
     train, validation: numbers of images; 'uncorrelated' has as many as validation.
 
   Returns:
@@ -95,7 +103,7 @@ def write(
       writer.tar_gz(out / 'imagenet_ab_v1_0.tar.gz') as byproducts,
     ):
       for index in range(train):
-        drawn, stem = draw(seed, 'train', index, correlation, size)
+        drawn, stem = draw(seed, 'train', index, correlation, size, objects)
         name = CLASSES[index % len(CLASSES)]
         writer.add_to_tar(tars[name], f'{stem}.JPEG', encode_jpeg(drawn.pixels))
         counts['training images'] += 1
@@ -105,7 +113,7 @@ def write(
       for split, what in (('val', 'validation images'), ('uncorrelated', 'uncorrelated images')):
         with writer.tar_of_tars(out / f'ILSVRC2012_img_{split}.tar', CLASSES) as tars:
           for index in range(validation):
-            drawn, stem = draw(seed, split, index, correlation, size)
+            drawn, stem = draw(seed, split, index, correlation, size, objects)
             name = CLASSES[index % len(CLASSES)]
             writer.add_to_tar(tars[name], f'{stem}.JPEG', encode_jpeg(drawn.pixels))
             record = imagenet_ab_writer.to_record(
