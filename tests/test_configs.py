@@ -55,6 +55,8 @@ def test_every_config_builds_its_model_and_schedules(path):
   assert float(schedules.learning_rate(1000)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize('name', ['quickstart', 'quickstart_coco', 'mini_release', 'own_data'])
+@pytest.mark.parametrize(
+  'name', ['quickstart', 'quickstart_coco', 'mini_release', 'own_data', 'caltech_scenes']
+)
 def test_results_of_small_experiments_do_not_depend_on_the_number_of_cores(name):
   assert _load(ROOT / f'configs/{name}.py').get_config().model.sync_batch_norm

@@ -1,0 +1,57 @@
+"""LUAB on composites of real photographs: 19 classes of Caltech-101 cut out and pasted on scenes.
+
+Paper: none; ours, after the composites of Xiao et al. 2020 (arXiv:2006.09994). In 70 % of the
+training images the scene is that of the class. The outlines are drawn by hand, the clicks are
+simulated from them: nobody clicked.
+Command, once the data are made (docs/real_photographs.md):
+`python run.py --config=configs/caltech_scenes.py`.
+Hardware: 2 CPU cores. Expected: not run.
+"""
+
+from configs import default
+
+
+def get_config():
+  """A small network at 64 px with the spatial head."""
+  c = default.get_config()
+  c.batch_size = 64
+  c.num_epochs = 60.0
+  c.log_every = 50
+  c.eval_every_epochs = 0.0
+  c.checkpoint_every_steps = 500
+
+  c.data.name = 'imagenet_ab/local'
+  c.data.data_dir = 'data/caltech_scenes/built'
+  c.data.train_split = 'train_bg70[:90%]'
+  # Clicks are simulated on training images only, so a tenth of them measures the click error; the
+  # other composite of such an object may be among those trained on.
+  c.data.eval_splits = {
+    'bg_same': 'bg_same',  # on the scene of the class
+    'bg_rand': 'bg_rand',  # the same objects and places on another scene
+    'photographs': 'validation',  # the photographs that these objects come from
+    'mixed_same': 'mixed_same',
+    'mixed_rand': 'mixed_rand',
+    'only_fg': 'only_fg',
+    'only_bg_t': 'only_bg_t',  # the object removed
+    'heldout_clicks': 'train_bg70[90%:]',
+  }
+  c.data.image_size = 64
+  c.data.eval_resize = 64
+  c.data.resize_method = 'bilinear'
+  c.data.crop_scale = (0.5, 1.0)
+  c.data.shuffle_buffer = 2048
+
+  c.model.name = 'tiny_conv'
+  c.model.head = 'spatial'
+  c.model.dtype = 'float32'
+  c.model.sync_batch_norm = True  # the same result on any number of cores
+
+  c.loss.label_smoothing = 0.0
+  c.loss.point_weight = 10.0
+
+  c.optimizer.learning_rate = 0.1
+  c.optimizer.warmup_epochs = 1.0
+  c.optimizer.grad_clip_norm = 1.0
+
+  c.robustness.sets = ()
+  return c
