@@ -4,7 +4,7 @@ Each device has the same number of images. The devices share the machine's cores
 image in CPU-seconds would stay the same if devices cost nothing; wall time says how well the cores
 are used. The share of communication is 1 - (CPU time without collectives) / (with them), where the
 same step was traced with psum and pmean as identities. Compile time is lowering and XLA, from
-scratch, in CPU-seconds.
+scratch, in CPU-seconds. Steps are mapped by jax.pmap; the last row is by jax.shard_map.
 
   python -m benchmarks scaling [--rounds=5]
   python -m benchmarks scaling --paper     prints the tables of docs/scaling.md, nothing measured
@@ -41,7 +41,7 @@ def alternative(training, silent, batch, compile_seconds):
   return work
 
 
-def prepare(count, name, size, rows):
+def prepare(count, name, size, rows, shard_map=False):
   """The alternative of `count` devices with `rows` images each."""
   import jax
 
@@ -50,12 +50,14 @@ def prepare(count, name, size, rows):
 
   recipe = imagenet_ab_vit_s16 if 'vit' in name else imagenet_ab_resnet50
   state, step = steps.build(recipe.get_config(), 'linear', name=name, dtype='float32', size=size)
-  training = steps.Training(state, step, devices=count)
+  training = steps.Training(state, step, devices=count, shard_map=shard_map)
   batch = training.put(steps.make_batch(rows * count, size))
   began = harness.cpu_seconds()
   training.compile(batch)
   compile_seconds = harness.cpu_seconds() - began
-  silent = steps.Training(state, functools.partial(step), devices=count)  # not traced yet
+  silent = steps.Training(  # not traced yet
+    state, functools.partial(step), devices=count, shard_map=shard_map
+  )
   with (
     mock.patch.object(jax.lax, 'psum', lambda tree, axis: tree),
     mock.patch.object(jax.lax, 'pmean', lambda tree, axis: tree),
@@ -81,9 +83,14 @@ def main():
   if not options.tiny:  # under test there are eight already
     jax.config.update('jax_num_cpu_devices', max(counts))
   name, size, rows = ('tiny_vit', 16, 2) if options.tiny else ('vit_ti16', 64, 16)
+  alternatives = {
+    f'{count} device' + 's' * (count > 1): prepare(count, name, size, rows) for count in counts
+  }
+  last = prepare(counts[-1], name, size, rows, shard_map=True)
+  alternatives[f'{counts[-1]} devices, by shard_map'] = last
   result = harness.compare(
     f'weak scaling, {name}, {size} px, {rows} images a device, float32, virtual CPU devices',
-    {f'{count} device' + 's' * (count > 1): prepare(count, name, size, rows) for count in counts},
+    alternatives,
     rounds=options.rounds,
     unit='images',
     show=['cpu_seconds', 'seconds', 'communication, %', 'compile, CPU-s'],

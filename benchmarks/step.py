@@ -99,7 +99,7 @@ def waiting(options, steps):
   state = jax.device_get(
     init_state(run.model, run.optimizer, seed=0, image_size=config.data.image_size, ema=False)
   )
-  train_step = parallel.pmap_step(run.train_step, donate_state=True)
+  train_step = parallel.map_step(run.train_step, donate_state=True)
 
   def host_batches():
     return pipeline.train_batches(

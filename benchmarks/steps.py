@@ -108,14 +108,17 @@ def build(config, kind, *, name=None, dtype=None, size=None):
 class Training:
   """A step and its state on the first `devices` devices; `run` is what is measured."""
 
-  def __init__(self, state, step, *, devices=1):
+  def __init__(self, state, step, *, devices=1, shard_map=False):
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:devices]), (parallel.AXIS,))
     self._sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(parallel.AXIS))
     self._devices = devices
     self._state = jax.device_put(
       jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state), self._sharding
     )
-    self.step = parallel.pmap_step(step, donate_state=True)
+    if shard_map:
+      self.step = parallel.shard_map_step(step, True, jax.local_devices()[:devices])
+    else:
+      self.step = parallel.pmap_step(step, donate_state=True)
 
   def put(self, batch):
     """A host batch, spread over the devices."""

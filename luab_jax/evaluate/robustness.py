@@ -186,8 +186,8 @@ class SetEvaluator:
       batch_size: global.
       progress: function (iterable, total, name) -> the same iterable with a progress bar.
     """
-    self._label_set_step = parallel.pmap_step(make_label_set_step(model))
-    self._foreground_step = parallel.pmap_step(make_foreground_step(model))
+    self._label_set_step = parallel.map_step(make_label_set_step(model))
+    self._foreground_step = parallel.map_step(make_foreground_step(model))
     self._variables = variables
     self._data = data
     self._batch_size = batch_size

@@ -1,6 +1,6 @@
 """Evaluation steps, seen from a single device, and the sums that training shares with them.
 
-Like the training step these are SPMD functions, to be mapped by `parallel.pmap_step`: they see one
+Like the training step these are SPMD functions, to be mapped by `parallel.map_step`: they see one
 device's part of the batch and reduce over `parallel.AXIS` what has to be global.
 """
 

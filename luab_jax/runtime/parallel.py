@@ -1,11 +1,11 @@
 """Replicated state and sharded batches on the local devices: the only file that uses `jax.pmap`.
 
 A step is written as a per-device SPMD function that reduces over the named axis `AXIS`; this file
-maps it over the devices. Moving to `jax.shard_map` would change nothing outside of it.
+maps it over the devices, by `jax.pmap` or, when that goes, by `jax.shard_map`: see `map_step`.
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,7 +38,43 @@ def pmap_step(step: Callable, donate_state: bool = False) -> Callable:
   Returns:
     A function of a replicated state and a sharded batch (leaves [local devices, ...]).
   """
-  return jax.pmap(step, axis_name=AXIS, donate_argnums=(0,) if donate_state else ())
+  return jax.pmap(step, axis_name=AXIS, donate_argnums=_donated(donate_state))
+
+
+def shard_map_step(
+  step: Callable, donate_state: bool = False, devices: Sequence[jax.Device] | None = None
+) -> Callable:
+  """The same by `jax.shard_map`; arguments, results and the axis are those of `pmap_step`.
+
+  `check_vma` is off on purpose: with it the gradient of replicated parameters arrives summed over
+  the devices, so that the step's own psum would count it once for each device. In one process:
+  several hosts would have to pass global arrays, which `shard` and `replicate` do not make.
+
+  Args:
+    step, donate_state: see `pmap_step`.
+    devices: one for each row of the arguments' leaves; None: all.
+  """
+
+  def per_device(state: Tree, batch: Tree) -> Tree:
+    state, batch = jax.tree.map(lambda leaf: leaf[0], (state, batch))
+    return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf)[None], step(state, batch))
+
+  mapped = jax.shard_map(
+    per_device,
+    mesh=jax.sharding.Mesh(np.array(devices or jax.devices()), (AXIS,)),
+    in_specs=jax.sharding.PartitionSpec(AXIS),
+    out_specs=jax.sharding.PartitionSpec(AXIS),
+    check_vma=False,
+  )
+  return jax.jit(mapped, donate_argnums=_donated(donate_state))
+
+
+def _donated(donate_state: bool) -> tuple[int, ...]:
+  return (0,) if donate_state else ()
+
+
+# How steps are mapped everywhere. The day jax.pmap goes, this becomes shard_map_step.
+map_step = pmap_step
 
 
 def _sharding() -> jax.sharding.NamedSharding:

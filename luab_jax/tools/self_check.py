@@ -61,7 +61,7 @@ def check_step() -> str:
   local = jax.tree.map(lambda leaf: leaf[first : first + rows], batch)
   with jax.default_matmul_precision('float32'):  # or accelerators round differently by shape
     on_all = parallel.fetch(
-      parallel.pmap_step(step)(parallel.replicate(state), parallel.shard(local))
+      parallel.map_step(step)(parallel.replicate(state), parallel.shard(local))
     )
     # On one device, with a device axis of length 1.
     on_one = jax.jit(jax.vmap(step, axis_name=parallel.AXIS))(

@@ -81,7 +81,7 @@ class Experiment:
     self.optimizer = make_optimizer(config, schedules.learning_rate)
     self.train_step = make_train_step(self.model, self.optimizer, schedules, spec, config)
     self.eval_step = make_eval_step(self.model, spec, config.loss)
-    self._localize = parallel.pmap_step(make_localization_step(self.model, spec))
+    self._localize = parallel.map_step(make_localization_step(self.model, spec))
     self._eval_compiled = False
     self.num_params = 0
     self.loaded: list[str] = []

@@ -154,8 +154,8 @@ class _Loop:
     self._checkpoints = checkpoints
     self._log = log
     self._stop = stop
-    self._train_step = parallel.pmap_step(experiment.train_step, donate_state=True)
-    self._eval_step = parallel.pmap_step(experiment.eval_step)
+    self._train_step = parallel.map_step(experiment.train_step, donate_state=True)
+    self._eval_step = parallel.map_step(experiment.eval_step)
 
   def run(
     self, start: int, batches: Iterable[Batch], profile: Profile, *, evaluate_first: bool = False
@@ -282,7 +282,7 @@ def evaluate_only(
     raise UserError(f'{workdir} holds no checkpoint yet: train first, with --mode=train')
   started = time.time()
   results = experiment.evaluate(
-    parallel.pmap_step(experiment.eval_step),
+    parallel.map_step(experiment.eval_step),
     parallel.replicate(state),
     show_progress=sys.stderr.isatty(),
     final=True,

@@ -45,7 +45,7 @@ def make_train_step(
       on_nan='skip' a step whose loss, gradient or result is not finite changes nothing but the
       step number; it counts as `skipped`, its other sums are left out.
   Returns:
-    A function to be mapped by `parallel.pmap_step`; for the batch see `pipeline`.
+    A function to be mapped by `parallel.map_step`; for the batch see `pipeline`.
   """
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:

@@ -231,7 +231,7 @@ def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imag
   kernel = state.params['head']['attention']['kernel']  # 0 at first: the same everywhere
   state.params['head']['attention']['kernel'] = rng.normal(size=kernel.shape).astype(np.float32)
   found = run.evaluate(
-    parallel.pmap_step(run.eval_step), parallel.replicate(state), show_progress=False, final=True
+    parallel.map_step(run.eval_step), parallel.replicate(state), show_progress=False, final=True
   )
   model = jax.jit(functools.partial(run.model.apply, train=False))
   for name, split in config.data.eval_splits.items():

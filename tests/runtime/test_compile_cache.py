@@ -47,7 +47,7 @@ def test_a_program_comes_from_disk_and_is_compiled_anew_where_its_entry_is_damag
   def run():
     jax.clear_caches()  # as in a new process
     before = len(hits)
-    step = parallel.pmap_step(lambda x, y: jax.lax.psum((x * y).sum(), parallel.AXIS))
+    step = parallel.map_step(lambda x, y: jax.lax.psum((x * y).sum(), parallel.AXIS))
     result = jax.device_get(step(values, values))
     assert (result == 140 * jax.local_device_count()).all()
     return len(hits) - before

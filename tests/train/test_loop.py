@@ -47,7 +47,7 @@ def _live_bytes():
 @pytest.mark.slow
 def test_the_state_is_donated():
   state, batch, step = _small_step()
-  donating = parallel.pmap_step(step, donate_state=True)
+  donating = parallel.map_step(step, donate_state=True)
   state, sums = donating(state, batch)
   gc.collect()  # arrays that earlier tests left
   before, old = _live_bytes(), state

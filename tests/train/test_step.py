@@ -97,12 +97,12 @@ def _batch(num_classes, num_points, multi_label, points='rare'):
   return dict(image=image, label=label, point=point, point_mask=mask, example_mask=example_mask)
 
 
-_mapped = functools.cache(parallel.pmap_step)  # compiled once for all tests
+_mapped = functools.cache(parallel.map_step)  # compiled once for all tests
 
 
-def _run(function, tree, batch, devices, repeat=1):
+def _run(function, tree, batch, devices, repeat=1, mapped=None):
   """Runs a step on the first `devices` devices and returns host copies of its results."""
-  mapped = _mapped(function)
+  mapped = mapped or _mapped(function)
   tree = jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), tree)
   batch = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
   for _ in range(repeat):
@@ -132,6 +132,18 @@ def test_same_result_on_any_number_of_devices(name, head, multi_label, counts):
     _assert_close(one_sums, other_sums)
     # Plain SGD's first step: the update is the gradient times 0.1, so this compares gradients.
     _assert_close(one_state, other_state)
+
+
+@pytest.mark.slow
+def test_shard_map_trains_as_pmap_does():
+  """Plain SGD's first step: equal parameters are equal gradients."""
+  state, train_step, _, classes, points = _setup('tiny_conv', 'spatial', multi_label=False)
+  batch = _batch(classes, points, False)
+  for devices in (1, 2, 4, 8):
+    mapped = parallel.shard_map_step(train_step, devices=jax.devices()[:devices])
+    by_shard_map = _run(train_step, state, batch, devices, mapped=mapped)
+    by_pmap = _run(train_step, state, batch, devices)
+    jax.tree.map(np.testing.assert_array_equal, by_shard_map, by_pmap)
 
 
 @pytest.mark.slow
@@ -202,7 +214,7 @@ def test_accumulation_compiles_forward_and_backward_once():
 def test_evaluation_counts_each_example_once():
   state, _, eval_step, classes, points = _setup('tiny_conv', 'spatial', multi_label=True)
   batch = _batch(classes, points, True)
-  mapped = parallel.pmap_step(eval_step)
+  mapped = parallel.map_step(eval_step)
   results = []
   for devices in (1, 8):
     variables = jax.tree.map(

@@ -189,7 +189,7 @@ def test_scores_that_are_not_finite_are_no_result(finished):
   params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
   state = parallel.replicate(state.replace(ema_params={}, params=params))
   with pytest.raises(UserError, match='the loss on .* is nan'):
-    run.evaluate(parallel.pmap_step(run.eval_step), state, show_progress=False, final=False)
+    run.evaluate(parallel.map_step(run.eval_step), state, show_progress=False, final=False)
 
 
 def test_a_run_does_not_resume_on_other_records(finished, tmp_path, synthetic_imagenet_ab):
