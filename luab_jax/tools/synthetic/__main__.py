@@ -4,7 +4,7 @@ import argparse
 import functools
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from luab_jax.errors import UserError
@@ -74,10 +74,9 @@ def main(argv: list[str] | None = None) -> None:
   from luab_jax.tools.synthetic import coco_release, imagenet_release, scene
 
   try:
+    write: Callable[..., dict[str, int]] = coco_release.write
     if args.release == 'imagenet_ab':
       write = functools.partial(imagenet_release.write, objects=args.objects)
-    else:
-      write = coco_release.write
     with output_folder.replacing(args.out, f'synthetic {args.release}') as folder:
       counts = write(
         folder,
