@@ -1,8 +1,8 @@
 """Reading and augmenting photographs: luab_jax's modes against PIL and against decoding alone.
 
-The images are those of a built imagenet_ab/local, by default the mini release (README, "Real
-data"): photographs of 563 x 414 pixels and 92 KB on average. Everything at 224 px in batches of
-128. The peer is what a PyTorch user writes: files in a folder, PIL's decoder, RandomResizedCrop
+The images are those of a built imagenet_ab/local, by default the mini release
+(docs/data.md): photographs of 563 x 414 pixels and 92 KB on average. Everything at 224 px in
+batches of 128. The peer is what a PyTorch user writes: files in a folder, PIL's decoder, crop
 (bicubic), flip, float32, normalised; label and click are in memory. With torch on PYTHONPATH it
 runs in a DataLoader, too, and the one with two workers is what we compare with; with simplejpeg
 there, that is the decoder of the limit.

@@ -1,4 +1,4 @@
-"""Writes benchmarks/results.jsonl as Markdown into docs/benchmarks.md and README.md.
+"""Writes benchmarks/results.jsonl as Markdown into docs/benchmarks.md.
 
 The goals go between `<!-- benchmarks:goals -->` and `<!-- benchmarks:end -->`, all figures between
 `<!-- benchmarks:all -->` and the same end.
@@ -11,7 +11,7 @@ import re
 from benchmarks import harness
 from benchmarks.__main__ import BENCHMARKS
 
-FILES = (harness.ROOT / 'docs' / 'benchmarks.md', harness.ROOT / 'README.md')
+FILE = harness.ROOT / 'docs' / 'benchmarks.md'
 _NO_RESULTS = {'table', 'augment_parity', 'timm_parity'}  # they only print
 
 
@@ -110,6 +110,5 @@ def main():
   options = parser.parse_args()
   lines = in_order(harness.read_results(options.results).values())
   parts = {'goals': goals(lines), 'all': everything(lines)}
-  for path in FILES:
-    if fill(path, parts):
-      print(f'written to {path}')
+  if fill(FILE, parts):
+    print(f'written to {FILE}')

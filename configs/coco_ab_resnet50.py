@@ -8,7 +8,7 @@ is --config.data.icons=adds_only. Only classes with an instance in the image hav
 (the authors); --config.data.icon_points=all takes every icon. The optimizer is a standard recipe
 from random weights: SGD, 0.1 per 256 images, 60 epochs.
 Command: `python run.py --config=configs/coco_ab_resnet50.py`,
-once `tfds build tfds_builders/coco_ab --config=2014` has built the data (README.md).
+once `tfds build tfds_builders/coco_ab --config=2014` has built the data (docs/data.md).
 From ImageNet weights: configs/coco_ab_resnet50_pretrained.py.
 Hardware: one accelerator of 40 GB, or 4 of 16 GB. Expected: not run.
 """

@@ -4,7 +4,7 @@ Paper: "Neglected Free Lunch" (ICCV 2023), section 4, whose hyper-parameters we 
 this is the standard recipe of ResNet-50 on ImageNet (SGD, 0.1 per 256 images, 90 epochs, label
 smoothing), with the λ that helped the linear head on synthetic data.
 Command: `python run.py --config=configs/imagenet_ab_resnet50.py`,
-once `tfds build tfds_builders/imagenet_ab --config=ilsvrc2012` has built the data (README.md).
+once `tfds build tfds_builders/imagenet_ab --config=ilsvrc2012` has built the data (docs/data.md).
 Hardware: 8 accelerators of 16 GB or more. Expected: not run.
 """
 

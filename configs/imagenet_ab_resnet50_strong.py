@@ -10,7 +10,7 @@ of 0.9999 (theirs: every 32 steps), no repeated augmentation (theirs: 4), Nester
 Gains from extra supervision tend to shrink under such augmentation: compare with
 `--config.loss.point_weight=0`.
 Command: `python run.py --config=configs/imagenet_ab_resnet50_strong.py`,
-once `tfds build tfds_builders/imagenet_ab --config=ilsvrc2012` has built the data (README.md).
+once `tfds build tfds_builders/imagenet_ab --config=ilsvrc2012` has built the data (docs/data.md).
 Hardware: 8 accelerators of 16 GB or more. Expected: not run.
 """
 

@@ -9,7 +9,7 @@ magnitude 10 is the largest, which is 30 on torchvision's scale. Two things diff
 resized bicubically as in all our ImageNet-AB configs, and two points hang on the pooled feature.
 They report 76.5 % after 90 epochs without points; 300 epochs: --config.num_epochs=300.
 Command: `python run.py --config=configs/imagenet_ab_vit_s16.py`,
-once `tfds build tfds_builders/imagenet_ab --config=ilsvrc2012` has built the data (README.md).
+once `tfds build tfds_builders/imagenet_ab --config=ilsvrc2012` has built the data (docs/data.md).
 Hardware: 8 accelerators of 16 GB or more. Expected: not run.
 """
 

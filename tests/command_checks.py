@@ -64,6 +64,8 @@ def _check_script(path, args):
 def _check_tfds(args):
   from tensorflow_datasets.scripts.cli import build as tfds_build
 
+  if args[:1] == ['convert_format']:  # executed by test_documented_commands
+    return
   if args[:1] != ['build']:
     raise UserError(f'tfds {args[:1]}')
   parser = simple_parsing.ArgumentParser()

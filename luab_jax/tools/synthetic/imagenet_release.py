@@ -28,6 +28,15 @@ SPLITS = ('train', 'val', 'uncorrelated')
 
 # Radius of the object as a fraction of the short side; of 48 pixels: 8 to 12.5, and 4.5 to 14.
 _RADIUS = {'alike': (0.17, 0.26), 'varied': (0.095, 0.29)}
+_COUNTED = (
+  'training images',
+  'with XML',
+  'with a box',
+  'selected',
+  'clicks',
+  'validation images',
+  'uncorrelated images',
+)
 _FIRST_NUMBER = {'train': 1, 'val': 1_000_001, 'uncorrelated': 2_000_001}  # stems never collide
 # Companions that macOS adds to a tar: an AppleDouble header without entries that matter.
 _APPLE_DOUBLE = bytes.fromhex('0005160700020000') + b'Mac OS X        ' + bytes(120)
@@ -84,18 +93,7 @@ def write(
   Returns:
     {what: how many}.
   """
-  counts = dict.fromkeys(
-    (
-      'training images',
-      'with XML',
-      'with a box',
-      'selected',
-      'clicks',
-      'validation images',
-      'uncorrelated images',
-    ),
-    0,
-  )
+  counts = dict.fromkeys(_COUNTED, 0)
   bar = tqdm(total=train + 2 * validation, unit='image', desc='imagenet_ab', disable=None)
   with bar:
     with (
