@@ -8,22 +8,10 @@ import tarfile
 import zipfile
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from luab_jax.byproducts.archives import reader
 from luab_jax.errors import UserError
-
-
-def _tar(members, mode='w'):
-  """Returns the bytes of a tar of (name or TarInfo, bytes)."""
-  file = io.BytesIO()
-  with tarfile.open(fileobj=file, mode=mode) as tar:
-    for member, data in members:
-      info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
-      info.size = len(data)
-      tar.addfile(info, io.BytesIO(data))
-  return file.getvalue()
+from tests.byproducts.archive_files import KEPT, MEMBERS, PACKS, make_tar, make_zip, write
 
 
 def _special(name, kind, target=''):
@@ -32,31 +20,14 @@ def _special(name, kind, target=''):
   return info
 
 
-def _zip(members):
-  file = io.BytesIO()
-  with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
-    for member, data in members:
-      archive.writestr(member, data)
-  return file.getvalue()
-
-
-def _write(path, data):
-  path.write_bytes(data)
-  return path
-
-
-MEMBERS = [('a/1.xml', b'one'), ('a/._1.xml', b'companion'), ('b/2.xml', b''), ('c', b'x' * 70_000)]
-KEPT = [(name, data) for name, data in MEMBERS if '._' not in name]
-
-
-@pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
+@pytest.mark.parametrize('pack', PACKS.values(), ids=PACKS)
 def test_members_are_complete_in_order_and_without_companions(tmp_path, pack):
-  path = _write(tmp_path / 'archive', pack(MEMBERS))
+  path = write(tmp_path / 'archive', pack(MEMBERS))
   read = []
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
   assert list(reader.iter_members(path, sha256=digest, progress=read.append)) == KEPT
   assert 0 < sum(read) <= path.stat().st_size
-  if pack is not _zip:
+  if pack is not make_zip:
     assert sum(read) == path.stat().st_size
 
 
@@ -67,7 +38,7 @@ def test_names_longer_than_a_header_field_and_not_ascii(tmp_path, tar_format):
   with tarfile.open(fileobj=file, mode='w', format=tar_format) as tar:
     for name in names:
       tar.addfile(tarfile.TarInfo(name))
-  path = _write(tmp_path / 'long.tar', file.getvalue())
+  path = write(tmp_path / 'long.tar', file.getvalue())
   assert [name for name, _ in reader.iter_members(path)] == names
 
 
@@ -88,7 +59,7 @@ HOSTILE = {
 def test_hostile_tar_members_are_refused_and_the_rest_is_read(tmp_path, case):
   member, reason = HOSTILE[case]
   size = 101 if case == 'large' else 0
-  path = _write(tmp_path / 'hostile.tar', _tar([(member, b'x' * size), ('good', b'good')]))
+  path = write(tmp_path / 'hostile.tar', make_tar([(member, b'x' * size), ('good', b'good')]))
   refused = []
   members = reader.iter_members(
     path, max_bytes=100, refused=lambda name, why: refused.append((name, why))
@@ -103,7 +74,7 @@ def test_hostile_tar_members_are_refused_and_the_rest_is_read(tmp_path, case):
 def test_hostile_zip_members_are_refused(tmp_path, name, mode):
   info = zipfile.ZipInfo(name)
   info.external_attr = mode << 16
-  path = _write(tmp_path / 'hostile.zip', _zip([(info, b'/etc/passwd'), ('good', b'good')]))
+  path = write(tmp_path / 'hostile.zip', make_zip([(info, b'/etc/passwd'), ('good', b'good')]))
   refused = []
   members = reader.iter_members(path, refused=lambda name, why: refused.append(name))
   assert list(members) == [('good', b'good')]
@@ -112,7 +83,7 @@ def test_hostile_zip_members_are_refused(tmp_path, name, mode):
 
 def test_class_tars_and_class_folders_give_the_same(tmp_path):
   images = {'cat': [('1.jpg', b'c1'), ('2.jpg', b'c2')], 'dog': [('1.jpg', b'd1')]}
-  nested = [(f'{name}.tar', _tar(members)) for name, members in images.items()]
+  nested = [(f'{name}.tar', make_tar(members)) for name, members in images.items()]
   flat = [(f'./{name}/{file}', data) for name, files in images.items() for file, data in files]
   for name, files in images.items():
     (tmp_path / 'folder' / name).mkdir(parents=True)
@@ -121,8 +92,8 @@ def test_class_tars_and_class_folders_give_the_same(tmp_path):
   (tmp_path / 'folder' / '.hidden').mkdir()
   expected = [('cat', '1.jpg', b'c1'), ('cat', '2.jpg', b'c2'), ('dog', '1.jpg', b'd1')]
   for path in (
-    _write(tmp_path / 'nested.tar', _tar(nested)),
-    _write(tmp_path / 'flat.tar', _tar(flat)),
+    write(tmp_path / 'nested.tar', make_tar(nested)),
+    write(tmp_path / 'flat.tar', make_tar(flat)),
     tmp_path / 'folder',
   ):
     assert list(reader.iter_class_members(path)) == expected
@@ -130,15 +101,15 @@ def test_class_tars_and_class_folders_give_the_same(tmp_path):
 
 
 def test_parts_together_hold_all_members(tmp_path):
-  cat = _tar([('1.jpg', b'1' * 700), ('../2.jpg', b''), ('owl/3.jpg', b'3')])
+  cat = make_tar([('1.jpg', b'1' * 700), ('../2.jpg', b''), ('owl/3.jpg', b'3')])
   path = tmp_path / 'a.tar'
   path.write_bytes(
-    _tar(
+    make_tar(
       [
         ('cat.tar', cat),
         ('._cat.tar', b'x'),
-        ('sub/dog.tar', _tar([('1', b'd')])),
-        ('cat.tar', _tar([('4.jpg', b'4')])),
+        ('sub/dog.tar', make_tar([('1', b'd')])),
+        ('cat.tar', make_tar([('4.jpg', b'4')])),
       ]
     )
   )
@@ -163,18 +134,18 @@ def test_parts_together_hold_all_members(tmp_path):
 def test_a_tar_of_anything_but_class_tars_has_no_parts(tmp_path, odd):
   member = _special('owl.tar', tarfile.SYMTYPE, 'cat.tar') if odd == 'link' else odd
   path = tmp_path / 'a.tar'
-  path.write_bytes(_tar([('cat.tar', _tar([('1.jpg', b'1')])), (member, b'')]))
+  path.write_bytes(make_tar([('cat.tar', make_tar([('1.jpg', b'1')])), (member, b'')]))
   assert reader.count_class_parts(path) == 0
-  path.write_bytes(gzip.compress(_tar([('cat.tar', _tar([('1.jpg', b'1')]))])))
+  path.write_bytes(gzip.compress(make_tar([('cat.tar', make_tar([('1.jpg', b'1')]))])))
   assert reader.count_class_parts(path) == 0
-  path.write_bytes(_tar([('cat.tar', _tar([('1.jpg', b'1' * 700)]))])[:1200])
+  path.write_bytes(make_tar([('cat.tar', make_tar([('1.jpg', b'1' * 700)]))])[:1200])
   with pytest.raises(UserError, match='a.tar is truncated'):
     reader.count_class_parts(path)
 
 
 def test_hostile_members_within_a_class_tar_are_refused_too(tmp_path):
-  inner = _tar([(_special('link', tarfile.SYMTYPE, '/etc/passwd'), b''), ('1.jpg', b'1')])
-  path = _write(tmp_path / 'train.tar', _tar([('cat.tar', inner), ('loose.jpg', b'')]))
+  inner = make_tar([(_special('link', tarfile.SYMTYPE, '/etc/passwd'), b''), ('1.jpg', b'1')])
+  path = write(tmp_path / 'train.tar', make_tar([('cat.tar', inner), ('loose.jpg', b'')]))
   refused = []
   members = reader.iter_class_members(path, refused=lambda name, why: refused.append(name))
   assert list(members) == [('cat', '1.jpg', b'1')]
@@ -201,9 +172,9 @@ def test_a_missing_file_says_where_to_get_it(tmp_path):
     list(reader.iter_members(tmp_path / 'absent.tar', source='example.org'))
 
 
-@pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
+@pytest.mark.parametrize('pack', PACKS.values(), ids=PACKS)
 def test_a_wrong_sha256_is_reported_with_a_remedy(tmp_path, pack):
-  path = _write(tmp_path / 'archive', pack(MEMBERS))
+  path = write(tmp_path / 'archive', pack(MEMBERS))
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
   with pytest.raises(
     UserError, match=f'archive has sha256 {digest}, expected {"0" * 64}: .* again from example.org'
@@ -212,76 +183,14 @@ def test_a_wrong_sha256_is_reported_with_a_remedy(tmp_path, pack):
 
 
 def test_the_sha256_covers_bytes_after_the_last_member(tmp_path):
-  data = _tar(MEMBERS)
-  path = _write(tmp_path / 'a.tar', data + b'appended')
+  data = make_tar(MEMBERS)
+  path = write(tmp_path / 'a.tar', data + b'appended')
   with pytest.raises(UserError, match='has sha256'):
     list(reader.iter_members(path, sha256=hashlib.sha256(data).hexdigest()))
 
 
-def _outcome(path):
-  """Returns how reading all members ends."""
-  try:
-    return 'complete' if list(reader.iter_members(path)) == KEPT else 'silently wrong'
-  except UserError as error:
-    assert '\n' not in str(error) and path.name in str(error)
-    return 'reported'
-
-
-@pytest.mark.parametrize('pack', [_tar, lambda m: _tar(m, 'w:gz'), _zip], ids=['tar', 'tgz', 'zip'])
-def test_truncation_anywhere_is_reported(tmp_path, pack):
-  data = pack(MEMBERS)
-  # A tar is complete with the first zero block after its 4 headers and 2 + 137 blocks of data; the
-  # rest is padding.
-  end = 512 * (4 + 2 + 137 + 1) if pack is _tar else len(data)
-  lengths = {*range(0, end, 512), *range(1, end, 977), end - 1}
-  for length in [*sorted(lengths)[:80], end - 513, end - 512, end - 1]:
-    path = _write(tmp_path / 'cut', data[:length])
-    assert _outcome(path) == 'reported', length
-
-
-@given(offset=st.integers(0, 5 * 512 - 1), value=st.integers(1, 255))
-@settings(
-  max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_a_damaged_header_never_ends_a_tar_silently(tmp_path, offset, value):
-  """tarfile alone silently drops the members after a damaged header."""
-  data = bytearray(_tar([('a', b'1' * 10), ('b', b'2' * 10), ('c', b'3' * 10)]))
-  data[offset] ^= value
-  path = _write(tmp_path / 'flip.tar', bytes(data))
-  try:
-    members = list(reader.iter_members(path, refused=lambda *_: None))
-  except UserError:
-    return
-  assert len(members) == 3
-
-
-@given(offset=st.integers(0, 10_000), value=st.integers(1, 255))
-@settings(
-  max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_a_flipped_byte_of_compressed_data_is_never_accepted(tmp_path, offset, value):
-  data = bytearray(gzip.compress(_tar(MEMBERS), mtime=0))
-  offset = 10 + offset % (len(data) - 10)  # after the gzip header, whose fields may differ
-  data[offset] ^= value
-  # Some flips only change the encoding of the same bytes.
-  assert _outcome(_write(tmp_path / 'flip.tgz', bytes(data))) != 'silently wrong'
-
-
-@given(st.binary(max_size=2000))
-@settings(
-  max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_any_bytes_give_members_or_a_user_error(tmp_path, data):
-  path = _write(tmp_path / 'noise', data)
-  for read in (reader.iter_members, reader.iter_class_members, reader.class_names):
-    try:
-      list(read(path))
-    except UserError as error:
-      assert 'noise' in str(error)
-
-
 def test_a_zip_member_is_streamed_and_a_missing_one_named(tmp_path):
-  path = _write(tmp_path / 'a.zip', _zip([('x.json', b'[1, 2]')]))
+  path = write(tmp_path / 'a.zip', make_zip([('x.json', b'[1, 2]')]))
   with reader.open_zip_member(path, 'x.json') as file:
     assert file.read(3) + file.read() == b'[1, 2]'
   missing = reader.open_zip_member(path, 'y.json')
@@ -290,7 +199,7 @@ def test_a_zip_member_is_streamed_and_a_missing_one_named(tmp_path):
 
 
 def test_open_verified_checks_the_digest_before_anything_is_read(tmp_path):
-  path = _write(tmp_path / 'file', b'abc' * 1000)
+  path = write(tmp_path / 'file', b'abc' * 1000)
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
   with reader.open_verified(path, sha256=digest) as file:
     assert file.read(4) == b'abca'
@@ -302,7 +211,7 @@ def test_a_million_members_are_not_remembered(tmp_path):
   """tarfile keeps every header it has read."""
   import tracemalloc
 
-  path = _write(tmp_path / 'many.tar', _tar([(f'{i}', b'') for i in range(6000)]))
+  path = write(tmp_path / 'many.tar', make_tar([(f'{i}', b'') for i in range(6000)]))
   tracemalloc.start()
   count = sum(1 for _ in reader.iter_members(path))
   peak = tracemalloc.get_traced_memory()[1]

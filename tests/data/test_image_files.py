@@ -11,14 +11,11 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from luab_jax.data import geometry, image_files, image_ops
+from tests.data.pictures import HEIGHT, IMAGE, RGB, WIDTH, X, Y, encode
 from tests.stress.fuzz import inputs, runner
 from tfds_builders.imagenet_ab import small_release
 
-WIDTH, HEIGHT = 23, 17
-Y, X = np.mgrid[:HEIGHT, :WIDTH]
-RGB = np.stack([X * 11, Y * 15, X * 5 + Y * 7], -1).astype(np.uint8)
 RGBA = Image.fromarray(np.dstack([RGB, (X > 5) * 255]).astype(np.uint8))
-IMAGE = Image.fromarray(RGB)
 PALETTE = IMAGE.quantize(16)
 INDICES = np.asarray(PALETTE)
 COLOURS = np.zeros((16, 4), np.uint8)
@@ -26,16 +23,10 @@ COLOURS[: len(PALETTE.getpalette()) // 3, 2::-1] = np.reshape(PALETTE.getpalette
 DEEP = (X * 2800 + Y * 37).astype(np.uint16)
 
 
-def _file(picture, form, **options):
-  file = io.BytesIO()
-  picture.copy().save(file, form, **options)
-  return file.getvalue()
-
-
 def _frames(form, **options):
   """An animation whose second frame is blue."""
   blue = Image.new('RGB', (WIDTH, HEIGHT), 'blue')
-  return _file(IMAGE, form, save_all=True, append_images=[blue], **options)
+  return encode(IMAGE, form, save_all=True, append_images=[blue], **options)
 
 
 def _bmp(bits, rows, palette=b'', compression=0):
@@ -90,61 +81,61 @@ def _tiff16():
   return b'II*\0\10\0\0\0' + directory + b'\0' * 4 + struct.pack('<HHH', 16, 16, 16) + pixels
 
 
-CMYK = _file(IMAGE.convert('CMYK'), 'JPEG', quality=95)
+CMYK = encode(IMAGE.convert('CMYK'), 'JPEG', quality=95)
 # As they are: the pipeline decodes these bytes.
 STORED = {
-  'JPEG': _file(IMAGE, 'JPEG'),
-  'JPEG, progressive': _file(IMAGE, 'JPEG', progressive=True),
-  'JPEG, grey': _file(IMAGE.convert('L'), 'JPEG'),
-  'JPEG, RGB': _file(IMAGE, 'JPEG', keep_rgb=True),
-  'JPEG, colour profile': _file(IMAGE, 'JPEG', icc_profile=b'a profile'),
+  'JPEG': encode(IMAGE, 'JPEG'),
+  'JPEG, progressive': encode(IMAGE, 'JPEG', progressive=True),
+  'JPEG, grey': encode(IMAGE.convert('L'), 'JPEG'),
+  'JPEG, RGB': encode(IMAGE, 'JPEG', keep_rgb=True),
+  'JPEG, colour profile': encode(IMAGE, 'JPEG', icc_profile=b'a profile'),
   'JPEG, several (MPO)': _frames('MPO'),
-  'PNG': _file(IMAGE, 'PNG'),
-  'PNG, alpha': _file(RGBA, 'PNG'),
-  'PNG, grey and alpha': _file(RGBA.convert('LA'), 'PNG'),
-  'PNG, 1 bit': _file(IMAGE.convert('1'), 'PNG'),
-  'PNG, palette': _file(PALETTE, 'PNG'),
-  'PNG, palette of 4 bits': _file(PALETTE, 'PNG', bits=4),
-  'PNG, palette with a transparent colour': _file(PALETTE, 'PNG', transparency=3),
-  'PNG, palette with alpha': _file(PALETTE, 'PNG', transparency=bytes(range(0, 160, 10))),
-  'PNG, transparent colour': _file(IMAGE, 'PNG', transparency=(11, 15, 12)),
+  'PNG': encode(IMAGE, 'PNG'),
+  'PNG, alpha': encode(RGBA, 'PNG'),
+  'PNG, grey and alpha': encode(RGBA.convert('LA'), 'PNG'),
+  'PNG, 1 bit': encode(IMAGE.convert('1'), 'PNG'),
+  'PNG, palette': encode(PALETTE, 'PNG'),
+  'PNG, palette of 4 bits': encode(PALETTE, 'PNG', bits=4),
+  'PNG, palette with a transparent colour': encode(PALETTE, 'PNG', transparency=3),
+  'PNG, palette with alpha': encode(PALETTE, 'PNG', transparency=bytes(range(0, 160, 10))),
+  'PNG, transparent colour': encode(IMAGE, 'PNG', transparency=(11, 15, 12)),
   'PNG, animated': _frames('PNG'),
 }
 REENCODED = {
   'JPEG, CMYK': CMYK,
   'JPEG, CMYK without a marker': _without_adobe_marker(CMYK),
   'JPEG, YCCK': _ycck(CMYK),
-  'GIF': _file(IMAGE, 'GIF'),
+  'GIF': encode(IMAGE, 'GIF'),
   'GIF, animated': _frames('GIF'),
-  'GIF, transparent': _file(RGBA, 'GIF'),
-  'BMP': _file(IMAGE, 'BMP'),
-  'BMP, alpha': _file(RGBA, 'BMP'),
-  'BMP, grey': _file(IMAGE.convert('L'), 'BMP'),
-  'BMP, palette': _file(PALETTE, 'BMP'),
-  'BMP, palette of 1 bit': _file(IMAGE.convert('1'), 'BMP'),
+  'GIF, transparent': encode(RGBA, 'GIF'),
+  'BMP': encode(IMAGE, 'BMP'),
+  'BMP, alpha': encode(RGBA, 'BMP'),
+  'BMP, grey': encode(IMAGE.convert('L'), 'BMP'),
+  'BMP, palette': encode(PALETTE, 'BMP'),
+  'BMP, palette of 1 bit': encode(IMAGE.convert('1'), 'BMP'),
   'BMP, palette of 4 bits': _bmp(4, b''.join(map(_nibbles, INDICES[::-1])), COLOURS.tobytes()),
   'BMP, run lengths': _run_length_coded(),
   'BMP, 16 bits a pixel': _bmp(
     16, b''.join(_padded(r.tobytes()) for r in DEEP[::-1].astype('<u2') & 0x7FFF)
   ),
-  'TIFF': _file(IMAGE, 'TIFF'),
+  'TIFF': encode(IMAGE, 'TIFF'),
   'TIFF, several pages': _frames('TIFF'),
-  'TIFF, CMYK': _file(IMAGE.convert('CMYK'), 'TIFF'),
-  'TIFF, palette': _file(PALETTE, 'TIFF'),
-  'WebP': _file(IMAGE, 'WEBP'),
+  'TIFF, CMYK': encode(IMAGE.convert('CMYK'), 'TIFF'),
+  'TIFF, palette': encode(PALETTE, 'TIFF'),
+  'WebP': encode(IMAGE, 'WEBP'),
   'WebP, animated': _frames('WEBP', lossless=True),
-  'AVIF': _file(IMAGE, 'AVIF'),
+  'AVIF': encode(IMAGE, 'AVIF'),
   'AVIF, animated': _frames('AVIF'),
-  'WebP, alpha': _file(RGBA, 'WEBP', lossless=True, exact=True),
+  'WebP, alpha': encode(RGBA, 'WEBP', lossless=True, exact=True),
 }
 REFUSED = {
-  'PNG, 16-bit grey': _file(Image.fromarray(DEEP), 'PNG'),
+  'PNG, 16-bit grey': encode(Image.fromarray(DEEP), 'PNG'),
   'PNG, 16-bit grey and alpha': _png16(4, 2),
   'PNG, 16-bit RGB': _png16(2, 3),
   'PNG, 16-bit RGBA': _png16(6, 4),
-  'TIFF, 16-bit grey': _file(Image.fromarray(DEEP), 'TIFF'),
+  'TIFF, 16-bit grey': encode(Image.fromarray(DEEP), 'TIFF'),
   'TIFF, 16-bit RGB': _tiff16(),
-  'TIFF, float': _file(Image.fromarray(DEEP.astype(np.float32)), 'TIFF'),
+  'TIFF, float': encode(Image.fromarray(DEEP.astype(np.float32)), 'TIFF'),
 }
 
 
@@ -185,73 +176,9 @@ def test_the_colours_of_a_palette():
   picture = Image.new('P', (8, 8))
   picture.putpalette([200, 0, 0, 255, 255, 255])
   picture.putpixel((3, 2), 1)
-  data = _file(picture, 'BMP')
+  data = encode(picture, 'BMP')
   pixels = image_ops.decode(image_files.encode(data).data).numpy()
   assert pixels[0, 0].tolist() == [200, 0, 0] and pixels[2, 3].tolist() == [255, 255, 255]
-
-
-ORIENTED = {
-  1: RGB,
-  2: RGB[:, ::-1],
-  3: RGB[::-1, ::-1],
-  4: RGB[::-1],
-  5: RGB.transpose(1, 0, 2),
-  6: np.rot90(RGB),
-  7: RGB[::-1, ::-1].transpose(1, 0, 2),
-  8: np.rot90(RGB, -1),
-}  # stored pixels of which RGB is the upright image
-
-
-@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'AVIF'])
-@pytest.mark.parametrize('orientation', ORIENTED)
-def test_orientation_is_applied_whatever_other_tags_are_broken(form, orientation):
-  exif = Image.Exif()
-  exif[0x0112] = orientation
-  exif[0x011A] = 72.0  # resolution, a rational number
-  block = exif.tobytes()
-  broken = block.replace(struct.pack('>HH', 0x011A, 5), struct.pack('>HH', 0x011A, 2))  # a text
-  assert broken != block
-  stored = Image.fromarray(np.ascontiguousarray(ORIENTED[orientation]))
-  options = {
-    'WEBP': {'lossless': True},
-    'JPEG': {'quality': 95, 'subsampling': 0},
-    'AVIF': {'quality': 100, 'subsampling': '4:4:4'},
-  }.get(form, {})
-  data = _file(stored, form, exif=exif if form in ('TIFF', 'AVIF') else broken, **options)
-  encoded = image_files.encode(data, upright=True)
-  pixels = image_ops.decode(encoded.data).numpy()
-  assert encoded.orientation == orientation and encoded.size == pixels.shape[:2] == RGB.shape[:2]
-  tolerance = 0 if form in ('PNG', 'TIFF') else 12
-  for upright in (pixels, image_files.read_upright(data)):
-    assert np.abs(upright.astype(int) - RGB).max() <= tolerance
-
-
-def test_orientation_is_found_behind_a_tag_that_cannot_be_read():
-  exif = Image.Exif()
-  exif[0x010F], exif[0x0112] = 'a maker', 6
-  block = exif.tobytes()
-  at = block.index(b'\1\x0f\0\2') + 8  # where its text is: nowhere
-  data = _file(IMAGE, 'JPEG', exif=block[:at] + b'\0\xff\xff\0' + block[at + 4 :])
-  assert image_files.encode(data, upright=True).size == (WIDTH, HEIGHT)
-
-
-@pytest.mark.filterwarnings('ignore')  # Pillow warns of EXIF that it skips
-def test_damaged_exif_never_costs_an_image():
-  exif = Image.Exif()
-  exif[0x0112], exif[0x010F], exif[0x011A] = 6, 'maker', 72.0
-  rng = np.random.default_rng(0)
-  turned = 0
-  for form in ('JPEG', 'PNG', 'WEBP'):
-    block = exif.tobytes()
-    for _ in range(150):
-      damaged = bytearray(block)
-      for at in rng.integers(6, len(block), rng.integers(1, 8)):
-        damaged[at] = rng.integers(256)
-      data = _file(IMAGE, form, exif=bytes(damaged))
-      encoded = image_files.encode(data, upright=True)
-      assert image_files.read_upright(data).shape[:2] == encoded.size
-      turned += encoded.orientation == 6
-  assert 50 < turned < 440
 
 
 def _whole_decode(data):

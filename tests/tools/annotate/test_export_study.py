@@ -5,56 +5,34 @@ import gzip
 import io
 import json
 import tarfile
-import zipfile
 
 import msgspec
 import pytest
 
-from luab_jax.byproducts import coco_ab
 from luab_jax.errors import UserError
 from luab_jax.tools.annotate import events as ev
-from luab_jax.tools.annotate import voting
 from tests.tools.annotate import recorded
+from tests.tools.annotate.small_studies import (
+  CATS,
+  DOGS,
+  WORKERS,
+  Study,
+  batches,
+  grid_study,
+  icons_study,
+)
 
-WORKERS = ['00000000a1', '00000000a2', '00000000a3', '00000000a4']
-CATS = [f'cat/{k}.png' for k in range(4)]
-DOGS = [f'dog/{k}.png' for k in range(3)]
 FILES = ('imagenet_ab_v1_0.tar.gz', 'answers.jsonl.gz', 'ILSVRC2012_img_train.tar')
-
-
-def _batches(slots, *events, unseen=()):
-  boxes = [ev.Box(1, s, 0, 0, 300, 200) for s in range(slots) if s not in unseen]
-  events = [ev.Page(0, 1280, 720, 2), *boxes, *events]
-  return [ev.Batch(1, '0' * 16, 0, 1.8e12, events[-1].t + 1, events)]
-
-
-def _selected(slots, *selected, unseen=(), extra=()):
-  ons = [ev.On(100.0 + s, s, 'mouse', 0.25, 0.5) for s in selected]
-  return _batches(slots, *ons, *extra, unseen=unseen)
-
-
-class Study(recorded.Recorder):
-  def answer(self, page, worker, batches, **options):
-    self.add_answer(page, WORKERS[worker], batches, recorded.submit(self.task, batches), **options)
 
 
 @pytest.fixture
 def grid(tmp_path):
-  recorded.paint(tmp_path / 'images', [*CATS, *DOGS])
-  study = Study(tmp_path / 'study', tmp_path / 'images', 'grid', ['cat', 'dog'])
-  for path in [*CATS, *DOGS]:
-    study.add_image(path, path.partition('/')[0])
-  return study
+  return grid_study(tmp_path)
 
 
-@pytest.fixture
-def icons(tmp_path):
-  recorded.paint(tmp_path / 'images', CATS)
-  classes = [('cup', 'things'), ('fork', 'things'), ('wug', 'animals')]
-  study = Study(tmp_path / 'study', tmp_path / 'images', 'icons', classes, ['things', 'animals'])
-  for path in CATS:
-    study.add_image(path)
-  return study
+def _selected(slots, *selected, unseen=(), extra=()):
+  ons = [ev.On(100.0 + s, s, 'mouse', 0.25, 0.5) for s in selected]
+  return batches(slots, *ons, *extra, unseen=unseen)
 
 
 def _images(out):
@@ -193,100 +171,18 @@ def test_raw_traces_are_thinned_for_the_release_alone(tmp_path):
   assert [e['x'] for e in events if e['e'] == 'move'] == [n / 1000 for n in range(1000)]
 
 
-def _put(*icons, start=100.0):
-  return [ev.Put(start + k, c, 'mouse', x, y) for k, (c, x, y) in enumerate(icons)]
-
-
-def test_the_same_study_of_icons_gives_the_same_bytes(icons, tmp_path):
-  for number, path in enumerate(CATS):
-    icons.answer(icons.add_page([path]), number, _batches(1, *_put((0, 0.2, 0.1 * number))))
-  first, second = icons.export(tmp_path / 'a'), icons.export(tmp_path / 'b')
-  files = sorted({path.name for path in first.iterdir()} - {'README.txt', '.written.json'})
-  assert {'coco_ab_v1_0.json', 'answers.jsonl.gz', 'train2014.zip', 'val2014.zip'} <= set(files)
-  for name in files:
-    assert (first / name).read_bytes() == (second / name).read_bytes(), name
-
-
-def test_of_several_answers_the_one_nearest_to_the_majority_is_the_record(icons, tmp_path):
-  pages = [icons.add_page([path]) for path in CATS]
-  answers = [
-    [(0, 0.2, 0.2)],
-    [(0, 0.5, 0.5), (1, 0.1, 0.9)],
-    [(0, 0.5, 0.52), (1, 0.1, 0.9), (2, 1, 1)],
-  ]
-  for worker, placed in enumerate(answers):
-    icons.answer(pages[0], worker, _batches(1, *_put(*placed)))
-  icons.answer(pages[1], 3, _batches(1, *_put((2, -0.01, 0.5))))
-  out = icons.export(tmp_path / 'out')
-  record, other = coco_ab.read_records(out / 'coco_ab_v1_0.json')
-  assert (record.worker_id, record.shown_width, record.shown_height) == (WORKERS[1], 300, 200)
-  assert len(record.hit_id) == 32 and other.worker_id == WORKERS[3]
-  with zipfile.ZipFile(out / 'annotations_trainval2014.zip') as archive:
-    content = [
-      json.loads(archive.read(f'annotations/instances_{s}2014.json')) for s in ('train', 'val')
-    ]
-  boxes = {
-    (row['image_id'], row['category_id']): row['bbox']
-    for part in content
-    for row in part['annotations']
-  }
-  # The place closest to the others' is a vote's; a point outside of the image is put on its border.
-  assert boxes == {
-    (record.image_id, 1): [24, 16, 0, 0],
-    (record.image_id, 2): [pytest.approx(4.8), pytest.approx(28.8), 0, 0],
-    (other.image_id, 3): [0, 16, 0, 0],
-  }
-  assert [[i['used'] for i in line['images']] for line in recorded.read_sidecar(out)[1]] == [
-    [False], [True], [False], [True]
-  ]  # fmt: skip
-
-
-def test_instances_of_the_user_are_kept_and_judge_the_points(icons, tmp_path, capsys):
-  content = {
-    'images': [
-      {'id': n, 'file_name': p, 'height': 32, 'width': 48} for n, p in enumerate(CATS[:3])
-    ],
-    'annotations': [
-      {'id': n, 'image_id': n, 'category_id': 7, 'bbox': [12, 8, 24, 16]} for n in range(3)
-    ],
-    'categories': [{'id': 7, 'name': 'cup'}],
-  }
-  (tmp_path / 'coco.json').write_text(json.dumps(content))
-  for path, x in zip(CATS, (0.5, 0.05, 0.5, 0.5), strict=True):
-    icons.answer(icons.add_page([path]), 0, _batches(1, *_put((0, x, 0.5))), state='done')
-  out = icons.export(tmp_path / 'out', f'--coco={tmp_path}/coco.json')
-  assert len(list(coco_ab.read_records(out / 'coco_ab_v1_0.json'))) == 3
-  features = [line['features'] for line in recorded.read_sidecar(out)[1]]
-  assert [(f['boxed'], f['in_box'], f['gold_found']) for f in features] == [
-    (1, 1, 1), (1, 0, 1), (1, 1, 1), (0, 0, 0)
-  ]  # fmt: skip
-  said = capsys.readouterr().out
-  assert '1  image not in the instances file, skipped' in said and '3  icons kept' in said
-
-
-def test_votes():
-  assert voting.most_voted({'a': [True, False], 'b': [True, True, False]}) == 'b'
-  assert voting.most_voted({'b': [True], 'a': [True], 'c': []}) == 'a'
-  assert voting.most_voted({'a': [True, False]}) == voting.most_voted({}) == ''
-  answers = [{1: (0.0, 0.0)}, {1: (0.1, 0.0), 2: (1.0, 1.0)}, {1: (1.0, 0.0)}]
-  assert voting.majority(answers) == {1: (0.1, 0.0)}
-  assert voting.majority([{1: (0.0, 0.0)}, {}]) == {}
-  assert voting.nearest(answers, {1: (0.1, 0.0)}) == 0
-  assert voting.nearest(answers[1:], {1: (0.1, 0.0)}) == 1
-
-
 @pytest.mark.parametrize(
-  ('task', 'options', 'message'),
+  ('make', 'options', 'message'),
   [
-    ('grid', ['--coco=x.json'], '--coco is for studies of the task icons'),
-    ('icons', ['--labels=voted'], '--labels is for studies of the task grid'),
-    ('icons', ['--coco_validation=x.json'], 'needs --coco'),
-    ('grid', ['--validation_fraction=1'], 'must be between 0 and 1'),
-    ('grid', [], 'has no accepted answer yet'),
+    (grid_study, ['--coco=x.json'], '--coco is for studies of the task icons'),
+    (icons_study, ['--labels=voted'], '--labels is for studies of the task grid'),
+    (icons_study, ['--coco_validation=x.json'], 'needs --coco'),
+    (grid_study, ['--validation_fraction=1'], 'must be between 0 and 1'),
+    (grid_study, [], 'has no accepted answer yet'),
   ],
 )
-def test_mistakes_are_one_line(task, options, message, request, tmp_path):
-  study = request.getfixturevalue(task)
+def test_mistakes_are_one_line(make, options, message, tmp_path):
+  study = make(tmp_path)
   with pytest.raises(UserError, match=message):
     study.export(tmp_path / 'out', *options)
 
