@@ -2,15 +2,24 @@
 # make test         run all tests
 # make fast         the tests without those marked slow: the inner loop
 # make lint         ruff, and mypy on luab_jax; make test does that too
+# make end_to_end   build, train, resume, export and own data alone: CI, on every other Python
 # make lock         resolve requirements.lock anew from the two requirements files
-# Both of the first two create .venv from requirements.lock if it is missing or out of date.
+# make pythons      list the Pythons here that luab_jax runs on
+# All but the last two create .venv from requirements.lock if it is missing or out of date, with the
+# first of `make pythons`. Another one: make PYTHON=/path/to/python3.12
 
-PYTHON ?= python3
-PY := .venv/bin/python
-READY := .venv/installed
+# The newest first. TensorFlow has no final wheels for 3.14 yet.
+SUPPORTED := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHONS = $(shell for python in python3.13 python3.12 python3.11 python3; do \
+  ! $$python -c '$(SUPPORTED)' 2>/dev/null || echo $$python; done)
+PYTHON ?= $(firstword $(PYTHONS))
+VENV ?= .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/installed
+INSTALL ?= $(PY) -m pip install --quiet --disable-pip-version-check
 QUICKSTART := data/quickstart
 
-.PHONY: quickstart test fast lint lock
+.PHONY: quickstart test fast lint end_to_end lock pythons
 .DELETE_ON_ERROR:
 
 quickstart: $(QUICKSTART)/imagenet_ab/local
@@ -27,6 +36,9 @@ lint: $(READY)
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy luab_jax
 
+end_to_end: $(READY)
+	@$(PY) -m pytest -n 2 --dist loadfile -m end_to_end
+
 $(QUICKSTART)/release/README.txt: $(READY) $(wildcard luab_jax/tools/synthetic/*.py)
 	@$(PY) -m luab_jax.tools.synthetic --release=imagenet_ab --out=$(QUICKSTART)/release
 	@touch $@
@@ -35,18 +47,24 @@ $(QUICKSTART)/imagenet_ab/local: $(QUICKSTART)/release/README.txt
 	@$(PY) -m tfds_builders.build imagenet_ab/local --manual_dir=$(QUICKSTART)/release --data_dir=$(QUICKSTART)
 	@touch $@
 
-$(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
-	  "luab_jax needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
-	@test -x $(PY) || { echo "Creating .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv; }
-	@echo "Installing requirements.lock into .venv (about 3 GB, a few minutes the first time)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(PY):
+	@test -n "$(PYTHON)" || { echo "luab_jax needs Python 3.11, 3.12 or 3.13 with venv, and there is none on PATH: \
+	install one (TensorFlow has no final wheels for 3.14 yet), or make PYTHON=/path/to/python3.13"; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "PYTHON=$(PYTHON) is not Python 3.11, 3.12 or 3.13 with venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(READY): requirements.lock pyproject.toml | $(PY)
+	@echo "Installing requirements.lock into $(VENV), $$($(PY) --version) (about 3 GB, a few minutes the first time)"
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The lock holds one version of each package for Python 3.11 to 3.13, with hashes.
+pythons:
+	@: $(info $(PYTHONS))
+
+# The lock holds the newest versions for each of Python 3.11, 3.12 and 3.13, with hashes.
 lock:
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile --universal --fork-strategy fewest --python-version 3.11 \
-	  --generate-hashes --no-header --quiet requirements.txt requirements-test.txt -o requirements.lock
+	.venv-lock/bin/uv pip compile --universal --fork-strategy requires-python --python-version 3.11 \
+	  --generate-hashes --no-header --quiet --upgrade requirements.txt requirements-test.txt -o requirements.lock
 	rm -rf .venv-lock

@@ -8,7 +8,7 @@ and the cross entropy of mixed labels. Batches have two images, as there is one 
 
 torch and torchvision are not in requirements-test.txt; an environment as for timm_parity does:
 
-  PYTHONPATH=.:.venv/lib/python3.11/site-packages JAX_PLATFORMS=cpu \
+  PYTHONPATH=.:$(echo .venv/lib/python3.*/site-packages) JAX_PLATFORMS=cpu \
     /tmp/venv-timm/bin/python benchmarks/augment_parity.py
 """
 

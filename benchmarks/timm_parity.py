@@ -10,10 +10,10 @@ Logits and feature grids may differ by 1e-4 at most, exported weights not by a b
 torch and timm need about 1 GB, so they are not in requirements-test.txt. An environment beside the
 project's .venv, which lends jax and flax:
 
-  python3.11 -m venv /tmp/venv-timm
+  .venv/bin/python -m venv /tmp/venv-timm
   /tmp/venv-timm/bin/pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu
   /tmp/venv-timm/bin/pip install timm
-  PYTHONPATH=.:.venv/lib/python3.11/site-packages JAX_PLATFORMS=cpu \
+  PYTHONPATH=.:$(echo .venv/lib/python3.*/site-packages) JAX_PLATFORMS=cpu \
     /tmp/venv-timm/bin/python benchmarks/timm_parity.py
 
 Where that index cannot be reached but a CPU wheel of torch is at hand, PyPI's torchvision does. It

@@ -27,7 +27,7 @@ def fresh(config, workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
+@pytest.mark.parametrize('ema_decay', [0.0, pytest.param(0.9, marks=pytest.mark.end_to_end)])
 def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   tmp_path, synthetic_imagenet_ab, ema_decay
 ):

@@ -27,6 +27,7 @@ def photos(tmp_path):
   return tmp_path / 'photos', paint_photos(tmp_path / 'photos')
 
 
+@pytest.mark.end_to_end
 def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   folder, dots = photos
   rows = [(name, *(dot * size(folder / name)), 1000) for name, dot in dots.items()]

@@ -17,7 +17,10 @@ from tests.train.small_steps import BATCH, assert_close, make_batch, make_model,
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'head', 'multi_label', 'devices'),
-  [('tiny_conv', 'spatial', False, 8), ('small_vit', 'linear', True, 4)],
+  [
+    pytest.param('tiny_conv', 'spatial', False, 8, marks=pytest.mark.end_to_end),
+    ('small_vit', 'linear', True, 4),
+  ],
 )
 def test_same_result_on_any_number_of_devices(name, head, multi_label, devices):
   state, train_step, _, classes, points = setup(name, head, multi_label=multi_label)

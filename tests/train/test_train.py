@@ -36,6 +36,7 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
   return config, workdir, loop.train_and_evaluate(config, workdir).summary
 
 
+@pytest.mark.end_to_end
 def test_a_run_writes_its_files(finished):
   config, workdir, summary = finished
   assert json.loads((workdir / 'summary.json').read_text()) == json.loads(json.dumps(summary))
@@ -67,6 +68,7 @@ def test_the_loss_falls(finished):
   assert losses[-1] < losses[0]
 
 
+@pytest.mark.end_to_end
 def test_evaluation_alone_gives_the_same_metrics(finished):
   config, workdir, summary = finished
   assert loop.evaluate_only(config, workdir).summary['results'] == summary['results']
@@ -80,7 +82,7 @@ def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
-@pytest.mark.parametrize('dies_at', [3, 8])
+@pytest.mark.parametrize('dies_at', [3, pytest.param(8, marks=pytest.mark.end_to_end)])
 def test_a_killed_run_resumes_bit_identically(finished, tmp_path, monkeypatch, dies_at):
   config, workdir, _ = finished
 

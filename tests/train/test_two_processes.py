@@ -54,6 +54,8 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
         'JAX_NUM_PROCESSES': '2',
         'JAX_PROCESS_ID': str(index),
         'JAX_NUM_CPU_DEVICES': '1',
+        # A donated state of another sharding than pmap's would be copied: twice the memory.
+        'PYTHONWARNINGS': 'error:Donated pmap argument required resharding',
       },
     )
     for index in range(2)
