@@ -16,6 +16,7 @@ from benchmarks.__main__ import BENCHMARKS
 from luab_jax.errors import UserError
 from luab_jax.tools import cli
 from luab_jax.tools.annotate import __main__ as annotate
+from luab_jax.tools.composites import __main__ as composites
 from luab_jax.tools.own_data import __main__ as own_data
 from luab_jax.tools.synthetic import __main__ as synthetic
 from tests.documents import ROOT
@@ -116,6 +117,7 @@ def _check_module(name, args):
 
 _PARSERS = {
   'luab_jax.tools.synthetic': synthetic.parse_arguments,
+  'luab_jax.tools.composites': composites.parse_arguments,
   'luab_jax.tools.annotate': annotate.parse_arguments,
   'luab_jax.tools.own_data': own_data.parse_arguments,
   'tfds_builders.build': build.parse_args,
