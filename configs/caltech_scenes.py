@@ -5,7 +5,9 @@ training images the scene is that of the class. The outlines are drawn by hand, 
 simulated from them: nobody clicked.
 Command, once the data are made (docs/real_photographs.md):
 `python run.py --config=configs/caltech_scenes.py`.
-Hardware: 2 CPU cores. Expected: not run.
+Hardware: 2 CPU cores, 11 minutes while they were busy with other work. Expected, on the copy of
+docs/study.md: top-1 0.469 on bg_same, 0.108 on bg_rand, 0.255 on the photographs; click error
+0.183.
 """
 
 from configs import default
@@ -39,6 +41,10 @@ def get_config():
   c.data.eval_resize = 64
   c.data.resize_method = 'bilinear'
   c.data.crop_scale = (0.5, 1.0)
+  # 1,474 images: without augmentation 60 epochs raise the validation loss.
+  c.data.color_jitter = 0.4
+  c.data.augment = 'randaugment'
+  c.data.augment_magnitude = 5
   c.data.shuffle_buffer = 2048
 
   c.model.name = 'tiny_conv'

@@ -259,6 +259,9 @@ def test_mistakes_are_told_in_one_line(archives, tmp_path):
   flat = {name: b'no matrix' if '/ant/' in name else data for name, data in outlines.items()}
   painted_caltech.write(caltech_folder, images, flat)
   refused('ant has fewer than two photographs with a usable outline; the first problem: outline un')
+  leopards = {n: b'' if 'Leopards/' in n and '0001' not in n else d for n, d in images.items()}
+  painted_caltech.write(caltech_folder, leopards, outlines)
+  refused('fewer than two photographs of .*Leopards.* are readable')
   (caltech_folder / caltech.OUTLINES).write_bytes(b'x' * 2000)
   refused('Annotations.tar is truncated or damaged')
   refused('keep them apart', out=caltech_folder / 'out')

@@ -88,7 +88,7 @@ def read(
     ({class: its photographs that have an outline}, {scene: its photographs}), in order of names.
 
   Raises:
-    UserError: an archive is missing or damaged, or a class is absent from it.
+    UserError: an archive is missing or damaged, or has too few files of a class.
   """
   scenery = [label for labels in SCENES.values() for label in labels]
   images = _read_archive(folder / IMAGES, [*CLASSES, *scenery], problems)
@@ -120,6 +120,11 @@ def read(
     ]
     for scene, labels in SCENES.items()
   }
+  for scene, photos in scenes.items():
+    if len(photos) < 2:
+      raise UserError(
+        f'{folder / IMAGES}: fewer than two photographs of {SCENES[scene]} are readable'
+      )
   return objects, scenes
 
 
