@@ -113,8 +113,8 @@ def train_batches(
 class EvalSplits:
   """The evaluation batches of the splits of a data set.
 
-  TensorFlow traces the way from a record to an example once for each view of a split, which takes
-  longer than reading a small one; all evaluations share it.
+  TensorFlow traces the way from a record to an example, which takes longer than reading a small
+  split: once for each view, for all splits and evaluations.
 
   Attributes:
     data: the `data` part of a config.
@@ -130,6 +130,7 @@ class EvalSplits:
     self.builder = tfrecords.open_builder(data.name, data.data_dir)
     self.has_boxes = 'objects' in self.builder.info.features
     self._rows = rows
+    self._views: dict[tuple[bool, bool], Callable[[Fields], Fields]] = {}
     self._examples: dict[tuple[str, bool, bool], _Examples] = {}
 
   def batches(
@@ -155,11 +156,12 @@ class EvalSplits:
     if view not in self._examples:
       objects = boxes or self.spec.multi_label
       source = Source(self.data, self.spec, split, objects=objects, builder=self.builder)
-      self._examples[view] = _Examples(
-        source,
+      traced = tf.function(
         lambda fields: examples.eval_example(source, fields, boxes=boxes, whole=whole),
-        self._rows,
+        autograph=False,
       )
+      make_example = self._views.setdefault((boxes, whole), traced)
+      self._examples[view] = _Examples(source, make_example, self._rows)
     return self._examples[view].once(max_examples)
 
 

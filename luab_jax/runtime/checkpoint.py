@@ -147,8 +147,8 @@ class Checkpoints:
     """Reads the newest intact checkpoint, moving damaged newer ones into `damaged/`.
 
     Args:
-      template: tree of numpy arrays with the structure, shapes and dtypes that were saved; None:
-        whatever was saved, as nested dicts and lists.
+      template: tree of arrays, or of `jax.ShapeDtypeStruct`, with the structure, shapes and dtypes
+        that were saved; None: whatever was saved, as nested dicts and lists.
 
     Returns:
       (tree of numpy arrays, metadata), or None if nothing was saved yet.
@@ -157,8 +157,6 @@ class Checkpoints:
       UserError: the saved tree has another structure or other shapes, or every checkpoint is
         damaged.
     """
-    if template is not None:
-      template = jax.tree.map(np.asarray, template)
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       try:
@@ -191,12 +189,12 @@ class Checkpoints:
       raise ValueError(f'{len(changed)} arrays changed on disk, the first is {changed[0]}')
     if template is not None:  # with its own empty parts, which Orbax would compare too
       arrays = _by_path(state)
-      leaves = [arrays[name] for name in _by_path(template)]
+      leaves = [np.asarray(arrays[name]) for name in _by_path(template)]
       state = jax.tree.unflatten(jax.tree.structure(template), leaves)
     return state, metadata
 
   def _check_structure(self, step: int, saved: dict[str, str], template: Tree) -> None:
-    wanted = {name: text.split()[0] for name, text in _describe(template).items()}
+    wanted = {name: _type(leaf) for name, leaf in _by_path(template).items()}
     found = {name: text.split()[0] for name, text in saved.items()}
     differing = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
     if differing:
@@ -284,9 +282,13 @@ class _Best(checkpoint_managers.PreservationPolicy):
     return [bool(rated) and c.step == max(rated)[1] for c in checkpoints]
 
 
-def _by_path(tree: Tree) -> dict[str, np.ndarray]:
+def _by_path(tree: Tree) -> dict[str, Any]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(p, simple=True, separator='/'): np.asarray(x) for p, x in leaves}
+  return {jax.tree_util.keystr(p, simple=True, separator='/'): leaf for p, leaf in leaves}
+
+
+def _type(leaf: Any) -> str:
+  return f'{leaf.dtype}[{",".join(map(str, leaf.shape))}]'
 
 
 def _describe(tree: Tree) -> dict[str, str]:
@@ -295,6 +297,5 @@ def _describe(tree: Tree) -> dict[str, str]:
   for path, leaf in _by_path(tree).items():
     content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
     digest = hashlib.blake2b(content.data, digest_size=8).hexdigest()
-    shape = ','.join(map(str, leaf.shape))
-    lines[path] = f'{leaf.dtype}[{shape}] {digest}'
+    lines[path] = f'{_type(leaf)} {digest}'
   return lines

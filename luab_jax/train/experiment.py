@@ -118,15 +118,16 @@ class Experiment:
     fit.
     """
     config = self.config
-    fresh = jax.device_get(
-      init_state(
-        self.model,
-        self.optimizer,
-        seed=config.seed,
-        image_size=config.data.image_size,
-        ema=bool(config.optimizer.ema_decay),
-      )
+    init = functools.partial(
+      init_state,
+      self.model,
+      self.optimizer,
+      seed=config.seed,
+      image_size=config.data.image_size,
+      ema=bool(config.optimizer.ema_decay),
     )
+    # Where there is a checkpoint, no start values are computed, and no code for them compiled.
+    fresh = jax.eval_shape(init) if checkpoints.latest_step() else jax.device_get(init())
     self.num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
     self.loaded = []
     restored = checkpoints.restore(fresh)
