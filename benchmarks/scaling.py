@@ -79,7 +79,7 @@ def main():
     os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)  # or nothing would be compiled
   import jax
 
-  counts = COUNTS[:2] if options.tiny else COUNTS
+  counts = (2,) if options.tiny else COUNTS
   if not options.tiny:  # under test there are eight already
     jax.config.update('jax_num_cpu_devices', max(counts))
   name, size, rows = ('tiny_vit', 16, 2) if options.tiny else ('vit_ti16', 64, 16)

@@ -1,11 +1,12 @@
-"""A run of nine steps, for tests of whole runs."""
+"""A run of nine steps, for tests of whole runs; also a config file for run.py.
+
+Tests that train it as it is share its compiled steps, in this process and in others.
+"""
 
 import jax
 import numpy as np
 
 from configs import quickstart
-from luab_jax.train import loop
-from luab_jax.train.experiment import Experiment
 
 
 def short_config(data_dir):
@@ -23,15 +24,11 @@ def short_config(data_dir):
   config.data.image_size = config.data.eval_resize = 32
   config.localization.max_images = 25  # of 40 and 29
   config.optimizer.warmup_epochs = 0.5
+  config.optimizer.ema_decay = 0.9
   return config
 
 
-def restore(config, workdir):
-  """(state, metadata) of the newest checkpoint of a run."""
-  checkpoints = loop.open_checkpoints(workdir, config)
-  state, metadata = Experiment(config).init_or_restore(checkpoints)
-  checkpoints.close()
-  return state, metadata
+get_config = short_config  # --config=tests/short_run.py:DATA_DIR
 
 
 def assert_same_bits(left, right):

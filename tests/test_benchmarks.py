@@ -236,7 +236,7 @@ def test_step_in_its_tiny_form(tiny):
 @pytest.mark.slow
 def test_scaling_in_its_tiny_form(tiny):
   (line,) = tiny('scaling').values()
-  assert list(line['alternatives']) == ['1 device', '2 devices']
+  assert list(line['alternatives']) == ['2 devices', '2 devices, by shard_map']
   figures = line['alternatives']['2 devices']
   assert figures['compile, CPU-s']['median'] > 0
   assert figures['communication, %']['median'] < 100

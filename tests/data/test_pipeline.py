@@ -100,16 +100,14 @@ def epochs_of_labels(data, *, seed, epochs, batch_size=7, num_examples=ORDER):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('shuffle_buffer', [1, 5, 10_000])
-def test_every_example_once_an_epoch_in_another_order(order, shuffle_buffer):
-  data = config(order, 'order', image_size=16, eval_resize=16, shuffle_buffer=shuffle_buffer)
+def test_every_example_once_an_epoch_in_another_order(order):
+  """With buffers of other sizes: test_shuffling.py."""
+  data = config(order, 'order', image_size=16, eval_resize=16, shuffle_buffer=5)
   one, _ = epochs_of_labels(data, seed=0, epochs=4)
   two, _ = epochs_of_labels(data, seed=1, epochs=4)
   for labels in (*one, *two):
     assert sorted(labels) == list(range(ORDER))
-  # Files are shuffled even where the buffer holds one record: six orders of three files.
-  distinct = {tuple(labels) for labels in (*one, *two)}
-  assert len(distinct) == 8 if shuffle_buffer > 1 else len(distinct) >= 2
+  assert len({tuple(labels) for labels in (*one, *two)}) == 8
 
 
 @pytest.mark.slow

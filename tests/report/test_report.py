@@ -5,21 +5,18 @@ import re
 import shutil
 import subprocess
 
-import jax
 import numpy as np
 import PIL.Image
 import pytest
 
-from configs import quickstart, quickstart_coco
-from luab_jax.data import pipeline
 from luab_jax.evaluate import robustness
-from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import data_page, plots, report, robustness_page, samples
 from luab_jax.report.draw_run import train_and_report
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.loop import Run
-from luab_jax.train.state import init_state
 from tests.html_page import Page
+from tests.report.untrained import coco_config, initial
+from tests.short_run import short_config
 
 pytestmark = pytest.mark.slow
 
@@ -27,34 +24,18 @@ HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 6 }} $
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 
 
-def _config(module, data_dir, **splits):
-  config = module.get_config()
-  config.batch_size, config.total_steps, config.log_every, config.report_images = 16, 2, 1, 4
-  config.data.data_dir, config.data.train_split = data_dir, 'train'
-  config.data.eval_splits = splits
-  config.data.image_size = config.data.eval_resize = 32
-  return config
-
-
 @pytest.fixture(scope='module')
 def finished(synthetic_imagenet_ab, tmp_path_factory):
-  """(config, workdir, summary) of two steps on the embedded ImageNet-AB."""
-  config = _config(quickstart, synthetic_imagenet_ab, clicks='train[:50%]', moved='uncorrelated')
+  """(config, workdir, Run) of nine steps on the embedded ImageNet-AB."""
+  config = short_config(synthetic_imagenet_ab)
+  config.log_every, config.eval_every_epochs, config.report_images = 1, 0.0, 4
+  config.data.eval_splits = {'clicks': 'train[:50%]', 'moved': 'uncorrelated'}
   workdir = tmp_path_factory.mktemp('runs') / 'tiny & small'
-  run = train_and_report(config, workdir)
-  return config, workdir, run.summary
+  return config, workdir, train_and_report(config, workdir)
 
 
-def _initial(config):
-  """(Experiment, state) before the first step."""
+def _write(config, state, workdir, results, class_names, not_prepared=()):
   experiment = Experiment(config)
-  size = config.data.image_size
-  state = init_state(experiment.model, experiment.optimizer, seed=0, image_size=size, ema=False)
-  return experiment, jax.device_get(state)
-
-
-def _write(config, workdir, results, class_names, not_prepared=()):
-  experiment, state = _initial(config)
   experiment.spec = experiment.spec._replace(class_names=class_names)
   summary = {
     'step': 0,
@@ -69,7 +50,8 @@ def _write(config, workdir, results, class_names, not_prepared=()):
 
 
 def test_a_run_leaves_its_report(finished):
-  config, workdir, summary = finished
+  _, workdir, run = finished
+  results = run.summary['results']
   page = Page(workdir / 'report.html').check()
   assert 'Report: tiny & small' in page.text
   for title in (
@@ -83,8 +65,8 @@ def test_a_run_leaves_its_report(finished):
     'Configuration',
   ):
     assert title in page.text
-  assert f'{summary["results"]["moved"]["top1"]:.4f}' in page.text
-  assert f'{summary["results"]["clicks"]["click_error"]:.4f}' in page.text
+  assert f'{results["moved"]["top1"]:.4f}' in page.text
+  assert f'{results["clicks"]["click_error"]:.4f}' in page.text
   assert 'optimizer.learning_rate' in page.text
   alts = ' '.join(image['alt'] for image in page.images)
   for words in (
@@ -100,15 +82,15 @@ def test_a_run_leaves_its_report(finished):
 
 
 def test_a_report_that_fails_does_not_lose_the_run(finished, monkeypatch, capsys):
-  config, workdir, summary = finished
+  config, workdir, run = finished
 
   def broken(*_):
     raise ValueError('no\nink')
 
   with monkeypatch.context() as patch:
     patch.setattr(plots, 'image', broken)
-    run = train_and_report(config, workdir)
-  assert run.summary['results'] == summary['results']
+    again = train_and_report(config, workdir)
+  assert again.summary['results'] == run.summary['results']
   captured = capsys.readouterr()
   line = next(line for line in captured.err.splitlines() if 'No report' in line)
   assert 'ValueError: no ink' in line and 'test_report.py' in line
@@ -121,7 +103,7 @@ def test_names_from_the_data_are_text(finished, tmp_path):
   workdir = tmp_path / HOSTILE.replace('/', '').replace('"', '')
   workdir.mkdir()
   names = [f'{HOSTILE}{c}' for c in range(6)]
-  page = Page(_write(config, workdir, {HOSTILE: {'top1': 0.5}}, names)).check()
+  page = Page(_write(config, finished[2].state, workdir, {HOSTILE: {'top1': 0.5}}, names)).check()
   assert HOSTILE in page.text
   assert any(HOSTILE in image['alt'] for image in page.images)
 
@@ -159,7 +141,7 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
     'imagenet2012_corrupted',
     'backgrounds_challenge',
   )
-  page = Page(_write(config, tmp_path, results, ['a'] * 6, missing)).check()
+  page = Page(_write(config, finished[2].state, tmp_path, results, ['a'] * 6, missing)).check()
   text = ' '.join(page.text.split())
   for said in (
     'imagenet_a7,5001.2%',
@@ -178,7 +160,8 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
   assert 'top-1, moved' in page.text and 'top-1, imagenet_a' not in page.text
 
   config.robustness.sets = ()
-  page = Page(_write(config, tmp_path, {'moved': {'top1': 0.25}}, ['a'] * 6)).check()
+  results = {'moved': {'top1': 0.25}}
+  page = Page(_write(config, finished[2].state, tmp_path, results, ['a'] * 6)).check()
   assert 'Robustness' not in page.text and not page.code
 
 
@@ -198,9 +181,10 @@ def test_sets_that_are_there_in_part():
 
 
 def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path):
-  config = _config(quickstart_coco, synthetic_coco_ab, icons='train[:50%]')
+  config = coco_config(synthetic_coco_ab)
+  _, state = initial(config)
   results = {'icons': {'mAP': 0.25, 'points_used': 0.1, 'ap_per_class': {'dog': 0.5, 'cat': 0.1}}}
-  page = Page(_write(config, tmp_path, results, [f'${c}_' for c in range(80)])).check()
+  page = Page(_write(config, state, tmp_path, results, [f'${c}_' for c in range(80)])).check()
   has = np.isfinite(samples.training_examples(config, 96, 1).point).all(-1)
   for c, count in enumerate(has.sum(0)):
     assert (f'${c}_: {count} icon' in page.text) == bool(count)
@@ -218,64 +202,6 @@ def test_the_data_are_drawn_before_any_training(finished, tmp_path, capsys):
   page = Page(tmp_path / 'new/data.html').check()
   assert 'Evaluation images: moved' in page.text and '0 of these 4 have a point' in page.text
   assert len(page.images) == 4 + 1 + 2 * 4
-
-
-def test_predictions_are_those_of_the_model(finished):
-  config = finished[0].copy_and_resolve_references()
-  config.model.head = 'linear'
-  run, state = _initial(config)
-  variables = state.eval_variables()
-  predictor = Predictor(
-    run.model,
-    variables,
-    data=config.data,
-    batch_size=32,
-    class_names=run.spec.class_names,
-    multi_label=False,
-  )
-  found = samples.predictions(predictor, run.spec, 'train[:50%]', 99)
-  assert found.image.shape == (48, 32, 32, 3) and found.image.dtype == np.uint8  # not a padded 64
-  batch = samples.evaluation_images(config.data, run.spec, 'train[:50%]', 48)
-  np.testing.assert_array_equal(found.image, batch.image)
-  np.testing.assert_array_equal(found.point, batch.point)
-  output = run.model.apply(variables, found.image[:4], train=False)
-  np.testing.assert_allclose(found.score[:4], jax.nn.softmax(output['logits']), atol=0.01)
-  np.testing.assert_allclose(found.predicted[:4], output['points'], atol=0.01)
-  # The CAM of the likeliest class: its mean over the grid, plus the bias, is that class's logit.
-  head = variables['params']['head']['classifier']
-  best = found.map_class[:4]
-  np.testing.assert_array_equal(best, output['logits'].argmax(-1))
-  cam = np.einsum('bhwd,db->bhw', output['features'], head['kernel'][:, best])
-  np.testing.assert_allclose(
-    cam.mean((1, 2)) + head['bias'][best], output['logits'].max(-1), rtol=1e-4
-  )
-  np.testing.assert_allclose(found.weights[:4], cam - cam.min((1, 2), keepdims=True), atol=0.05)
-
-
-def test_predictions_have_the_boxes_that_localisation_takes(finished, synthetic_coco_ab):
-  coco = _config(quickstart_coco, synthetic_coco_ab)
-  for config, split in ((finished[0], 'uncorrelated'), (coco, 'train[:50%]')):
-    experiment, state = _initial(config)
-    several = experiment.spec.multi_label
-    predictor = Predictor(
-      experiment.model,
-      state.eval_variables(),
-      data=config.data,
-      batch_size=32,
-      class_names=experiment.spec.class_names,
-      multi_label=several,
-    )
-    found = samples.predictions(predictor, experiment.spec, split, 40)
-    batches, _ = pipeline.eval_batches(
-      config.data, experiment.spec, split, pipeline.Rows(40), boxes=True
-    )
-    batch = next(iter(batches))
-    wanted = batch['box_mask'] > 0
-    if several:
-      wanted &= batch['box_label'] == found.map_class[:, None]
-    assert wanted.any()
-    np.testing.assert_array_equal(np.isfinite(found.box).all(-1), wanted)
-    np.testing.assert_array_equal(found.box[wanted], batch['box'][wanted])
 
 
 def _render(page, folder, *options):

@@ -35,6 +35,7 @@ def wandb_home(tmp_path, monkeypatch):
 
 
 def _config(data_dir, steps, **eval_splits):
+  """`steps`: 9 or 12, as in tests/train, whose compiled steps are shared."""
   config = short_config(data_dir)
   config.total_steps = steps
   config.eval_every_epochs = 0.0
@@ -95,12 +96,12 @@ def _history(records):
 @pytest.mark.slow
 def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp_path, wandb_home):
   workdir = tmp_path / 'run'
-  train_and_report(_config(synthetic_imagenet_ab, 4), workdir)
-  config = _config(synthetic_imagenet_ab, 6, clicks='train[:30%]')
+  train_and_report(_config(synthetic_imagenet_ab, 9), workdir)
+  config = _config(synthetic_imagenet_ab, 12, clicks='train[:30%]')
   summary = train_and_report(config, workdir).summary
   lines = metrics_file.read_lines(workdir)
-  assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6]
-  assert [line['step'] for line in lines if line['split'] == 'clicks'] == [6]
+  assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6, 8, 10, 12]
+  assert [line['step'] for line in lines if line['split'] == 'clicks'] == [12]
   _check_tensorboard(_tensorboard(workdir), lines)
 
   runs = _wandb_runs(workdir)
@@ -110,13 +111,13 @@ def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp
   config = {item.key: json.loads(item.value_json) for item in started[1].config.update}
   assert config['batch_size'] == 32 and config['optimizer']['momentum'] == 0.9
   first, second = map(_history, runs)
-  assert min(second) == 6  # goes on, and does not repeat
+  assert min(second) == 10  # goes on, and does not repeat
   shown = first | second
   for line in lines:
     for name, value in line.items():
       if isinstance(value, int | float) and name != 'step':
         assert shown[line['step']][f'{line["split"]}/{name}'] == pytest.approx(value, rel=1e-12)
-  assert shown[0]['training/count'] == 2 and shown[6]['predictions/count'] == 2
+  assert shown[0]['training/count'] == 2 and shown[12]['predictions/count'] == 2
   finals = {
     item.key: json.loads(item.value_json)
     for record in runs[1]
@@ -143,7 +144,7 @@ def _check_tensorboard(values, lines):
         }
         assert told[line['step']] == pytest.approx(value, rel=1e-6)
   assert 'train/images_per_s' in values
-  for tag, when, size in (('training', [0], (240, 240)), ('predictions', [6], (488, 240))):
+  for tag, when, size in (('training', [0], (240, 240)), ('predictions', [12], (488, 240))):
     assert f'{tag}/1' in values and f'{tag}/2' not in values
     assert [step for step, _ in values[f'{tag}/0']] == when  # the training images but once
     picture = tensor_util.make_ndarray(values[f'{tag}/0'][0][1].tensor)[2]
@@ -155,7 +156,7 @@ def _check_tensorboard(values, lines):
     for v in (start, again)
   ]
   assert starts[0].group_name == starts[1].group_name
-  assert [s.hparams['total_steps'].number_value for s in starts] == [4, 6]
+  assert [s.hparams['total_steps'].number_value for s in starts] == [9, 12]
   assert starts[0].hparams['model.head'].string_value == 'spatial'
   assert starts[0].hparams['data.flip'].bool_value is True
   _, end = values[metadata.SESSION_END_INFO_TAG][-1]

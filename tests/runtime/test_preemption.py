@@ -10,9 +10,10 @@ import time
 import pytest
 
 from luab_jax.evaluate import evaluate
+from luab_jax.evaluate.predictor import restore_newest
 from luab_jax.runtime import preemption
 from luab_jax.train import loop, metric_log, metrics_file
-from tests.short_run import assert_same_bits, restore, short_config
+from tests.short_run import assert_same_bits, short_config
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +29,8 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
   return config, workdir
 
 
-def _assert_same_run(config, left, right):
-  assert_same_bits(restore(config, left)[0], restore(config, right)[0])
+def _assert_same_run(left, right):
+  assert_same_bits(restore_newest(left)[0], restore_newest(right)[0])
   assert (left / 'metrics.jsonl').read_text() == (right / 'metrics.jsonl').read_text()
 
 
@@ -38,52 +39,52 @@ def _raise(number):
   time.sleep(0.2)  # the thread that listens has heard it
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
-  finished, tmp_path, monkeypatch, capfd, number
-):
-  config, undisturbed = finished
-  add, handler = metric_log.RunLog.add, signal.getsignal(number)
+def _signalled_at_step(monkeypatch, number, at):
+  add = metric_log.RunLog.add
 
   def signalled_add(self, step, metrics):
     add(self, step, metrics)
-    if step == 4:
+    if step == at:
       _raise(number)
 
-  with monkeypatch.context() as patch:
-    patch.setattr(metric_log.RunLog, 'add', signalled_add)
-    with pytest.raises(preemption.Preempted, match='stopped and saved at step 4 of 9'):
-      loop.train_and_evaluate(config, tmp_path)
-  assert f'{number.name}: finishing the step and saving, at most 30 s' in capfd.readouterr().err
-  assert restore(config, tmp_path)[1]['step'] == 4  # of which no checkpoint was due
-  assert signal.getsignal(number) == handler  # as it was before
-  if number == signal.SIGTERM:  # from here on the two are the same
-    loop.train_and_evaluate(config, tmp_path)
-    _assert_same_run(config, undisturbed, tmp_path)
+  monkeypatch.setattr(metric_log.RunLog, 'add', signalled_add)
 
 
-@pytest.mark.parametrize(('call', 'step'), [(2, 6), (3, 9)])  # two splits; evaluated at 6 and 9
-def test_a_signal_in_an_evaluation_gives_it_up_and_it_is_done_later(
-  finished, tmp_path, monkeypatch, call, step
-):
-  config, undisturbed = finished
+def _signalled_in_evaluation(monkeypatch, number, at):
+  """`at`: the number of the split, among those of this start."""
   calls, evaluate_split = [], evaluate.evaluate_split
 
   def signalled(*args, **kwargs):
     calls.append(1)
-    if len(calls) == call:
-      _raise(signal.SIGTERM)
+    if len(calls) == at:
+      _raise(number)
     return evaluate_split(*args, **kwargs)
 
-  with monkeypatch.context() as patch:
-    patch.setattr(evaluate, 'evaluate_split', signalled)
-    with pytest.raises(preemption.Preempted, match=f'at step {step} of 9'):
-      loop.train_and_evaluate(config, tmp_path)
-  assert {line['split'] for line in metrics_file.read_lines(tmp_path) if line['step'] == step} <= {
-    'train'
-  }
+  monkeypatch.setattr(evaluate, 'evaluate_split', signalled)
+
+
+def test_a_run_that_is_stopped_anywhere_saves_and_the_same_command_goes_on(
+  finished, tmp_path, monkeypatch, capfd
+):
+  config, undisturbed = finished
+  for disturb, number, at, step in (
+    (_signalled_at_step, signal.SIGINT, 4, 4),  # of which no checkpoint was due
+    # Two splits, evaluated after steps 6 and 9: what is given up is repeated by the next start.
+    (_signalled_in_evaluation, signal.SIGTERM, 2, 6),
+    (_signalled_in_evaluation, signal.SIGTERM, 4, 9),
+  ):
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+      disturb(patch, number, at)
+      with pytest.raises(preemption.Preempted, match=f'stopped and saved at step {step} of 9'):
+        loop.train_and_evaluate(config, tmp_path)
+    assert f'{number.name}: finishing the step and saving, at most 30 s' in capfd.readouterr().err
+    assert restore_newest(tmp_path)[1]['step'] == step
+    assert signal.getsignal(number) == handler  # as it was before
+    lines = metrics_file.read_lines(tmp_path)
+    assert {line['split'] for line in lines if line['step'] == step} <= {'train'}
   summary = loop.train_and_evaluate(config, tmp_path).summary
-  _assert_same_run(config, undisturbed, tmp_path)
+  _assert_same_run(undisturbed, tmp_path)
   assert set(summary['results']) == set(config.data.eval_splits)
 
 
@@ -96,7 +97,7 @@ def test_a_run_killed_between_two_lines_of_its_last_evaluation_repeats_it(finish
   (tmp_path / 'run' / 'metrics.jsonl').write_text(whole[:-20])  # the last line is cut off
   (tmp_path / 'run' / 'summary.json').unlink()
   loop.train_and_evaluate(config, tmp_path / 'run')
-  _assert_same_run(config, undisturbed, tmp_path / 'run')
+  _assert_same_run(undisturbed, tmp_path / 'run')
 
 
 _SLOW = """

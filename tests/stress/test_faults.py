@@ -1,4 +1,7 @@
-"""Short form of tests.stress.faults: runs that are stopped, lose a process or find no disk."""
+"""Short form of tests.stress.faults: runs that are stopped or find no disk.
+
+One that loses a process is in tests/train/test_two_processes.py.
+"""
 
 import contextlib
 import signal
@@ -9,19 +12,21 @@ import pytest
 from configs import quickstart
 from luab_jax.errors import UserError
 from luab_jax.train import loop, metric_log
-from tests.stress.faults import disk, hosts
+from tests.stress.faults import disk
 from tests.stress.faults.runs import NotRun, Run, compare
 
 pytestmark = pytest.mark.slow
 
 _DEVICES = 8  # as conftest.py says for the tests' own process
-_SHORT = {
-  'total_steps': 16,
+_SHORT = {  # the steps of tests/short_run.py, which are compiled once for all tests
+  'total_steps': 9,
+  'optimizer.warmup_epochs': 0.5,
+  'optimizer.ema_decay': 0.9,
   'log_every': 2,
-  'checkpoint_every_steps': 4,
+  'checkpoint_every_steps': 2,
   'eval_every_epochs': 9.0,
   'report_images': 0,
-  'keep_every_steps': 8,
+  'keep_every_steps': 4,
 }
 
 
@@ -53,8 +58,8 @@ def test_a_process_that_is_told_to_stop_says_so_and_its_run_ends_with_the_same_b
   assert start.wait() == 75, start.output()
   start.check_output(lines=1)
   summary = loop.train_and_evaluate(_config(run), run.workdir).summary
-  step = 16 - summary['steps_in_this_start']
-  assert f'stopped and saved at step {step} of 16' in start.last_line()
+  step = 9 - summary['steps_in_this_start']
+  assert f'stopped and saved at step {step} of 9' in start.last_line()
   compare(run, undisturbed)
 
 
@@ -88,43 +93,16 @@ def test_a_fault_of_the_disk_is_one_error_and_without_it_the_run_goes_on(
     run = _run(tmp_path, 'disk', synthetic_imagenet_ab, workdir=folder / 'run')
 
     def disturb():
-      while run.saved_steps() != [4, 8] or run.saving():
+      while run.saved_steps() != [2, 4] or run.saving():
         time.sleep(0.01)
       faults.enter_context(fault(run))
 
     unsaved = pytest.raises(
       UserError, match='checkpoint could not be saved.*start the same command'
     )
-    with _disturbed_at(monkeypatch, 9, disturb), unsaved:
+    with _disturbed_at(monkeypatch, 5, disturb), unsaved:
       loop.train_and_evaluate(_config(run), run.workdir)
     faults.close()
-    assert run.saved_steps() == [4, 8]
+    assert run.saved_steps() == [2, 4]
     loop.train_and_evaluate(_config(run), run.workdir)
     compare(run, undisturbed)
-
-
-# run.py with a shorter wait for the heartbeats of a process that is gone.
-_RUN = """
-import runpy
-from luab_jax.runtime import hosts
-hosts.HEARTBEAT_SECONDS = 10
-runpy.run_path('run.py', run_name='__main__')
-"""
-
-
-def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(
-  synthetic_imagenet_ab, tmp_path
-):
-  run = Run(tmp_path, 'two', synthetic_imagenet_ab, images=96, **_SHORT)
-  run.command[1:2] = ['-c', _RUN]
-  starts = hosts.start_both(run)
-  try:
-    assert starts[0].wait_until(run.lines), starts[0].output()
-    starts[1].kill()
-    assert starts[0].wait() == 69, starts[0].output()
-  finally:
-    for start in starts:
-      start.kill()
-  starts[0].check_output(lines=2)
-  assert 'run.py: another process was lost' in starts[0].output()
-  assert 'run.py: it is process 1 of 2' in starts[0].output()

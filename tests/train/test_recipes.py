@@ -12,6 +12,7 @@ from configs import (
   imagenet_ab_resnet50_strong,
   imagenet_ab_vit_s16,
 )
+from luab_jax import models
 from luab_jax.train import loop
 
 RECIPES = (
@@ -44,8 +45,10 @@ def _shrunk(recipe, name, data_dirs):
 @pytest.mark.slow
 @pytest.mark.parametrize(('recipe', 'name'), RECIPES)
 def test_a_recipe_lowers_the_loss_and_its_evaluation_repeats(
-  recipe, name, synthetic_imagenet_ab, synthetic_coco_ab, tmp_path
+  recipe, name, synthetic_imagenet_ab, synthetic_coco_ab, tmp_path, monkeypatch
 ):
+  # One block: compiling is what these tests spend their time on.
+  monkeypatch.setitem(models.VITS, 'tiny_vit', (64, 1, 4, 4))
   data_dirs = {'imagenet_ab': synthetic_imagenet_ab, 'coco_ab': synthetic_coco_ab}
   config = _shrunk(recipe, name, data_dirs)
   run = loop.train_and_evaluate(config, tmp_path, verbose=False)

@@ -15,12 +15,12 @@ import pytest
 
 from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate
-from luab_jax.evaluate.predictor import Predictor
+from luab_jax.evaluate.predictor import Predictor, restore_newest
 from luab_jax.runtime import parallel
 from luab_jax.runtime.workdir import locked
 from luab_jax.train import experiment, loop, metric_log, metrics_file
 from luab_jax.train.experiment import Experiment
-from tests.short_run import assert_same_bits, restore, short_config
+from tests.short_run import assert_same_bits, short_config
 
 pytestmark = pytest.mark.slow
 
@@ -31,9 +31,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def finished(synthetic_imagenet_ab, tmp_path_factory):
   """(config, workdir, summary) of an undisturbed run."""
   config = short_config(synthetic_imagenet_ab)
-  config.optimizer.ema_decay = 0.9
   workdir = tmp_path_factory.mktemp('run')
   return config, workdir, loop.train_and_evaluate(config, workdir).summary
+
+
+def _restore(config, workdir):
+  """(state, metadata) as the same command continues from."""
+  checkpoints = loop.open_checkpoints(workdir, config)
+  try:
+    return Experiment(config).init_or_restore(checkpoints)
+  finally:
+    checkpoints.close()
 
 
 @pytest.mark.end_to_end
@@ -57,8 +65,8 @@ def test_a_run_writes_its_files(finished):
     if line['split'] != 'train':  # localisation on 25 images of a split, and at the end on all
       count = line['images_with_boxes'] + line['images_without_boxes']
       assert count == (25 if line['step'] == 6 else line['examples'])
-  state, metadata = restore(config, workdir)
-  assert int(state.step) == metadata['step'] == 9
+  state, metadata = restore_newest(workdir)
+  assert int(state['step']) == metadata['step'] == 9
   assert metadata['data'] == {'epoch': 3, 'position': 0} and metadata['config']['seed'] == 0
 
 
@@ -82,27 +90,28 @@ def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
-@pytest.mark.parametrize('dies_at', [3, pytest.param(8, marks=pytest.mark.end_to_end)])
-def test_a_killed_run_resumes_bit_identically(finished, tmp_path, monkeypatch, dies_at):
+@pytest.mark.end_to_end
+def test_a_run_that_is_killed_twice_resumes_bit_identically(finished, tmp_path, monkeypatch):
   config, workdir, _ = finished
 
   class Killed(Exception):
     pass
 
   add = metric_log.RunLog.add
+  for dies_at in (3, 8):  # before the first checkpoint, and after one and an evaluation
 
-  def dying_add(self, step, metrics):
-    if step == dies_at:
-      self.flush()  # the worst case: lines beyond the last checkpoint are on disk already
-      raise Killed
-    add(self, step, metrics)
+    def dying_add(self, step, metrics, dies_at=dies_at):
+      if step == dies_at:
+        self.flush()  # the worst case: lines beyond the last checkpoint are on disk already
+        raise Killed
+      add(self, step, metrics)
 
-  with monkeypatch.context() as patch:
-    patch.setattr(metric_log.RunLog, 'add', dying_add)
-    with pytest.raises(Killed):
-      loop.train_and_evaluate(config, tmp_path)
+    with monkeypatch.context() as patch:
+      patch.setattr(metric_log.RunLog, 'add', dying_add)
+      with pytest.raises(Killed):
+        loop.train_and_evaluate(config, tmp_path)
   loop.train_and_evaluate(config, tmp_path)
-  assert_same_bits(restore(config, workdir)[0], restore(config, tmp_path)[0])
+  assert_same_bits(restore_newest(workdir)[0], restore_newest(tmp_path)[0])
   assert (tmp_path / 'metrics.jsonl').read_text() == (workdir / 'metrics.jsonl').read_text()
 
 
@@ -187,7 +196,7 @@ def test_a_workdir_in_use_is_refused_and_may_be_evaluated(finished):
 def test_scores_that_are_not_finite_are_no_result(finished):
   config, workdir, _ = finished
   run = Experiment(config)
-  state, _ = restore(config, workdir)
+  state, _ = _restore(config, workdir)
   params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
   state = parallel.replicate(state.replace(ema_params={}, params=params))
   with pytest.raises(UserError, match='the loss on .* is nan'):
@@ -196,7 +205,7 @@ def test_scores_that_are_not_finite_are_no_result(finished):
 
 def test_a_run_does_not_resume_on_other_records(finished, tmp_path, synthetic_imagenet_ab):
   config, workdir, _ = finished
-  run, (_, metadata) = Experiment(config), restore(config, workdir)
+  run, (_, metadata) = Experiment(config), restore_newest(workdir)
   assert run.check_continues(metadata) == []
   for changed in ({'num_examples': 95}, {'files': 'others'}):
     with pytest.raises(UserError, match='of imagenet_ab/local, train; in .* there are 96 now'):
@@ -213,7 +222,7 @@ def test_a_run_does_not_resume_on_other_contents(finished, tmp_path, monkeypatch
     with pytest.raises(UserError, match=f'built anew with other contents .*{split}. after the run'):
       loop.train_and_evaluate(config, workdir)
   monkeypatch.setattr(experiment, 'contents', lambda data: {})
-  (line,) = Experiment(config).check_continues(restore(config, workdir)[1])
+  (line,) = Experiment(config).check_continues(restore_newest(workdir)[1])
   assert 'built by an older version' in line
   assert {path: path.read_bytes() for path in workdir.glob('*.json*')} == before
 
@@ -237,7 +246,7 @@ def test_more_steps_than_planned_are_told_with_the_jump(finished, tmp_path, capf
   loop.train_and_evaluate(longer, tmp_path / 'run')
   told = 'planned for 9 steps and is now of 12: at step 9 the learning rate jumps from 0 to 0.0'
   assert told in capfd.readouterr().err
-  assert restore(longer, tmp_path / 'run')[0].step == 12
+  assert restore_newest(tmp_path / 'run')[0]['step'] == 12
   loop.train_and_evaluate(longer, tmp_path / 'run')  # planned for 12 by now
   assert 'planned' not in capfd.readouterr().err
 
@@ -279,12 +288,12 @@ def test_a_data_set_of_other_classes_is_refused(finished, tmp_path, synthetic_im
 
 def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(finished, tmp_path):
   config, workdir, _ = finished
-  state, metadata = restore(config, workdir)
+  state, metadata = _restore(config, workdir)
   del metadata['dataset'], metadata['arrays']
   checkpoints = loop.open_checkpoints(tmp_path, config)
   checkpoints.save(9, state, metadata)
   checkpoints.close()
-  for start in (restore, lambda _, folder: Predictor.from_run(folder)):
+  for start in (_restore, lambda _, folder: Predictor.from_run(folder)):
     with pytest.raises(UserError, match='written by an older version.*use that one') as error:
       start(config, tmp_path)
     assert '\n' not in str(error.value)

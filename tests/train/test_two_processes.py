@@ -1,76 +1,60 @@
-"""Two processes train as one."""
+"""Two processes train as one, and the one that is left alone ends and says so."""
 
-import os
-import pathlib
 import re
-import socket
-import subprocess
 import sys
 
 import pytest
 
 from luab_jax.train import loop, metrics_file
 from tests.short_run import short_config
+from tests.stress.faults import hosts
+from tests.stress.faults.runs import Run
 
 pytestmark = pytest.mark.slow
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Of both runs, so that the second finds the steps of the first compiled.
+_CHANGES = {'num_epochs': 1.0, 'data.max_per_worker': 10, 'report_images': 1}
 
 
-def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
+@pytest.fixture(scope='module')
+def start_both(synthetic_imagenet_ab, tmp_path_factory):
+  """Starts a run of two processes: its folder, and both once they have ended."""
+  folder = tmp_path_factory.mktemp('two')
+
+  def start(name, *program):
+    run = Run(folder, name, synthetic_imagenet_ab)
+    config = f'--config=tests/short_run.py:{synthetic_imagenet_ab}'
+    changes = [f'--config.{key}={value}' for key, value in _CHANGES.items()]
+    run.command = [sys.executable, *program, config, f'--workdir={run.workdir}', *changes]
+    starts = hosts.start_both(run)
+    try:
+      statuses = [one.wait() for one in starts]
+    finally:
+      for one in starts:
+        one.kill()
+    return run.workdir, starts, statuses
+
+  return start
+
+
+def test_two_processes_train_as_one(start_both, synthetic_imagenet_ab, tmp_path, monkeypatch):
+  # A donated state of another sharding than pmap's would be copied: twice the memory.
+  monkeypatch.setenv('PYTHONWARNINGS', 'error:Donated pmap argument required resharding')
   config = short_config(synthetic_imagenet_ab)
-  config.num_epochs, config.model.sync_batch_norm = 1.0, True
-  config.data.max_per_worker = 10
-  one, two = tmp_path / 'one', tmp_path / 'two'
-  loop.train_and_evaluate(config, one)
-  arguments = [
-    '--config.batch_size=32',
-    '--config.num_epochs=1',
-    '--config.log_every=2',
-    '--config.checkpoint_every_steps=5',
-    '--config.eval_every_epochs=2',
-    f'--config.data.data_dir={synthetic_imagenet_ab}',
-    '--config.data.train_split=train',
-    '--config.data.max_per_worker=10',
-    '--config.data.image_size=32',
-    '--config.data.eval_resize=32',
-    '--config.model.sync_batch_norm=True',
-    '--config.optimizer.warmup_epochs=0.5',
-    '--config.report_images=1',
-  ]
-  with socket.socket() as probe:
-    probe.bind(('localhost', 0))
-    address = f'localhost:{probe.getsockname()[1]}'
-  processes = [
-    subprocess.Popen(
-      [sys.executable, 'run.py', '--config=configs/quickstart.py', f'--workdir={two}', *arguments],
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      env={
-        **os.environ,
-        'JAX_COORDINATOR_ADDRESS': address,
-        'JAX_NUM_PROCESSES': '2',
-        'JAX_PROCESS_ID': str(index),
-        'JAX_NUM_CPU_DEVICES': '1',
-        # A donated state of another sharding than pmap's would be copied: twice the memory.
-        'PYTHONWARNINGS': 'error:Donated pmap argument required resharding',
-      },
-    )
-    for index in range(2)
-  ]
-  outputs = [process.communicate() for process in processes]
-  assert [process.returncode for process in processes] == [0, 0], outputs
-  assert '2 process(es)' in outputs[0][1]
-  assert re.search(r'byproducts of train: \d+ of .* by data.max_per_worker=10\)', outputs[0][1])
-  assert 'summary.json' in outputs[0][0]
-  assert f'Open {two}/report.html' in outputs[0][0] and (two / 'report.html').exists()
+  config.update_from_flattened_dict(_CHANGES)
+  loop.train_and_evaluate(config, tmp_path)
+  two, starts, statuses = start_both('both', 'run.py')
+  outputs = [start.output() for start in starts]
+  assert statuses == [0, 0], outputs
+  assert '2 process(es)' in outputs[0]
+  assert re.search(r'byproducts of train: \d+ of .* by data.max_per_worker=10\)', outputs[0])
+  assert 'summary.json' in outputs[0]
+  assert f'Open {two}/report.html' in outputs[0] and (two / 'report.html').exists()
   for name in ('summary.json', 'report.html'):
-    assert name not in outputs[1][0]  # only the first process reports
+    assert name not in outputs[1]  # only the first process reports
   left, right = (
     {(line['step'], line['split']): line for line in metrics_file.read_lines(folder)}
-    for folder in (one, two)
+    for folder in (tmp_path, two)
   )
   common = left.keys() & right.keys()
   assert {(2, 'train'), (3, 'uncorrelated')} <= common
@@ -80,3 +64,28 @@ def test_two_processes_train_as_one(synthetic_imagenet_ab, tmp_path):
       if isinstance(value, float):
         expected = pytest.approx(expected, rel=1e-3, abs=1e-5)
       assert value == expected, (key, name)
+
+
+# run.py whose second process is killed in the middle of the run, with a shorter wait for the
+# heartbeats of one that is gone.
+_RUN = """
+import os, runpy, signal
+from luab_jax.runtime import hosts
+from luab_jax.train import metric_log
+hosts.HEARTBEAT_SECONDS = 10
+add = metric_log.RunLog.add
+def dying_add(log, step, metrics):
+  add(log, step, metrics)
+  if step == 2 and os.environ['JAX_PROCESS_ID'] == '1':
+    os.kill(os.getpid(), signal.SIGKILL)
+metric_log.RunLog.add = dying_add
+runpy.run_path('run.py', run_name='__main__')
+"""
+
+
+def test_of_two_processes_the_one_that_is_left_ends_and_names_the_lost_one(start_both):
+  _, starts, statuses = start_both('one', '-c', _RUN)
+  assert statuses == [69, 137], starts[0].output()
+  starts[0].check_output(lines=2)
+  assert 'run.py: another process was lost' in starts[0].output()
+  assert 'run.py: it is process 1 of 2' in starts[0].output()

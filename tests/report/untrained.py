@@ -1,0 +1,25 @@
+"""What there is to draw of a run before its first step."""
+
+import jax
+
+from configs import quickstart_coco
+from luab_jax.train.experiment import Experiment
+from luab_jax.train.state import init_state
+
+
+def coco_config(data_dir):
+  """quickstart_coco on small images."""
+  config = quickstart_coco.get_config()
+  config.batch_size, config.report_images = 16, 4
+  config.data.data_dir, config.data.train_split = data_dir, 'train'
+  config.data.eval_splits = {'icons': 'train[:50%]'}
+  config.data.image_size = config.data.eval_resize = 32
+  return config
+
+
+def initial(config):
+  """(Experiment, state) before the first step."""
+  experiment = Experiment(config)
+  size = config.data.image_size
+  state = init_state(experiment.model, experiment.optimizer, seed=0, image_size=size, ema=False)
+  return experiment, jax.device_get(state)
