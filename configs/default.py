@@ -133,8 +133,8 @@ def get_config():
 
   # The network.
   c.model = ml_collections.ConfigDict()
-  # resnet18 to resnet152, convnext_t, convnext_s, vit_ti16, vit_s16, vit_b16, vit_l16, tiny_conv or
-  # tiny_vit.
+  # resnet18 to resnet152, convnext_t, convnext_s, vit_ti16, vit_s16, vit_b16, vit_l16, tiny_conv,
+  # tiny_deep or tiny_vit.
   c.model.name = 'resnet50'
   # linear: two more outputs on the pooled feature (the paper). spatial: the expected position under
   # an attention map, which also pools the features for the classifier (ours).
@@ -161,7 +161,7 @@ def get_config():
   # Train the head alone (linear probe); the backbone stays as loaded, its BatchNorm included.
   c.model.freeze_backbone = False
 
-  # Cross-entropy plus point_weight times the point loss.
+  # Cross-entropy plus point_weight times the point loss plus map_weight times the map loss.
   c.loss = ml_collections.ConfigDict()
   # Probability moved from the label to all classes; on ImageNet 0.1 (Szegedy et al. 2016,
   # arXiv:1512.00567).
@@ -178,6 +178,19 @@ def get_config():
   c.loss.point_loss = 'smooth_l1'
   # Distance at which smooth_l1 turns from quadratic to linear, in fractions of the crop.
   c.loss.smooth_l1_beta = 1.0
+  # none, or a loss of the spatial head's maps, with the linear head of the class activation map:
+  # gaussian (cross entropy with a Gaussian around the point; ours), energy (1 - the map's share in
+  # that Gaussian; Rao et al. 2023, arXiv:2303.11932, have boxes) or background (its share farther
+  # than map_radius from the point; ours). See docs/running.md.
+  c.loss.map_loss = 'none'
+  # Of the map loss, by the point loss's schedule; point_weight=0 trains on it alone. Ours, tried on
+  # synthetic data alone.
+  c.loss.map_weight = 0.3
+  # Width (standard deviation) of the Gaussian, in fractions of the crop. Ours: one cell of a grid
+  # of 12.
+  c.loss.map_sigma = 0.08
+  # Of background, in fractions of the crop. Ours, not tuned.
+  c.loss.map_radius = 0.2
 
   # The optimizer; its learning rate decays to 0 with a cosine (Loshchilov and Hutter 2017,
   # arXiv:1608.03983).

@@ -119,11 +119,11 @@ def localize_splits(
   return found
 
 
-def metric_names(head: str, *, num_classes: int, multi_label: bool) -> list[str]:
+def metric_names(head: str, *, num_classes: int, multi_label: bool, map_loss: str) -> list[str]:
   """The fractional metrics that `evaluate_split` may return: some need points, boxes or positives.
 
   Args:
-    head: `config.model.head`.
+    head, map_loss: `config.model.head`, `config.loss.map_loss`.
     num_classes, multi_label: of the data set.
   """
   kinds = ('cam', 'attention') if head == 'spatial' else ('cam',)
@@ -134,7 +134,8 @@ def metric_names(head: str, *, num_classes: int, multi_label: bool) -> list[str]
   located = ['maxboxacc_v2', 'pointing'] + ([] if multi_label else ['top1_loc'])
   points = ['click_error', 'click_error_px', 'points_used']
   boxes = [f'{name}_{kind}' for name in located for kind in kinds]
-  return [*accuracy, *points, *boxes, 'class_loss', 'point_loss']
+  map_losses = [] if map_loss == 'none' else ['map_loss']
+  return [*accuracy, *points, *boxes, 'class_loss', 'point_loss', *map_losses]
 
 
 def _results(

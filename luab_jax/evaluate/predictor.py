@@ -92,7 +92,7 @@ class Predictor:
         has = has > 0
         shown = jnp.where(has.any(-1), jnp.argmax(jnp.where(has, logits, -jnp.inf), -1), shown)
       score = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
-      weights = _map(output, variables, shown, multi_label)
+      weights = _map(output, shown, multi_label)
       return {'score': score, 'predicted': output['points'], 'weights': weights, 'map_class': shown}
 
     self._predict = predict
@@ -225,9 +225,9 @@ def _padded(array: np.ndarray, rows: int) -> np.ndarray:
   return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
 
 
-def _map(output: Outputs, variables: Variables, shown: jax.Array, multi_label: bool) -> jax.Array:
+def _map(output: Outputs, shown: jax.Array, multi_label: bool) -> jax.Array:
   """f32[B,h,w], at least 0: where the model looked, for class `shown` i32[B]."""
-  maps = localization_maps(variables, output, shown, multi_label=multi_label)
+  maps = localization_maps(output, shown, multi_label=multi_label)
   chosen = maps.get('attention', maps['cam'])
   if multi_label:
     chosen = jnp.take_along_axis(chosen, shown[:, None, None, None], axis=-1)

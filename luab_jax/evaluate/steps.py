@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from luab_jax.data.dataset import Batch, DatasetSpec
 from luab_jax.evaluate import metrics
-from luab_jax.models import Outputs, Variables, losses, normalise, predict
+from luab_jax.models import Outputs, Variables, losses, map_losses, normalise, predict
 from luab_jax.models.losses import Sums
 from luab_jax.runtime.parallel import AXIS
 
@@ -26,15 +26,15 @@ _NumberAndFooled = tuple[jax.Array, jax.Array]  # what make_foreground_step's lo
 def loss_and_metric_sums(
   output: Outputs, batch: Batch, spec: DatasetSpec, loss: ConfigDict
 ) -> Sums:
-  """The (sum, count) pairs of one device's part of a batch: both losses and all metrics.
+  """The (sum, count) pairs of one device's part of a batch: the losses and all metrics.
 
   Args:
     output: of the model.
     batch: see the batch contract in `pipeline`.
     spec: of the data set.
-    loss: `config.loss`.
+    loss: `config.loss`; there is a `map_loss` if it names one.
   """
-  return {
+  sums: Sums = {
     'class_loss': losses.classification_sum(
       output['logits'],
       batch['label'],
@@ -51,6 +51,10 @@ def loss_and_metric_sums(
     ),
     **metrics.batch_sums(output, batch, multi_label=spec.multi_label),
   }
+  if loss.map_loss != 'none':
+    maps = map_losses.map_logits(output, batch['label'], multi_label=spec.multi_label)
+    sums['map_loss'] = map_losses.map_sum(maps, batch['point'], metrics.valid_points(batch), loss)
+  return sums
 
 
 def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> EvalStep:
@@ -87,7 +91,7 @@ def make_localization_step(model: nn.Module, spec: DatasetSpec) -> LocalizationS
 
   def step(variables: Variables, batch: Batch) -> dict[str, Any]:
     output = predict(model, variables, batch['image'])
-    maps = localization_maps(variables, output, batch['label'], multi_label=spec.multi_label)
+    maps = localization_maps(output, batch['label'], multi_label=spec.multi_label)
     if spec.multi_label:
       return {'maps': maps}
     return {'maps': maps, 'correct': output['logits'].argmax(-1) == batch['label']}
@@ -145,30 +149,24 @@ def make_foreground_step(model: Any) -> Callable[[tuple[Variables, Batch], Batch
 
 
 def localization_maps(
-  variables: Variables, output: Outputs, label: jax.Array, *, multi_label: bool
+  output: Outputs, label: jax.Array, *, multi_label: bool
 ) -> dict[str, jax.Array]:
   """Where a model places an object of the labelled class, on its last feature grid.
 
   Args:
-    variables, output: of the model.
+    output: of the model.
     label: i32[B]; not used with `multi_label`.
     multi_label: all classes' maps instead of the label's alone.
 
   Returns:
     Dict of f32[B,h,w,1], with `multi_label` f32[B,h,w,C]:
-      cam: the class activation map (Zhou et al. 2016, arXiv:1512.04150), the classifier's kernel
-        applied to each cell. With the linear head on a convolutional net its mean over the grid
-        is the logit but for the bias. A ViT's linear head reads the class token, so there the same
-        kernel on the patch tokens is an approximation. With the spatial head the logit is the
-        map's mean weighted with the attention.
+      cam: the class activation map, see heads.py. With the linear head on a convolutional net its
+        mean over the grid is the logit but for the bias. A ViT's linear head reads the class token,
+        so there the same kernel on the patch tokens is an approximation. With the spatial head the
+        logit is the map's mean weighted with the attention.
       attention (spatial head only): its map, the mean of its maps for a trace.
   """
-  kernel = variables['params']['head']['classifier']['kernel']
-  features = output['features'].astype(jnp.float32)
-  if multi_label:
-    maps = {'cam': features @ kernel}
-  else:
-    maps = {'cam': jnp.einsum('bhwd,db->bhw', features, kernel[:, label])[..., None]}
+  maps = {'cam': output['cam'] if multi_label else map_losses.class_map(output['cam'], label)}
   if 'attention' in output:
     attention = output['attention']
     maps['attention'] = attention if multi_label else attention.mean(-1, keepdims=True)

@@ -6,7 +6,8 @@ the examples (`drop.example_keys`; None drops nothing) returns a dict of
   logits f32[B,C];
   points f32[B,K,2], (x right, y down) in fractions of the image;
   features [B,h,w,D], the last grid, in the compute dtype;
-  attention f32[B,h,w,K], summing to 1 over h, w (head 'spatial' only).
+  cam f32[B,h,w,C], the class activation maps;
+  map_logits f32[B,h,w,K] and attention f32[B,h,w,K], their softmax over h, w (head 'spatial' only).
 Parameters and BatchNorm statistics are float32.
 """
 
@@ -47,7 +48,9 @@ VITS = {
 }
 # name: blocks in each stage
 CONVNEXTS = {'convnext_t': (3, 3, 9, 3), 'convnext_s': (3, 3, 27, 3)}
-MODELS = (*RESNETS, *CONVNEXTS, *VITS, 'tiny_conv')
+# name: channels of the stages that follow TinyConv's blocks, each of which halves the grid
+TINY_CONVS: dict[str, tuple[int, ...]] = {'tiny_conv': (), 'tiny_deep': (96, 128)}
+MODELS = (*RESNETS, *CONVNEXTS, *VITS, *TINY_CONVS)
 HEADS = ('linear', 'spatial')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -128,7 +131,9 @@ def check_model(model_config: ConfigDict) -> None:
 
 def check_image_size(name: str, image_size: int) -> None:
   """Raises UserError if `data.image_size` is no multiple of the patches of model `name`."""
-  patch_size = VITS[name][3] if name in VITS else PATCH_SIZE if name == 'tiny_conv' else 1
+  patch_size = VITS[name][3] if name in VITS else 1
+  if name in TINY_CONVS:
+    patch_size = PATCH_SIZE * 2 ** len(TINY_CONVS[name])
   if image_size % patch_size:
     raise UserError(
       f'data.image_size={image_size}: {name} takes images of whole patches; choose a multiple of '
@@ -180,4 +185,4 @@ def _backbone(model_config: ConfigDict) -> nn.Module:
   if name in VITS:
     pool, positions = model_config.vit_pool, model_config.vit_positions
     return VisionTransformer(*VITS[name], pool=pool, positions=positions, **deep)
-  return TinyConv(dtype=dtype, axis_name=axis_name)
+  return TinyConv(stage_widths=TINY_CONVS[name], dtype=dtype, axis_name=axis_name)

@@ -8,7 +8,9 @@ Both take
   pooled f32[B,D]: the backbone's own summary (ResNet: the mean over the grid; ViT: class token);
 and return a dict of float32 arrays with
   logits [B,C];
-  points [B,K,2]: (x right, y down) in fractions of the image.
+  points [B,K,2]: (x right, y down) in fractions of the image;
+  cam [B,h,w,C]: the class activation maps (Zhou et al. 2016, arXiv:1512.04150), the classifier's
+    kernel applied to each cell. Compiled, a program that does not use them does not compute them.
 """
 
 import functools
@@ -42,6 +44,11 @@ def cell_centres(height: int, width: int) -> jax.Array:
   return jnp.stack(jnp.meshgrid(x, y), axis=-1)
 
 
+def class_activation(classifier: nn.Dense, features: jax.Array) -> jax.Array:
+  """f32[B,h,w,C]: the kernel of a classifier that was called before, applied to each cell."""
+  return features.astype(jnp.float32) @ classifier.get_variable('params', 'kernel')
+
+
 class LinearHead(nn.Module):
   """Two more outputs a point on the pooled feature (the paper's head).
 
@@ -69,9 +76,14 @@ class LinearHead(nn.Module):
       bias_init=nn.initializers.zeros if self.classifier_init else default,
     )
     pooled = dropout(pooled.astype(jnp.float32), keys, self.dropout)
-    logits = dense(self.num_classes, name='classifier')(pooled)
+    classifier = dense(self.num_classes, name='classifier')
+    logits = classifier(pooled)
     points = dense(2 * self.num_points, name='points')(pooled)
-    return {'logits': logits, 'points': points.reshape(-1, self.num_points, 2)}
+    return {
+      'logits': logits,
+      'points': points.reshape(-1, self.num_points, 2),
+      'cam': class_activation(classifier, features),
+    }
 
 
 class SpatialHead(nn.Module):
@@ -90,7 +102,8 @@ class SpatialHead(nn.Module):
     classifier_init: as in LinearHead.
     dropout: of the features that the classifier sees.
 
-  Returns beside logits and points:
+  Returns beside logits, points and cam:
+    map_logits f32[B,h,w,K]: the maps before the softmax;
     attention f32[B,h,w,K]: each map sums to 1 over h, w.
   """
 
@@ -114,16 +127,22 @@ class SpatialHead(nn.Module):
       name='classifier',
     )
     # No bias: a softmax over the grid would cancel it.
-    maps = nn.Dense(
+    map_logits = nn.Dense(
       self.num_points, use_bias=False, kernel_init=nn.initializers.zeros, name='attention'
     )(features)
-    attention = jax.nn.softmax(maps, axis=(1, 2))
-    features = dropout(features, keys, self.dropout)
+    attention = jax.nn.softmax(map_logits, axis=(1, 2))
     points = jnp.einsum('bhwk,hwx->bkx', attention, cell_centres(height, width))
+    seen = dropout(features, keys, self.dropout)
     if self.map_per_class:
       # A map sums to 1, so pooling per-cell logits equals classifying each map's pooled feature,
       # without an array [B,C,D].
-      logits = jnp.sum(attention * classifier(features), axis=(1, 2))
+      logits = jnp.sum(attention * classifier(seen), axis=(1, 2))
     else:
-      logits = classifier(jnp.einsum('bhw,bhwd->bd', attention.mean(-1), features))
-    return {'logits': logits, 'points': points, 'attention': attention}
+      logits = classifier(jnp.einsum('bhw,bhwd->bd', attention.mean(-1), seen))
+    return {
+      'logits': logits,
+      'points': points,
+      'cam': class_activation(classifier, features),
+      'map_logits': map_logits,
+      'attention': attention,
+    }

@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from luab_jax.errors import UserError
+from luab_jax.models.map_losses import check_map_loss
 
 Scalar = jax.Array | float
 Sums = dict[str, tuple[Scalar, Scalar]]  # {name: (sum, count)} of losses and metrics
@@ -34,6 +35,7 @@ def check_loss(loss: ConfigDict, *, multi_label: bool = False) -> None:
     raise UserError(
       f'loss.smooth_l1_beta: {loss.smooth_l1_beta} is not above 0; for beta = 0 choose l1.'
     )
+  check_map_loss(loss)
 
 
 def classification_sum(
@@ -97,7 +99,7 @@ def point_sum(
 def point_weight_schedule(
   kind: str, weight: float, *, total_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-  """Returns lambda(step), the weight of the point loss, as a pure function of the step.
+  """Returns lambda(step), the weight of the point loss or a map loss: a pure function of the step.
 
   Args:
     kind: 'constant'; 'warmup' (linearly from 0 at step 0 to `weight` at `warmup_steps`, then

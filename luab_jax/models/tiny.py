@@ -1,8 +1,11 @@
-"""A small convolutional net (ours) that a laptop trains in minutes on images of 48 px.
+"""Small convolutional nets (ours) that a laptop trains in minutes on images of 48 px.
 
 XLA's CPU convolutions are slow at full resolution, so a 4 px patchify stem comes first. Each block
-has one 3x3 convolution: three of them see 28 px, less than the whole image. That is on purpose:
-where every cell sees the whole image, an attention map need not lie on the object to be useful.
+of tiny_conv has one 3x3 convolution: three of them see 28 px, less than the whole image. That is on
+purpose: where every cell sees the whole image, an attention map need not lie on the object to be
+useful. But a linear layer on the mean of such cells does not learn where anything is. For that
+there is tiny_deep, with two more stages: the fields of its 3x3 cells, 52 px, are wider than the
+image, so that each of them sees a border.
 """
 
 from typing import Any
@@ -17,18 +20,21 @@ PATCH_SIZE = 4  # of the stem, in pixels; both sides of an image must be multipl
 
 
 class TinyConv(nn.Module):
-  """Patchify stem and three residual blocks.
+  """Patchify stem and residual blocks: three at its resolution, then one for each further stage.
 
   Attributes:
-    widths: channels of each block.
+    widths: channels of each block at the stem's resolution.
+    stage_widths: channels of each further block, all of stride 2.
     dtype: compute dtype.
     axis_name: mapped axis over which BatchNorm's batch statistics are averaged; None = per device.
 
   Returns:
-    features [B,H/4,W/4,D] in the compute dtype and their mean f32[B,D].
+    features [B,h,w,D] in the compute dtype, h = H / 4 / 2^stages, and their mean f32[B,D]. H / 4 is
+    a multiple of 2^stages.
   """
 
   widths: tuple[int, ...] = (48, 48, 64)
+  stage_widths: tuple[int, ...] = ()
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
@@ -49,11 +55,14 @@ class TinyConv(nn.Module):
       name='stem_conv',
     )(image)
     x = nn.relu(norm(name='stem_bn')(x))
-    for i, width in enumerate(self.widths):
-      y = conv(width, 3, dtype=self.dtype, name=f'block{i}_conv1')(x)
+    for i, width in enumerate(self.widths + self.stage_widths):
+      stride = 1 if i < len(self.widths) else 2
+      y = conv(width, 3, stride, dtype=self.dtype, name=f'block{i}_conv1')(x)
       y = nn.relu(norm(name=f'block{i}_bn1')(y))
       y = conv(width, 1, dtype=self.dtype, name=f'block{i}_conv2')(y)
       y = norm(name=f'block{i}_bn2')(y)
+      if stride > 1:
+        x = nn.avg_pool(x, (stride, stride), strides=(stride, stride))
       if x.shape[-1] != width:
         x = conv(width, 1, dtype=self.dtype, name=f'block{i}_shortcut')(x)
       x = nn.relu(x + y)

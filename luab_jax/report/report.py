@@ -41,6 +41,7 @@ DESCRIPTIONS = {
   'pointing_cam': 'fraction of images where the class activation map peaks on the object',
   'class_loss': 'cross-entropy',
   'point_loss': 'point regression loss',
+  'map_loss': 'loss of the maps at the recorded points',
   'points_used': 'fraction of point slots with a recorded point (0: no clicks on these images)',
   'images_with_boxes': 'images that localisation is measured on',
   'images_without_boxes': 'images without a ground-truth box in the view, not in localisation',
@@ -59,6 +60,7 @@ CURVES = {
   'mAP': 'Mean average precision',
   'click_error': 'Click error (fraction of the image side)',
   'point_loss': 'Point loss (unweighted)',
+  'map_loss': 'Map loss (unweighted)',
 }
 
 

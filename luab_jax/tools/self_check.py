@@ -28,7 +28,12 @@ _MODEL = {
   'freeze_backbone': False,
 }
 _TRAINING = {
-  'loss': {'label_smoothing': 0.0, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0},
+  'loss': {
+    'label_smoothing': 0.0,
+    'point_loss': 'smooth_l1',
+    'smooth_l1_beta': 1.0,
+    'map_loss': 'none',
+  },
   'optimizer': {'grad_accum_steps': 1, 'ema_decay': 0.0},
   'on_nan': 'stop',
   'model': _MODEL,

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from luab_jax.data import pipeline
 from luab_jax.data.dataset import Batch, DatasetSpec
 from luab_jax.errors import UserError
+from luab_jax.models import map_losses
 from luab_jax.runtime import hosts, lock, parallel
 from luab_jax.runtime.checkpoint import Checkpoints
 from luab_jax.runtime.metric_writers import CaptionedImage, MetricWriters, open_metric_writers
@@ -62,8 +63,7 @@ def train_and_evaluate(
     draw_batch: draws images of the first batch for the metric writers.
     draw_report: draws the report of the finished run.
   Raises:
-    UserError: bad config, missing data, a workdir of another run or one in use, a loss that is
-      not finite.
+    UserError: bad config, missing data, a workdir of another run or in use, a loss not finite.
     Preempted: SIGTERM or SIGINT came; the state is saved.
   """
   workdir = pathlib.Path(workdir)
@@ -86,7 +86,7 @@ def _train_and_evaluate(
   config = experiment.config
   checkpoints = open_checkpoints(workdir, config)
   state, metadata = experiment.init_or_restore(checkpoints)
-  notices = experiment.check_continues(metadata)
+  notices = map_losses.notices(config.loss) + experiment.check_continues(metadata)
   start = int(state.step)
   # A run may have been stopped between the step and the end of its evaluation.
   missing = experiment.split_names(start) - metrics_file.results_at(workdir, start).keys()

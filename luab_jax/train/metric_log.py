@@ -265,6 +265,7 @@ _CONSOLE_FORMATS = {
   'loss': 'loss {:.3f}',
   'class_loss': 'class_loss {:.3f}',
   'point_loss': 'point_loss {:.4f}',
+  'map_loss': 'map_loss {:.3f}',
   'top1': 'top1 {:.3f}',
   'top5': 'top5 {:.3f}',
   'mAP': 'mAP {:.3f}',

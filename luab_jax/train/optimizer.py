@@ -1,5 +1,6 @@
-"""The optimizer, and what changes with the step: learning rate and weight of the point loss."""
+"""The optimizer, and what changes with the step: learning rate and weights of the losses."""
 
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ class Schedules(NamedTuple):
   Attributes:
     learning_rate: of the optimizer.
     point_weight: λ, the weight of the point loss.
+    map_weight: the weight of the map loss; None without one.
   """
 
   learning_rate: optax.Schedule
   point_weight: optax.Schedule
+  map_weight: optax.Schedule | None = None
 
 
 def make_schedules(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> Schedules:
@@ -30,14 +33,17 @@ def make_schedules(config: ConfigDict, total_steps: int, steps_per_epoch: float)
   Raises:
     UserError: a wrong option in `config.loss`.
   """
+  loss = config.loss
+  weight_schedule = functools.partial(
+    point_weight_schedule,
+    loss.point_schedule,
+    total_steps=total_steps,
+    warmup_steps=loss.point_warmup_steps,
+  )
   return Schedules(
     learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch),
-    point_weight_schedule(
-      config.loss.point_schedule,
-      config.loss.point_weight,
-      total_steps=total_steps,
-      warmup_steps=config.loss.point_warmup_steps,
-    ),
+    weight_schedule(loss.point_weight),
+    None if loss.map_loss == 'none' else weight_schedule(loss.map_weight),
   )
 
 

@@ -8,7 +8,7 @@ from luab_jax.data.dataset import DatasetSpec
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
 from luab_jax.evaluate.evaluate import metric_names
-from luab_jax.models import check_image_size, check_model
+from luab_jax.models import VITS, check_image_size, check_model
 from luab_jax.models.losses import check_loss, point_weight_schedule
 from luab_jax.runtime import parallel, profile
 from luab_jax.train import mixing
@@ -37,6 +37,7 @@ _LOWEST = (
   ('optimizer.grad_clip_norm', 0),
   ('optimizer.ema_decay', 0),
   ('loss.point_weight', 0),
+  ('loss.map_weight', 0),
 )
 _BELOW_ONE = ('momentum', 'beta1', 'beta2', 'ema_decay')
 
@@ -63,6 +64,7 @@ def check_options(config: ConfigDict) -> None:
   check_model(config.model)
   check_image_size(config.model.name, config.data.image_size)
   check_loss(config.loss)
+  _check_has_maps(config)
   profile.check_steps(config.profile_steps)
   point_weight_schedule(
     config.loss.point_schedule,
@@ -73,6 +75,22 @@ def check_options(config: ConfigDict) -> None:
   make_optimizer(config, optax.constant_schedule(0.0))
   robustness.check_sets(config.robustness.sets)
   _check_best_split(config)
+
+
+def _check_has_maps(config: ConfigDict) -> None:
+  """Raises UserError for a map loss where the linear head has no map a point."""
+  model, map_loss = config.model, config.loss.map_loss
+  if map_loss == 'none' or model.head != 'linear':
+    return
+  why = ''
+  if config.data.byproduct == 'trace':
+    why = 'has no map for each point of a trace'
+  elif model.name in VITS and model.vit_pool == 'token':
+    why = f'on the class token of {model.name} does not read the maps'
+  if why:
+    raise UserError(
+      f"loss.map_loss='{map_loss}': the linear head {why}; choose --config.model.head=spatial"
+    )
 
 
 def _check_best_split(config: ConfigDict) -> None:
@@ -92,7 +110,10 @@ def check_keep_best(config: ConfigDict, spec: DatasetSpec) -> None:
   """Raises UserError where `config.keep_best` names a metric that is never measured."""
   split, metric = _split_and_metric(config.keep_best)
   names = metric_names(
-    config.model.head, num_classes=spec.num_classes, multi_label=spec.multi_label
+    config.model.head,
+    num_classes=spec.num_classes,
+    multi_label=spec.multi_label,
+    map_loss=config.loss.map_loss,
   )
   if config.keep_best and metric not in names:
     known = ', '.join(f'{split}/{name}' for name in names)

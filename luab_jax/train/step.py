@@ -50,11 +50,12 @@ def make_train_step(
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
     batch = _randomised(config, batch, state.step)
-    examples, points = _global_counts(batch)
-    point_weight = jnp.asarray(schedules.point_weight(state.step), jnp.float32)
-
-    def total_loss(sums: Sums) -> jax.Array:
-      return sums['class_loss'][0] / examples + point_weight * sums['point_loss'][0] / points
+    counts = _global_counts(batch)
+    scheduled = {
+      name: jnp.asarray(schedule(state.step), jnp.float32)
+      for name, schedule in schedules._asdict().items()
+      if schedule
+    }
 
     def forward(params: Params, batch_stats: Params, batch: Batch) -> tuple[jax.Array, Any]:
       output, updated = model.apply(
@@ -68,7 +69,7 @@ def make_train_step(
       if 'partner' in batch:  # of MixUp and CutMix
         partner = loss_and_metric_sums(output, batch['partner'], spec, config.loss)
         sums = jax.tree.map(jnp.add, sums, partner)
-      return total_loss(sums), (updated.get('batch_stats', {}), sums)
+      return _total_loss(sums, counts, scheduled), (updated.get('batch_stats', {}), sums)
 
     gradient, batch_stats, sums = _accumulate(
       jax.grad(forward, has_aux=True), state, batch, config.optimizer.grad_accum_steps
@@ -78,16 +79,26 @@ def make_train_step(
     batch_stats = jax.lax.pmean(batch_stats, AXIS)
     new_state = _update(state, optimizer, gradient, batch_stats, config.optimizer.ema_decay)
     sums |= {
-      'loss': (total_loss(sums), 1.0),
+      'loss': (_total_loss(sums, counts, scheduled), 1.0),
       'grad_norm': (optax.global_norm(gradient), 1.0),
-      'learning_rate': (jnp.asarray(schedules.learning_rate(state.step), jnp.float32), 1.0),
-      'point_weight': (point_weight, 1.0),
+      **{name: (value, 1.0) for name, value in scheduled.items()},
     }
     if config.on_nan == 'skip':
       return _skip_unless_finite(state, new_state, sums)
     return new_state, sums
 
   return step
+
+
+def _total_loss(
+  sums: Sums, counts: tuple[jax.Array, jax.Array], weights: dict[str, jax.Array]
+) -> jax.Array:
+  """The loss, or a micro-batch's or device's share in it; `counts` of `_global_counts`."""
+  examples, points = counts
+  loss = sums['class_loss'][0] / examples + weights['point_weight'] * sums['point_loss'][0] / points
+  if 'map_loss' in sums:
+    loss += weights['map_weight'] * sums['map_loss'][0] / points
+  return loss
 
 
 def _global_counts(batch: Batch) -> tuple[jax.Array, jax.Array]:

@@ -248,7 +248,7 @@ def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imag
     )[0]
     variables = state.eval_variables()
     output = model(variables, batch['image'])
-    maps = steps.localization_maps(variables, output, batch['label'], multi_label=False)
+    maps = steps.localization_maps(output, batch['label'], multi_label=False)
     right = output['logits'].argmax(-1) == batch['label']
     with localization.thread_pool() as pool:
       places = localization.Localization(pool, 32, multi_label=False)

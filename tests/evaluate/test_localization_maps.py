@@ -33,7 +33,7 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
     )
   output = model.apply(variables, image, train=False)
   label = np.array([0, 1, 4, 1])
-  maps = steps.localization_maps(variables, output, label, multi_label=multi_label)
+  maps = steps.localization_maps(output, label, multi_label=multi_label)
   weight = maps.get('attention', 1 / cells)
   logits = (maps['cam'] * weight).sum((1, 2)) + variables['params']['head']['classifier']['bias'][
     slice(None) if multi_label else label[:, None]
@@ -56,7 +56,7 @@ def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_k
   image = jax.random.normal(jax.random.key(0), (2, 48, 48, 3))
   variables = model.init(jax.random.key(1), image, train=False)
   output = jax.device_get(model.apply(variables, image, train=False))
-  maps = steps.localization_maps(variables, output, np.array([3, 1]), multi_label=False)
+  maps = steps.localization_maps(output, np.array([3, 1]), multi_label=False)
   assert maps.keys() == {'cam'} and maps['cam'].shape == (2, 12, 12, 1)
   kernel = np.asarray(variables['params']['head']['classifier']['kernel'])
   for row, label in ((0, 3), (1, 1)):

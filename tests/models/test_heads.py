@@ -19,8 +19,9 @@ def test_shapes_for_every_kind_of_point(head, target):
   _, outputs = abstract(make('tiny_vit', head, target=target), 48)
   assert outputs['logits'].shape == (2, classes)
   assert outputs['points'].shape == (2, points, 2)
+  assert outputs['cam'].shape == (2, 12, 12, classes)
   if head == 'spatial':
-    assert outputs['attention'].shape == (2, 12, 12, points)
+    assert outputs['attention'].shape == outputs['map_logits'].shape == (2, 12, 12, points)
 
 
 @pytest.mark.parametrize('target', TARGETS)
@@ -29,6 +30,8 @@ def test_attention_is_a_distribution_and_points_lie_in_the_image(target):
   variables = random_variables(model, pictures())
   outputs = apply(model, variables, pictures())
   assert outputs['attention'].std() > 1e-3
+  softmax = jax.nn.softmax(outputs['map_logits'], axis=(1, 2))
+  np.testing.assert_allclose(outputs['attention'], softmax, rtol=1e-5)
   assert (outputs['attention'] >= 0).all()
   np.testing.assert_allclose(outputs['attention'].sum((1, 2)), 1, rtol=1e-5)
   assert (outputs['points'] > 0).all() and (outputs['points'] < 1).all()
@@ -68,8 +71,9 @@ def test_expected_position_between_two_cells():
 def test_linear_head_reads_the_pooled_feature():
   pooled = jax.random.normal(jax.random.key(0), (2, 6))
   head = LinearHead(num_classes=4, num_points=3)
-  variables = head.init(jax.random.key(1), None, pooled)
-  outputs = head.apply(variables, None, pooled)
+  features = jax.random.normal(jax.random.key(2), (2, 3, 3, 6))
+  variables = head.init(jax.random.key(1), features, pooled)
+  outputs = head.apply(variables, features, pooled)
   layer = variables['params']['points']
   expected = np.asarray(pooled) @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])
   # outputs 2k and 2k + 1 are x and y of point k

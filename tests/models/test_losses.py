@@ -144,6 +144,7 @@ def test_a_wrong_setting_is_named():
 
   def check(multi_label=False, **changes):
     loss = {'label_smoothing': 0.1, 'point_loss': 'smooth_l1', 'smooth_l1_beta': 1.0}
+    loss |= {'map_loss': 'none', 'map_sigma': 0.08, 'map_radius': 0.2}
     check_loss(ConfigDict(loss | changes), multi_label=multi_label)
 
   check()

@@ -45,7 +45,8 @@ def test_parameter_count_is_timms_plus_two_outputs_a_point(name):
   assert count(variables['params']) - count(points) == PARAMETERS[name]
   grid = 14 if name.startswith('vit') else 7
   assert outputs['features'].shape == (2, grid, grid, dim)
-  assert set(outputs) == {'logits', 'points', 'features'}
+  assert set(outputs) == {'logits', 'points', 'features', 'cam'}
+  assert outputs['cam'].shape == (2, grid, grid, 1000)
 
 
 @pytest.mark.parametrize('name', ['resnet18', 'resnet50', 'vit_s16', 'tiny_conv', 'tiny_vit'])
@@ -140,7 +141,9 @@ def test_start_values_have_the_reference_spread():
   layer = conv(256, 3, dtype=jnp.float32, name=None)
   kernel = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 16)))['params']['kernel']
   assert jnp.std(kernel) == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.02)
-  variables = LinearHead(1000, 1).init(jax.random.key(0), None, jnp.zeros((1, 256)))
+  variables = LinearHead(1000, 1).init(
+    jax.random.key(0), jnp.zeros((1, 2, 2, 256)), jnp.zeros((1, 256))
+  )
   for leaf in jax.tree.leaves(variables['params']['classifier']):
     assert 0.99 / 16 < jnp.abs(leaf).max() <= 1 / 16  # uniform within 1 / sqrt(256)
   vit = VisionTransformer(width=64, depth=1, num_heads=2, patch_size=4)
@@ -149,6 +152,12 @@ def test_start_values_have_the_reference_spread():
   assert jnp.std(vit['pos_embed']) == pytest.approx(0.02, rel=0.05)
   assert 0.9 < jnp.abs(vit['patch_embed']['kernel']).max() * 48**0.5 <= 1
   assert make('tiny_vit').head.classifier_init is normal_002
+
+
+def test_tiny_deep_is_as_small_as_it_says():
+  variables, outputs = abstract(make('tiny_deep'), 48)
+  assert count(variables['params']) == 296_300
+  assert outputs['features'].shape == (2, 3, 3, 128)
 
 
 def test_tiny_conv_sees_28_pixels():
@@ -164,6 +173,22 @@ def test_tiny_conv_sees_28_pixels():
   rows, columns = np.nonzero(jnp.abs(gradient).max(-1))
   for axis in (rows, columns):
     assert (axis.min(), axis.max()) == (12, 39)  # cell 6 is pixels 24..27, and three cells around
+
+
+@pytest.mark.slow
+def test_each_cell_of_tiny_deep_sees_a_border():
+  model = TinyConv(stage_widths=(96, 128))
+  variables = random_variables(model, pictures())
+
+  @jax.jit
+  @jax.jacrev
+  def gradients(image):
+    return model.apply(variables, image[None], False)[0].sum(-1)
+
+  seen = jnp.abs(gradients(pictures()[0])[0]).max(-1) > 0  # [3,3,48,48]
+  for cell, (first, last) in enumerate([(0, 27), (0, 43), (8, 47)]):  # 13 patches, cut off
+    rows, columns = np.nonzero(seen[cell].any(0))[0], np.nonzero(seen[:, cell].any(0))[1]
+    assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (first, last)
 
 
 @pytest.mark.slow
@@ -209,6 +234,7 @@ def test_sync_batch_norm_makes_two_devices_see_one_batch(sync):
     (lambda: make('vit_s16', 'spatial', target=(80, 8, True)), ['model.head', '80', '8']),
     (lambda: check_image_size('vit_s16', 100), ['data.image_size=100', 'multiple of 16']),
     (lambda: check_image_size('tiny_conv', 50), ['data.image_size=50', 'multiple of 4']),
+    (lambda: check_image_size('tiny_deep', 56), ['data.image_size=56', 'multiple of 16']),
   ],
 )
 def test_a_wrong_setting_is_named_in_one_line(call, words):

@@ -20,7 +20,13 @@ from luab_jax.train.step import make_train_step
 from tests.small_models import random_variables
 
 LOSS = ml_collections.ConfigDict(
-  dict(label_smoothing=0.0, point_loss='smooth_l1', smooth_l1_beta=1.0)
+  dict(
+    label_smoothing=0.0,
+    point_loss='smooth_l1',
+    smooth_l1_beta=1.0,
+    map_loss='gaussian',
+    map_sigma=0.2,
+  )
 )
 BATCH = 16
 
@@ -82,12 +88,21 @@ def setup(
   config.optimizer.grad_clip_norm, config.optimizer.grad_accum_steps = clip, accum
   config.optimizer.ema_decay = ema_decay
   config.data.mixup_alpha, config.data.cutmix_alpha = mixup, cutmix
-  schedules = Schedules(optax.constant_schedule(0.1), optax.constant_schedule(3.0))
+  schedules = Schedules(*(optax.constant_schedule(value) for value in (0.1, 3.0, 0.5)))
   tx = make_optimizer(config, schedules.learning_rate)
   state = _start(model, tx, ema=bool(ema_decay))
   train_step = make_train_step(model, tx, schedules, spec, config)
   eval_step = make_eval_step(model, spec, LOSS)
   return state, train_step, eval_step, num_classes, num_points
+
+
+def map_loss(output, batch):
+  """f64[B,1]: `gaussian` of the labels' class activation maps, of four cells."""
+  maps = np.asarray(output['cam'], np.float64)[np.arange(BATCH), :, :, batch['label']]
+  log_maps = (maps - np.log(np.exp(maps).sum((1, 2), keepdims=True))).reshape(BATCH, 4)
+  centres = np.array([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)])
+  bump = np.exp(-((centres - batch['point']) ** 2).sum(-1) / (2 * LOSS.map_sigma**2))
+  return -(bump / bump.sum(-1, keepdims=True) * log_maps).sum(-1, keepdims=True)
 
 
 def make_batch(num_classes, num_points, multi_label, points='rare'):

@@ -154,23 +154,29 @@ def test_loss_is_that_of_mixed_labels_and_of_both_images_points():
     label = np.eye(5)[batch['label']]
     label = weight * label + (1 - weight) * swapped(label)
     class_loss = -(label * np.log(special.softmax(output['logits'], axis=-1))).sum(-1).mean()
-    point_loss = _point_loss(output, batch, share, weight)
+    point_loss = _of_both(_smooth_l1, output, batch, share, weight)
+    map_loss = _of_both(small_steps.map_loss, output, batch, share, weight)
     np.testing.assert_allclose(sums['class_loss'][0] / sums['class_loss'][1], class_loss, rtol=1e-5)
-    np.testing.assert_allclose(sums['loss'][0], class_loss + 3.0 * point_loss, rtol=1e-5)
+    np.testing.assert_allclose(sums['map_loss'][0] / sums['map_loss'][1], map_loss, rtol=1e-5)
+    loss = class_loss + 3.0 * point_loss + 0.5 * map_loss
+    np.testing.assert_allclose(sums['loss'][0], loss, rtol=1e-5)
   assert kinds == {'mixup', 'cutmix'}
 
 
-def _point_loss(output, batch, share, weight):
-  """Smooth L1 of the points of both images that are seen, weighted."""
+def _smooth_l1(output, batch):
+  error = np.abs(output['points'] - batch['point'])
+  return np.where(error < 1, error**2 / 2, error - 0.5).mean(-1)
+
+
+def _of_both(loss, output, batch, share, weight):
+  """The mean of `loss` at the points of both images that are seen, weighted."""
   total = count = 0.0
   for targets, visible, w in (
     (batch, share, weight),
     ({name: swapped(x) for name, x in batch.items()}, 1 - share, 1 - weight),
   ):
-    error = np.abs(output['points'] - targets['point'])
-    smooth = np.where(error < 1, error**2 / 2, error - 0.5).mean(-1)
     x, y = np.moveaxis((targets['point'] * 16).astype(int), -1, 0)
     counted = targets['point_mask'] * (visible[y, x] > 0)
-    total += w * (smooth * counted).sum()
+    total += w * (loss(output, targets) * counted).sum()
     count += w * counted.sum()
   return total / count

@@ -34,6 +34,9 @@ from tests.short_run import short_config
     ('loss.point_loss', 'x', 'loss.point_loss: unknown'),
     ('loss.point_schedule', 'x', 'loss.point_schedule: unknown'),
     ('loss.label_smoothing', 1.0, 'loss.label_smoothing: 1.0 is outside'),
+    ('loss.map_loss', 'x', "loss.map_loss: unknown 'x'"),
+    ('loss.map_weight', -1.0, 'loss.map_weight=-1.0 is too small'),
+    ('loss.map_sigma', 0.0, 'loss.map_sigma: 0.0 is no fraction'),
     ('optimizer.name', 'adam', "optimizer.name='adam' is unknown"),
     ('optimizer.ema_decay', 1.0, 'optimizer.ema_decay=1.0 is too large'),
     ('optimizer.momentum', -0.1, 'optimizer.momentum=-0.1 is too small'),
@@ -58,6 +61,28 @@ def test_a_wrong_option_is_reported_before_missing_data(tmp_path, key, value, me
     with pytest.raises(UserError, match=message):
       start(config, tmp_path / 'run')
   assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('options', 'why'),
+  [
+    ({'data.byproduct': 'trace'}, 'has no map for each point of a trace'),
+    ({'model.name': 'vit_s16'}, 'on the class token of vit_s16 does not read'),
+  ],
+)
+def test_a_map_loss_needs_maps(tmp_path, options, why):
+  config = default.get_config()
+  config.data.data_dir = str(tmp_path / 'none')
+  config.update_from_flattened_dict(options)
+  config.loss.map_loss = 'gaussian'
+  with pytest.raises(UserError, match=f"^loss.map_loss='gaussian': the linear head {why}"):
+    loop.train_and_evaluate(config, tmp_path / 'run')
+  assert not any(tmp_path.iterdir())
+  config.model.head = 'spatial'
+  check_options(config)
+  config.update_from_flattened_dict({'model.head': 'linear', 'model.vit_pool': 'gap'})
+  config.data.byproduct = 'click'
+  check_options(config)
 
 
 def test_pairs_to_mix_must_share_a_device():

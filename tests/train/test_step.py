@@ -11,7 +11,15 @@ from luab_jax.runtime import parallel
 from luab_jax.train.optimizer import weight_decay_mask
 from tests.short_run import assert_same_bits
 from tests.small_models import apply
-from tests.train.small_steps import BATCH, assert_close, make_batch, make_model, run, setup
+from tests.train.small_steps import (
+  BATCH,
+  assert_close,
+  make_batch,
+  make_model,
+  map_loss,
+  run,
+  setup,
+)
 
 
 @pytest.mark.slow
@@ -26,7 +34,8 @@ def test_same_result_on_any_number_of_devices(name, head, multi_label, devices):
   state, train_step, _, classes, points = setup(name, head, multi_label=multi_label)
   batch = make_batch(classes, points, multi_label)
   one_state, one_sums = run(train_step, state, batch, 1)
-  assert one_sums['click_error'][1] == batch['point_mask'].sum() == 4
+  for metric in ('click_error', 'map_loss'):
+    assert one_sums[metric][1] == batch['point_mask'].sum() == 4
   other_state, other_sums = run(train_step, state, batch, devices)
   assert_close(one_sums, other_sums)
   # Plain SGD's first step: the update is the gradient times 0.1, so this compares gradients.
@@ -60,7 +69,9 @@ def test_loss_equals_a_formula_without_devices():
   mask = batch['point_mask'] * batch['example_mask'][:, None]
   expected = (cross_entropy * batch['example_mask']).sum() / batch['example_mask'].sum()
   expected += 3.0 * (smooth * mask).sum() / mask.sum()
+  expected += 0.5 * (map_loss(output, batch) * mask).sum() / mask.sum()
   np.testing.assert_allclose(sums['loss'][0], expected, rtol=1e-5)
+  assert (sums['point_weight'], sums['map_weight']) == ((3, 1), (0.5, 1))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 COST = 'cost/ms_per_step'
 # Counts, training losses, and what another metric says already.
-_HIDDEN = ('class_loss', 'point_loss', 'points_used', 'click_error_px', 'top5')
+_HIDDEN = ('class_loss', 'point_loss', 'map_loss', 'points_used', 'click_error_px', 'top5')
 # These come first, then the others (localisation), then the cost.
 _FIRST = ('top1', 'mAP', 'click_error')
 _WORDS = {

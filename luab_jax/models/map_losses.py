@@ -1,0 +1,132 @@
+"""Losses of maps: where on the grid a model looks, compared with the recorded points.
+
+A map is a softmax over the grid of `map_logits` f32[B,h,w,K], one map a point. The spatial head has
+them; with the linear head they are the class activation maps of the classes the points belong to.
+
+  gaussian: cross entropy of the map with a Gaussian of width sigma around the point, evaluated at
+    the centres of the cells and normalised over the grid, so it is cut at the border of the crop
+    (ours; the usual target of keypoint heatmaps, there regressed).
+  energy: 1 - the share of the map's mass in a window, as the energy loss of Rao et al. 2023
+    (arXiv:2303.11932, ICCV; there minus the share of positive attributions in the true box). A
+    click has no extent, so our window is that Gaussian, 1 where it is highest.
+  background: the share of the map's mass farther than a radius from the point; within it all places
+    are as good (ours: a click marks one spot of an object, not the object).
+
+Distances are in fractions of the crop: x of its width, y of its height.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from luab_jax.errors import UserError
+from luab_jax.models.heads import Outputs, cell_centres
+
+MAP_LOSSES = ('none', 'gaussian', 'energy', 'background')
+_LARGE_WEIGHT = 3.0
+
+
+def check_map_loss(loss: ConfigDict) -> None:
+  """Raises UserError for a value in `config.loss` that means nothing to a map loss."""
+  if loss.map_loss not in MAP_LOSSES:
+    raise UserError(
+      f'loss.map_loss: unknown {loss.map_loss!r}; choose one of {", ".join(MAP_LOSSES)}.'
+    )
+  for key in ('map_sigma', 'map_radius'):
+    if not 0 < loss[key] <= 1:
+      raise UserError(
+        f'loss.{key}: {loss[key]} is no fraction of the crop; choose above 0 and at most 1.'
+      )
+
+
+def notices(loss: ConfigDict) -> list[str]:
+  """What to tell about the weights of the losses before training starts, as lines."""
+  if loss.map_loss == 'none':
+    return []
+  lines = []
+  if loss.point_weight and loss.map_weight:
+    lines.append(
+      f'loss.point_weight={loss.point_weight:g} and loss.map_loss={loss.map_loss!r} both train on '
+      'the clicks: set loss.point_weight=0 to train on the map loss alone'
+    )
+  if loss.map_weight > _LARGE_WEIGHT:
+    lines.append(
+      f'loss.map_weight={loss.map_weight:g} is large: a map loss is as large as the classification '
+      'loss, and not small as the point loss; the default is 0.3'
+    )
+  return lines
+
+
+def map_logits(output: Outputs, label: jax.Array, *, multi_label: bool) -> jax.Array:
+  """f32[B,h,w,K]: the maps of a model that a map loss compares with the points, before the softmax.
+
+  Args:
+    output: of the model.
+    label: i32[B], the class whose activation map is the click's; not used with `multi_label`, where
+      each class has its point, nor with the spatial head.
+    multi_label: see `label`.
+  """
+  if 'map_logits' in output:
+    return output['map_logits']
+  return output['cam'] if multi_label else class_map(output['cam'], label)
+
+
+def class_map(maps: jax.Array, label: jax.Array) -> jax.Array:
+  """[B,h,w,1]: of maps [B,h,w,C] that of class `label` i32[B]."""
+  return jnp.take_along_axis(maps, label[:, None, None, None], axis=-1)
+
+
+def map_sum(
+  logits: jax.Array, point: jax.Array, mask: jax.Array, loss: ConfigDict
+) -> tuple[jax.Array, jax.Array]:
+  """The map loss `loss.map_loss`, see the module's docstring.
+
+  Args:
+    logits: f32[B,h,w,K] of `map_logits`.
+    point: f32[B,K,2], recorded, (x, y) in fractions of the crop.
+    mask: f32[B,K], 1 where a point counts, or its weight (point_mask * example_mask).
+    loss: `config.loss`: map_loss, map_sigma, map_radius.
+
+  Returns:
+    Sum over the points, and their number; both weighted with the mask.
+  """
+  distance = _distance(point, cell_centres(*logits.shape[1:3]))
+  if loss.map_loss == 'gaussian':
+    each = cross_entropy(logits, gaussian_target(distance, loss.map_sigma))
+  elif loss.map_loss == 'energy':
+    each = 1 - _share(logits, gaussian_window(distance, loss.map_sigma))
+  else:
+    # On a coarse grid no centre may be that near: then the nearest cells are.
+    nearest = distance.min((1, 2), keepdims=True)
+    each = _share(logits, distance > jnp.maximum(loss.map_radius, nearest))
+  return jnp.sum(each * mask), jnp.sum(mask)
+
+
+def _distance(point: jax.Array, centres: jax.Array) -> jax.Array:
+  """f32[B,h,w,K]: of the cells' centres [h,w,2] from the points [B,K,2]."""
+  return jnp.linalg.norm(centres[:, :, None] - point[:, None, None], axis=-1)
+
+
+def gaussian_window(distance: jax.Array, sigma: float) -> jax.Array:
+  """f32[B,h,w,K]: a Gaussian of `distance`, divided by its largest value on the grid."""
+  exponent = -0.5 * (distance / sigma) ** 2
+  return jnp.exp(exponent - exponent.max((1, 2), keepdims=True))
+
+
+def gaussian_target(distance: jax.Array, sigma: float) -> jax.Array:
+  """f32[B,h,w,K]: a Gaussian of `distance` that sums to 1 over the grid."""
+  return jax.nn.softmax(-0.5 * (distance / sigma) ** 2, axis=(1, 2))
+
+
+def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+  """f32[B,K]: of maps, the softmax of `logits` over the grid, with targets that sum to 1 there."""
+  return -jnp.sum(target * _log_maps(logits), axis=(1, 2))
+
+
+def _share(logits: jax.Array, window: jax.Array) -> jax.Array:
+  """f32[B,K]: of the mass of each map, what lies in a window of weights from 0 to 1."""
+  return jnp.sum(jnp.exp(_log_maps(logits)) * window, axis=(1, 2))
+
+
+def _log_maps(logits: jax.Array) -> jax.Array:
+  return jax.nn.log_softmax(logits.astype(jnp.float32), axis=(1, 2))
