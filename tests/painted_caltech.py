@@ -53,7 +53,7 @@ def files(photos=5, scenery=3):
   for label in caltech.CLASSES:
     folder = {'airplanes': 'Airplanes_Side_2'}.get(label, label)
     for number in range(1, photos + 1):
-      pixels, outline = paint(rng)
+      pixels, outline = paint(rng, [(150, 120), (121, 150), (163, 111)][number % 3])
       images[f'101_ObjectCategories/{label}/image_{number:04}.jpg'] = encode(pixels)
       outlines[f'Annotations/{folder}/annotation_{number:04}.mat'] = to_mat(outline)
   for label in [label for labels in caltech.SCENES.values() for label in labels]:

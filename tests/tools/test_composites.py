@@ -153,7 +153,7 @@ def test_an_exif_orientation_is_ignored_as_the_outlines_ignore_it(images):
   _, pixels = next(
     i for split in ('train', 'val') for s, i in images[split].items() if s == 'emu_0001'
   )
-  assert pixels.shape == (110, 138, 3)
+  assert pixels.shape == (136, 110, 3)
 
 
 def test_two_runs_write_the_same_bytes(made, archives, tmp_path):
@@ -190,6 +190,14 @@ def test_a_thin_object_is_not_lost():
   assert masks.soften(cover).max() > 0.3
   photo = Photograph('x', np.full((15, 20, 3), 9, np.uint8), np.array([(2, 5), (18, 5), (18, 6)]))
   assert compose.cut_out(photo)[0].opacity.shape[1] > 12
+
+
+@pytest.mark.parametrize('width', range(100, 180, 7))
+def test_a_background_of_any_shape_fits(width):
+  for size in ((width, 110), (110, width)):
+    for other in (90, 131, 170):
+      fitted = compose.fit(np.full((110, other, 3), 9, np.uint8), size)
+      assert fitted.shape == (size[1], size[0], 3) and fitted.min() == fitted.max() == 9
 
 
 def test_an_outline_is_read_in_our_pixels():

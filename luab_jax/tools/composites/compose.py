@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from luab_jax.tools.composites import masks
 from luab_jax.tools.composites.caltech import Photograph
@@ -60,8 +60,4 @@ def paste(
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Cuts the middle of u8[H, W, 3] to the shape of `size` (width, height) and resizes it."""
-  height, width, _ = pixels.shape
-  scale = min(width / size[0], height / size[1])
-  left, top = (width - size[0] * scale) / 2, (height - size[1] * scale) / 2
-  box = (left, top, left + size[0] * scale, top + size[1] * scale)
-  return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, box))
+  return np.asarray(ImageOps.fit(Image.fromarray(pixels), size, Image.Resampling.LANCZOS))
