@@ -1,9 +1,9 @@
-"""A browser, and a server of its study, for the tests of a module."""
+"""A browser, a server of its study, and a worker's tab, for the tests of a module."""
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.tools.annotate.browser import Chromium
+from tests.tools.annotate.browser import Chromium, Worker
 from tests.tools.annotate.serving import serving
 
 
@@ -26,3 +26,18 @@ def server(study):
   with serving(study) as server:
     server.links = iter(server.keys.personal.values())
     yield server
+
+
+@pytest.fixture
+def context(chromium):
+  context = chromium.browser.new_context(viewport={'width': 1280, 'height': 800})
+  yield context
+  context.close()
+
+
+@pytest.fixture
+def worker(context, server):
+  """A worker's tab; it went nowhere else, and kept to the policy."""
+  worker = Worker(context, server)
+  yield worker
+  assert worker.wrong == []

@@ -1,7 +1,6 @@
-"""The grid in a real browser: points, traces, keys, faults; nothing is sent elsewhere."""
+"""The grid in a real browser: points, traces, keys, links; nothing is sent elsewhere."""
 
 import asyncio
-import collections
 import contextlib
 import itertools
 import math
@@ -11,49 +10,19 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.async_api import async_playwright
 from playwright.sync_api import expect
 
 from luab_jax.tools.annotate import events, replay
-from tests.tools.annotate import browser
-from tests.tools.annotate.browser import Worker, batches_of, events_of, leases_of
-from tests.tools.annotate.serving import annotate
+from tests.tools.annotate import grid
+from tests.tools.annotate.browser import batches_of, events_of, leases_of
 
 pytestmark = pytest.mark.slow
-
-SIZES = ((300, 200), (200, 300), (260, 260), (450, 150), (150, 450), (320, 240))
-IMAGES = 12
 
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
-  """Two pages of twelve images each, of six shapes, for eight workers; all positions are kept."""
-  folder = tmp_path_factory.mktemp('study')
-  (folder / 'images' / 'bird').mkdir(parents=True)
-  for number in range(2 * IMAGES):
-    image = np.random.default_rng(number).integers(0, 255, (3, 4, 3), np.uint8)
-    image = Image.fromarray(image).resize(SIZES[number % len(SIZES)])
-    image.save(folder / 'images' / 'bird' / f'{number:02}.jpg')
-  options = f'--page_size={IMAGES} --answers=9 --workers=8 --track=raw --pages_per_worker=2'
-  paths = [f'--images={folder / "images"}', f'--out={folder / "study"}']
-  annotate.main(['init', '--task=grid', *paths, *options.split()])
-  return folder / 'study'
-
-
-@pytest.fixture
-def context(chromium):
-  context = chromium.browser.new_context(viewport={'width': 1280, 'height': 800})
-  yield context
-  context.close()
-
-
-@pytest.fixture
-def worker(context, server):
-  """A worker's tab; it went nowhere else, and kept to the policy."""
-  worker = Worker(context, server)
-  yield worker
-  assert worker.wrong == []
+  return grid.make_study(tmp_path_factory.mktemp('study'))
 
 
 # Name: width, height, device pixels per CSS px, CSS px that the page is scrolled on. Zoom makes the
@@ -120,7 +89,7 @@ def test_points_are_where_the_pointer_was(worker, server, study):
   worker.status('saved')
   (lease,) = leases_of(study, token)
   found = {event.i: event for event in events_of(study, lease, events.On)}
-  assert sorted(found) == sorted(put) == list(range(IMAGES))
+  assert sorted(found) == sorted(put) == list(range(grid.IMAGES))
   for slot, (x, y, width, height, _) in put.items():
     assert found[slot].x * width == pytest.approx(x, abs=0.1)
     assert found[slot].y * height == pytest.approx(y, abs=0.1)
@@ -138,7 +107,7 @@ def test_points_are_where_the_pointer_was(worker, server, study):
 def _boxes_are_right(worker, study, lease):
   boxes = {box.i: box for box in events_of(study, lease, events.Box)}
   scroll = worker.page.evaluate('scrollY')
-  for slot in range(IMAGES):
+  for slot in range(grid.IMAGES):
     left, top, width, height = worker.rect(worker.tile(slot))
     box = boxes[slot]
     assert (box.x, box.y) == pytest.approx((left, top + scroll), abs=0.02)
@@ -202,96 +171,6 @@ def test_a_busy_page_loses_no_position(worker, server, study, chromium, track):
   assert 60 < len(times) < 1000
   # Of 62 positions in a row, the last but one is a second later at least: the last was forced.
   assert all(late - early >= 998 for early, late in zip(times, times[61:-1], strict=False))
-
-
-def _place(slot):
-  """A point of an image that no other click has."""
-  return 0.2 + 0.031 * slot, 0.8 - 0.029 * slot
-
-
-def _select(worker, slot):
-  """Clicks an image where nothing else was clicked; returns (slot, x, y)."""
-  tile = worker.tile(slot)
-  tile.scroll_into_view_if_needed()
-  left, top, width, height = worker.rect(tile)
-  x, y = _place(slot)
-  worker.page.mouse.click(left + x * width, top + y * height)
-  expect(tile).to_have_attribute('aria-pressed', 'true')
-
-
-def _wander(worker, start):
-  """Moves over an image that is never selected, to five places where no other move goes."""
-  left, top, width, height = worker.rect(worker.tile(0))
-  places = [(0.1 + 0.01 * (start + k), 0.9 - 0.008 * (start + k)) for k in range(5)]
-  for x, y in places:
-    worker.page.mouse.move(left + x * width, top + y * height)
-  return places
-
-
-def _written(worker, slot):
-  """Waits until the click is in the browser's own storage."""
-  script = """slot => new Promise(done => {
-    const look = () => {
-      const all = request.result.transaction('batches').objectStore('batches').getAll();
-      all.onsuccess = () => all.result.some(({body}) => JSON.parse(body).events
-        .some(({e, i}) => e === 'on' && i === slot)) ? done() : setTimeout(look, 20);
-    };
-    const request = indexedDB.open('luab_jax');
-    request.onsuccess = look;
-  })"""
-  worker.page.evaluate(script, slot)
-
-
-def test_every_event_arrives_once_whatever_is_killed(playwright, server, study, tmp_path):
-  token = next(server.links)
-  chromium = browser.Chromium(playwright, tmp_path)
-  try:
-    context = chromium.browser.contexts[0]
-    worker = Worker(context, server).start(token)
-    moved = _wander(worker, 0)
-    _select(worker, 1)
-    server.kill()
-    moved += _wander(worker, 5)
-    _select(worker, 2)
-    worker.status('offline')
-    server.start()
-    worker.status('saved')
-    moved += _wander(worker, 10)
-    _select(worker, 3)
-    worker.page.reload()
-    worker.ready()
-    for slot in (1, 2, 3):
-      expect(worker.tile(slot)).to_have_attribute('aria-pressed', 'true')
-    context.set_offline(True)  # for as long as it takes the page to say so; nothing counts seconds
-    moved += _wander(worker, 15)
-    _select(worker, 4)
-    worker.status('offline')
-    context.set_offline(False)
-    worker.status('saved')
-    context.set_offline(True)
-    moved += _wander(worker, 20)
-    _select(worker, 5)
-    _written(worker, 5)
-  finally:
-    chromium.kill()
-  chromium = browser.Chromium(playwright, tmp_path)
-  try:
-    again = Worker(chromium.browser.contexts[0], server).open(token).ready()
-    _select(again, 6)
-    again.submit()
-    again.says('Page 2 of 2')
-  finally:
-    chromium.kill()
-  assert worker.wrong == again.wrong == []
-  lease = leases_of(study, token)[0]
-  found = [(on.i, on.x, on.y) for on in events_of(study, lease, events.On)]
-  assert found == [
-    (slot, *(pytest.approx(v, abs=1e-4) for v in _place(slot))) for slot in range(1, 7)
-  ]
-  moves = [(round(e.x, 3), round(e.y, 3)) for e in events_of(study, lease, events.Move) if e.i == 0]
-  expected = {(round(x, 3), round(y, 3)) for x, y in moved}
-  counts = collections.Counter(move for move in moves if move in expected)
-  assert set(counts.values()) == {1} and set(counts) == expected
 
 
 def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
@@ -359,71 +238,6 @@ def _hand_in(worker):
   while not worker.page.evaluate("document.activeElement.id === 'submit'"):
     keys.press('Tab')
   keys.press('Enter')
-
-
-def test_full_disk_another_tab_and_withdrawal(worker, context, server, study):
-  token = next(server.links)
-  worker.start(token)
-  full = {'error': 'full', 'message': 'The disk is full.'}
-  context.route('**/api/events', lambda route: route.fulfill(status=507, json=full))
-  _select(worker, 3)
-  worker.says('Not saved')
-  context.unroute('**/api/events')
-  worker.status('saved')
-  (lease,) = leases_of(study, token)
-  assert [on.i for on in events_of(study, lease, events.On)] == [3]
-  _select(worker, 4)
-  second = Worker(context, server).open(token).ready()
-  worker.says('This page continues in another tab')
-  for slot in (3, 4):
-    expect(second.tile(slot)).to_have_attribute('aria-pressed', 'true')
-  second.press('Withdraw')
-  second.press('Delete and stop')
-  second.says('You have withdrawn')
-  assert leases_of(study, token) == [] and batches_of(study, lease) == []
-  assert second.wrong == []
-
-
-def test_loading_moves_nothing_and_broken_images_are_retried_or_reported(worker, server, study):
-  token, tried = next(server.links), collections.Counter()
-
-  def serve(route):
-    name = route.request.url
-    tried[name] += 1
-    place = list(tried).index(name)
-    if place == 1 or (place == 2 and tried[name] < 4):
-      return route.fulfill(status=404)
-    return route.continue_()
-
-  worker.page.add_init_script(
-    'window.shifts = []; new PerformanceObserver(list => shifts.push(...list.getEntries()'
-    '.map(e => e.sources.map(s => s.node?.outerHTML)))).observe({type: "layout-shift", '
-    'buffered: true})'
-  )
-  worker.page.route('**/i/*', serve)
-  client = server.client(token)
-  client.join()
-  client.practise()
-  worker.open(token)
-  worker.press('I agree, start')
-  broken = worker.page.locator('.broken')
-  expect(broken).to_have_count(2)
-  _select(worker, 5)
-  worker.submit()
-  worker.says('An image does not load')
-  broken.nth(1).get_by_role('button', name='Try again').click()
-  expect(broken).to_have_count(1)
-  broken.get_by_role('button', name='Report').click()
-  worker.says('Reported')
-  worker.status('saved')
-  (lease,) = leases_of(study, token)
-  assert [event.i for event in events_of(study, lease, events.Broken)] == [1]
-  assert worker.page.evaluate('shifts') == []
-  worker.tile(5).click()  # takes it back
-  worker.submit()
-  worker.says('You selected no image')
-  worker.press('Yes, submit')
-  worker.says('Page 2 of 2')
 
 
 def test_platforms_add_their_parameters_to_the_link(worker, server, study):

@@ -1,7 +1,6 @@
 """Icons in a real browser: by mouse, by finger and by keys, with every point where it was put."""
 
 import collections
-import math
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from playwright.sync_api import expect
 
 from luab_jax.byproducts.coco_ab import ACTION_NAMES, CLASS_INDEX, CLASS_NAMES
 from luab_jax.tools.annotate import coco_pages, events, practice
-from tests.tools.annotate.browser import Worker, events_of, leases_of
+from tests.tools.annotate.browser import events_of, leases_of
+from tests.tools.annotate.hand import Hand, chip, icon, practise, ready
 from tests.tools.annotate.serving import annotate
 from tfds_builders import build
 
@@ -32,115 +32,12 @@ def study(tmp_path_factory):
   return folder / 'study'
 
 
-@pytest.fixture
-def worker(chromium, server):
-  """A worker's tab; it went nowhere else, and kept to the policy."""
-  context = chromium.browser.new_context(viewport={'width': 1280, 'height': 800})
-  worker = Worker(context, server)
-  yield worker
-  context.close()
-  assert worker.wrong == []
-
-
-class Hand:
-  """A pointer that drags icons on a worker's page, and knows where it let go of them."""
-
-  def __init__(self, worker):
-    self.worker, self.page, self.done, self.has_touch = worker, worker.page, [], False
-    self.cdp = worker.page.context.new_cdp_session(worker.page)
-
-  def resize(self, width, height, scale, *, mobile=False):
-    size = {'width': width, 'height': height, 'deviceScaleFactor': scale, 'mobile': mobile}
-    self.cdp.send('Emulation.setDeviceMetricsOverride', size)
-
-  def touch(self):
-    self.cdp.send('Emulation.setTouchEmulationEnabled', {'enabled': True})
-    self.has_touch = True
-
-  def _send(self, kind, x, y):
-    if self.has_touch:
-      kind = {'mousePressed': 'touchStart', 'mouseMoved': 'touchMove', 'mouseReleased': 'touchEnd'}[
-        kind
-      ]
-      points = [] if kind == 'touchEnd' else [{'x': x, 'y': y}]
-      return self.cdp.send('Input.dispatchTouchEvent', {'type': kind, 'touchPoints': points})
-    event = {'type': kind, 'x': x, 'y': y, 'button': 'left', 'clickCount': 1}
-    held = {'buttons': 0 if kind == 'mouseReleased' else 1}
-    return self.cdp.send('Input.dispatchMouseEvent', event | held)
-
-  def middle(self, selector):
-    left, top, width, height = self.worker.rect(self.page.locator(selector))
-    return left + width / 2, top + height / 2
-
-  def at(self, place):
-    """Where a place on the image is in the window, not on whole pixels, and relative to it."""
-    left, top, width, height = self.worker.rect(self.page.locator('.stage'))
-    x = math.floor(left + place[0] * width) + 0.73
-    y = math.floor(top + place[1] * height) + 0.41
-    return (x, y), ((x - left) / width, (y - top) / height, 0.1 / width, 0.1 / height)
-
-  def drag(self, start, end):
-    """From one point of the window to another one, through ten more."""
-    if not self.has_touch:
-      event = {'type': 'mouseMoved', 'x': start[0], 'y': start[1], 'button': 'none'}
-      self.cdp.send('Input.dispatchMouseEvent', event)
-    self._send('mousePressed', *start)
-    for step in range(1, 11):
-      x, y = ((a * (10 - step) + b * step) / 10 for a, b in zip(start, end, strict=True))
-      self._send('mouseMoved', x, y)
-    self._send('mouseReleased', *end)
-
-  def click(self, x, y):
-    self._send('mousePressed', x, y)
-    self._send('mouseReleased', x, y)
-
-  def expect(self, name, point, source=None):
-    """Notes what must have been recorded, and waits until the page shows it."""
-    source = source or ('touch' if self.has_touch else 'mouse')
-    self.done.append((CLASS_INDEX[name], source, point))
-    marker = self.page.locator(icon(name))
-    expect(marker).to_have_count(1 if point else 0)
-    if point:
-      (left, top, *_), stage = self.worker.rect(marker), self.worker.rect(marker.locator('..'))
-      assert left == pytest.approx(stage[0] + point[0] * stage[2], abs=0.1)
-      assert top == pytest.approx(stage[1] + point[1] * stage[3], abs=0.1)
-
-  def put(self, name, place):
-    """Drags an icon from its page onto the image."""
-    end, point = self.at(place)
-    self.drag(self.middle(chip(name)), end)
-    self.expect(name, point)
-
-  def move(self, name, place):
-    """Drags an icon that is on the image to another place on it."""
-    end, point = self.at(place)
-    self.drag(self.middle(f'{icon(name)} .disc'), end)
-    self.expect(name, point)
-
-
-def chip(name):
-  return f'.chips.open .chip[data-c="{CLASS_INDEX[name]}"]'
-
-
-def icon(name):
-  return f'.icon[data-c="{CLASS_INDEX[name]}"]'
-
-
-def _practise(client):
-  """Consents and hands in an empty practice page; returns the page of work."""
-  client.join()
-  page = client.lease()
-  client.call('events', client.batch(page['lease'], 0))
-  client.call('submit', client.end(page['lease'], 0))
-  return client.lease()
-
-
 def _open(worker, server, token):
   """A page of work, after the practice page."""
-  _practise(server.client(token))
+  practise(server.client(token))
   worker.open(token)
   worker.press('I agree, start')
-  _ready(worker)
+  ready(worker)
 
 
 def _fill(server, count):
@@ -148,14 +45,10 @@ def _fill(server, count):
   bird = {'c': CLASS_INDEX['bird'], 'x': 0.5, 'y': 0.5}
   for _ in range(count):
     client = server.client()
-    lease = _practise(client)['lease']
+    lease = practise(client)['lease']
     box = {'e': 'box', 't': 1, 'i': 0, 'x': 8, 'y': 8, 'w': 400, 'h': 300}
     client.call('events', client.batch(lease, 0, box, {'e': 'put', 't': 9, 's': 'pen', **bird}))
     client.call('submit', client.end(lease, 0, icons=[bird]))
-
-
-def _ready(worker):
-  expect(worker.page.locator('.stage')).to_have_attribute('data-state', 'ready')
 
 
 def _turn(worker, title):
@@ -227,7 +120,7 @@ def _go_on_after_a_reload(hand):
   page = hand.page
   labels = page.locator('.icon').evaluate_all('all => all.map(e => e.ariaLabel)')
   page.reload()
-  _ready(hand.worker)
+  ready(hand.worker)
   assert page.locator('.icon').evaluate_all('all => all.map(e => e.ariaLabel)') == labels
   assert len(labels) == 5
   expect(page.get_by_role('tab', selected=True)).to_have_text('Vehicles')
@@ -302,7 +195,7 @@ def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
     for _ in range(tabs):
       keys.press('Tab')
     keys.press('Enter')
-  _ready(worker)
+  ready(worker)
   drawn = practice.icons()
   names = [name for name, _ in drawn.classes]
   spots = {names[spot.c]: (spot.x, spot.y) for spot in reversed(drawn.answers)}
@@ -320,7 +213,7 @@ def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
   worker.says('Well done')
   keys.press('Enter')
   worker.says('Page 1 of 1')
-  _ready(worker)
+  ready(worker)
   _put_by_keys(page, 'teddy bear', (0.61, 0.38))
   _put_by_keys(page, 'cat', (0.55, 0.5))
   keys.press('Enter')
@@ -384,7 +277,7 @@ def test_an_image_that_does_not_load_is_tried_again_or_reported(worker, server, 
     'const wait = setTimeout; setTimeout = (act, ms, ...rest) => wait(act, ms / 20, ...rest)'
   )
   page.route('**/i/*', lambda route: (tried.append(1), route.fulfill(status=404)))
-  _practise(server.client(token))
+  practise(server.client(token))
   worker.open(token)
   worker.press('I agree, start')
   worker.says('The image does not load.')
