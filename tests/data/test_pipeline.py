@@ -126,10 +126,8 @@ def test_augmentation_differs_by_seed_epoch_and_position(order):
 
 def test_a_batch_may_be_larger_than_the_data_set(order):
   data = config(order, 'order', image_size=16, eval_resize=16)
-  (batch,) = steps(
-    pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(2 * ORDER + 4), seed=0),
-    1,
-  )
+  large = pipeline.Rows(2 * ORDER + 4)
+  (batch,) = steps(pipeline.train_batches(data, pipeline.dataset_spec(data), large, seed=0), 1)
   labels = batch['label']
   assert sorted(labels[:ORDER]) == sorted(labels[ORDER : 2 * ORDER]) == list(range(ORDER))
   assert batch['example_mask'].tolist() == [1] * (2 * ORDER + 4)
@@ -147,6 +145,7 @@ def test_subsplits_share_out_the_examples(order):
   assert sorted([*set(trained), *evaluated]) == list(range(ORDER)) and count == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('batch_size', 'num_hosts'), [(8, 1), (8, 4), (100, 4)])
 def test_evaluation_covers_everything_once_over_hosts(order, batch_size, num_hosts):
   data = config(order, 'order', image_size=16, eval_resize=16)

@@ -108,6 +108,7 @@ def test_further_mistakes(small, tmp_path):
     pipeline.dataset_spec(config(tmp_path, 'plain'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'broken',
   [
@@ -124,6 +125,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path, broken):
     steps(pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(5), seed=0), 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('damage', 'message'),
   [

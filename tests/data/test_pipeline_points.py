@@ -226,6 +226,7 @@ def test_shuffled_icons_stay_in_their_class(icons):
   assert len(stayed) > 10 and np.mean(stayed) < 0.7
 
 
+@pytest.mark.slow
 def test_color_jitter_changes_colours_within_bounds_and_no_points(dots):
   plain = config(dots[0], 'dots', image_size=32, eval_resize=32)
   jittered = plain.copy_and_resolve_references()

@@ -63,6 +63,7 @@ def test_mixup_blends_neighbours_and_keeps_both_targets():
   np.testing.assert_allclose(partner['example_mask'], 1 - share, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_cutmix_masks_the_point_pasted_over_and_keeps_the_pasted_one():
   batch = dots(8)
   hidden = pasted = 0
