@@ -35,17 +35,18 @@ def pytest_configure(config):
 
 # Files of few but long tests: a worker that gets one of them last leaves the others idle.
 _LONGEST = (
-  'tests/stress/test_faults.py',
   'tests/test_notebooks.py',
-  'tests/test_documented_commands.py',
-  'tests/test_benchmarks.py',
-  'tests/runtime/test_preemption.py',
-  'tests/runtime/test_metric_writers.py',
-  'tests/report/test_report.py',
-  'tests/train/test_train.py',
-  'tests/train/test_two_processes.py',
-  'tests/train/test_step.py',
   'tests/train/test_recipes.py',
+  'tests/test_benchmarks.py',
+  'tests/train/test_two_processes.py',
+  'tests/stress/test_faults.py',
+  'tests/train/test_train.py',
+  'tests/train/test_step.py',
+  'tests/report/test_report.py',
+  'tests/data/test_pipeline.py',
+  'tests/runtime/test_preemption.py',
+  'tests/test_documented_commands.py',
+  'tests/runtime/test_metric_writers.py',
 )
 
 
