@@ -5,9 +5,9 @@ training images the scene is that of the class. The outlines are drawn by hand, 
 simulated from them: nobody clicked.
 Command, once the data are made (docs/real_photographs.md):
 `python run.py --config=configs/caltech_scenes.py`.
-Hardware: 2 CPU cores, 11 minutes while they were busy with other work. Expected, on the copy of
-docs/study.md: top-1 0.469 on bg_same, 0.108 on bg_rand, 0.255 on the photographs; click error
-0.183.
+Hardware: 2 CPU cores, 11 minutes while other programs kept them busy. Expected: top-1 0.469 on
+bg_same, 0.108 on bg_rand and 0.255 on the photographs; click error 0.183 (one seed, on the copy
+that docs/real_photographs.md describes).
 """
 
 from configs import default

@@ -291,6 +291,6 @@ def test_the_output_builds_and_trains(made, tmp_path):
   config.data.data_dir = f'{tmp_path}/built'
   config.batch_size, config.total_steps, config.report_images = 16, 2, 0
   results = loop.train_and_evaluate(config, tmp_path / 'run').summary['results']
-  assert results.keys() == config.data.eval_splits.keys()
-  assert results['bg_rand']['images_with_boxes'] == results['bg_rand']['examples'] == 76
+  assert set(results) == set(config.data.eval_splits)
+  assert results['bg_rand']['images_with_boxes'] == results['bg_rand']['examples'] == 72
   assert 0 < results['heldout_clicks']['click_error'] < 1
