@@ -1,4 +1,4 @@
-"""Memory is reused and batches are transferred ahead. Runs: test_train.py."""
+"""The loop reuses memory, transfers batches ahead, compiles once and copies nothing unasked."""
 
 import gc
 
@@ -8,10 +8,13 @@ import pytest
 
 from configs import default
 from luab_jax.data.dataset import DatasetSpec
+from luab_jax.evaluate import evaluate
 from luab_jax.runtime import parallel
+from luab_jax.train import loop, metric_log
 from luab_jax.train.optimizer import Schedules, make_optimizer
 from luab_jax.train.state import init_state
 from luab_jax.train.step import make_train_step
+from tests.short_run import short_config
 
 
 def _small_step():
@@ -69,3 +72,55 @@ def test_batches_are_on_their_way_before_they_are_asked_for():
   assert int(next(stream)['x'][0, 0, 0]) == 0 and taken == [0, 1, 2]
   next(stream)
   assert taken == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_run_compiles_nothing_after_the_first_step_and_fetches_once_an_interval(
+  synthetic_imagenet_ab, tmp_path, monkeypatch
+):
+  config = short_config(synthetic_imagenet_ab)  # nine steps, a line every second one
+  compilations, fetches = [], []
+  compiled, fetched, evaluated = [], [], []
+  add, device_get, split = metric_log.RunLog.add, jax.device_get, evaluate.evaluate_split
+
+  def listen(name, seconds, **_):
+    if name == '/jax/core/compile/backend_compile_duration':
+      compilations.append(seconds)
+
+  def counting_add(self, step, metrics):
+    add(self, step, metrics)
+    compiled.append(len(compilations))
+    fetched.append(len(fetches))
+
+  def counting_split(*args, **kwargs):
+    before = len(compilations)
+    figures = split(*args, **kwargs)
+    evaluated.append(len(compilations) - before)
+    return figures
+
+  monkeypatch.setattr(metric_log.RunLog, 'add', counting_add)
+  monkeypatch.setattr(jax, 'device_get', lambda tree: (fetches.append(1), device_get(tree))[1])
+  monkeypatch.setattr(evaluate, 'evaluate_split', counting_split)
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    loop.train_and_evaluate(config, tmp_path)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert compiled[0] > 0 and len(set(compiled[:6])) == 1
+  # Two splits after step 6, two after step 9: the step is compiled for the first of them.
+  assert evaluated[0] > 0 and evaluated[2:] == [0, 0]
+  # Between step 6's evaluation and the end, and before it, only finished intervals are fetched.
+  assert np.diff(fetched[:5]).tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.slow
+def test_a_hidden_copy_in_the_loop_stops_the_run(synthetic_imagenet_ab, tmp_path, monkeypatch):
+  add = metric_log.RunLog.add
+
+  def careless_add(self, step, metrics):
+    total, count = metrics['loss']
+    add(self, step, {**metrics, 'loss': (total * np.ones(8, np.float32), count)})
+
+  monkeypatch.setattr(metric_log.RunLog, 'add', careless_add)
+  with pytest.raises(jax.errors.JaxRuntimeError, match='Disallowed host-to-device transfer'):
+    loop.train_and_evaluate(short_config(synthetic_imagenet_ab), tmp_path)

@@ -115,56 +115,6 @@ def test_a_run_that_is_killed_twice_resumes_bit_identically(finished, tmp_path, 
   assert (tmp_path / 'metrics.jsonl').read_text() == (workdir / 'metrics.jsonl').read_text()
 
 
-def test_a_run_compiles_nothing_after_the_first_step_and_fetches_once_an_interval(
-  synthetic_imagenet_ab, tmp_path, monkeypatch
-):
-  config = short_config(synthetic_imagenet_ab)  # nine steps, a line every second one
-  compilations, fetches = [], []
-  compiled, fetched, evaluated = [], [], []
-  add, device_get, split = metric_log.RunLog.add, jax.device_get, evaluate.evaluate_split
-
-  def listen(name, seconds, **_):
-    if name == '/jax/core/compile/backend_compile_duration':
-      compilations.append(seconds)
-
-  def counting_add(self, step, metrics):
-    add(self, step, metrics)
-    compiled.append(len(compilations))
-    fetched.append(len(fetches))
-
-  def counting_split(*args, **kwargs):
-    before = len(compilations)
-    figures = split(*args, **kwargs)
-    evaluated.append(len(compilations) - before)
-    return figures
-
-  monkeypatch.setattr(metric_log.RunLog, 'add', counting_add)
-  monkeypatch.setattr(jax, 'device_get', lambda tree: (fetches.append(1), device_get(tree))[1])
-  monkeypatch.setattr(evaluate, 'evaluate_split', counting_split)
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    loop.train_and_evaluate(config, tmp_path)
-  finally:
-    jax.monitoring.unregister_event_duration_listener(listen)
-  assert compiled[0] > 0 and len(set(compiled[:6])) == 1
-  # Two splits after step 6, two after step 9: the step is compiled for the first of them.
-  assert evaluated[0] > 0 and evaluated[2:] == [0, 0]
-  # Between step 6's evaluation and the end, and before it, only finished intervals are fetched.
-  assert np.diff(fetched[:5]).tolist() == [0, 1, 0, 1]
-
-
-def test_a_hidden_copy_in_the_loop_stops_the_run(synthetic_imagenet_ab, tmp_path, monkeypatch):
-  add = metric_log.RunLog.add
-
-  def careless_add(self, step, metrics):
-    total, count = metrics['loss']
-    add(self, step, {**metrics, 'loss': (total * np.ones(8, np.float32), count)})
-
-  monkeypatch.setattr(metric_log.RunLog, 'add', careless_add)
-  with pytest.raises(jax.errors.JaxRuntimeError, match='Disallowed host-to-device transfer'):
-    loop.train_and_evaluate(short_config(synthetic_imagenet_ab), tmp_path)
-
-
 def test_workdir_of_another_config_is_refused(finished):
   config, workdir, _ = finished
   other = config.copy_and_resolve_references()
