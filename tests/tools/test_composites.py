@@ -156,6 +156,7 @@ def test_an_exif_orientation_is_ignored_as_the_outlines_ignore_it(images):
   assert pixels.shape == (136, 110, 3)
 
 
+@pytest.mark.slow
 def test_two_runs_write_the_same_bytes(made, archives, tmp_path):
   painted_caltech.write(tmp_path / 'caltech', *archives)
   command.main([f'--caltech={tmp_path}/caltech', f'--out={tmp_path}/out'])
