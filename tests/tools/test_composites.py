@@ -291,6 +291,7 @@ def test_the_output_builds_and_trains(made, tmp_path):
   config = caltech_scenes.get_config()
   config.data.data_dir = f'{tmp_path}/built'
   config.batch_size, config.total_steps, config.report_images = 16, 2, 0
+  config.model.name, config.data.image_size, config.data.eval_resize = 'tiny_conv', 32, 32
   results = loop.train_and_evaluate(config, tmp_path / 'run').summary['results']
   assert set(results) == set(config.data.eval_splits)
   assert results['bg_rand']['images_with_boxes'] == results['bg_rand']['examples'] == 72
