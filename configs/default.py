@@ -97,7 +97,7 @@ def get_config():
   c.data.mixup_alpha = 0.0
   # CutMix, 0: none; 1.0 (Yun et al. 2019, arXiv:1905.04899). With MixUp: one of them in each step.
   c.data.cutmix_alpha = 0.0
-  # click, or trace: the mouse's path to the click.
+  # click (or icon), or trace: the mouse's path to the click; of narratives the whole path.
   c.data.byproduct = 'click'
   # Points of a trace (ours).
   c.data.trace_points = 8
@@ -105,7 +105,8 @@ def get_config():
   # selected, or the first or last of them.
   c.data.click = 'mean'
   # COCO-AB: the icons left after the history was replayed (ours), or adds_only: every icon added,
-  # also those moved or removed later (the authors).
+  # also those moved or removed later (the authors). Narratives: named, where the mouse was while
+  # the class was first named (ours).
   c.data.icons = 'replayed'
   # COCO-AB: with_instance (the authors' notebook): only the icon of a class with an instance in the
   # image is a point, in training and in the click error; all: that of any class.

@@ -18,7 +18,10 @@ from tfds_builders import build_summary
 
 CONFIGS = {
   'imagenet_ab': ('ilsvrc2012', 'local', 'ilsvrc2012_short288', 'local_short288'),
-  'coco_ab': ('2014', 'local', '2014_short288', 'local_short288'),
+  'coco_ab': (
+    *('2014', 'local', 'narratives', 'local_narratives'),
+    *('2014_short288', 'local_short288', 'narratives_short288', 'local_narratives_short288'),
+  ),
   'backgrounds_challenge': ('variations', 'foregrounds'),
 }
 _BUILT = re.compile(

@@ -39,7 +39,7 @@ def make_control(source: Source, seed: tf.Tensor, filtered: Filter) -> Callable[
       points,
       has,
       np.random.default_rng(seed.numpy().astype(np.uint64)),
-      per_column=source.spec.multi_label,
+      per_column=source.spec.point_per_class,
     )
     points, has = tf.constant(points), tf.constant(has)
     return lambda index, *_: (tf.gather(points, index), tf.gather(has, index))

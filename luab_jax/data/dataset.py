@@ -28,6 +28,12 @@ class DatasetSpec(NamedTuple):
   multi_label: bool
   num_points: int  # K of the batch contract
   num_examples: dict[str, int]  # of each split
+  is_trace: bool = False  # whether the points are a mouse trace in time order
+
+  @property
+  def point_per_class(self) -> bool:
+    """Whether the points are icons, one a class."""
+    return self.multi_label and not self.is_trace
 
 
 def dataset_spec(data: ConfigDict) -> DatasetSpec:
@@ -49,10 +55,16 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
       f'{builder.data_path} has no byproduct columns (clicks or icons): build it '
       'with one of the builders in tfds_builders/'
     )
-  if multi_label and data.byproduct == 'trace':
+  narrated, is_trace = 'narratives' in features, data.byproduct == 'trace'
+  if multi_label and is_trace and not narrated:
     raise UserError(
-      f"data.byproduct='trace' needs one object an image, and {data.name} has "
-      "several: set data.byproduct='click'"
+      f"data.byproduct='trace' needs one object an image or narratives, and {data.name} has icons "
+      "of several: set data.byproduct='click'"
+    )
+  if multi_label and narrated != (data.icons == 'named'):
+    raise UserError(
+      f"data.icons='{data.icons}' does not fit {data.name}: set data.icons="
+      f"'{'named' if narrated else 'replayed'}'"
     )
   if multi_label and (key := next(filter(data.get, FILTERS), '')):
     raise UserError(
@@ -60,14 +72,15 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
       f'data.{key}=0'
     )
   names = features['labels'].feature.names if multi_label else features['label'].names
-  num_points = data.trace_points if data.byproduct == 'trace' else 1
+  num_points = len(names) if multi_label else 1
   return DatasetSpec(
     name=data.name,
     class_names=list(names),
     num_classes=len(names),
     multi_label=multi_label,
-    num_points=len(names) if multi_label else num_points,
+    num_points=data.trace_points if is_trace else num_points,
     num_examples={name: split.num_examples for name, split in builder.info.splits.items()},
+    is_trace=is_trace,
   )
 
 
@@ -122,11 +135,13 @@ class Source:
   def _columns(self) -> dict[str, Any]:
     """The columns that the chosen options need; nothing else of a record is parsed."""
     named = {'file_name': True} if self.data.byproduct_fraction < 1 else {}
+    rows = {'x', 'y', 'time_ms', 'block'}
+    if self.spec.multi_label and self.spec.is_trace:
+      return named | {'labels': True, 'trace': rows}
     if self.spec.multi_label and self.data.icons == 'adds_only':
       return named | {'labels': True, 'actions': {'action', 'icon', 'to_x', 'to_y'}}
     if self.spec.multi_label:
       return named | {'labels': True, 'icons': {'label', 'x', 'y'}}
-    rows = {'x', 'y', 'time_ms', 'block'}
     columns = named | {'label': True, 'blocks': {'selected'}, 'clicks': rows}
     return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
 
@@ -140,8 +155,11 @@ class Source:
   def points(self, fields: Fields) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32[K, 2], float32[K]) relative to the image, see targets.py."""
     data = self.data
+    if self.spec.multi_label and self.spec.is_trace:
+      return targets.narrated_trace_points(fields['trace'], data.trace_points)
     if self.spec.multi_label:
-      add = self._features['actions']['action'].str2int('add')
+      adds_only = data.icons == 'adds_only'
+      add = self._features['actions']['action'].str2int('add') if adds_only else 0
       points, has = targets.icon_points(fields, self.spec.class_names, add, data.icons)
       if data.icon_points == 'with_instance':
         has *= self.label(fields)
@@ -169,16 +187,16 @@ class Source:
   def groups(self, fields: Fields, has: tf.Tensor) -> Fields:
     """Groups of labels whose mAP is reported separately, from fields and `has` of `points`.
 
-    {} without `objects` or with one label an image; else size_group int32[C], see targets.py, and
-    icon_group int32[C]: 0 for an image nobody annotated, 1 for a class without icon, 2 with one.
+    {} without `objects` or with one label an image; else size_group int32[C], see targets.py, and,
+    unless the points are a trace, icon_group int32[C]: 0 for an image nobody annotated, 1 for a
+    class without icon, 2 with one.
     """
     if not self._objects or not self.spec.multi_label:
       return {}
-    icon = tf.where(fields['has_record'], 1 + tf.cast(has, tf.int32), 0)
-    return {
-      'size_group': targets.size_groups(fields['objects'], self.spec.num_classes),
-      'icon_group': icon,
-    }
+    size = {'size_group': targets.size_groups(fields['objects'], self.spec.num_classes)}
+    if self.spec.is_trace:
+      return size
+    return size | {'icon_group': tf.where(fields['has_record'], 1 + tf.cast(has, tf.int32), 0)}
 
   def label(self, fields: Fields) -> tf.Tensor:
     """int32 scalar, or float32[C] of 0 and 1."""

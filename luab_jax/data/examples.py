@@ -46,7 +46,7 @@ def train_example(
   augment_seed, erase_seed = (tf.random.fold_in(seed, use) for use in (_AUGMENT, _ERASE))
   image, points, mask = augment.augment(data, image, points, mask, augment_seed)
   label = source.label(fields)
-  if source.spec.multi_label and data.icon_label == 'drop_when_icon_cropped':
+  if source.spec.point_per_class and data.icon_label == 'drop_when_icon_cropped':
     label = targets.drop_cropped_labels(label, has, mask)
   image, points, mask = augment.erase(data, image, points, mask, erase_seed)
   return _example(image, label, points, mask)

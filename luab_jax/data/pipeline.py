@@ -15,8 +15,8 @@ Every batch is a dict of
   box_label     int32[B, M]          its class: the image's, or that of a COCO instance
   box_overflow  int32[B]             boxes in the view beyond the M first ones, which are left out
 
-`eval_batches` of COCO-AB have size_group and icon_group, int32[B, C] (`Source.groups`), which like
-the labels describe the whole image.
+`eval_batches` of COCO have size_group and, with icons, icon_group, int32[B, C] (`Source.groups`),
+which like the labels describe the whole image.
 
 `label_set_batches`, for benchmark sets without byproducts (robustness_sets.py), has image,
 example_mask and
@@ -25,7 +25,7 @@ example_mask and
   class_mask    bool[B, C]           the classes that a prediction is chosen from
   mask          float32[B, S, S, 1]  1 on the foreground; only of sets that have masks
 
-K = 1 for ImageNet-AB, T for its traces, 80 for COCO-AB (one per class). B is the host's share of
+K = 1 for ImageNet-AB, 80 for COCO-AB (one per class), T for traces. B is the host's share of
 the global batch. There is no -1 and no (y, x) order.
 
 Training: row r of step s is number g = s * batch_size + r of an endless stream of epochs of N

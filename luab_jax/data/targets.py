@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 CLICKS = ('mean', 'first', 'last')
-ICONS = ('replayed', 'adds_only')
+ICONS = ('replayed', 'adds_only', 'named')
 ICON_POINTS = ('with_instance', 'all')
 BYPRODUCTS = ('click', 'trace')
 CONTROLS = ('none', 'shuffled', 'uniform')
@@ -73,6 +73,30 @@ def trace_points(
   before = track_time <= tf.reduce_max(end)  # max of nothing is the smallest int64
   xy = tf.concat([tf.boolean_mask(track_xy, before), click_xy[:1]], axis=0)
   time = tf.concat([tf.boolean_mask(track_time, before), end], axis=0)
+  return _resample(xy, time, num_points)
+
+
+def narrated_trace_points(trace: Columns, num_points: int) -> tuple[tf.Tensor, tf.Tensor]:
+  """The mouse track of the first narrative that has one, resampled as in `trace_points` (ours).
+
+  No click ends it: the path is that from the first sample to the last; straight while the mouse was
+  off the image. With fewer than two samples all points are masked.
+
+  Args:
+    trace: dict of x, y float32[n], time_ms int64[n], block int32[n], the number of the narrative.
+    num_points: T, at least 2.
+
+  Returns:
+    (float32[T, 2], float32[T]).
+  """
+  first = tf.reduce_min(trace['block'])
+  later = tf.cast(trace['block'] > first, tf.int32)
+  xy, time, _ = _selected_rows(trace | {'block': later}, tf.constant([True, False]))
+  return _resample(xy, time, num_points)
+
+
+def _resample(xy: tf.Tensor, time: tf.Tensor, num_points: int) -> tuple[tf.Tensor, tf.Tensor]:
+  """(float32[T, 2], float32[T]) of a path float32[m, 2] at ascending times int64[m]."""
   known = tf.shape(time)[0] >= 2
 
   def resample() -> tf.Tensor:
@@ -106,20 +130,21 @@ def _first_of_each(values: tf.Tensor) -> tf.Tensor:
 def icon_points(
   example: Columns, class_names: Sequence[str], add_action: int, how: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """One point per class from the icons dropped on a COCO image.
+  """One point per class from the icons dropped on a COCO image, or the words said about it.
 
   Args:
-    example: dict with, for 'replayed', icons: label int64[n], x, y float32[n], at most one a class;
-      for 'adds_only', actions: action int64[n], icon string[n], to_x, to_y float32[n].
+    example: dict with, for 'replayed' and 'named', icons: label int64[n], x, y float32[n], at most
+      one a class; for 'adds_only', actions: action int64[n], icon string[n], to_x, to_y float32[n].
     class_names: the names of the C classes in label order.
-    add_action: int, the label of an `add` action.
+    add_action: int, the label of an `add` action, for 'adds_only'.
     how: 'replayed' (ours): what is left after every add, move and remove; 'adds_only' (authors):
-      the place of the last `add` of the class, later moves and removes ignored.
+      the place of the last `add` of the class, later moves and removes ignored; 'named' (ours):
+      where the mouse was while a narrative named the class, as the builder found it.
 
   Returns:
     (float32[C, 2], float32[C]).
   """
-  if how == 'replayed':
+  if how != 'adds_only':
     icons = example['icons']
     xy = tf.stack([icons['x'], icons['y']], axis=-1)
     of_class = tf.equal(icons['label'][:, None], tf.range(len(class_names), dtype=tf.int64))

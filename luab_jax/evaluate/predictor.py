@@ -62,6 +62,7 @@ class Predictor:
     data: the `data` part of its config.
     class_names: in the order of the logits.
     multi_label: whether an image may have several classes.
+    point_per_class: whether each class has a point of its own, which needs `multi_label`.
     batch_size: images at a time.
     map_kind: what its maps are, 'attention' (spatial head) or 'cam', see `steps.localization_maps`.
   """
@@ -74,10 +75,12 @@ class Predictor:
     data: ConfigDict,
     class_names: Sequence[str],
     multi_label: bool,
+    is_trace: bool = False,
     batch_size: int = _BATCH,
   ):
     """Takes a Flax model and its unreplicated variables (numpy); the rest: see the class."""
     self.data, self.class_names, self.multi_label = data, list(class_names), multi_label
+    self.point_per_class = multi_label and not is_trace
     self.batch_size = batch_size
     self.map_kind = 'attention' if 'attention' in variables['params']['head'] else 'cam'
     self._variables = jax.device_put(variables, jax.local_devices()[0])
@@ -87,7 +90,7 @@ class Predictor:
       output = apply_model(model, variables, image)
       logits = output['logits']
       shown = jnp.argmax(logits, -1)
-      if multi_label:
+      if self.point_per_class:
         # A class with an icon, the likeliest one, so that its map can be compared with the icon.
         has = has > 0
         shown = jnp.where(has.any(-1), jnp.argmax(jnp.where(has, logits, -jnp.inf), -1), shown)
@@ -133,6 +136,7 @@ class Predictor:
       data=data,
       class_names=spec.class_names,
       multi_label=spec.multi_label,
+      is_trace=spec.is_trace,
       batch_size=batch_size,
     )
 
@@ -149,7 +153,7 @@ class Predictor:
     """
     count = len(image)
     if has is None:
-      has = np.zeros((count, len(self.class_names) if self.multi_label else 1), np.float32)
+      has = np.zeros((count, len(self.class_names) if self.point_per_class else 1), np.float32)
     image, has = (_padded(array, self.batch_size) for array in (image, has))
     output = jax.device_get(self._predict(self._variables, image, has))
     return {name: value[:count] for name, value in output.items()}
@@ -164,8 +168,8 @@ class Predictor:
         labels: the five most likely classes (all of fewer), the most likely first;
         scores: their softmax, or sigmoid where an image may have several;
         points: [[x, y]], x to the right and y down, in pixels of the image: the click; of a model
-          of traces the whole trajectory, which ends with the click; where an image may have several
-          classes, one for each of `labels`;
+          of traces the whole trajectory, in ImageNet-AB ending with the click; of a model of icons
+          one for each of `labels`;
         points_fraction: the same in fractions of the image;
         map: f32[h,w], at least 0, how strongly each place of the view was weighted;
         map_kind: 'attention' or 'cam'; map_label: the class it belongs to;
@@ -195,7 +199,7 @@ class Predictor:
     output: dict[str, np.ndarray],
   ) -> dict[str, Any]:
     best = np.argsort(-output['score'], kind='stable')[:BEST]
-    points = output['predicted'][best] if self.multi_label else output['predicted']
+    points = output['predicted'][best] if self.point_per_class else output['predicted']
     points = geometry.points_in_image(points, resized, window).numpy()
     corners = geometry.points_in_image([[0.0, 0.0], [1.0, 1.0]], resized, window).numpy()
     return {

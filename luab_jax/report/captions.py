@@ -11,9 +11,9 @@ from luab_jax.report.plots import Mark, Trajectory
 
 def marks(points: np.ndarray, spec: DatasetSpec, recorded: bool = True) -> list[Mark]:
   """Marks for the points f32[K,2] of an image, NaN where there is none; of a trace only its end."""
-  if not spec.multi_label:
+  if not spec.point_per_class:
     points = points[-1:]
-  labels = spec.class_names if spec.multi_label else ['']
+  labels = spec.class_names if spec.point_per_class else ['']
   return [
     Mark(x, y, recorded, label)
     for (x, y), label in zip(np.clip(points, 0, 1).tolist(), labels, strict=True)
@@ -21,16 +21,11 @@ def marks(points: np.ndarray, spec: DatasetSpec, recorded: bool = True) -> list[
   ]
 
 
-def has_traces(spec: DatasetSpec) -> bool:
-  """Whether the points of an image are a mouse trace in time order, not a click or icons."""
-  return spec.num_points > 1 and not spec.multi_label
-
-
 def trajectories(
   recorded: np.ndarray, predicted: np.ndarray, spec: DatasetSpec
 ) -> list[Trajectory]:
   """Trajectories of the traces f32[K,2] of an image, NaN where there is none; [] without traces."""
-  if not has_traces(spec):
+  if not spec.is_trace:
     return []
   return [
     Trajectory(np.clip(points, 0, 1), is_recorded)

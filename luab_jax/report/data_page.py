@@ -74,7 +74,7 @@ def training_sections(
     results: {split: metrics} of a run, for the average precision of each class.
   """
   sections = [_images_section(train, spec, config, count), _positions_section(train, spec)]
-  return sections + (_class_sections(train, spec, results or {}) if spec.multi_label else [])
+  return sections + (_class_sections(train, spec, results or {}) if spec.point_per_class else [])
 
 
 def _images_section(
@@ -93,8 +93,8 @@ def _images_section(
     text.append(f'{train.filtered[0].upper()}{train.filtered[1:]}.')
   if train.trace is not None and np.isfinite(train.trace).any():
     text.append(
-      'Lines are mouse traces up to the click, evenly spaced in time from dark (first) to light '
-      '(last). The part outside the crop is not drawn.'
+      f'Lines are mouse traces{"" if spec.multi_label else " up to the click"}, evenly spaced in '
+      'time from dark (first) to light (last). The part outside the crop is not drawn.'
     )
   images = []
   for i in range(min(count, len(train.image))):
@@ -116,15 +116,16 @@ def _positions_section(train: Examples, spec: DatasetSpec) -> Section:
 
 
 def _point_name(spec: DatasetSpec) -> str:
-  return 'icon' if spec.multi_label else 'click'
+  if spec.point_per_class:
+    return 'icon'
+  return 'trace point' if spec.multi_label else 'click'
 
 
 def first_images(batch: Batch, spec: DatasetSpec, count: int) -> list[html.Image]:
   """The first `count` images of a training batch (see data.pipeline), with their points."""
   points = np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan)
-  traces = captions.has_traces(spec)
   return [
-    _training_image(image, label, point, point if traces else None, spec)
+    _training_image(image, label, point, point if spec.is_trace else None, spec)
     for image, label, point in zip(
       batch['image'][:count], batch['label'][:count], points[:count], strict=True
     )

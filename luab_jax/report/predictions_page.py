@@ -46,6 +46,7 @@ def prediction_sections(
     data=config.data,
     class_names=spec.class_names,
     multi_label=spec.multi_label,
+    is_trace=spec.is_trace,
     batch_size=_BATCH_SIZE,
   )
   with_points, hardest = _choose_splits(splits, results)
@@ -117,8 +118,8 @@ def _section(title: str, text: list[str], evaluated: _Evaluated, order: Iterable
 def _legend(evaluated: _Evaluated) -> list[tuple[str, str]]:
   """(symbol of the template, meaning) of what is drawn on the images."""
   spec = evaluated.spec
-  trace = captions.has_traces(spec)
-  point = ' of a class with an icon' if spec.multi_label else ', the end of the path' * trace
+  trace = spec.is_trace
+  point = ' of a class with an icon' if spec.point_per_class else ', the end of the path' * trace
   legend = [('ring', f'recorded point{point}'), ('cross', f'predicted point{point}')]
   if trace:
     legend += [
@@ -160,7 +161,7 @@ def _draw_prediction(evaluated: _Evaluated, i: int) -> html.Image:
   error = found.click_errors()[i]
   if np.isfinite(error):
     pixels = error * evaluated.config.data.image_size
-    caption += f'; {"mean path" if captions.has_traces(spec) else "point"} error {pixels:.1f} px'
+    caption += f'; {"mean path" if spec.is_trace else "point"} error {pixels:.1f} px'
   marks = captions.marks(found.point[i], spec)
   marks += captions.marks(predicted, spec, recorded=False)
   boxes = found.box[i][np.isfinite(found.box[i]).all(-1)]

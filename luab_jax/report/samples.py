@@ -21,8 +21,8 @@ class Examples(NamedTuple):
   Attributes:
     image: u8[N,S,S,3].
     label: i32[N], or f32[N,C] of 0 and 1.
-    point: f32[N,K,2], (x, y) in [0, 1] of the crop, NaN where there is none: the click (K = 1) or
-      the icons (K = C).
+    point: f32[N,K,2], (x, y) in [0, 1] of the crop, NaN where there is none: the click (K = 1),
+      the icons (K = C) or, where an image may have several classes, the trace (K = T).
     trace: f32[M,T,2], mouse traces of the first M examples, NaN outside the crop; None where the
       dataset has none, or a control replaces the byproducts.
     filtered: what the filters of the byproducts dropped, see `pipeline.Batches`.
@@ -89,10 +89,11 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
   traces = min(count, traces)
   batches = _training_batches(config.data, config.seed, count)
   batch = clicks = next(iter(batches))
-  if config.data.byproduct == 'trace':
+  spec = pipeline.dataset_spec(config.data)
+  if spec.is_trace and not spec.multi_label:
     clicks = next(iter(_training_batches(config.data, config.seed, count, byproduct='click')))
   trace = None
-  if batch['label'].ndim == 1 and config.data.control == 'none':
+  if (spec.is_trace or not spec.multi_label) and config.data.control == 'none':
     # The same images in the same crops: order and augmentation depend only on the seed.
     points = max(config.data.trace_points, 32)
     changes = {'byproduct': 'trace', 'trace_points': points}

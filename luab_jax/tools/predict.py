@@ -104,7 +104,7 @@ def _write_predictions(
       for file, line in zip(batch, _predict(predictor, batch, start, folder), strict=True):
         skipped += 'skipped' in line
         log.write(json.dumps(line) + '\n')
-        print(_format_line(file, line, predictor.multi_label))
+        print(_format_line(file, line, predictor.point_per_class))
       log.flush()
   return skipped
 
@@ -127,7 +127,7 @@ def _predict(
       image, result = next(predicted)
       stem = file.stem.encode(errors='replace')[:100].decode(errors='ignore')
       overlay = f'{number:06d}_{stem}.png'
-      figure = _draw(image, result, predictor.multi_label)
+      figure = _draw(image, result, predictor.point_per_class)
       fonts.use_installed_fonts(figure)
       figure.savefig(folder / overlay)
       weights = result.pop('map')
@@ -135,11 +135,11 @@ def _predict(
   return lines
 
 
-def _draw(image: np.ndarray, result: dict[str, Any], multi_label: bool) -> Figure:
+def _draw(image: np.ndarray, result: dict[str, Any], point_per_class: bool) -> Figure:
   """The image with the top two classes, the point of the first one and the map."""
   small = Image.fromarray(image)
   small.thumbnail((_OVERLAY_SIZE, _OVERLAY_SIZE))
-  x, y = np.clip(result['points_fraction'][0 if multi_label else -1], 0, 1)
+  x, y = np.clip(result['points_fraction'][0 if point_per_class else -1], 0, 1)
   best = zip(result['labels'][:2], result['scores'], strict=False)
   return plots.overlay(
     np.asarray(small),
@@ -150,13 +150,13 @@ def _draw(image: np.ndarray, result: dict[str, Any], multi_label: bool) -> Figur
   )
 
 
-def _format_line(file: pathlib.Path, line: dict[str, Any], multi_label: bool) -> str:
+def _format_line(file: pathlib.Path, line: dict[str, Any], point_per_class: bool) -> str:
   name = member_names.escape(str(file))
   if 'skipped' in line:
     return f'{name}: skipped: {line["skipped"]}'
   best = ', '.join(
     f'{label} {score:.2f}' for label, score in zip(line['labels'], line['scores'], strict=True)
   )
-  # The icon of the top class, or the end of the path, which is the click.
-  x, y = line['points'][0 if multi_label else -1]
+  # The icon of the top class, or the click, or the end of the path.
+  x, y = line['points'][0 if point_per_class else -1]
   return f'{name}: {best}; point ({x:.0f}, {y:.0f}) of {line["width"]} x {line["height"]} px'

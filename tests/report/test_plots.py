@@ -12,7 +12,7 @@ from luab_jax.report import captions, plots, samples, style
 pytestmark = pytest.mark.slow
 
 
-_TRACES = pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {})
+_TRACES = pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {}, is_trace=True)
 
 
 def _near(pixels, colour):
@@ -49,7 +49,7 @@ def test_boxes_and_trajectories_are_at_their_positions():
     '; ground-truth box from (0.00, 0.00) to (0.50, 1.00); '
     'recorded path of 2 points from (0.10, 0.20) to (0.50, 0.20)'
   )
-  one_point = _TRACES._replace(num_points=1)
+  one_point = _TRACES._replace(num_points=1, is_trace=False)
   assert captions.trajectories(true, true, one_point) == []
 
 

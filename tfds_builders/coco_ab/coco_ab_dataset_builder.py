@@ -1,59 +1,64 @@
-"""Builds COCO 2014 images with the annotation byproducts of COCO-AB, see README.md here."""
+"""Builds COCO images with the byproducts of COCO-AB or Localized Narratives, see README.md here."""
 
-import pathlib
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
 
-from luab_jax.byproducts import coco_ab
+from luab_jax.byproducts import coco_ab, localized_narratives
 from luab_jax.byproducts.archives import reader
 from luab_jax.data.image_files import BadImage, EncodedImage
 from luab_jax.errors import UserError
 from tfds_builders import build_summary, content_digest
 from tfds_builders.coco_ab import example
-from tfds_builders.coco_ab.join import ANNOTATIONS_URL, Join, Joined, class_names
+from tfds_builders.coco_ab.files import CocoConfig, find_files
+from tfds_builders.coco_ab.join import Join, Joined, class_names
 from tfds_builders.image_check import check_images
-from tfds_builders.image_config import ImageConfig, with_reduced
-
-URLS = {
-  'train2014.zip': 'http://images.cocodataset.org/zips/train2014.zip',
-  'val2014.zip': 'http://images.cocodataset.org/zips/val2014.zip',
-  'annotations_trainval2014.zip': ANNOTATIONS_URL,
-  coco_ab.FILE_NAME: coco_ab.URL,
-}
-_SPLITS = {'train': 'train2014', 'validation': 'val2014'}
-_COUNTS = ('images', 'instances', 'records', 'with a record', 'icons', 'actions', 'trace points')
+from tfds_builders.image_config import with_reduced
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-  """COCO images, their instances, and what the workers of COCO-AB did on them."""
+  """COCO images, their instances, and what people did on them."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First release.'}
   BUILDER_CONFIGS = with_reduced(
-    ImageConfig(
+    CocoConfig(
       name='2014',
       description='COCO 2014 and COCO-AB 1.0 as released, downloaded or from manual_dir; '
       'the checksum of every file is verified.',
     ),
-    ImageConfig(
+    CocoConfig(
       name='local', description='Your own files of the same names and formats from manual_dir.'
+    ),
+    CocoConfig(
+      name='narratives',
+      narrated=True,
+      description='COCO 2017, downloaded or from manual_dir and verified, and its Localized '
+      'Narratives from manual_dir.',
+    ),
+    CocoConfig(
+      name='local_narratives',
+      narrated=True,
+      description='Files of the names and formats of COCO 2017 and any Localized Narratives '
+      '(*_localized_narratives*.jsonl) from manual_dir.',
     ),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    f'Put {", ".join(URLS)} into manual_dir. For the config 2014, files that are not there are '
-    'downloaded (20 GB).'
+    'Put the files into manual_dir that tfds_builders/coco_ab/README.md lists. Of the configs 2014 '
+    'and narratives, zips and COCO-AB are downloaded (20 GB) where they are not there.'
   )
 
   def _info(self) -> tfds.core.DatasetInfo:
     # The classes of `local` are known only when it is built.
-    own = self.builder_config.is_local
+    config = self.builder_config
+    names = None if config.is_local else coco_ab.CLASS_NAMES
     return self.dataset_info_from_configs(
-      features=example.features(None) if own else example.features(),
+      features=example.features(names, config.byproducts),
       homepage='https://github.com/naver-ai/NeglectedFreeLunch',
-      metadata=self.builder_config.metadata,
+      metadata=config.metadata,
     )
 
   def download_and_prepare(self, **kwargs) -> None:
@@ -63,57 +68,38 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     with build_summary.one_line_errors(self.data_dir_root):
       super().download_and_prepare(**kwargs)
       if self._summary:
-        images, records, instances = self._join.unused()
+        images, unused, instances = self._join.unused()
         self._summary.note('listed images that were not read', images)
         self._summary.note('instances of images that were not read', instances)
-        self._summary.note('records without an image', records)
+        self._summary.note(f'{self.builder_config.counts[2]} without an image', unused)
         print(self._summary)
 
   def _split_generators(self, dl_manager):
-    self._summary = build_summary.BuildSummary(f'{self.name}/{self.builder_config.name}', _COUNTS)
+    config = self.builder_config
+    self._summary = build_summary.BuildSummary(f'{self.name}/{config.name}', config.counts)
     self._join = Join()
-    files = self._files(dl_manager)
-    if not self.builder_config.reduction:
+    files = find_files(config, dl_manager)
+    if not config.reduction:
       build_summary.check_room(
-        self.data_dir_root, [files[f'{folder}.zip'] for folder in _SPLITS.values()]
+        self.data_dir_root, [files[f'{folder}.zip'] for folder in config.splits.values()]
       )
-    if self.builder_config.is_local:
-      names = class_names(files['annotations_trainval2014.zip'], map(_instances, _SPLITS.values()))
+    annotations = files[config.annotations]
+    if config.is_local:
+      names = class_names(annotations, map(_instances, config.splits.values()))
       self.info.features['labels'].feature.names = names  # one label, which the others are too
       self._join.class_index = {name: index for index, name in enumerate(names)}
-    self._read_records(files[coco_ab.FILE_NAME])
-    annotations = files['annotations_trainval2014.zip']
+    for name in sorted(files.keys() - config.urls):
+      self._read_narratives(files[name])
+    if not config.narrated:
+      self._read_records(files[coco_ab.FILE_NAME])
     examples = {
       split: self._generate_examples(files[f'{folder}.zip'], annotations, folder)
-      for split, folder in _SPLITS.items()
+      for split, folder in config.splits.items()
     }
     return {
       split: content_digest.digested(generator, self.info.metadata, split)
       for split, generator in examples.items()
     }
-
-  def _files(self, dl_manager) -> dict[str, pathlib.Path]:
-    if self.builder_config.is_local:
-      try:
-        folder = dl_manager.manual_dir
-      except AssertionError as error:  # raised by TFDS for a missing or empty folder
-        raise UserError(
-          f'{str(error).splitlines()[0]}: give --manual_dir a folder with {", ".join(URLS)}'
-        ) from error
-      return {name: reader.require(folder / name, url) for name, url in URLS.items()}
-    try:
-      # Takes a file of the registered name from manual_dir if it is there, and verifies it too.
-      return dl_manager.download(URLS)
-    except tfds.download.download_manager.NonMatchingChecksumError as error:
-      what = ' '.join(str(error).partition('To debug')[0].split())
-      raise UserError(
-        f'{what}: get the file again, or build other files with --config=local'
-      ) from error
-    except (OSError, tfds.download.DownloadError) as error:
-      raise UserError(
-        f'a download failed ({" ".join(str(error).split())}): put {", ".join(URLS)} '
-        'into a folder and give it as --manual_dir'
-      ) from error
 
   def _read_records(self, path) -> None:
     with build_summary.progress_bar(path, 'Reading byproducts') as progress:
@@ -124,6 +110,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           f'{path}: record {replaced.number}',
           f'image_id {replaced.image_id} comes again, and the last one counts',
         )
+
+  def _read_narratives(self, path) -> None:
+    with build_summary.progress_bar(path, f'Reading {path.name}') as progress:
+      for line in self._without_bad(localized_narratives.read_lines(path, progress=progress)):
+        self._summary.add('narratives')
+        self._join.add_line(line)
+
+  def _without_bad(self, items: Iterable) -> Iterator:
+    for item in items:
+      if isinstance(item, localized_narratives.BadLine):
+        self._summary.skip('corrupt narrative', item.path, item)
+      else:
+        yield item
 
   def _readable(self, records) -> Iterator[coco_ab.CocoRecord]:
     for record in records:
@@ -148,14 +147,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     if not written:
       raise UserError(
         f'{images} holds no usable image that {_instances(folder)} lists: get it '
-        f'again from {URLS[f"{folder}.zip"]}'
+        f'again from {self.builder_config.urls[f"{folder}.zip"]}'
       )
 
   def _joined(self, images, folder, progress) -> Iterator[Joined]:
     """Yields the listed images, each with what belongs to it; of duplicates the first."""
     for name, data in reader.iter_members(
       images,
-      source=URLS[f'{folder}.zip'],
+      source=self.builder_config.urls[f'{folder}.zip'],
       progress=progress,
       refused=lambda name, why: self._summary.skip('refused member', f'{images}: {name}', why),
     ):
@@ -168,7 +167,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       elif (found := self._join.take(listed.image_id)) is None:
         self._summary.skip('image given twice', where, 'the first one counts')
       else:
-        yield Joined(where, file_name, data, listed, *found)
+        instances, byproducts = found
+        if isinstance(byproducts, list):
+          byproducts = list(self._without_bad(map(localized_narratives.read, byproducts)))
+        yield Joined(where, file_name, data, listed, instances, byproducts)
 
   def _example(self, joined: Joined, image: EncodedImage | BadImage) -> dict | None:
     """Returns an example, or None if the image cannot be used."""
@@ -179,26 +181,33 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._summary.note('images of another size than listed')
     self._summary.note('images reduced', image.stored_size != image.size)
     self._summary.add('instances', len(joined.instances))
-    if joined.record:
-      self._count(joined.record)
-    return example.build_example(
-      joined._replace(data=image.data), image.stored_size, self._join.class_index
+    built = example.build_example(
+      joined._replace(data=image.data),
+      image.stored_size,
+      self._join.class_index,
+      self.builder_config.byproducts,
     )
+    self._count(built, joined.byproducts)
+    return built
 
-  def _count(self, record: coco_ab.CocoRecord) -> None:
-    icons, unknown = coco_ab.replay_icons(record.actions, self._join.class_index)
-    self._summary.add('with a record')
-    self._summary.add('icons', len(icons))
-    self._summary.add('actions', len(record.actions.action))
-    self._summary.add('trace points', len(record.trace_xy))
-    if unknown:
+  def _count(self, built: dict[str, Any], byproducts: Any) -> None:
+    """Counts the byproducts of an example."""
+    _, _, _, with_byproducts, _, steps, _ = self.builder_config.counts
+    self._summary.add(with_byproducts, built['has_record'])
+    self._summary.add('icons', len(built['icons']['label']))
+    self._summary.add(steps, len(built[steps]['time_ms' if steps == 'actions' else 'start_ms']))
+    self._summary.add('trace points', len(built['trace']['x']))
+    if self.builder_config.narrated:
+      empty = sum(not len(narrative.trace_xy) for narrative in byproducts or ())
+      self._summary.note('narratives without a trace', empty)
+    elif byproducts and (unknown := set(byproducts.actions.icon) - self._join.class_index.keys()):
       self._summary.note('records with icons of no known class')
       logging.warning(
         '%s: record %d (image_id %d): unknown icons are not replayed: %r',
         coco_ab.FILE_NAME,
-        record.number,
-        record.image_id,
-        unknown,
+        byproducts.number,
+        byproducts.image_id,
+        sorted(unknown),
       )
 
 

@@ -20,6 +20,8 @@ from tfds_builders.coco_ab.small_release import RECORDS, file_name, jpeg, write_
 
 pytestmark = pytest.mark.slow
 
+_CONFIGS = {config.name: config for config in coco_ab_dataset_builder.Builder.BUILDER_CONFIGS}
+
 
 @contextlib.contextmanager
 def temporary_release():
@@ -32,7 +34,8 @@ class CocoAbTest(tfds.testing.DatasetBuilderTestCase):
 
   DATASET_CLASS = coco_ab_dataset_builder.Builder
   SPLITS = {'train': 3, 'validation': 1}
-  DL_DOWNLOAD_RESULT = {name: name for name in coco_ab_dataset_builder.URLS}
+  BUILDER_CONFIG_NAMES_TO_TEST = ['2014', 'local', '2014_short288', 'local_short288']
+  DL_DOWNLOAD_RESULT = {name: name for name in _CONFIGS['2014'].urls}
 
   @classmethod
   def setUpClass(cls):
@@ -267,7 +270,7 @@ def registered(folder):
       filename=name,
       checksum=hashlib.sha256((folder / name).read_bytes()).hexdigest(),
     )
-    for name, url in coco_ab_dataset_builder.URLS.items()
+    for name, url in _CONFIGS['2014'].urls.items()
   }
 
 
@@ -294,8 +297,8 @@ def test_2014_without_network_names_the_files(tmp_path, monkeypatch):
 def test_registered_checksums_are_the_published_ones():
   ours = coco_ab_dataset_builder.Builder.url_infos
   published = checksums.get_all_url_infos()  # TFDS's own data set coco/2014
-  urls = coco_ab_dataset_builder.URLS
-  for name in ('train2014.zip', 'val2014.zip', 'annotations_trainval2014.zip'):
+  urls = _CONFIGS['2014'].urls | _CONFIGS['narratives'].urls
+  for name in urls.keys() - {coco_ab.FILE_NAME}:
     assert ours[urls[name]] == published[urls[name]]
   record = ours[coco_ab.URL]
   assert (record.size, record.checksum, record.filename) == (

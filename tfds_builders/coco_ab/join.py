@@ -9,9 +9,10 @@ import msgspec
 
 from luab_jax.byproducts.archives import member_names, reader
 from luab_jax.byproducts.coco_ab import CLASS_INDEX, CLASS_NAMES, CocoRecord
+from luab_jax.byproducts.localized_narratives import Line, Narrative
 from luab_jax.errors import UserError
 
-ANNOTATIONS_URL = 'http://images.cocodataset.org/annotations/annotations_trainval2014.zip'
+COCO_URL = 'http://images.cocodataset.org'
 
 
 class Listed(NamedTuple):
@@ -43,7 +44,7 @@ class Joined(NamedTuple):
   data: bytes
   listed: Listed
   instances: list[Instance]
-  record: CocoRecord | None
+  byproducts: CocoRecord | list[Narrative] | None
 
 
 # An instances file of COCO's; fields that are not needed are ignored.
@@ -134,6 +135,7 @@ class Join:
     self._taken: set[int] = set()  # ids of images
     self._instances: dict[int, list[Instance]] = collections.defaultdict(list)  # by image id
     self._records: dict[int, CocoRecord] = {}  # by image id
+    self._lines: dict[int, list[Line]] = collections.defaultdict(list)  # by image id
 
   def add_records(self, records: Iterable[CocoRecord]) -> Iterator[CocoRecord]:
     """Stores the records; of two of one image the last counts, the others are yielded."""
@@ -141,6 +143,10 @@ class Join:
       if replaced := self._records.pop(record.image_id, None):
         yield replaced
       self._records[record.image_id] = record
+
+  def add_line(self, line: Line) -> None:
+    """Stores where a narrative is; an image may have several."""
+    self._lines[line.image_id].append(line)
 
   def add_instances(self, archive: str | os.PathLike, member: str) -> None:
     """Reads one of COCO's instances files out of its zip.
@@ -176,7 +182,7 @@ class Join:
     """Returns the image's entry in the instances files; None if there is none."""
     return self._listed.get(file_name)
 
-  def take(self, image_id: int) -> tuple[list[Instance], CocoRecord | None] | None:
+  def take(self, image_id: int) -> tuple[list[Instance], CocoRecord | list[Line] | None] | None:
     """Returns what belongs to a listed image, instances in the order of their ids.
 
     None if it was taken before.
@@ -185,19 +191,20 @@ class Join:
       return None
     self._taken.add(image_id)
     instances = sorted(self._instances.pop(image_id, []), key=lambda instance: instance.id)
-    return instances, self._records.pop(image_id, None)
+    record = self._records.pop(image_id, None)
+    return instances, record or self._lines.pop(image_id, None)
 
   def unused(self) -> tuple[int, int, int]:
-    """Returns how many (listed images, records, instances) were not taken."""
+    """Returns how many (listed images, records or narratives, instances) were not taken."""
     return (
       len(self._ids) - len(self._taken),
-      len(self._records),
+      len(self._records) + sum(map(len, self._lines.values())),
       sum(map(len, self._instances.values())),
     )
 
 
 def _decode(archive: str | os.PathLike, member: str, kind: type[_File]) -> _File:
-  with reader.open_zip_member(archive, member, source=ANNOTATIONS_URL) as file:
+  with reader.open_zip_member(archive, member, source=_annotations_url(member)) as file:
     data = file.read()
   try:
     return msgspec.json.decode(data, type=kind)
@@ -208,5 +215,10 @@ def _decode(archive: str | os.PathLike, member: str, kind: type[_File]) -> _File
 def _not_coco(archive: str | os.PathLike, member: str, problem: str) -> UserError:
   return UserError(
     f'{archive}: {member} is not as in COCO: {problem}; fix it, or get the file from '
-    f'{ANNOTATIONS_URL}'
+    f'{_annotations_url(member)}'
   )
+
+
+def _annotations_url(member: str) -> str:
+  year = member.removesuffix('.json')[-4:]
+  return f'{COCO_URL}/annotations/annotations_trainval{year}.zip'

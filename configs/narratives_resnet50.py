@@ -1,0 +1,23 @@
+"""ResNet-50 on COCO 2017 with Localized Narratives: 80 sigmoid classes and where each was named.
+
+Paper: none; ours. The point of a class is where the mouse was while an annotator first named it
+(data.icons=named); `--config.data.byproduct=trace` regresses the path of the mouse over the whole
+description instead. Else as configs/coco_ab_resnet50.py. COCO's validation images have narratives,
+too, so they measure the error of the points.
+Command: `python run.py --config=configs/narratives_resnet50.py`,
+once `tfds build tfds_builders/coco_ab --config=narratives` has built the data
+(tfds_builders/coco_ab/README.md).
+Hardware: one accelerator of 40 GB, or 4 of 16 GB. Expected: not run.
+"""
+
+from configs import coco_ab_resnet50
+
+
+def get_config():
+  """ResNet-50 with the linear head."""
+  c = coco_ab_resnet50.get_config()
+  c.data.name = 'coco_ab/narratives'
+  c.data.train_split = 'train'
+  c.data.eval_splits = {'validation': 'validation'}
+  c.data.icons = 'named'
+  return c
