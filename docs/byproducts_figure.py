@@ -188,7 +188,10 @@ def main() -> None:
       tile = make(pathlib.Path(folder))
     box = (column + 0.05) / COLUMNS, 1 - (row + 0.84) / rows, 0.9 / COLUMNS, 0.73 / rows
     draw(figure, box, tile)
-  figure.savefig(pathlib.Path(__file__).parent / 'byproducts.png')
+  buffer = io.BytesIO()
+  figure.savefig(buffer)
+  small = Image.open(buffer).convert('RGB').quantize(256)  # a third of the bytes
+  small.save(pathlib.Path(__file__).parent / 'byproducts.png', optimize=True)
 
 
 if __name__ == '__main__':
