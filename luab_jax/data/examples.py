@@ -74,6 +74,16 @@ def eval_example(source: Source, fields: Fields, *, boxes: bool, whole: bool) ->
   return example
 
 
+def eval_points(source: Source, fields: Fields) -> Fields:
+  """point and point_mask of `eval_example` in the `centre_view`, without decoding the image."""
+  height, width = tf.unstack(image_ops.size(fields['image']))
+  resized, window = geometry.centre_window(
+    height, width, resize=source.data.eval_resize, size=source.data.image_size
+  )
+  points, mask = geometry.move_points(*source.points(fields), resized, window)
+  return {'point': points, 'point_mask': mask}
+
+
 def label_set_example(
   data: ConfigDict, source: robustness_sets.Source, fields: Fields, class_mask: tf.Tensor
 ) -> Fields:

@@ -57,6 +57,20 @@ def decode_window(
   return tf.cond(tf.io.is_jpeg(data), jpeg, other)
 
 
+def size(data: tf.Tensor | bytes) -> tf.Tensor:
+  """int32[2] (height, width) of an image file: of JPEG and PNG, from the header alone."""
+
+  def png() -> tf.Tensor:
+    width_height = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
+    return tf.ensure_shape(width_height[::-1], [2])
+
+  is_png = tf.strings.substr(data, 0, 4) == b'\x89PNG'
+  return tf.case(
+    [(tf.io.is_jpeg(data), lambda: tf.io.extract_jpeg_shape(data)[:2]), (is_png, png)],
+    default=lambda: tf.shape(_decode_other(data))[:2],
+  )
+
+
 def _decode_jpeg(data: tf.Tensor | bytes) -> tf.Tensor:
   return tf.io.decode_jpeg(data, channels=3, dct_method='INTEGER_ACCURATE')
 

@@ -40,9 +40,11 @@ Short side to `eval_resize`, centre crop; for localisation the whole image squas
 say, and the real labels whatever `icon_label` says: these options are about training.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
@@ -67,6 +69,7 @@ __all__ = [
 
 # Folded into the seed, one for each use of it.
 _ORDER, _AUGMENT, _CONTROL = 0, 1, 2
+_MEAN_OF = 10_000  # examples
 
 
 def train_batches(
@@ -163,6 +166,25 @@ class EvalSplits:
       make_example = self._views.setdefault((boxes, whole), traced)
       self._examples[view] = _Examples(source, make_example, self._rows)
     return self._examples[view].once(max_examples)
+
+  @functools.cached_property
+  def mean_point(self) -> np.ndarray:
+    """float32[K, 2]: the mean recorded point of the training split, in the view of evaluation.
+
+    Of the first 10,000 examples, which are random ones: their points inside the view, the real
+    ones whatever `control`, `byproduct_fraction` and the filters say, so that runs that differ in
+    these are compared with the same point. The centre where none of them has a point k.
+
+    Raises:
+      UserError: an unreadable record.
+    """
+    source = Source(self.data, self.spec, self.data.train_split, builder=self.builder)
+    of_record = functools.partial(examples.eval_points, source)
+    total, count = np.zeros((self.spec.num_points, 2)), np.zeros((self.spec.num_points, 1))
+    for batch in _Examples(source, of_record, Rows(_MEAN_OF // 10)).once(_MEAN_OF)[0]:
+      total += batch['point'].sum(0, dtype=np.float64)
+      count += batch['point_mask'].sum(0, dtype=np.float64)[:, None]
+    return np.where(count, total / np.maximum(count, 1), 0.5).astype(np.float32)
 
 
 def eval_batches(

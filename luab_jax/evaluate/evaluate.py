@@ -52,8 +52,9 @@ def evaluate_split(
     progress: function (batches, their number) -> the same batches with a progress bar.
   Returns:
     dict of metrics: `examples`, losses, top1 and top5 or mAP (with `ap_per_class`, a dict by
-    class name without the classes that never occur), click_error and click_error_px where the
-    split has points, points_used. Errors are means over all examples, not over batches.
+    class name without the classes that never occur), where the split has points
+    click_error, click_error_px, click_error_centre and click_error_mean (`metrics.batch_sums`),
+    points_used. Errors are means over all examples, not over batches.
     For COCO also mAP_small, mAP_medium and mAP_large by the largest object of the class in the
     image (targets.size_groups), mAP_with_icon and mAP_without_icon among annotated images, and
     how many positives_… each has; all images without the class are the negatives of each.
@@ -61,9 +62,13 @@ def evaluate_split(
     UserError: an unreadable record; a loss that is not finite.
   """
   batches, count = splits.batches(split)
+  with_mean_point = (
+    batch | {'mean_point': np.broadcast_to(splits.mean_point, batch['point'].shape)}
+    for batch in batches
+  )
   all_sums: Sums = {}  # in float64; a float32 running sum over a large set would lose examples
   all_scores = []
-  for result in _results(eval_step, variables, iter(batches), count, progress):
+  for result in _results(eval_step, variables, with_mean_point, count, progress):
     sums, scores = parallel.fetch(result)
     all_scores.append(scores)
     for name, (total, number) in sums.items():
@@ -132,7 +137,7 @@ def metric_names(head: str, *, num_classes: int, multi_label: bool, map_loss: st
   else:
     accuracy = ['top1', *(['top5'] if num_classes > 5 else [])]
   located = ['maxboxacc_v2', 'pointing'] + ([] if multi_label else ['top1_loc'])
-  points = ['click_error', 'click_error_px', 'points_used']
+  points = [f'click_error{of}' for of in ('', '_px', '_centre', '_mean')] + ['points_used']
   boxes = [f'{name}_{kind}' for name in located for kind in kinds]
   map_losses = [] if map_loss == 'none' else ['map_loss']
   return [*accuracy, *points, *boxes, 'class_loss', 'point_loss', *map_losses]

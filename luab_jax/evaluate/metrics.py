@@ -5,6 +5,8 @@ be summed over devices, hosts and batches (there in float64) and divided once at
 `average_precision` needs all scores at once and runs in numpy on the host.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,8 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
 
   Args:
     outputs: of the model; logits f32[B,C] and points f32[B,K,2].
-    batch: label, point, point_mask, example_mask as documented in pipeline.py.
+    batch: label, point, point_mask, example_mask as documented in pipeline.py; in evaluation also
+      mean_point f32[B,K,2], see `EvalSplits.mean_point`.
     multi_label: leaves out top1 and top5, which make no sense there.
 
   Returns:
@@ -33,6 +36,8 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
         five classes: with fewer it is always 1.
       click_error: Euclidean distances between predicted and recorded points in fractions of the
         crop (x of its width, y of its height); points with mask 1.
+      click_error_centre, click_error_mean (with mean_point): the same where the prediction is
+        always the centre, always the mean point: what a head has to beat.
       points_used: points with mask 1; all K slots of all examples.
   """
   example_mask = batch['example_mask']
@@ -46,10 +51,37 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
     if logits.shape[-1] > 5:
       sums['top5'] = (hits.sum(), example_mask.sum())
   mask = valid_points(batch)
-  distance = jnp.linalg.norm(outputs['points'] - batch['point'], axis=-1)
-  sums['click_error'] = (jnp.sum(distance * mask), mask.sum())
+  for name, points in predicted_points(outputs, batch).items():
+    distance = jnp.linalg.norm(points - batch['point'], axis=-1)
+    sums[name] = (jnp.sum(distance * mask), mask.sum())
   sums['points_used'] = (mask.sum(), example_mask.sum() * mask.shape[1])
   return sums
+
+
+def predicted_points(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
+  """{name of the click error: f32[B,K,2] or f32[2]}: the model's points and the constant ones."""
+  points = {'click_error': outputs['points']}
+  if 'mean_point' in batch:
+    points['click_error_centre'] = jnp.full(2, 0.5)
+    points['click_error_mean'] = batch['mean_point']
+  return points
+
+
+def learned_no_place(metrics: dict[str, Any]) -> str:
+  """What to say where a split's click error is no better than a constant one's; '' if it is."""
+  if 'click_error_centre' not in metrics:
+    return ''
+  constants = {
+    'always the centre': metrics['click_error_centre'],
+    'always the mean training point': metrics['click_error_mean'],
+  }
+  best = min(constants, key=constants.__getitem__)
+  if metrics['click_error'] < constants[best]:
+    return ''
+  return (
+    f'the head has learned nothing about place: click error {metrics["click_error"]:.3f}, '
+    f'{best} {constants[best]:.3f}'
+  )
 
 
 def label_set_sums(logits: jax.Array, batch: Batch) -> Sums:

@@ -8,6 +8,7 @@ import traceback
 import numpy as np
 from ml_collections import ConfigDict
 
+from luab_jax.evaluate.metrics import learned_no_place
 from luab_jax.report.data_page import first_images
 from luab_jax.report.report import write_report
 from luab_jax.runtime import hosts
@@ -15,7 +16,10 @@ from luab_jax.runtime.metric_writers import MetricWriters
 from luab_jax.train import loop
 from luab_jax.train.loop import Run
 
-_CONSOLE_METRICS = ('top1', 'mAP', 'click_error', 'mCE', 'bg_gap', 'challenge')
+_CONSOLE_METRICS = (
+  *('top1', 'mAP', 'click_error', 'click_error_centre', 'click_error_mean'),
+  *('mCE', 'bg_gap', 'challenge'),
+)
 
 
 def train_and_report(config: ConfigDict, workdir: str | os.PathLike) -> Run:
@@ -51,7 +55,7 @@ def draw_run(run: Run, workdir: pathlib.Path, writers: MetricWriters) -> pathlib
 
 
 def _print_results(summary: dict, workdir: pathlib.Path, page: pathlib.Path | None) -> None:
-  """Three lines: metrics, the page or file to open, the curves."""
+  """Metrics, what is wrong with them or missing, the page or file to open, the curves."""
   splits = []
   for split, metrics in summary['results'].items():
     numbers = [
@@ -61,6 +65,9 @@ def _print_results(summary: dict, workdir: pathlib.Path, page: pathlib.Path | No
     ]
     splits.append(f'{split}: {", ".join(numbers)}')
   print(f'Step {summary["step"]}: ' + '; '.join(splits))
+  for split, metrics in summary['results'].items():
+    if sentence := learned_no_place(metrics):
+      print(f'{split}: {sentence}')
   for name, remedy in summary['not_prepared'].items():
     print(f'Not prepared: {name}: {remedy}')
   opened = f'Open {page} for images; ' if page else ''

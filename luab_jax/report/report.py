@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from luab_jax.evaluate.metrics import learned_no_place
 from luab_jax.evaluate.robustness import Metrics
 from luab_jax.report import captions, charts, data_page, html, samples
 from luab_jax.report.html import Section, Table
@@ -33,6 +34,8 @@ DESCRIPTIONS = {
   'mAP_without_icon': 'mAP, counting only the classes of an image that were left without an icon',
   'click_error': 'mean distance of predicted and recorded points, as a fraction of the image side',
   'click_error_px': 'mean distance of predicted and recorded points in pixels of the model input',
+  'click_error_centre': 'click error of always the centre: what a head has to beat',
+  'click_error_mean': 'click error of always the mean point of the training set',
   'maxboxacc_v2_attention': 'localisation by the attention map: MaxBoxAccV2, 1 is best',
   'maxboxacc_v2_cam': 'localisation by the class activation map: MaxBoxAccV2, 1 is best',
   'top1_loc_attention': 'fraction of images with the correct class and an attention box of IoU 0.5',
@@ -135,7 +138,10 @@ def _results_section(results: Mapping[str, Metrics]) -> Section:
   ]
   return Section(
     'Results',
-    ['Every image of a split counts once. summary.json has the same metrics.'],
+    [
+      'Every image of a split counts once. summary.json has the same metrics.',
+      *(f'{name}: {text}.' for name, m in results.items() if (text := learned_no_place(m))),
+    ],
     tables=[Table(['', *results, 'description'], rows)],
     collapsed=collapsed,
   )

@@ -270,6 +270,8 @@ _CONSOLE_FORMATS = {
   'top5': 'top5 {:.3f}',
   'mAP': 'mAP {:.3f}',
   'click_error': 'click_error {:.3f}',
+  'click_error_centre': 'click_error_centre {:.3f}',
+  'click_error_mean': 'click_error_mean {:.3f}',
   'maxboxacc_v2_cam': 'maxboxacc_v2_cam {:.3f}',
   'maxboxacc_v2_attention': 'maxboxacc_v2_attention {:.3f}',
 }

@@ -20,6 +20,13 @@ def photograph(height, width, seed=0):
   return np.clip(smooth + rng.integers(-15, 15, smooth.shape), 0, 255).astype(np.uint8)
 
 
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'BMP', 'GIF'])
+def test_the_size_in_the_header_is_that_of_the_pixels(form):
+  buffer = io.BytesIO()
+  Image.fromarray(photograph(30, 517)).save(buffer, form)
+  assert image_ops.size(buffer.getvalue()).numpy().tolist() == [30, 517]
+
+
 @pytest.mark.parametrize('method', image_ops.METHODS)
 @pytest.mark.parametrize('size', [(31, 40), (97, 20), (150, 180)])
 def test_resizing_is_pils(method, size):

@@ -39,6 +39,21 @@ def dots(tmp_path_factory):
   return folder, points
 
 
+def test_the_mean_training_point_is_that_of_the_views_that_evaluation_shows(dots):
+  folder, _ = dots
+  data = config(folder, 'dots')
+  spec = pipeline.dataset_spec(data)
+  (batch,) = pipeline.eval_batches(data, spec, 'train', pipeline.Rows(DOTS))[0]
+  inside = batch['point_mask'] > 0
+  assert 0 < (~inside).sum() < DOTS / 2  # the centre crop loses some
+  mean = pipeline.EvalSplits(data, spec, pipeline.Rows(1)).mean_point
+  np.testing.assert_allclose(mean[0], batch['point'][inside].mean(0), rtol=1e-6)
+  # It is the same whatever a run does to the points that it trains on.
+  data.control, data.byproduct_fraction = 'uniform', 0.1
+  changed = pipeline.EvalSplits(data, spec, pipeline.Rows(1)).mean_point
+  np.testing.assert_array_equal(mean, changed)
+
+
 @pytest.fixture(scope='session')
 def icons(tmp_path_factory):
   """Images with a red, a green and a blue icon of three classes: (folder, {classes: points})."""

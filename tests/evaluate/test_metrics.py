@@ -14,6 +14,7 @@ from luab_jax.evaluate.metrics import (
   average_precision_within,
   batch_sums,
   label_set_sums,
+  learned_no_place,
   mean_average_precision,
 )
 
@@ -131,6 +132,31 @@ def test_sums_against_numpy(classes, points):
   assert sums['click_error'][0] == pytest.approx(distance[used].sum(), rel=1e-5)
   assert sums['click_error'][1] == used.sum()
   assert sums['points_used'] == (used.sum(), 62 * points)
+
+
+def test_constant_points_on_the_same_examples():
+  outputs, batch = random_batch(np.random.default_rng(4), 20, 3, 2)
+  assert 'click_error_centre' not in batch_sums(outputs, batch, multi_label=False)
+  mean = np.array([[0.2, 0.4], [0.7, 0.1]], np.float32)
+  batch['mean_point'] = np.broadcast_to(mean, batch['point'].shape)
+  sums = batch_sums(outputs, batch, multi_label=False)
+  used = batch['point_mask'][:18] == 1
+  for name, points in (('centre', np.full((2, 2), 0.5)), ('mean', mean)):
+    error = (points - batch['point'][:18])[used]
+    total, count = sums[f'click_error_{name}']
+    assert total == pytest.approx(np.hypot(*error.T).sum(), rel=1e-5)
+    assert count == used.sum() == sums['click_error'][1]
+
+
+def test_what_a_click_error_is_compared_with():
+  metrics = {'click_error': 0.25, 'click_error_centre': 0.26, 'click_error_mean': 0.27}
+  assert learned_no_place(metrics) == learned_no_place({'top1': 1.0}) == ''
+  assert learned_no_place({'click_error': 0.5}) == ''  # training: there is nothing to compare
+  said = 'the head has learned nothing about place: click error 0.260, always the centre 0.260'
+  assert learned_no_place(metrics | {'click_error': 0.26}) == said
+  assert learned_no_place(metrics | {'click_error_mean': 0.2}).endswith(
+    'click error 0.250, always the mean training point 0.200'
+  )
 
 
 @pytest.mark.parametrize('classes', [5, 6])
