@@ -11,7 +11,7 @@ import numpy as np
 from luab_jax.data.dataset import Batch
 from luab_jax.data.pipeline import EvalSplits
 from luab_jax.errors import UserError
-from luab_jax.evaluate.localization import Localization
+from luab_jax.evaluate.localization import BOXES_ALONE, Localization
 from luab_jax.evaluate.metrics import (
   average_precision,
   average_precision_within,
@@ -131,14 +131,19 @@ def metric_names(head: str, *, num_classes: int, multi_label: bool, map_loss: st
     head, map_loss: `config.model.head`, `config.loss.map_loss`.
     num_classes, multi_label: of the data set.
   """
-  kinds = ('cam', 'attention') if head == 'spatial' else ('cam',)
+  kinds = ('cam', 'attention', 'log_attention') if head == 'spatial' else ('cam',)
   if multi_label:
     accuracy = ['mAP', *(f'mAP_{name}' for _, _, name in GROUPS)]
   else:
     accuracy = ['top1', *(['top5'] if num_classes > 5 else [])]
-  located = ['maxboxacc_v2', 'pointing'] + ([] if multi_label else ['top1_loc'])
+  located = ['maxboxacc_v2', 'epg', 'pointing'] + ([] if multi_label else ['top1_loc'])
   points = [f'click_error{of}' for of in ('', '_px', '_centre', '_mean')] + ['points_used']
-  boxes = [f'{name}_{kind}' for name in located for kind in kinds]
+  boxes = [
+    f'{name}_{kind}'
+    for name in located
+    for kind in kinds
+    if kind != BOXES_ALONE or name not in ('epg', 'pointing')
+  ]
   map_losses = [] if map_loss == 'none' else ['map_loss']
   return [*accuracy, *points, *boxes, 'class_loss', 'point_loss', *map_losses]
 

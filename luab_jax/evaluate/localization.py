@@ -1,4 +1,4 @@
-"""How well maps show where objects are: MaxBoxAccV2, top-1 localisation, pointing game.
+"""How well maps show where objects are: MaxBoxAccV2, top-1 localisation, pointing games.
 
 After "Evaluating Weakly Supervised Object Localization Methods Right" (Choe et al. 2020,
 arXiv:2001.07437) and its journal version (arXiv:2007.04178), which defines MaxBoxAccV2:
@@ -18,12 +18,21 @@ arXiv:2001.07437) and its journal version (arXiv:2007.04178), which defines MaxB
   * Pointing game (Zhang et al. 2018, without their margin of 15 px): the centre of the grid cell
     with the highest value lies in a true box, borders included. If several cells tie, all of them
     must: a uniform map hits nothing, wherever the boxes are.
+  * Energy pointing game, EPG (Wang et al. 2020, arXiv:1910.01279; of the positive part of a map as
+    in Rao et al. 2023, arXiv:2303.11932): the share of a map's mass inside the true boxes, which
+    count once where they overlap. The map is enlarged to the model's input, its negative values
+    are 0, and a pixel is inside if its centre is. A map without any positive value has EPG 0. Never
+    read it alone: it rewards a map that has collapsed to one cell, whose boxes are poor.
+  * log_attention is the logarithm of the attention map. A softmax has a steep peak: boxes of its
+    logarithm follow the object better, without any training. Only its boxes are measured: it has
+    the same peak and no mass.
 
 Choices of ours: maps are enlarged bilinearly (the authors: bicubic), so that no value lies outside
 the grid's; boxes end after their last pixel (x1 = (last + 1) / size, in fractions of the view); a
 hole in a component is no component.
 
-Everything is counted in integers, so that sums over threads, batches and hosts are exact. Images
+Everything is counted in integers (EPG in units of 2**-32), so that sums over batches and hosts are
+exact. Images
 without a true box do not count. Where an image has several labels (COCO), each class present
 counts as an image of its own: that class's map against that class's boxes.
 
@@ -35,10 +44,9 @@ and before the last evaluation on the first `localization.max_images` images of 
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -49,6 +57,9 @@ from luab_jax.evaluate.component_boxes import LEVELS, component_boxes
 from luab_jax.runtime import hosts
 
 IOUS = (0.3, 0.5, 0.7)
+BOXES_ALONE = 'log_attention'  # the kind of map of which only boxes are measured
+_UNIT = 2.0**-32  # of EPG
+_SMALLEST = np.finfo(np.float32).smallest_normal
 
 
 @contextlib.contextmanager
@@ -61,26 +72,30 @@ def thread_pool() -> Iterator[ThreadPoolExecutor]:
     pool.shutdown(cancel_futures=True)
 
 
-class Localization:
-  """Counts over a split, in the threads of a pool.
+class _Measured(NamedTuple):
+  """One map of one image, or of one of its classes, against the true boxes."""
 
-  Attributes:
-    counts: {name: int64 array}, complete after `wait`.
-  """
+  image: int  # number among those of the host
+  correct: bool  # whether the predicted class is the label
+  hits: np.ndarray  # bool[IoUs, levels], packed along the levels
+  pointing: bool
+  energy: float
+
+
+class Localization:
+  """What the maps of a split are worth, measured in the threads of a pool."""
 
   def __init__(self, pool: ThreadPoolExecutor, image_size: int, *, multi_label: bool):
     """`image_size`: side of the view in pixels; `multi_label`: a map and boxes for each class."""
     self._pool = pool
-    self._futures: list[Future[None]] = []
-    self._lock = threading.Lock()
     self._size = image_size
     self._multi_label = multi_label
-    self.counts: dict[str, np.ndarray] = {
-      name: np.zeros((), np.int64) for name in ('images', 'without', 'targets', 'left_out')
-    }
+    self._measured: dict[str, list[Future[_Measured]]] = {}  # by the kind of map
+    self._counts = dict.fromkeys(('images', 'without', 'targets', 'left_out'), 0)
+    self._chosen: dict[str, np.ndarray] = {}  # by the kind: int[IoUs], the level that is best
 
   def add(self, outputs: dict[str, Any], boxes: Batch) -> None:
-    """Starts to count one batch.
+    """Starts to measure one batch.
 
     Args:
       outputs: maps {kind: f32[B,h,w,1]}, with `multi_label` f32[B,h,w,C]; without it also
@@ -89,34 +104,41 @@ class Localization:
       boxes: box f32[B,M,4], box_mask f32[B,M], box_label i32[B,M], box_overflow i32[B] and
         example_mask f32[B], see `pipeline`.
     """
-    counts = self.counts
-    for kind in outputs['maps']:
-      for name, shape in (('hits', (len(IOUS), LEVELS)), ('correct', LEVELS), ('pointing', ())):
-        counts.setdefault(f'{name}_{kind}', np.zeros(shape, np.int64))
+    maps, counts = outputs['maps'], self._counts
+    if 'attention' in maps:
+      maps = maps | {BOXES_ALONE: np.log(np.maximum(maps['attention'], _SMALLEST))}
+    for kind in maps:
+      self._measured.setdefault(kind, [])
     for row in np.flatnonzero(boxes['example_mask']):
       mask = boxes['box_mask'][row] > 0
       box, label = boxes['box'][row][mask], boxes['box_label'][row][mask]
-      counts['left_out'] += boxes['box_overflow'][row]
+      image = counts['images'] + counts['without']
+      counts['left_out'] += int(boxes['box_overflow'][row])
       counts['images' if len(box) else 'without'] += 1
       for c in np.unique(label):
         counts['targets'] += 1
         of_class = box[label == c] if self._multi_label else box
         correct = not self._multi_label and bool(outputs['correct'][row])
-        for kind, grids in outputs['maps'].items():
+        for kind, grids in maps.items():
           grid = grids[row, :, :, c if self._multi_label else 0].copy()  # not the batch's maps
-          self._futures.append(self._pool.submit(self._add_map, kind, grid, of_class, correct))
+          self._measured[kind].append(
+            self._pool.submit(self._measure, grid, of_class, image, correct)
+          )
 
-  def _add_map(self, kind: str, grid: np.ndarray, boxes: np.ndarray, correct: bool) -> None:
+  def _measure(self, grid: np.ndarray, boxes: np.ndarray, image: int, correct: bool) -> _Measured:
     hits = iou_by_level(enlarge(grid, self._size), boxes) >= np.array(IOUS)[:, None]
-    pointing = points_inside(grid, boxes)
-    with self._lock:
-      self.counts[f'hits_{kind}'] += hits
-      self.counts[f'correct_{kind}'] += hits[IOUS.index(0.5)] & correct
-      self.counts[f'pointing_{kind}'] += pointing
+    return _Measured(
+      image,
+      correct,
+      hits=np.packbits(hits, axis=1),
+      pointing=points_inside(grid, boxes),
+      energy=energy_inside(grid, boxes, self._size),
+    )
 
   def wait(self, progress: Callable[[Iterable, int], Iterable] | None = None) -> None:
-    """Waits until everything is counted; `progress` as in `evaluate.evaluate_split`."""
-    for future in progress(self._futures, len(self._futures)) if progress else self._futures:
+    """Waits until everything is measured; `progress` as in `evaluate.evaluate_split`."""
+    futures = [future for of_kind in self._measured.values() for future in of_kind]
+    for future in progress(futures, len(futures)) if progress else futures:
       future.result()
 
   def metrics(
@@ -124,16 +146,59 @@ class Localization:
   ) -> dict[str, float]:
     """`wait`, then `summarise` the counts of all hosts."""
     self.wait(progress)
-    return summarise(hosts.sum_over_hosts(self.counts), multi_label=self._multi_label)
+    counts: dict[str, np.ndarray] = {k: np.array(n) for k, n in self._counts.items()}
+    for kind in self._measured:
+      found, hits = self._found(kind)
+      correct = np.array([m.correct for m in found], bool)
+      counts[f'hits_{kind}'] = hits.sum(0)
+      counts[f'correct_{kind}'] = hits[correct, IOUS.index(0.5)].sum(0)
+      counts[f'pointing_{kind}'] = np.array(sum(m.pointing for m in found))
+      counts[f'energy_{kind}'] = np.array(sum(round(m.energy / _UNIT) for m in found))
+    counts = hosts.sum_over_hosts(counts)
+    self._chosen = {kind: counts[f'hits_{kind}'].argmax(1) for kind in self._measured}
+    return summarise(counts, multi_label=self._multi_label)
+
+  def outcomes(self) -> dict[str, np.ndarray]:
+    """What each image contributes to `metrics`, which comes first.
+
+    Returns:
+      {name: f32[N]} for the N images of the host, in order, NaN without a box: maxboxacc_v2_KIND
+      (the share of the three IoUs that are reached at the thresholds that `metrics` chose on all
+      images), epg_KIND and pointing_KIND; with `multi_label` means over the classes of the image.
+    """
+    number = self._counts['images'] + self._counts['without']
+    result = {}
+    for kind, chosen in self._chosen.items():
+      found, hits = self._found(kind)
+      values = {f'maxboxacc_v2_{kind}': hits[:, np.arange(len(IOUS)), chosen].mean(1)}
+      if kind != BOXES_ALONE:
+        values[f'epg_{kind}'] = np.array([m.energy for m in found])
+        values[f'pointing_{kind}'] = np.array([m.pointing for m in found])
+      image = np.array([m.image for m in found], int)
+      targets = np.bincount(image, minlength=number)
+      for name, value in values.items():
+        total = np.bincount(image, value, minlength=number)
+        mean = np.divide(total, targets, out=np.full(number, np.nan), where=targets > 0)
+        result[name] = mean.astype(np.float32)
+    return result
+
+  def _found(self, kind: str) -> tuple[list[_Measured], np.ndarray]:
+    """(what was measured of n maps, their hits bool[n, IoUs, levels])."""
+    found = [future.result() for future in self._measured[kind]]
+    packed = np.array([m.hits for m in found], np.uint8).reshape(len(found), len(IOUS), -1)
+    if not found:
+      return found, np.zeros((0, len(IOUS), LEVELS), bool)
+    return found, np.unpackbits(packed, axis=2, count=LEVELS).astype(bool)
 
 
 def summarise(counts: dict[str, np.ndarray], *, multi_label: bool) -> dict[str, float]:
-  """The metrics of `Localization.counts` as a dict of floats and ints; {} without any box.
+  """The counts of `Localization.metrics` as a dict of floats and ints; {} without any box.
 
   Returns:
     images_with_boxes, images_without_boxes, boxes_left_out (beyond the limit of the pipeline),
     with `multi_label` box_targets (classes present, over all images), and for each kind of map
-    maxboxacc_v2_KIND, pointing_KIND and, without `multi_label`, top1_loc_KIND.
+    maxboxacc_v2_KIND, without `multi_label` top1_loc_KIND and, but for log_attention, epg_KIND and
+    pointing_KIND.
   """
   if not counts['images']:
     return {}
@@ -151,7 +216,9 @@ def summarise(counts: dict[str, np.ndarray], *, multi_label: bool) -> dict[str, 
     if not multi_label:
       chosen = hits[IOUS.index(0.5)].argmax()
       result[f'top1_loc_{kind}'] = float(counts[f'correct_{kind}'][chosen]) / targets
-    result[f'pointing_{kind}'] = float(counts[f'pointing_{kind}']) / targets
+    if kind != BOXES_ALONE:
+      result[f'epg_{kind}'] = float(counts[f'energy_{kind}']) * _UNIT / targets
+      result[f'pointing_{kind}'] = float(counts[f'pointing_{kind}']) / targets
   return result
 
 
@@ -161,14 +228,19 @@ def _interpolation(cells: int, size: int) -> np.ndarray:
   return ndimage.zoom(np.eye(cells), (size / cells, 1), order=1, mode='nearest', grid_mode=True)
 
 
+def _interpolated(grid: np.ndarray, size: int) -> np.ndarray:
+  """A map f64[h,w] at the pixels of the view, f64[size,size]."""
+  rows, columns = (_interpolation(cells, size) for cells in grid.shape)
+  return rows @ grid @ columns.T
+
+
 def enlarge(grid: np.ndarray, size: int) -> np.ndarray:
   """A map f32[h,w] as f32[size,size], its extremes at 0 and 255."""
   grid = np.asarray(grid, np.float64)
   if not np.isfinite(grid).all() or np.ptp(grid) == 0:
     # Neither NaN nor a map that is the same everywhere shows a place.
     return np.zeros((size, size), np.float32)
-  rows, columns = (_interpolation(cells, size) for cells in grid.shape)
-  large = rows @ grid @ columns.T
+  large = _interpolated(grid, size)
   low, high = large.min(), large.max()
   return ((large - low) / (high - low) * LEVELS).astype(np.float32)
 
@@ -180,6 +252,18 @@ def points_inside(grid: np.ndarray, boxes: np.ndarray) -> bool:
   point = np.stack([(column + 0.5) / grid.shape[1], (row + 0.5) / grid.shape[0]], -1)[:, None]
   inside = np.any(((point >= boxes[:, :2]) & (point <= boxes[:, 2:])).all(-1), axis=1)
   return len(inside) > 0 and bool(inside.all())
+
+
+def energy_inside(grid: np.ndarray, boxes: np.ndarray, size: int) -> float:
+  """The share of the positive mass of a map f32[h,w] in the boxes f32[M,4]; 0 if there is none."""
+  mass = np.maximum(_interpolated(np.asarray(grid, np.float64), size), 0)
+  total = mass.sum()
+  if not total > 0:  # nor NaN
+    return 0.0
+  centre = (np.arange(size) + 0.5) / size
+  inside = (boxes[:, None, :2] <= centre[:, None]) & (centre[:, None] <= boxes[:, None, 2:])
+  pixels = (inside[:, :, None, 1] & inside[:, None, :, 0]).any(0)
+  return float(mass[pixels].sum() / total)
 
 
 def iou_by_level(values: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -137,18 +137,44 @@ def agree(flag: bool) -> bool:
 
 
 def sum_over_hosts(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Sums {name: int array} over all processes, which must all have the same names.
+  """Sums {name: int array} over all processes, which must all have the same names and shapes."""
+  return {name: values.sum(0) for name, values in _gather(counts).items()}
 
-  Values travel as int32: every sum must stay below 2**31.
+
+def concatenate_over_hosts(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The rows {name: array [N, ...]} of all processes, in their order; each has its own N.
+
+  All must have the same names and types; strings (np.bytes_) may differ in length.
   """
   if jax.process_count() == 1:
-    return counts
+    return columns
+  sizes = _gather({name: np.array([len(c), c.itemsize]) for name, c in columns.items()})
+  padded = {}
+  for name, column in columns.items():
+    rows, width = sizes[name].max(0)
+    column = column.astype(f'{column.dtype.kind}{width}')
+    padded[name] = np.concatenate(
+      [column, np.zeros((rows - len(column), *column.shape[1:]), column.dtype)]
+    )
+  return {
+    name: np.concatenate([part[:rows] for part, (rows, _) in zip(parts, sizes[name], strict=True)])
+    for name, parts in _gather(padded).items()
+  }
+
+
+def _gather(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Those of all processes, [processes, ...]: the same names, shapes and types everywhere."""
+  if jax.process_count() == 1:
+    return {name: array[np.newaxis] for name, array in arrays.items()}
   from jax.experimental import multihost_utils
 
-  gathered = multihost_utils.process_allgather(
-    {name: np.asarray(count, np.int32) for name, count in counts.items()}
-  )
-  return {name: np.asarray(values, np.int64).sum(0) for name, values in gathered.items()}
+  # As bytes: JAX has no strings and, unless told to, no 64 bits.
+  raw = {name: np.frombuffer(array.tobytes(), np.uint8) for name, array in arrays.items()}
+  gathered = multihost_utils.process_allgather(raw)
+  return {
+    name: np.ascontiguousarray(gathered[name]).view(array.dtype).reshape(-1, *array.shape)
+    for name, array in arrays.items()
+  }
 
 
 def reached_preemption(step: int) -> bool:
