@@ -134,7 +134,7 @@ class Source:
 
   def _columns(self) -> dict[str, Any]:
     """The columns that the chosen options need; nothing else of a record is parsed."""
-    named = {'file_name': True} if self.data.byproduct_fraction < 1 else {}
+    named = {'file_name': True}
     rows = {'x', 'y', 'time_ms', 'block'}
     if self.spec.multi_label and self.spec.is_trace:
       return named | {'labels': True, 'trace': rows}

@@ -15,6 +15,8 @@ Every batch is a dict of
   box_label     int32[B, M]          its class: the image's, or that of a COCO instance
   box_overflow  int32[B]             boxes in the view beyond the M first ones, which are left out
 
+`eval_batches(..., names=True)` has file_name bytes[B] (dtype object; b'' for padding).
+
 `eval_batches` of COCO have size_group and, with icons, icon_group, int32[B, C] (`Source.groups`),
 which like the labels describe the whole image.
 
@@ -133,11 +135,17 @@ class EvalSplits:
     self.builder = tfrecords.open_builder(data.name, data.data_dir)
     self.has_boxes = 'objects' in self.builder.info.features
     self._rows = rows
-    self._views: dict[tuple[bool, bool], Callable[[Fields], Fields]] = {}
-    self._examples: dict[tuple[str, bool, bool], _Examples] = {}
+    self._views: dict[tuple[bool, ...], Callable[[Fields], Fields]] = {}
+    self._examples: dict[tuple[str, tuple[bool, ...]], _Examples] = {}
 
   def batches(
-    self, split: str, *, boxes: bool = False, whole: bool = False, max_examples: int | None = None
+    self,
+    split: str,
+    *,
+    boxes: bool = False,
+    whole: bool = False,
+    names: bool = False,
+    max_examples: int | None = None,
   ) -> tuple[Batches, int]:
     """Every example of a split once over all hosts, in file order.
 
@@ -146,6 +154,7 @@ class EvalSplits:
       boxes: whether to add the true boxes; masked throughout where the data set has none.
       whole: the whole image squashed to the input size (`examples.whole_view`) instead of the
         centre.
+      names: whether to add the file names.
       max_examples: only the first ones, which are random ones: TFDS shuffled them; None: all.
 
     Returns:
@@ -155,17 +164,21 @@ class EvalSplits:
     Raises:
       UserError: wrong split or batch size; while iterating, an unreadable record.
     """
-    view = split, boxes, whole
-    if view not in self._examples:
+    view = boxes, whole, names
+    key = split, view
+    if key not in self._examples:
       objects = boxes or self.spec.multi_label
       source = Source(self.data, self.spec, split, objects=objects, builder=self.builder)
       traced = tf.function(
-        lambda fields: examples.eval_example(source, fields, boxes=boxes, whole=whole),
+        lambda fields: (
+          examples.eval_example(source, fields, boxes=boxes, whole=whole)
+          | ({'file_name': fields['file_name']} if names else {})
+        ),
         autograph=False,
       )
-      make_example = self._views.setdefault((boxes, whole), traced)
-      self._examples[view] = _Examples(source, make_example, self._rows)
-    return self._examples[view].once(max_examples)
+      make_example = self._views.setdefault(view, traced)
+      self._examples[key] = _Examples(source, make_example, self._rows)
+    return self._examples[key].once(max_examples)
 
   @functools.cached_property
   def mean_point(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from luab_jax.evaluate.metrics import (
   mean_average_precision,
   mean_metrics,
 )
+from luab_jax.evaluate.outcomes import Columns
 from luab_jax.evaluate.steps import EvalStep, LocalizationStep
 from luab_jax.models import Variables
 from luab_jax.models.losses import Sums
@@ -41,7 +42,7 @@ def evaluate_split(
   split: str,
   *,
   progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Columns]:
   """Evaluates one split on the centre crops of its images.
 
   Args:
@@ -51,26 +52,27 @@ def evaluate_split(
     split: TFDS split, for example 'validation' or 'train[90%:]'.
     progress: function (batches, their number) -> the same batches with a progress bar.
   Returns:
-    dict of metrics: `examples`, losses, top1 and top5 or mAP (with `ap_per_class`, a dict by
-    class name without the classes that never occur), where the split has points
-    click_error, click_error_px, click_error_centre and click_error_mean (`metrics.batch_sums`),
-    points_used. Errors are means over all examples, not over batches.
+    (metrics, outcomes). A dict of metrics: `examples`, losses, top1 and top5 or mAP (with
+    `ap_per_class`, a dict by class name without the classes that never occur), where the split has
+    points click_error, click_error_px, click_error_centre and click_error_mean, see
+    `metrics.batch_sums`, and points_used. Errors are means over all examples, not over batches.
     For COCO also mAP_small, mAP_medium and mAP_large by the largest object of the class in the
     image (targets.size_groups), mAP_with_icon and mAP_without_icon among annotated images, and
     how many positives_… each has; all images without the class are the negatives of each.
+    Outcomes of the host's examples in file order: file_name bytes[N] and `example_outcomes` f32[N].
   Raises:
     UserError: an unreadable record; a loss that is not finite.
   """
-  batches, count = splits.batches(split)
-  with_mean_point = (
-    batch | {'mean_point': np.broadcast_to(splits.mean_point, batch['point'].shape)}
-    for batch in batches
-  )
+  batches, count = splits.batches(split, names=True)
+  names: list[np.ndarray] = []  # of the files, b'' for padding
+  outcomes = []
   all_sums: Sums = {}  # in float64; a float32 running sum over a large set would lose examples
   all_scores = []
-  for result in _results(eval_step, variables, with_mean_point, count, progress):
+  inputs = _with_mean_point(iter(batches), splits.mean_point, names)
+  for *result, examples in _results(eval_step, variables, inputs, count, progress):
     sums, scores = parallel.fetch(result)
     all_scores.append(scores)
+    outcomes.append(parallel.fetch_examples(examples))
     for name, (total, number) in sums.items():
       before = all_sums.get(name, (0.0, 0.0))
       all_sums[name] = (before[0] + float(total), before[1] + float(number))
@@ -82,7 +84,10 @@ def evaluate_split(
   metrics = {'examples': int(examples), **mean_metrics(all_sums, image_size=splits.data.image_size)}
   if splits.spec.multi_label:
     metrics |= _mean_average_precision(all_scores, splits.spec.class_names)
-  return metrics
+  file_name = np.concatenate(names).astype(np.bytes_)
+  columns = {name: np.concatenate([rows[name] for rows in outcomes]) for name in outcomes[0]}
+  real = file_name != b''
+  return metrics, {k: column[real] for k, column in {'file_name': file_name, **columns}.items()}
 
 
 def localize_splits(
@@ -168,6 +173,15 @@ def _results(
     yield previous
     previous = result
   yield previous
+
+
+def _with_mean_point(
+  batches: Iterator[Batch], mean_point: np.ndarray, names: list[np.ndarray]
+) -> Iterator[Batch]:
+  """Yields what the step needs of the batches; their file names are appended to `names`."""
+  for batch in batches:
+    names.append(batch.pop('file_name'))
+    yield batch | {'mean_point': np.broadcast_to(mean_point, batch['point'].shape)}
 
 
 def _without_boxes(batches: Iterator[Batch], boxes: collections.deque[Batch]) -> Iterator[Batch]:

@@ -58,6 +58,23 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
   return sums
 
 
+def example_outcomes(outputs: Outputs, batch: Batch, *, multi_label: bool) -> dict[str, jax.Array]:
+  """What each example contributes to `batch_sums`: {name: f32[B]}.
+
+  Returns:
+    top1 (without `multi_label`): 1 or 0; click_error and those of constant points: means over the
+    example's points, NaN without any. Values of padding mean nothing.
+  """
+  outcomes = {}
+  if not multi_label:
+    outcomes['top1'] = (outputs['logits'].argmax(-1) == batch['label']).astype(jnp.float32)
+  mask = batch['point_mask']
+  for name, points in predicted_points(outputs, batch).items():
+    distance = jnp.linalg.norm(points - batch['point'], axis=-1)
+    outcomes[name] = jnp.sum(distance * mask, -1) / mask.sum(-1)
+  return outcomes
+
+
 def predicted_points(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
   """{name of the click error: f32[B,K,2] or f32[2]}: the model's points and the constant ones."""
   points = {'click_error': outputs['points']}

@@ -18,7 +18,7 @@ from luab_jax.models import Outputs, Variables, losses, map_losses, normalise, p
 from luab_jax.models.losses import Sums
 from luab_jax.runtime.parallel import AXIS
 
-EvalStep = Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array]]]
+EvalStep = Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array], dict[str, jax.Array]]]
 LocalizationStep = Callable[[Variables, Batch], dict[str, Any]]
 _NumberAndFooled = tuple[jax.Array, jax.Array]  # what make_foreground_step's loop carries
 
@@ -58,14 +58,17 @@ def loss_and_metric_sums(
 
 
 def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> EvalStep:
-  """Builds `step(variables, batch) -> (sums, scores)` for one device.
+  """Builds `step(variables, batch) -> (sums, scores, outcomes)` for one device.
 
   `sums` are global. `scores` is filled for multi-label data sets alone: the logits, labels and
   example masks of the whole global batch ([devices, B / devices, …]) and, if the batch has them,
-  the groups of the labels; mAP is computed from them exactly.
+  the groups of the labels; mAP is computed from them exactly. `outcomes` are those of the device's
+  own examples, see `metrics.example_outcomes`.
   """
 
-  def step(variables: Variables, batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
+  def step(
+    variables: Variables, batch: Batch
+  ) -> tuple[Sums, dict[str, jax.Array], dict[str, jax.Array]]:
     output = predict(model, variables, batch['image'])
     sums = jax.lax.psum(loss_and_metric_sums(output, batch, spec, loss), AXIS)
     scores: dict[str, jax.Array] = {}
@@ -77,7 +80,7 @@ def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> Eva
         **{name: batch[name] for name in ('size_group', 'icon_group') if name in batch},
       }
       scores = jax.lax.all_gather(scores, AXIS)
-    return sums, scores
+    return sums, scores, metrics.example_outcomes(output, batch, multi_label=spec.multi_label)
 
   return step
 

@@ -117,13 +117,18 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file as UTF-8; see `write_bytes`."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
   """Writes a file atomically: readers see the old or the new content, never half of it.
 
   Raises UserError if it cannot be written.
   """
   temporary = path.with_suffix('.tmp')
   try:
-    temporary.write_text(text, encoding='utf-8')
+    temporary.write_bytes(content)
     temporary.replace(path)
   except OSError as error:
     with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from luab_jax.data.contents import check_contents, contents
 from luab_jax.data.dataset import dataset_spec
 from luab_jax.data.pipeline import EvalSplits, Rows
 from luab_jax.errors import UserError
-from luab_jax.evaluate import evaluate, localization, robustness
+from luab_jax.evaluate import evaluate, localization, outcomes, robustness
 from luab_jax.evaluate.steps import EvalStep, make_eval_step, make_localization_step
 from luab_jax.models import build_model
 from luab_jax.models.losses import check_loss
@@ -51,6 +51,7 @@ class Experiment:
     contents: {split: digest} of the data set, see data/contents.py.
     model, optimizer: Flax module, optax transformation.
     train_step, eval_step: of one device, see `step.make_train_step`, `steps.make_eval_step`.
+    outcomes: of the last final evaluation, see evaluate/outcomes.py.
     num_params: set by `init_or_restore`.
     loaded: lines that say what `init_or_restore` took from `config.init_from`.
   """
@@ -83,6 +84,7 @@ class Experiment:
     self.eval_step = make_eval_step(self.model, spec, config.loss)
     self._localize = parallel.map_step(make_localization_step(self.model, spec))
     self._eval_compiled = False
+    self.outcomes: outcomes.Columns = {}
     self.num_params = 0
     self.loaded: list[str] = []
 
@@ -274,12 +276,13 @@ class Experiment:
       places = evaluate.localize_splits(
         self._localize, *where, pool=pool, max_images=max_images, progress=progress
       )
-      results = {
+      evaluated = {
         name: evaluate.evaluate_split(
           eval_step, *where, split, progress=functools.partial(progress, name=name)
         )
         for name, split in splits.data.eval_splits.items()
       }
+      results = {name: metrics for name, (metrics, _) in evaluated.items()}
       if final and self.robustness.sources:
         evaluator = robustness.SetEvaluator(
           self.model, variables, splits.data, batch_size=self.config.batch_size, progress=progress
@@ -287,14 +290,7 @@ class Experiment:
         results |= evaluator.evaluate(self.robustness.sources)
       for name, place in places.items():
         results[name] |= place.metrics(functools.partial(progress, name=f'{name}, maps'))
+        evaluated[name][1].update(place.outcomes())
+    if final:
+      self.outcomes = outcomes.collect({name: columns for name, (_, columns) in evaluated.items()})
     return results
-
-  def describe(self, start: int) -> str:
-    """One line: what is trained on what, from step `start` on."""
-    config, device = self.config, jax.devices()[0]
-    begin = f'continues at step {start} of' if start else 'starts:'
-    return (
-      f'{config.model.name} ({self.num_params:,} parameters), {config.model.head} head on '
-      f'{config.data.name}; {begin} {self.total_steps} steps of {config.batch_size} images on '
-      f'{jax.device_count()} {device.device_kind} in {jax.process_count()} process(es)'
-    )

@@ -4,26 +4,27 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from luab_jax.data import pipeline
-from luab_jax.data.dataset import Batch, DatasetSpec
+from luab_jax.data.dataset import Batch
 from luab_jax.errors import UserError
+from luab_jax.evaluate import outcomes
 from luab_jax.models import map_losses
 from luab_jax.runtime import hosts, lock, parallel
 from luab_jax.runtime.checkpoint import Checkpoints
-from luab_jax.runtime.metric_writers import CaptionedImage, MetricWriters, open_metric_writers
+from luab_jax.runtime.metric_writers import MetricWriters, open_metric_writers
 from luab_jax.runtime.preemption import Preempted, StopRequest
 from luab_jax.runtime.profile import Profile
 from luab_jax.runtime.workdir import locked, prepare_workdir
 from luab_jax.train import metric_log, metrics_file
+from luab_jax.train.batches import DrawBatch, drawing_first, train_batches
 from luab_jax.train.experiment import EvaluationCancelled, Experiment, Results
 from luab_jax.train.state import TrainState, check_finite
-from luab_jax.train.summary import write_summary
+from luab_jax.train.summary import describe, write_summary
 
 
 class Run(NamedTuple):
@@ -40,8 +41,6 @@ class Run(NamedTuple):
   summary: dict[str, Any]
 
 
-# (batch, spec, how many) -> images of a training batch, for the metric writers.
-DrawBatch = Callable[[Batch, DatasetSpec, int], Sequence[CaptionedImage]]
 # Draws the report while the metric writers are open, which show it, too; returns its path.
 DrawReport = Callable[[Run, pathlib.Path, MetricWriters], pathlib.Path | None]
 
@@ -58,7 +57,8 @@ def train_and_evaluate(
 
   Args:
     config: see configs/ for all keys.
-    workdir: folder; gets config.json, metrics.jsonl, summary.json, tensorboard/, checkpoints/.
+    workdir: folder; gets config.json, metrics.jsonl, summary.json, outcomes.npz, tensorboard/,
+      checkpoints/.
     verbose: False for one of many runs: no messages, and a progress bar that is removed at the end.
     draw_batch: draws images of the first batch for the metric writers.
     draw_report: draws the report of the finished run.
@@ -102,19 +102,19 @@ def _train_and_evaluate(
     writers=writers,
     verbose=verbose,
   )
-  log.message(experiment.describe(start))
+  log.message(describe(experiment, start))
   for line in notices + experiment.loaded:
     log.message(line)
   for name, remedy in experiment.robustness.missing.items():
     log.message(f'robustness.sets: {name} is not prepared: {remedy}')
-  batches = _train_batches(experiment, start, log)
+  batches = train_batches(experiment, start, log)
   if not start and draw_batch:
-    batches = _drawing_first(batches, experiment.spec, writers, draw_batch)
+    batches = drawing_first(batches, experiment.spec, writers, draw_batch)
   started = time.time()
   with StopRequest(config.preemption_grace_seconds) as stop:
     try:
       with hosts.exit_on_process_loss():
-        loop = _Loop(experiment, state, checkpoints, log, stop)
+        loop = _Loop(experiment, workdir, state, checkpoints, log, stop)
         with Profile(workdir, config.profile_steps) as profile:
           results = loop.run(start, batches, profile, evaluate_first=pending)
         state = parallel.fetch(loop.state)
@@ -144,6 +144,7 @@ class _Loop:
   def __init__(
     self,
     experiment: Experiment,
+    workdir: pathlib.Path,
     state: TrainState,
     checkpoints: Checkpoints,
     log: metric_log.RunLog,
@@ -151,6 +152,7 @@ class _Loop:
   ):
     self.state = parallel.replicate(state)
     self._experiment = experiment
+    self._workdir = workdir
     self._checkpoints = checkpoints
     self._log = log
     self._stop = stop
@@ -198,17 +200,20 @@ class _Loop:
 
   def _evaluate(self, step: int) -> Results | None:
     """Writes the results of this step and returns them; None if a signal came."""
+    final = step == self._experiment.total_steps
     try:
       with self._log.paused():
         results = self._experiment.evaluate(
           self._eval_step,
           self.state,
           show_progress=self._log.on_terminal,
-          final=step == self._experiment.total_steps,
+          final=final,
           cancelled=self._stop.now,
         )
     except EvaluationCancelled:
       return None
+    if final:  # before the lines, which say that the evaluation is done
+      outcomes.write(self._workdir, self._experiment.outcomes)
     for split, metrics in results.items():
       self._log.write(step, split, metrics)
     self._checkpoints.rate(step, results)
@@ -219,25 +224,6 @@ class _Loop:
     state = parallel.fetch(self.state)
     check_finite(step, state)
     self._checkpoints.save(step, state, self._experiment.metadata(step, self._log))
-
-
-def _train_batches(experiment: Experiment, start: int, log: metric_log.RunLog) -> Iterator[Batch]:
-  """This host's batches from step `start` on."""
-  config, spec, rows = experiment.config, experiment.spec, experiment.rows
-  batches = pipeline.train_batches(config.data, spec, rows, seed=config.seed, start_step=start)
-  if batches.filtered:
-    log.message(batches.filtered)
-  return iter(batches)
-
-
-def _drawing_first(
-  batches: Iterator[Batch], spec: DatasetSpec, writers: MetricWriters, draw_batch: DrawBatch
-) -> Iterator[Batch]:
-  """The same batches; the metric writers show some images of the first one."""
-  first = next(batches)
-  writers.images(0, 'training', draw_batch(first, spec, writers.num_images))
-  yield first
-  yield from batches
 
 
 def open_checkpoints(
@@ -264,8 +250,8 @@ def evaluate_only(
 ) -> Run:
   """Evaluates the newest checkpoint of a run on `config.data.eval_splits` and the robustness sets.
 
-  Writes summary.json and the lines of metrics.jsonl, where they replace those of the same step; not
-  while the run is trained, which writes there itself.
+  Writes summary.json and, unless the run is being trained, which writes there itself, outcomes.npz
+  and the lines of metrics.jsonl, where they replace those of the same step.
   Arguments as in `train_and_evaluate`. Raises UserError without a checkpoint.
   """
   workdir = pathlib.Path(workdir)
@@ -288,6 +274,7 @@ def evaluate_only(
     final=True,
   )
   if hosts.is_main_host() and not lock.is_held(workdir):
+    outcomes.write(workdir, experiment.outcomes)
     metrics_file.replace_lines(workdir, step, results)
   summary = write_summary(
     experiment, workdir, step, results, seconds=time.time() - started, steps=0

@@ -1,4 +1,4 @@
-"""summary.json: the results of a run, and how long it took on what machine."""
+"""What a run is, in one line, and summary.json: its results, how long it took on what machine."""
 
 import contextlib
 import json
@@ -11,6 +11,17 @@ import jax
 from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import write_json
 from luab_jax.train.experiment import Experiment, Results
+
+
+def describe(experiment: Experiment, start: int) -> str:
+  """One line: what is trained on what, from step `start` on."""
+  config, device = experiment.config, jax.devices()[0]
+  begin = f'continues at step {start} of' if start else 'starts:'
+  return (
+    f'{config.model.name} ({experiment.num_params:,} parameters), {config.model.head} head on '
+    f'{config.data.name}; {begin} {experiment.total_steps} steps of {config.batch_size} images on '
+    f'{jax.device_count()} {device.device_kind} in {jax.process_count()} process(es)'
+  )
 
 
 def write_summary(

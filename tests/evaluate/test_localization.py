@@ -69,6 +69,7 @@ def test_a_map_that_is_the_box_and_one_that_is_half_of_it():
     'boxes_left_out': 0,
     'maxboxacc_v2_cam': 1,
     'top1_loc_cam': 1,
+    'epg_cam': 1,
     'pointing_cam': 1,
   }
   half = figures_of([block(2, 2, 4, 6)], [[box]])  # IoU 8 / 16: enough for 0.3 and 0.5
@@ -119,6 +120,82 @@ def test_maps_that_tie():
   assert figures_of([block(0, 0, 1, 1)], [[(1 / 15, 0, 1, 1)]])['pointing_cam'] == 0
 
 
+def test_the_share_of_the_mass_inside_the_boxes():
+  left, middle = (0, 0, 0.5, 1), (0.25, 0, 0.75, 1)
+
+  def epg(grid, *boxes):
+    return figures_of([grid], [boxes])['epg_cam']
+
+  flat = np.ones((8, 8))
+  assert epg(flat, left) == 0.5 and epg(flat, middle) == 0.5
+  assert epg(flat, left, middle) == 0.75  # the union: the overlap counts once
+  assert epg(flat, (0, 0, 0.4375, 1)) == 0.5  # a pixel whose centre is on the border is inside
+  assert epg(flat, (0, 0, 0.43, 1)) == 0.375
+  # 4 x 8 pixels of 3 in the box, as many of 1 outside it.
+  assert epg(block(0, 0, 4, 8, value=3, on=flat), left) == 0.75
+  signed = block(0, 0, 4, 8, value=-3, on=flat)  # what is negative counts as 0, in and outside
+  assert epg(signed, left) == 0 and epg(signed, middle) == 0.5
+  assert epg(-flat, left) == epg(0 * flat, left) == epg(np.nan * flat, left) == 0
+  # A map that has collapsed to a cell has all of its mass inside, and no box to speak of.
+  cell = figures_of([block(3, 3, 4, 4)], [[middle]])
+  assert cell['epg_cam'] == 1 and cell['maxboxacc_v2_cam'] == 0
+
+
+def test_the_mass_is_that_of_the_enlarged_map():
+  maps = np.array([[1.0, 0.0]])[:, None]  # over 4 pixels: 1, 3/4, 1/4, 0
+  inside = [localization.energy_inside(maps[0], np.array([[0, 0, x, 1]]), 4) for x in (0.25, 0.5)]
+  assert inside == [pytest.approx(1 / 2), pytest.approx(7 / 8)]
+  signed = np.array([[1.0, -1.0]])  # 1, 1/2, -1/2, -1: enlarged first
+  assert localization.energy_inside(signed, np.array([[0, 0, 0.25, 1]]), 4) == pytest.approx(2 / 3)
+
+
+def test_boxes_of_the_logarithm_of_the_attention_map():
+  # e^0 at the peak, e^-1 on the rest of the object, e^-10 elsewhere.
+  logarithm = block(0, 0, 1, 1, value=0, on=block(0, 0, 4, 4, value=-1, on=np.full((8, 8), -10.0)))
+  underflown = np.where(logarithm == -10, 0, np.exp(logarithm))
+  for attention in (np.exp(logarithm), underflown):
+    outputs = {
+      'maps': {'attention': attention[None, ..., None].astype(np.float32)},
+      'correct': np.ones(1, bool),
+    }
+    found = summary_of([(outputs, boxes_of([[(0, 0, 0.5, 0.5)]]))], 8, multi_label=False)
+    assert found['maxboxacc_v2_log_attention'] == found['top1_loc_log_attention'] == 1
+    assert not {'epg_log_attention', 'pointing_log_attention'} & found.keys()
+
+
+def test_outcomes_are_what_each_image_contributes():
+  low = block(0, 0, 2, 2, on=block(0, 0, 8, 4, value=0.4))
+  high = block(0, 0, 2, 2, on=block(0, 0, 8, 8, value=0.6))
+  high[7, 7] = 0
+  maps = np.stack([low, low, high])[..., None]
+  batch = boxes_of([[(0, 0, 1, 0.5)], [], [(0, 0, 0.25, 0.25)]])
+  with ThreadPoolExecutor(1) as pool:
+    places = localization.Localization(pool, 8, multi_label=False)
+    places.add({'maps': {'cam': maps}, 'correct': np.ones(3, bool)}, batch)
+    padding = {**batch, 'example_mask': np.zeros(3)}
+    places.add({'maps': {'cam': maps}, 'correct': np.ones(3, bool)}, padding)
+    figures, outcomes = places.metrics(), places.outcomes()
+  # At the lowest of the thresholds that are best for all, the map of the first image is right.
+  np.testing.assert_array_equal(outcomes['maxboxacc_v2_cam'], [1, np.nan, 0])
+  np.testing.assert_array_equal(outcomes['pointing_cam'], [1, np.nan, 1])
+  for name, values in outcomes.items():
+    assert values.dtype == np.float32 and np.nanmean(values) == pytest.approx(figures[name])
+
+
+def test_outcomes_of_several_classes_are_means_over_those_of_an_image():
+  left, right = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
+  maps = np.stack([block(0, 0, 4, 8)] * 2, -1)[None]
+  with ThreadPoolExecutor(1) as pool:
+    places = localization.Localization(pool, 8, multi_label=True)
+    places.add({'maps': {'cam': maps}}, boxes_of([[left, right]], label=[[0, 1]]))
+    places.metrics()
+  assert {k: v.tolist() for k, v in places.outcomes().items()} == {
+    'maxboxacc_v2_cam': [0.5],
+    'epg_cam': [0.5],
+    'pointing_cam': [0.5],
+  }
+
+
 def test_images_without_boxes_and_padding_do_not_count():
   maps, box = [block(0, 0, 4, 4)] * 3, (0, 0, 0.5, 0.5)
   assert figures_of(maps, [[], [], []]) == {}
@@ -143,6 +220,7 @@ def test_several_classes_each_with_its_own_map_and_boxes():
     'boxes_left_out': 0,
     'box_targets': 3,
     'maxboxacc_v2_cam': pytest.approx(2 / 3),
+    'epg_cam': pytest.approx(2 / 3),
     'pointing_cam': pytest.approx(2 / 3),
   }
 

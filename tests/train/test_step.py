@@ -133,9 +133,12 @@ def test_evaluation_counts_each_example_once():
       lambda x, n=devices: np.stack([np.asarray(x)] * n), state.eval_variables()
     )
     split = jax.tree.map(lambda x, n=devices: x.reshape(n, -1, *x.shape[1:]), batch)
-    sums, scores = jax.tree.map(lambda x: np.asarray(x)[0], mapped(variables, split))
-    scores = jax.tree.map(lambda x: x.reshape(BATCH, *x.shape[2:]), scores)
-    results.append((sums, scores))
+    *both, outcomes = mapped(variables, split)
+    sums, scores = jax.tree.map(lambda x: np.asarray(x)[0], both)
+    scores, outcomes = jax.tree.map(
+      lambda x: np.reshape(x, (BATCH, *x.shape[2:])), (scores, outcomes)
+    )
+    results.append((sums, scores, outcomes))
     assert sums['class_loss'][1] == 13
     np.testing.assert_array_equal(scores['label'], batch['label'])
     np.testing.assert_array_equal(scores['mask'], batch['example_mask'])

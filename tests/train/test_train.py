@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import pytest
 
+from luab_jax.data import tfrecords
+from luab_jax.data.dataset import Source
 from luab_jax.errors import UserError
 from luab_jax.evaluate import evaluate
 from luab_jax.evaluate.predictor import Predictor, restore_newest
@@ -68,6 +70,34 @@ def test_a_run_writes_its_files(finished):
   state, metadata = restore_newest(workdir)
   assert int(state['step']) == metadata['step'] == 9
   assert metadata['data'] == {'epoch': 3, 'position': 0} and metadata['config']['seed'] == 0
+
+
+def test_outcomes_of_all_examples_are_left_and_their_means_are_the_metrics(finished):
+  config, workdir, summary = finished
+  content = (workdir / 'outcomes.npz').read_bytes()
+  arrays = dict(np.load(workdir / 'outcomes.npz'))
+  builder = tfrecords.open_builder(config.data.name, config.data.data_dir)
+  source = Source(config.data, Experiment(config).spec, 'uncorrelated', builder=builder)
+  records = [source.parse_file(r) for _, r in tfrecords.in_order(source.split)]
+  names = [fields['file_name'].numpy().decode() for fields in records]
+  assert arrays['uncorrelated/file_name'].tolist() == names
+  constants = {f'clicks/click_error{of}' for of in ('', '_centre', '_mean')}
+  kinds = {
+    f'{m}_{kind}' for m in ('maxboxacc_v2', 'epg', 'pointing') for kind in ('cam', 'attention')
+  }
+  kinds |= {'maxboxacc_v2_log_attention', 'top1'}
+  expected = constants | {f'{split}/{name}' for split in summary['results'] for name in kinds}
+  measured = {name for name, values in arrays.items() if values.dtype == np.float32}
+  assert {name for name in measured if not np.isnan(arrays[name]).all()} == expected
+  for name in expected:
+    split, metric = name.split('/')
+    values = arrays[name]
+    assert len(values) == summary['results'][split]['examples']
+    assert np.nanmean(values, dtype=float) == pytest.approx(
+      summary['results'][split][metric], abs=1e-6
+    ), name
+  loop.evaluate_only(config, workdir)
+  assert (workdir / 'outcomes.npz').read_bytes() == content  # to the byte
 
 
 def test_the_loss_falls(finished):

@@ -3,6 +3,7 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from luab_jax.train import loop, metrics_file
@@ -64,6 +65,13 @@ def test_two_processes_train_as_one(start_both, synthetic_imagenet_ab, tmp_path,
       if isinstance(value, float):
         expected = pytest.approx(expected, rel=1e-3, abs=1e-5)
       assert value == expected, (key, name)
+  left, right = (np.load(folder / 'outcomes.npz') for folder in (tmp_path, two))
+  assert set(left.files) == set(right.files) >= {'clicks/top1', 'uncorrelated/epg_cam'}
+  for name in left.files:
+    if name.endswith('file_name'):
+      assert left[name].tolist() == right[name].tolist()
+    elif 'maxboxacc' not in name:  # one threshold for all images may be another
+      np.testing.assert_allclose(left[name], right[name], rtol=1e-2, atol=1e-4, err_msg=name)
 
 
 # run.py whose second process is killed in the middle of the run, with a shorter wait for the

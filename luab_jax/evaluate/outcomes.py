@@ -1,0 +1,44 @@
+"""outcomes.npz: what became of every example of a run's last evaluation, for paired statistics.
+
+Two runs on the same data have their examples in the same order, so that differences can be taken,
+and resampled, example by example.
+"""
+
+import io
+import pathlib
+
+import numpy as np
+
+from luab_jax.runtime import hosts
+from luab_jax.runtime.workdir import write_bytes
+
+FILE = 'outcomes.npz'
+Columns = dict[str, np.ndarray]  # {name: [N, ...]}, a row for each example
+
+
+def collect(splits: dict[str, Columns]) -> Columns:
+  """The columns of all hosts.
+
+  Args:
+    splits: {split: columns of the host's examples}; file_name bytes[N], the others f32[N].
+
+  Returns:
+    {'split/name': [N]} of all examples, in file order; file names as str.
+  """
+  collected = {}
+  for split, columns in splits.items():
+    everywhere = hosts.concatenate_over_hosts(columns)
+    everywhere['file_name'] = np.char.decode(everywhere['file_name'], 'utf-8', 'replace')
+    collected |= {f'{split}/{name}': column for name, column in everywhere.items()}
+  return collected
+
+
+def write(workdir: pathlib.Path, outcomes: Columns) -> None:
+  """Writes `<workdir>/outcomes.npz` atomically, on the main host: the same bytes for the same rows.
+
+  Raises UserError if it cannot be written.
+  """
+  if hosts.is_main_host():
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **outcomes)
+    write_bytes(workdir / FILE, buffer.getvalue())
