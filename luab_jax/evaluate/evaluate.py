@@ -69,10 +69,10 @@ def evaluate_split(
   all_sums: Sums = {}  # in float64; a float32 running sum over a large set would lose examples
   all_scores = []
   inputs = _with_mean_point(iter(batches), splits.mean_point, names)
-  for *result, examples in _results(eval_step, variables, inputs, count, progress):
+  for *result, by_example in _results(eval_step, variables, inputs, count, progress):
     sums, scores = parallel.fetch(result)
     all_scores.append(scores)
-    outcomes.append(parallel.fetch_examples(examples))
+    outcomes.append(parallel.fetch_examples(by_example))
     for name, (total, number) in sums.items():
       before = all_sums.get(name, (0.0, 0.0))
       all_sums[name] = (before[0] + float(total), before[1] + float(number))

@@ -185,9 +185,7 @@ class Localization:
   def _found(self, kind: str) -> tuple[list[_Measured], np.ndarray]:
     """(what was measured of n maps, their hits bool[n, IoUs, levels])."""
     found = [future.result() for future in self._measured[kind]]
-    packed = np.array([m.hits for m in found], np.uint8).reshape(len(found), len(IOUS), -1)
-    if not found:
-      return found, np.zeros((0, len(IOUS), LEVELS), bool)
+    packed = np.array([m.hits for m in found], np.uint8).reshape(-1, len(IOUS), -(-LEVELS // 8))
     return found, np.unpackbits(packed, axis=2, count=LEVELS).astype(bool)
 
 

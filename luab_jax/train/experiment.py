@@ -251,7 +251,7 @@ class Experiment:
       state: replicated TrainState.
       show_progress: whether to show progress bars.
       final: localisation on all images, not only `config.localization.max_images` of a split; and
-        the sets in `config.robustness.sets` that are there.
+        the sets in `config.robustness.sets` that are there. Sets `outcomes`.
       cancelled: called after each batch, whether to stop.
     Returns:
       {split: metrics}.
@@ -290,7 +290,9 @@ class Experiment:
         results |= evaluator.evaluate(self.robustness.sources)
       for name, place in places.items():
         results[name] |= place.metrics(functools.partial(progress, name=f'{name}, maps'))
-        evaluated[name][1].update(place.outcomes())
     if final:
-      self.outcomes = outcomes.collect({name: columns for name, (_, columns) in evaluated.items()})
+      columns = {name: of_split for name, (_, of_split) in evaluated.items()}
+      for name, place in places.items():
+        columns[name] |= place.outcomes()
+      self.outcomes = outcomes.collect(columns)
     return results
