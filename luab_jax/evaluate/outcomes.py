@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from luab_jax.evaluate.localization import Localization
 from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import write_bytes
 
@@ -16,18 +17,20 @@ FILE = 'outcomes.npz'
 Columns = dict[str, np.ndarray]  # {name: [N, ...]}, a row for each example
 
 
-def collect(splits: dict[str, Columns]) -> Columns:
+def collect(splits: dict[str, Columns], places: dict[str, Localization]) -> Columns:
   """The columns of all hosts.
 
   Args:
     splits: {split: columns of the host's examples}; file_name bytes[N], the others f32[N].
+    places: {split: of all its images, after `Localization.metrics`}, where there are boxes.
 
   Returns:
     {'split/name': [N]} of all examples, in file order; file names as str.
   """
-  collected = {}
+  collected: Columns = {}
   for split, columns in splits.items():
-    everywhere = hosts.concatenate_over_hosts(columns)
+    located = places[split].outcomes() if split in places else {}
+    everywhere = hosts.concatenate_over_hosts(columns | located)
     everywhere['file_name'] = np.char.decode(everywhere['file_name'], 'utf-8', 'replace')
     collected |= {f'{split}/{name}': column for name, column in everywhere.items()}
   return collected

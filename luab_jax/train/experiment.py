@@ -291,8 +291,7 @@ class Experiment:
       for name, place in places.items():
         results[name] |= place.metrics(functools.partial(progress, name=f'{name}, maps'))
     if final:
-      columns = {name: of_split for name, (_, of_split) in evaluated.items()}
-      for name, place in places.items():
-        columns[name] |= place.outcomes()
-      self.outcomes = outcomes.collect(columns)
+      self.outcomes = outcomes.collect(
+        {name: rows for name, (_, rows) in evaluated.items()}, places
+      )
     return results
