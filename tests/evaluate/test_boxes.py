@@ -254,7 +254,8 @@ def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imag
       places = localization.Localization(pool, 32, multi_label=False)
       places.add(jax.device_get({'maps': maps, 'correct': right}), batch)
       expected = places.metrics()
-    assert expected.items() <= found[name].items()
+    # Counts agree; a share of mass depends on the last bits of the maps.
+    assert {key: found[name][key] for key in expected} == pytest.approx(expected, rel=1e-5)
     assert expected['images_with_boxes'] + expected['images_without_boxes'] == len(batch['label'])
     assert (expected['images_without_boxes'] == 0) == (name == 'boxes')
     assert 0 < expected['maxboxacc_v2_attention'] < 1 and 0 < expected['pointing_cam'] < 1
