@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from luab_jax.byproducts import BadRecord
+from luab_jax.byproducts import BadRecord, safe_xml
 
 MAX_XML_BYTES = 4 << 20  # a trace of ten minutes has about 3 MiB; real files a few KiB
 _MAX_COORDINATE = 1e3  # in image widths or heights
@@ -103,9 +103,7 @@ def parse_xml(data: bytes) -> Record:
   """
   if len(data) > MAX_XML_BYTES:
     raise BadRecord(f'it has {len(data)} bytes, more than {MAX_XML_BYTES}')
-  if b'\0' in data or b'<!DOCTYPE' in data or b'<!ENTITY' in data:
-    raise BadRecord('it has a document type or NUL bytes, which are refused')
-  root = _parse_tree(data)
+  root = safe_xml.parse(data)
   if root.tag != 'annotation':
     raise BadRecord(f'its root is <{root.tag}>, expected <annotation>')
   metadata = [element for element in root.findall('metadata') if len(element)]
@@ -118,21 +116,6 @@ def parse_xml(data: bytes) -> Record:
     boxes=[_parse_box(element) for element in root.findall('object') if len(element)],
     size=None if header is None else _parse_size(header),
   )
-
-
-def _parse_tree(data: bytes) -> ElementTree.Element:
-  """Parses XML without a document type, which therefore declares no entities.
-
-  The encoding is fixed to UTF-8, whatever the file declares, so that the bytes looked for above are
-  the only spelling of a document type; UTF-16, which expat recognizes by its first two bytes, would
-  contain NUL bytes.
-  """
-  parser = ElementTree.XMLParser(encoding='utf-8')
-  try:
-    parser.feed(data)
-    return parser.close()
-  except ElementTree.ParseError as error:
-    raise BadRecord(f'it is not well-formed XML ({error})') from error
 
 
 def _parse_block(metadata: ElementTree.Element) -> Block:

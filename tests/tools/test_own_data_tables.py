@@ -5,7 +5,7 @@ import codecs
 import pytest
 
 from luab_jax.errors import UserError
-from luab_jax.tools.own_data import points, table
+from luab_jax.tools.own_data import point_files, table
 from luab_jax.tools.own_data.images import ImageFile, ImageIndex
 from luab_jax.tools.own_data.problems import Problems, pluralize
 
@@ -25,7 +25,7 @@ def _points(tmp_path, text, what='click'):
   path.write_text(text)
   with open(tmp_path / 'problems.csv', 'w') as file:
     problems = Problems(file)
-    found = points.read_points(path, index, 'pixels', problems, what=what)
+    found, _ = point_files.read(path, index, 'pixels', problems, what=what)
   clicks = {image.name: [(p.x, p.y) for p in kept] for image, kept in found.items()}
   return clicks, problems.format(tmp_path)
 

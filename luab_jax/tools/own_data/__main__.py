@@ -73,12 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     'folder of class folders with images (CLASS/xxx.jpg); with --coco, folder of images',
     required=True,
   )
-  add_path('--clicks', 'CSV with the columns file,x,y[,time in ms]')
+  add_path(
+    '--clicks',
+    'CSV with the columns file,x,y[,time in ms]; or the export of Label Studio (JSON) or CVAT '
+    '("CVAT for images 1.1")',
+  )
   parser.add_argument(
     '--click_units',
     choices=('pixels', 'fraction'),
     default='pixels',
-    help='of x (to the right) and y (down), in the upright, full-size image (default: %(default)s)',
+    help='of x (to the right) and y (down) of a CSV, in the upright, full-size image (default: '
+    '%(default)s)',
   )
   add_path('--validation', 'folder of validation images, laid out like --images')
   parser.add_argument(
@@ -89,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
   )
   add_path('--coco', 'COCO instances file (JSON), for several classes an image')
   add_path('--coco_validation', 'COCO instances file of the validation images')
-  add_path('--icons', 'with --coco: CSV with the columns file,class,x,y[,time in ms]')
+  add_path(
+    '--icons',
+    'with --coco: CSV with the columns file,class,x,y[,time in ms], or an export as for --clicks',
+  )
   parser.add_argument(
     '--short_side',
     type=int,

@@ -7,7 +7,7 @@ import pathlib
 from luab_jax.byproducts.coco_ab import CocoRecord
 from luab_jax.byproducts.coco_ab_writer import Action, to_actions
 from luab_jax.data.image_files import EncodedImage
-from luab_jax.tools.own_data import coco_files, images, points
+from luab_jax.tools.own_data import coco_files, images, point_files, points
 from luab_jax.tools.own_data.images import ImageFile
 from luab_jax.tools.own_data.instances import ListedImage, Listing
 from luab_jax.tools.own_data.points import Point
@@ -34,12 +34,12 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
   for file in found:
     if file.path not in listing.images:
       problems.add('image not in the instances file, skipped', str(file.path))
-  icons = {}
+  icons, units = {}, args.click_units
   if args.icons:
     listed_files = [listed.file for listed in listing.images.values()]
     index = images.ImageIndex(listed_files, absent='no such image in the instances file')
-    icons = points.read_points(args.icons, index, args.click_units, problems, what='icon')
-  scaler = points.PointScaler(args.icons, args.click_units, problems, what='icon')
+    icons, units = point_files.read(args.icons, index, units, problems, what='icon')
+  scaler = points.PointScaler(args.icons, units, problems, what='icon')
 
   def record_of(
     number: int, listed: ListedImage, encoded: EncodedImage | None
@@ -49,7 +49,7 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
       for icon in of_image:
         problems.add('icon on an unreadable image, skipped', icon.where, listed.file.name)
       return None
-    kept = scaler.to_fractions(of_image, listed.file, encoded.size)
+    kept = scaler.to_fractions(of_image, listed.file, encoded)
     return _to_record(number, encoded.size, kept) if kept else None
 
   table, _ = coco_files.write(listing, record_of, out, problems, short_side=args.short_side)
@@ -82,14 +82,24 @@ def _of_known_classes(
 
 
 def _to_record(number: int, size: tuple[int, int], icons: list[Point]) -> CocoRecord:
-  """Returns the record of an image: each icon of a class after the first one moves it."""
+  """Returns the record of an image: each icon of a class after the first one moves it.
+
+  It names a worker if they are all of one sitting.
+  """
   places: dict[str, tuple[float, float]] = {}
   actions = []
   for icon in icons:
     kind, place = 'move' if icon.label in places else 'add', (icon.x, icon.y)
     actions.append(Action(kind, icon.label, round(icon.time), places.get(icon.label), place))
     places[icon.label] = place
+  sittings = {icon.sitting for icon in icons}
+  sitting = sittings.pop() if len(sittings) == 1 else None
   height, width = size
   return CocoRecord(
-    image_id=number, original_width=width, original_height=height, actions=to_actions(actions)
+    image_id=number,
+    original_width=width,
+    original_height=height,
+    worker_id=sitting.worker if sitting else '',
+    time_spent_ms=(sitting.estimate_ms or 0) if sitting else 0,
+    actions=to_actions(actions),
   )

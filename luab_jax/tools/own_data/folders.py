@@ -18,7 +18,7 @@ from luab_jax.byproducts.imagenet_ab import Block
 from luab_jax.byproducts.imagenet_ab_writer import Showing, to_record, to_xml
 from luab_jax.data.image_files import EncodedImage
 from luab_jax.errors import UserError
-from luab_jax.tools.own_data import points
+from luab_jax.tools.own_data import point_files, points
 from luab_jax.tools.own_data.images import (
   ImageFile,
   ImageIndex,
@@ -43,24 +43,22 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
     UserError: the input cannot be converted.
   """
   found = _find(args, problems)
-  clicks = {}
+  clicks, units = {}, args.click_units
   if args.clicks:
-    clicks = points.read_points(
-      args.clicks, ImageIndex(found), args.click_units, problems, what='click'
-    )
-  scaler = points.PointScaler(args.clicks, args.click_units, problems, what='click')
+    clicks, units = point_files.read(args.clicks, ImageIndex(found), units, problems, what='click')
+  scaler = points.PointScaler(args.clicks, units, problems, what='click')
   _check_classes(found, problems)
   table = {label: [0, 0, 0, 0] for label in sorted({image.label for image in found})}
   with writer.tar_gz(out / 'imagenet_ab_v1_0.tar.gz') as tar:
     for image in tqdm(found, unit='image', desc='own data', disable=None, leave=False):
       encoded = encode(image, problems, args.short_side)
-      of_image = clicks.get(image.path, [])
+      of_image = _of_its_class(clicks.get(image.path, []), image, set(table), problems)
       if encoded is None:
         for click in of_image:
           problems.add('click on an unreadable image, skipped', click.where, image.name)
         continue
       _place(image, encoded, out, problems)
-      kept = scaler.to_fractions(of_image, image, encoded.size)
+      kept = scaler.to_fractions(of_image, image, encoded)
       if kept:
         stem = pathlib.PurePath(image.new_name).stem
         writer.add_to_tar(tar, f'train_xml/{image.label}/{stem}.xml', _to_xml(kept))
@@ -169,6 +167,20 @@ def _check_classes(images: list[ImageFile], problems: Problems) -> None:
       problems.add('class with nearly the same name as another, kept', label, f'similar to {other}')
 
 
+def _of_its_class(
+  clicks: list[points.Point], image: ImageFile, classes: set[str], problems: Problems
+) -> list[points.Point]:
+  """Returns the clicks on an image without those labelled with another class."""
+  kept = []
+  for click in clicks:
+    if click.label == image.label or click.label not in classes:
+      kept.append(click)
+    else:
+      detail = f'{click.label!r} on {image.name}'
+      problems.add('click labelled with another class, skipped', click.where, detail)
+  return kept
+
+
 def _place(image: ImageFile, encoded: EncodedImage, out: pathlib.Path, problems: Problems) -> None:
   """Puts an image into its class folder: a link where possible, else a file."""
   target = out / image.split / image.label / image.new_name
@@ -185,7 +197,19 @@ def _place(image: ImageFile, encoded: EncodedImage, out: pathlib.Path, problems:
 
 
 def _to_xml(clicks: list[points.Point]) -> bytes:
-  """Returns the XML of an image: each click selected it, in a showing of its own."""
-  block = Block(selected=True, selected_count=1)
-  showings = [Showing(block, [(round(click.time), click.x, click.y)]) for click in clicks]
+  """Returns the XML of an image: it was selected in each sitting, or by each click without one."""
+  sittings: dict[str, list[points.Point]] = {}
+  for click in clicks:
+    sittings.setdefault(click.where, []).append(click)
+  showings = []
+  for of_one in sittings.values():
+    sitting = of_one[0].sitting or points.Sitting('', '', None)
+    block = Block(
+      assignment_id=sitting.number,
+      worker_id=sitting.worker,
+      selected=True,
+      selected_count=1,
+      estimate_time_ms=sitting.estimate_ms,
+    )
+    showings.append(Showing(block, [(round(click.time), click.x, click.y) for click in of_one]))
   return to_xml(to_record(showings), indent=False)

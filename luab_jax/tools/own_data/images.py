@@ -5,6 +5,7 @@ import itertools
 import operator
 import pathlib
 import unicodedata
+from collections.abc import Callable
 from typing import NamedTuple
 
 from luab_jax.byproducts.archives import member_names, reader
@@ -185,7 +186,7 @@ class ImageIndex:
 
   def __init__(self, images: list[ImageFile], *, absent: str = 'no such image') -> None:
     """`images`: those of both splits; `absent`: why there is no image of another name."""
-    self._absent = absent
+    self._images, self._absent = images, absent
     self._complete: dict[str, list[ImageFile]] = {}  # by normalized name
     self._partial: dict[str, list[ImageFile]] = {}  # by shorter ends of it
     for image in images:
@@ -199,6 +200,11 @@ class ImageIndex:
       ]
       for folder in {image.folder for image in images}
     }
+
+  def renamed(self, rename: Callable[[str], str]) -> 'ImageIndex':
+    """Returns an index that finds the same images by other names."""
+    images = [image._replace(name=rename(image.name)) for image in self._images]
+    return ImageIndex(images, absent=self._absent)
 
   def find(self, name: str, split: str = '') -> tuple[ImageFile | None, str]:
     """Returns (image, '') for a path or a bare file name, or (None, why no image matches).

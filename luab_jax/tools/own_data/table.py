@@ -40,21 +40,30 @@ class Row(NamedTuple):
 
 
 def read(path: pathlib.Path, required: list[str], *optional: str) -> list[Row]:
+  """Reads a file, see `parse`; raises UserError as well if it cannot be read."""
+  try:
+    data = path.read_bytes()
+  except OSError as error:
+    raise UserError(f'{path} cannot be read: {error.strerror}') from error
+  return parse(path, data, required, *optional)
+
+
+def parse(path: pathlib.Path, data: bytes, required: list[str], *optional: str) -> list[Row]:
   """Reads a table whose first line names the columns, in any order; others are ignored.
 
   The separator is a comma, a semicolon or a tab. Numbers may have a decimal comma, if none has a
   point.
 
   Args:
-    path: the CSV, UTF-8 or UTF-16 with a byte order mark.
+    path: the CSV, for messages.
+    data: its content, UTF-8 or UTF-16 with a byte order mark.
     required: columns that it must have.
     optional: columns that it may have.
 
   Raises:
-    UserError: it cannot be read, or its first line lacks a column.
+    UserError: it is not a CSV, or its first line lacks a column.
   """
   try:
-    data = path.read_bytes()
     file = io.StringIO(
       data.decode('utf-16' if data.startswith(_UTF16) else 'utf-8-sig'), newline=''
     )
@@ -78,8 +87,6 @@ def read(path: pathlib.Path, required: list[str], *optional: str) -> list[Row]:
       for cells in reader
       if any(map(str.strip, cells))
     ]
-  except OSError as error:
-    raise UserError(f'{path} cannot be read: {error.strerror}') from error
   except (UnicodeDecodeError, csv.Error) as error:
     raise UserError(f'{path} is not a CSV in UTF-8 ({error}): save it as "CSV UTF-8"') from error
   numbers = [row.cells.get(column, '') for row in rows for column in ('x', 'y', 'time')]
