@@ -106,6 +106,14 @@ def test_annotators_times_and_what_is_not_counted(tmp_path):
   }
 
 
+def test_ids_that_no_xml_holds_are_cleaned(tmp_path):
+  odd = annotation(keypoint(1, 1), number='a\0\n', worker='\ud800<b>@x.org')
+  clicks, _ = _read(tmp_path, [task('\ud800', 'cat/0.jpg', odd)])
+  (point,) = clicks['cat/0.jpg']
+  assert point.sitting == Sitting('a__', '__b_@x.org', 4288)
+  assert point.where.endswith('task _, annotation a__')
+
+
 def test_labels_of_a_keypoint(tmp_path):
   both = keypoint(1, 1)
   both['value']['keypointlabels'] = ['cat', 'dog']

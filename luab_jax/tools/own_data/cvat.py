@@ -43,9 +43,9 @@ def parse(path: pathlib.Path, data: bytes, problems: Problems) -> list[Mark]:
   if not images:
     raise UserError(f'{path} holds no images as of "CVAT for images 1.1": export it as that')
   marks, seen = [], set()
-  for image in images:
+  for number, image in enumerate(images, 1):
     problems.count('image in the XML')
-    where = f'{path}: image {image.get("id")} {image.get("name")}'
+    where = f'{path}: image {number}, {image.get("name")!r:.80}'
     if (key := (image.get('task_id'), image.get('id'), image.get('name'))) in seen:
       problems.add('image listed twice, the first entry is used', where)
     else:

@@ -169,14 +169,19 @@ def _is_number(value: Any) -> bool:
 def _name(item: Any, number: int) -> str:
   """Returns the id of a task, annotation or region, or its position in the list."""
   name = item.get('id') if isinstance(item, dict) else None
-  return str(name)[:40] if isinstance(name, int | str) else f'at position {number}'
+  return _clean(name) if isinstance(name, int | str) else f'at position {number}'
 
 
 def _worker(completed_by: Any) -> str:
   """Returns the id of a user, which an export holds as it is or with the name and address."""
   if isinstance(completed_by, dict):
     completed_by = completed_by.get('id')
-  return str(completed_by)[:40] if isinstance(completed_by, int | str) else ''
+  return _clean(completed_by) if isinstance(completed_by, int | str) else ''
+
+
+def _clean(text: int | str) -> str:
+  """Returns an id without characters that XML or a console cannot hold."""
+  return re.sub(r'[^-\w.@+ ]', '_', str(text))[:80]
 
 
 def _milliseconds(annotation: dict) -> int | None:
