@@ -34,7 +34,8 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
   for file in found:
     if file.path not in listing.images:
       problems.add('image not in the instances file, skipped', str(file.path))
-  icons, units = {}, args.click_units
+  icons: dict[pathlib.Path, list[Point]] = {}
+  units = args.click_units
   if args.icons:
     listed_files = [listed.file for listed in listing.images.values()]
     index = images.ImageIndex(listed_files, absent='no such image in the instances file')

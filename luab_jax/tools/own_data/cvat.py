@@ -42,7 +42,8 @@ def parse(path: pathlib.Path, data: bytes, problems: Problems) -> list[Mark]:
   images = root.findall('image') if root.tag == 'annotations' else []
   if not images:
     raise UserError(f'{path} holds no images as of "CVAT for images 1.1": export it as that')
-  marks, seen = [], set()
+  marks: list[Mark] = []
+  seen = set()
   for number, image in enumerate(images, 1):
     problems.count('image in the XML')
     where = f'{path}: image {number}, {image.get("name")!r:.80}'

@@ -43,7 +43,8 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
     UserError: the input cannot be converted.
   """
   found = _find(args, problems)
-  clicks, units = {}, args.click_units
+  clicks: dict[pathlib.Path, list[points.Point]] = {}
+  units = args.click_units
   if args.clicks:
     clicks, units = point_files.read(args.clicks, ImageIndex(found), units, problems, what='click')
   scaler = points.PointScaler(args.clicks, units, problems, what='click')

@@ -12,7 +12,7 @@ import pathlib
 import re
 import urllib.parse
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from luab_jax.data.image_files import EXTENSIONS
 from luab_jax.errors import UserError
@@ -37,7 +37,8 @@ def parse(path: pathlib.Path, data: bytes, problems: Problems) -> list[Mark]:
   Raises:
     UserError: it is not JSON, or not an export of annotated tasks.
   """
-  marks, seen = [], set()
+  marks: list[Mark] = []
+  seen = set()
   for number, task in enumerate(_load(path, data), 1):
     problems.count('task read')
     where = f'{path}: task {_name(task, number)}'
@@ -108,15 +109,15 @@ def _parse_region(
 ) -> list[Point] | list[str]:
   """Returns a keypoint, once for each of its labels, or why it cannot be used."""
   value = region.get('value')
-  numbers = [value.get(axis) for axis in 'xy'] if isinstance(value, dict) else [None, None]
-  if not all(map(_is_number, numbers)):
+  x, y = (value.get('x'), value.get('y')) if isinstance(value, dict) else (None, None)
+  if not (_is_number(x) and _is_number(y)):
     return ['its x or y is not a number']
   if region.get('is_positive') is False:
     return ['it is negative: placed beside the object']
-  x, y = (number / 100 for number in numbers)
-  size = (region.get('original_height'), region.get('original_width'))
-  known = size if all(_is_number(side) and side >= 1 for side in size) else None
-  return [Point(where, x, y, time, label, known, sitting) for label in labels]
+  size, height, width = None, region.get('original_height'), region.get('original_width')
+  if _is_number(height) and _is_number(width) and min(height, width) >= 1:
+    size = (height, width)
+  return [Point(where, x / 100, y / 100, time, label, size, sitting) for label in labels]
 
 
 def _labels(region: dict) -> list[str]:
@@ -162,7 +163,7 @@ def _spellings(text: str) -> tuple[list[str], str]:
   return names, upload[1] if upload else ''
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
   return isinstance(value, int | float) and abs(value) < _LARGE  # neither NaN nor infinite
 
 

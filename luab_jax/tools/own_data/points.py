@@ -31,7 +31,7 @@ class Point(NamedTuple):
   y: float  # down
   time: float  # ms; the number of the row if there are no times
   label: str  # class of an icon; of a click, '' or what the worker called it
-  size: tuple[int, int] | None = None  # (height, width) of the image as annotated; None: not known
+  size: tuple[float, float] | None = None  # (height, width) as annotated; None: not known
   sitting: Sitting | None = None  # None: each point counts as placed by another worker
 
 
@@ -148,7 +148,7 @@ class PointScaler:
       )
 
 
-def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+def _same_shape(a: tuple[float, float], b: tuple[float, float]) -> bool:
   """Whether two sizes are the same up to a scale, within a pixel."""
   return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
 
