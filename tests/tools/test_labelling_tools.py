@@ -154,8 +154,8 @@ def test_icons_of_several_classes(tool, tmp_path, capsys):
   assert counts['icons of an unknown class, skipped'] == 8 and len(rows) == 8
   for row in rows:
     height, width = row['image'].shape[:2]
-    assert row['worker_id'] == (b'1' if tool.startswith('Label') else b'')
-    assert row['time_spent_ms'] == (4288 if tool.startswith('Label') else 0)
+    assert row['record']['worker_id'] == (b'1' if tool.startswith('Label') else b'')
+    assert row['record']['time_spent_ms'] == (4288 if tool.startswith('Label') else 0)
     for c, x, y in zip(*(row['icons'][key] for key in ('label', 'x', 'y')), strict=True):
       others = np.delete(row['image'], c, axis=-1).max(-1)
       dot = find_dot(np.where(others < 100, row['image'][..., c], 0) / 255)
