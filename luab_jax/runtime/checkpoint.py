@@ -163,9 +163,7 @@ class Checkpoints:
         return self._restore_step(step, template)
       except UserError:
         raise
-      except (
-        Exception
-      ) as error:  # a damaged folder makes Orbax raise anything, even a bare Exception
+      except Exception as error:  # of a damaged folder Orbax raises anything
         self._set_aside(step, _one_line(error))
     if steps:
       moved = '' if self._read_only else ' and were moved into its damaged/ folder'
