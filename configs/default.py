@@ -251,10 +251,22 @@ def get_config():
   c.study = ml_collections.ConfigDict()
   # Seeds per arm.
   c.study.seeds = 5
+  # Network of the arms with the linear head; '' is model.name. It learns where something is only if
+  # the cells that it averages see the whole image.
+  c.study.linear_model = ''
   # λ of the arms with the linear head; ours, tuned on synthetic data.
   c.study.linear_point_weight = 0.3
   # λ of the arms with the spatial head; ours, tuned on synthetic data.
   c.study.spatial_point_weight = 10.0
+  # loss.map_loss of the arms with a map loss; 'none' leaves these out.
+  c.study.map_loss = 'gaussian'
+  # Their loss.map_weight.
+  c.study.map_weight = 0.3
+  # Arms to train, by name; () for all of them.
+  c.study.arms = ()
+  # Images that count as one in the intervals: those whose file names agree in the first group of
+  # this regular expression, such as '_([0-9]+)_' for composites of one photograph. '': none.
+  c.study.unit = ''
   # Sweep over fractions of the training images, such as (0.1, 0.25, 0.5, 1).
   c.study.data_fractions = ()
   # Sweep over fractions of the images with byproducts; may include 0.

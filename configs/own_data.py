@@ -40,4 +40,7 @@ def get_config():
   c.optimizer.grad_clip_norm = 1.0
 
   c.robustness.sets = ()
+
+  # Did the clicks help? The same network without them, with them, and with those of other images.
+  c.study.arms = ('spatial_no_click', 'luab_spatial', 'point_shuffled')
   return c

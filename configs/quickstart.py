@@ -49,5 +49,7 @@ def get_config():
 
   c.robustness.sets = ()
 
+  c.study.linear_model = 'tiny_deep'
+  c.study.linear_point_weight = 3.0
   c.study.spatial_point_weight = 30.0
   return c

@@ -180,7 +180,14 @@ class EvalSplits:
       self._examples[key] = _Examples(source, make_example, self._rows)
     return self._examples[key].once(max_examples)
 
-  @functools.cached_property
+  def num_examples(self) -> dict[str, int]:
+    """{name in `data.eval_splits`: its examples}; raises UserError for an empty split."""
+    return {
+      name: tfrecords.open_split(self.builder, split).num_examples
+      for name, split in self.data.eval_splits.items()
+    }
+
+  @property
   def mean_point(self) -> np.ndarray:
     """float32[K, 2]: the mean recorded point of the training split, in the view of evaluation.
 
@@ -191,13 +198,25 @@ class EvalSplits:
     Raises:
       UserError: an unreadable record.
     """
+    return self._points[0]
+
+  @property
+  def num_with_points(self) -> int:
+    """How many of these examples have a point; raises UserError as `mean_point` does."""
+    return self._points[1]
+
+  @functools.cached_property
+  def _points(self) -> tuple[np.ndarray, int]:
     source = Source(self.data, self.spec, self.data.train_split, builder=self.builder)
     of_record = functools.partial(examples.eval_points, source)
     total, count = np.zeros((self.spec.num_points, 2)), np.zeros((self.spec.num_points, 1))
+    with_points = 0
     for batch in _Examples(source, of_record, Rows(_MEAN_OF // 10)).once(_MEAN_OF)[0]:
       total += batch['point'].sum(0, dtype=np.float64)
       count += batch['point_mask'].sum(0, dtype=np.float64)[:, None]
-    return np.where(count, total / np.maximum(count, 1), 0.5).astype(np.float32)
+      with_points += int((batch['point_mask'] > 0).any(-1).sum())
+    mean = np.where(count, total / np.maximum(count, 1), 0.5).astype(np.float32)
+    return mean, with_points
 
 
 def eval_batches(

@@ -44,11 +44,18 @@ class Image:
 
 @dataclass
 class Table:
-  """Rows of text; the first cell of a row is its heading. `caption`: for collapsed tables."""
+  """Rows of text; the first cell of a row is its heading.
+
+  Attributes:
+    head, rows: cells.
+    caption: above the table; what to click on of a collapsed one.
+    numbers: the last column has numbers, too, not descriptions.
+  """
 
   head: list[str]
   rows: list[list[str]]
   caption: str = ''
+  numbers: bool = False
 
 
 @dataclass
@@ -61,7 +68,10 @@ class Section:
     tables: tables.
     images: images in a grid.
     collapsed: tables that open on a click.
-    layout: of the images: '' for small ones, 'wide' for pairs, 'charts' for charts.
+    points: (heading, sentences) pairs, as lists.
+    drawings: <svg> elements, the only markup that is not escaped; side by side where there is room.
+    layout: of the images: '' for small ones, 'wide' for pairs, 'charts' for charts, 'full' for
+      charts of several panels.
     legend: (symbol of the template, meaning) pairs above the images.
     commands: (purpose, command) pairs below the images.
   """
@@ -71,6 +81,8 @@ class Section:
   tables: list[Table] = field(default_factory=list)
   images: list[Image] = field(default_factory=list)
   collapsed: list[Table] = field(default_factory=list)
+  points: list[tuple[str, list[str]]] = field(default_factory=list)
+  drawings: list[str] = field(default_factory=list)
   layout: str = ''
   legend: list[tuple[str, str]] = field(default_factory=list)
   commands: list[tuple[str, str]] = field(default_factory=list)

@@ -46,20 +46,25 @@ class Trajectory(NamedTuple):
 
 
 def image(
-  pixels: np.ndarray, marks: Sequence[Mark] = (), trace: np.ndarray | None = None
+  pixels: np.ndarray,
+  marks: Sequence[Mark] = (),
+  trace: np.ndarray | None = None,
+  boxes: Iterable[Sequence[float]] = (),
 ) -> Figure:
-  """An image with points and a mouse trace on it.
+  """An image with points, a mouse trace and boxes on it.
 
   Args:
     pixels: u8[H,W,3].
     marks: points; a line joins the recorded and the predicted point of the same label.
     trace: f32[T,2] in time order, coloured from dark (first) to light (last).
+    boxes: f32[M,4], (x0, y0, x1, y1) in [0, 1] of the image.
   """
   figure = Figure(figsize=(2.4, 2.4), dpi=100, facecolor=BACKGROUND)
   axes = figure.add_axes((0, 0, 1, 1))
   _draw_image(axes, pixels, marks)
   if trace is not None:
     _draw_trace(axes, trace)
+  _draw_boxes(axes, boxes)
   return figure
 
 
@@ -85,15 +90,25 @@ def image_and_map(
   _draw_image(left, pixels, marks)
   for trajectory in trajectories:
     _draw_trajectory(left, trajectory)
-  grey = pixels.astype(np.float32).mean(-1) / 255
-  right.imshow(0.2 + 0.5 * grey, cmap='gray', vmin=0, vmax=1, extent=(0, 1, 1, 0))
-  draw_weights(right, weights)
-  _set_limits(right)
+  _draw_map(right, pixels, weights)
   for axes in (left, right):
-    for x0, y0, x1, y1 in boxes:
-      # A white edge for dark backgrounds, violet for light ones.
-      edge = withStroke(linewidth=2.4, foreground='white')
-      _draw_rectangle(axes, (x0, y0, x1, y1), color=BOX, lw=1.2, path_effects=[edge], zorder=3.5)
+    _draw_boxes(axes, boxes)
+  return figure
+
+
+def map_alone(
+  pixels: np.ndarray,
+  weights: np.ndarray,
+  marks: Sequence[Mark] = (),
+  boxes: Iterable[Sequence[float]] = (),
+) -> Figure:
+  """The right half of `image_and_map`, with points on it."""
+  figure = Figure(figsize=(2.4, 2.4), dpi=100, facecolor=BACKGROUND)
+  axes = figure.add_axes((0, 0, 1, 1))
+  _draw_map(axes, pixels, weights)
+  _draw_boxes(axes, boxes)
+  for mark in marks:
+    _draw_mark(axes, mark)
   return figure
 
 
@@ -176,6 +191,20 @@ def _draw_image(axes: Axes, pixels: np.ndarray, marks: Sequence[Mark]) -> None:
   for mark in marks:
     _draw_mark(axes, mark)
   _set_limits(axes)
+
+
+def _draw_map(axes: Axes, pixels: np.ndarray, weights: np.ndarray) -> None:
+  grey = pixels.astype(np.float32).mean(-1) / 255
+  axes.imshow(0.2 + 0.5 * grey, cmap='gray', vmin=0, vmax=1, extent=(0, 1, 1, 0))
+  draw_weights(axes, weights)
+  _set_limits(axes)
+
+
+def _draw_boxes(axes: Axes, boxes: Iterable[Sequence[float]]) -> None:
+  for x0, y0, x1, y1 in boxes:
+    # A white edge for dark backgrounds, violet for light ones.
+    edge = withStroke(linewidth=2.4, foreground='white')
+    _draw_rectangle(axes, (x0, y0, x1, y1), color=BOX, lw=1.2, path_effects=[edge], zorder=3.5)
 
 
 def _draw_rectangle(axes: Axes, box: Sequence[float], **style: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from luab_jax.evaluate import evidence
 from luab_jax.evaluate.metrics import learned_no_place
 from luab_jax.evaluate.robustness import Metrics
 from luab_jax.report import captions, charts, data_page, html, samples
@@ -105,7 +106,7 @@ def write_report(
     f'{summary["total_steps"]:,}; {summary["parameters"]:,} parameters; on {summary["machine"]}.',
     tiles=_tiles(results),
     sections=[
-      _results_section(results),
+      _results_section(results, evidence.caveat(config.loss, run.experiment.splits)),
       *robustness_sections(shifted, summary['not_prepared'], sets),
       _curves_section(metrics_file.read_lines(workdir), config.data.eval_splits),
       *predicted,
@@ -125,7 +126,7 @@ def _tiles(results: Mapping[str, Metrics]) -> list[tuple[str, str]]:
   ]
 
 
-def _results_section(results: Mapping[str, Metrics]) -> Section:
+def _results_section(results: Mapping[str, Metrics], caveat: str) -> Section:
   scalars: dict[str, dict] = {}
   collapsed = []
   for name, metrics in results.items():
@@ -146,6 +147,7 @@ def _results_section(results: Mapping[str, Metrics]) -> Section:
     [
       'Every image of a split counts once. summary.json has the same metrics.',
       *(f'{name}: {text}.' for name, m in results.items() if (text := learned_no_place(m))),
+      *([f'{caveat[0].upper()}{caveat[1:]}.'] if caveat else []),
     ],
     tables=[Table(['', *results, 'description'], rows)],
     collapsed=collapsed,

@@ -46,6 +46,7 @@ class Experiment:
     spec: DatasetSpec of the training data.
     rows: of each batch that are this host's.
     num_examples: of the training split.
+    splits: EvalSplits of the data set.
     robustness: the benchmark sets that are prepared, and those that are missing.
     total_steps: of the whole training.
     contents: {split: digest} of the data set, see data/contents.py.
@@ -75,7 +76,7 @@ class Experiment:
       multi_label=spec.multi_label,
     )
     self.rows = Rows(config.batch_size, jax.process_count(), jax.process_index())
-    self._splits = EvalSplits(config.data, spec, self.rows)
+    self.splits = EvalSplits(config.data, spec, self.rows)
     self._open_splits()
     self._plan_steps()
     schedules = self._schedules(self.total_steps)
@@ -90,14 +91,12 @@ class Experiment:
 
   def _open_splits(self) -> None:
     data = self.config.data
-    builder = self._splits.builder
-    train_split = tfrecords.open_split(builder, data.train_split)
+    train_split = tfrecords.open_split(self.splits.builder, data.train_split)
     self.num_examples = train_split.num_examples
     files = hashlib.sha256(train_split.take.tobytes()).hexdigest()[:16]
     self._records = {'num_examples': self.num_examples, 'files': files}
     self.robustness = robustness.prepared(self.config.robustness, self.spec)
-    for split in data.eval_splits.values():
-      tfrecords.open_split(builder, split)  # an empty one is an error now, not after the training
+    self.splits.num_examples()  # an empty one is an error now, not after the training
     self.contents = contents(data)
 
   def _plan_steps(self) -> None:
@@ -270,7 +269,7 @@ class Experiment:
         self._eval_compiled = True
         bar.set_postfix_str('', refresh=False)
 
-    where = variables, splits = state.eval_variables(), self._splits
+    where = variables, splits = state.eval_variables(), self.splits
     max_images = None if final else self.config.localization.max_images
     with localization.thread_pool() as pool:  # it goes on while the devices do all the rest
       places = evaluate.localize_splits(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from luab_jax.data.dataset import Batch
 from luab_jax.errors import UserError
 from luab_jax.evaluate import outcomes
+from luab_jax.evaluate.evidence import caveat
 from luab_jax.models import map_losses
 from luab_jax.runtime import hosts, lock, parallel
 from luab_jax.runtime.checkpoint import Checkpoints
@@ -103,6 +104,8 @@ def _train_and_evaluate(
     verbose=verbose,
   )
   log.message(describe(experiment, start))
+  if verbose and (line := caveat(config.loss, experiment.splits)):
+    log.message(line)
   for line in notices + experiment.loaded:
     log.message(line)
   for name, remedy in experiment.robustness.missing.items():

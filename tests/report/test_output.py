@@ -4,7 +4,7 @@ import pytest
 
 from luab_jax.errors import UserError
 from luab_jax.report import html
-from luab_jax.tools.study import tables
+from luab_jax.tools.study import output
 
 
 def _write(path, title):
@@ -22,4 +22,4 @@ def test_a_page_replaces_its_own_kind_alone(tmp_path):
 
 def test_a_study_that_cannot_be_written(tmp_path):
   with pytest.raises(UserError, match='absent cannot be written .*No such file'):
-    tables.write({'sweeps': {}}, tmp_path / 'absent')
+    output.write({'sweeps': {}}, tmp_path / 'absent')

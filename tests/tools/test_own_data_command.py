@@ -122,6 +122,13 @@ def test_clicks_that_may_be_percentages(side, furthest, unit, tmp_path, capsys):
     'file with no click beyond 100 px: percentages? Divide by 100 and pass '
     '--click_units=fraction' in output
   ) == (unit == 'percent')
+  *_, question, study, few_images, few_clicks = output.splitlines()
+  assert (
+    question.startswith('Did the clicks help?')
+    and ' --mode=study --workdir=runs/raw_study' in study
+  )
+  assert few_images.startswith('  Warning: validation has 4 images: too few')
+  assert few_clicks.startswith('  Warning: 30 clicks: too few')
 
 
 def test_images_that_are_all_unreadable_are_one_line(tmp_path):

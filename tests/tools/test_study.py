@@ -1,7 +1,10 @@
-"""The study: which runs it has, that none is trained twice, its statistics, table and plots."""
+"""The study: which runs it has, that none is trained twice, and the pages it writes."""
 
+import functools
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +12,11 @@ from PIL import Image
 
 from configs import quickstart, quickstart_coco
 from luab_jax.data import tfrecords
+from luab_jax.data.pipeline import EvalSplits, Rows, dataset_spec
 from luab_jax.errors import UserError
+from luab_jax.evaluate.outcomes import FILE
 from luab_jax.runtime.workdir import prepare_workdir
-from luab_jax.tools.study import plan, study
+from luab_jax.tools.study import duration, looks, plan, study
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 
@@ -31,10 +36,21 @@ def _config(data_dir, **changes):
   return config
 
 
+@functools.cache
+def _file_names(name, data_dir, split):
+  config = quickstart.get_config()
+  config.data.name, config.data.data_dir = name, data_dir
+  config.data.image_size = config.data.eval_resize = 32
+  splits = EvalSplits(config.data, dataset_spec(config.data), Rows(1))
+  names = np.concatenate([batch['file_name'] for batch in splits.batches(split, names=True)[0]])
+  return np.char.decode(names.astype(np.bytes_), 'utf-8')
+
+
 def _pretend(monkeypatch, *, really=(), dies_at=None):
   """Training, except of folders in `really`, becomes metrics that are a function of the config.
 
-  Returns the list of the folders that were trained. Ctrl-C comes after `dies_at` of them.
+  Returns the list of the folders that were trained. Ctrl-C comes after `dies_at` of them. Nothing
+  is timed; maps are drawn only where something was really trained.
   """
   trained, train_really = [], loop.train_and_evaluate
 
@@ -47,30 +63,39 @@ def _pretend(monkeypatch, *, really=(), dies_at=None):
       return train_really(config, workdir, verbose=verbose)
     workdir.mkdir(parents=True, exist_ok=True)
     prepare_workdir(workdir, config)
-    fraction = config.data.byproduct_fraction * (config.loss.point_weight > 0)
+    with_clicks = config.loss.point_weight > 0 or config.loss.map_loss != 'none'
+    fraction = config.data.byproduct_fraction * with_clicks
     rng = np.random.default_rng([config.seed, len(trained)])
     accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'
-    results = {
-      split: {
-        'examples': 40,
-        accuracy: 0.5 + 0.2 * fraction + rng.normal(0, 0.01),
-        'top5': 1.0,
-        'click_error': 0.1 + rng.normal(0, 0.01),
-        'pointing_cam': 0.25,
-        'ap_per_class': {'a': 0.5},
+    results, outcomes = {}, {}
+    for split, where in config.data.eval_splits.items():
+      names = _file_names(config.data.name, config.data.data_dir, where)
+      values = {accuracy: 0.5 + 0.2 * fraction + rng.normal(0, 0.01), 'pointing_cam': 0.25}
+      if split == 'heldout':  # the only one with clicks
+        values['click_error'] = 0.1 + rng.normal(0, 0.01)
+        values |= {'click_error_centre': 0.25, 'click_error_mean': 0.24}
+      results[split] = {'examples': len(names), 'top5': 1.0, 'ap_per_class': {'a': 0.5}, **values}
+      outcomes[f'{split}/file_name'] = names
+      outcomes |= {
+        f'{split}/{metric}': np.full(len(names), value, np.float32)
+        for metric, value in values.items()
+        if metric != 'mAP'
       }
-      for split in config.data.eval_splits
-    }
     summary = {
       'step': config.total_steps,
       'results': results,
       'machine': '1 x test',
-      'ms_per_step': None if trained[-1] == 'uniform/seed1' else rng.normal(100, 5),
+      'versions': {'jax': '0.0'},
+      'ms_per_step': None if trained[-1] == 'map_uniform/seed1' else rng.normal(100, 5),
     }
     (workdir / 'summary.json').write_text(json.dumps(summary))
+    np.savez(workdir / FILE, **outcomes)
     return loop.Run(None, None, summary)
 
   monkeypatch.setattr(loop, 'train_and_evaluate', run)
+  monkeypatch.setattr(duration, 'announce', lambda missing, number: None)
+  if not really:
+    monkeypatch.setattr(looks, 'draw_looks', lambda *args: [])
   return trained
 
 
@@ -88,16 +113,23 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
 def test_a_study_writes_its_files(finished):
   _, workdir, result = finished
   for arm in plan.ARMS:
-    run = json.loads((workdir / arm / 'seed1' / 'config.json').read_text())
-    assert run['seed'] == 1 and run['data']['control'] == plan.ARMS[arm].control
+    run, planned = json.loads((workdir / arm / 'seed1' / 'config.json').read_text()), plan.ARMS[arm]
+    assert run['seed'] == 1 and run['data']['control'] == planned.control
     assert run['loss']['point_weight'] == result['arms'][arm]['point_weight']
+    assert run['loss']['map_loss'] == ('gaussian' if planned.loss == 'map' else 'none')
+    assert run['model']['name'] == {'linear': 'tiny_deep', 'spatial': 'tiny_conv'}[planned.network]
   assert {arm: content['point_weight'] for arm, content in result['arms'].items()} == {
     'baseline': 0,
-    'luab_linear': 0.3,
-    'luab_spatial': 30,
+    'luab_linear': 3,
+    'linear_map': 0,
+    'linear_shuffled': 3,
+    'spatial_baseline': 0,
     'spatial_no_click': 0,
-    'shuffled': 30,
-    'uniform': 30,
+    'luab_spatial': 30,
+    'spatial_map': 0,
+    'point_shuffled': 30,
+    'map_shuffled': 0,
+    'map_uniform': 0,
   }
   summary = json.loads((workdir / 'luab_spatial' / 'seed0' / 'summary.json').read_text())
   assert summary['step'] == 2
@@ -107,10 +139,12 @@ def test_a_study_writes_its_files(finished):
     arms['luab_spatial']['runs']['0']['heldout/click_error']
     == (summary['results']['heldout']['click_error'])
   )
-  assert arms['luab_spatial']['metrics']['heldout/click_error']['n'] == 2
+  assert arms['luab_spatial']['metrics']['heldout/click_error']['seeds'] == 2
   # Its outputs for the point were never trained.
   assert 'heldout/click_error' not in arms['baseline']['metrics']
   assert 'heldout/click_error' in arms['spatial_no_click']['metrics']
+  html = (workdir / 'study.html').read_text()
+  assert html.count('alt="Map of luab_spatial: ') == 4 and 'Where each arm looks' in html
 
 
 def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatch):
@@ -122,7 +156,7 @@ def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatc
   more.study.seeds = 3
   more = study.run_study(more, workdir)
   assert trained == [f'{arm}/seed2' for arm in plan.ARMS]
-  assert more['arms']['shuffled']['metrics']['uncorrelated/top1'].n == 3
+  assert more['arms']['point_shuffled']['metrics']['uncorrelated/top1'].seeds == 3
 
 
 def test_a_finished_study_does_not_stand_for_a_rebuilt_data_set(finished, monkeypatch):
@@ -140,10 +174,8 @@ def test_a_run_that_was_cut_continues_from_its_checkpoint(finished, monkeypatch)
   (run / 'summary.json').unlink()
   shutil.rmtree(run / 'checkpoints' / '2')
   trained, starts = _pretend(monkeypatch, really=('luab_spatial/seed0',)), []
-  describe = Experiment.describe
-  monkeypatch.setattr(
-    Experiment, 'describe', lambda *args: starts.append(args[1]) or describe(*args)
-  )
+  describe = loop.describe
+  monkeypatch.setattr(loop, 'describe', lambda *args: starts.append(args[1]) or describe(*args))
   again = study.run_study(config, workdir)
   assert trained == ['luab_spatial/seed0'] and starts == [1]
   assert again['arms'] == result['arms']
@@ -153,6 +185,7 @@ def test_a_new_evaluation_split_is_evaluated_without_training(finished, monkeypa
   config, workdir, _ = finished
   config = config.copy_and_resolve_references()
   config.data.eval_splits = {'uncorrelated': 'uncorrelated'}
+  config.study.arms = ('baseline', 'luab_linear')
   evaluated = []
 
   def evaluate(config, workdir, *, verbose):
@@ -161,11 +194,11 @@ def test_a_new_evaluation_split_is_evaluated_without_training(finished, monkeypa
 
   trained = _pretend(monkeypatch)
   study.run_study(config, tmp_path)
-  assert len(trained) == 12
+  assert len(trained) == 4
   monkeypatch.setattr(loop, 'evaluate_only', evaluate)
   config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'new': 'validation'}
   study.run_study(config, tmp_path)
-  assert len(trained) == len(evaluated) == 12
+  assert len(trained) == len(evaluated) == 4
 
 
 def test_a_stopped_study_trains_only_the_rest(synthetic_imagenet_ab, monkeypatch, tmp_path):
@@ -176,22 +209,51 @@ def test_a_stopped_study_trains_only_the_rest(synthetic_imagenet_ab, monkeypatch
   monkeypatch.undo()
   rest = _pretend(monkeypatch)
   study.run_study(config, tmp_path)
-  assert len(first) == 5 and len(rest) == 7 and not set(first) & set(rest)
+  assert len(first) == 5 and len(rest) == 22 - 5 and not set(first) & set(rest)
+
+
+def test_runs_of_other_machines_are_combined(synthetic_imagenet_ab, monkeypatch, tmp_path):
+  """A study of each seed in a workdir of its own, whose run folders are copied into one."""
+  trained, arms = _pretend(monkeypatch), ('baseline', 'luab_linear')
+  for seed in (0, 1, 2):
+    config = _config(synthetic_imagenet_ab, seeds=1, arms=arms)
+    config.seed = seed
+    study.run_study(config, tmp_path / str(seed))
+    for arm in arms:
+      name = f'{arm}/seed{seed}'
+      shutil.copytree(tmp_path / str(seed) / name, tmp_path / 'all' / name)
+  assert len(trained) == 6
+  shutil.copy(tmp_path / '2' / 'config.json', tmp_path / 'all')  # of the study: it may be there
+  result = study.run_study(_config(synthetic_imagenet_ab, seeds=3, arms=arms), tmp_path / 'all')
+  assert len(trained) == 6 and result['seeds'] == [0, 1, 2]
+  assert result['arms']['baseline']['metrics']['uncorrelated/top1'].seeds == 3
+
+
+def test_the_time_is_told_before_the_first_run(synthetic_imagenet_ab, capsys):
+  config = _config(synthetic_imagenet_ab, arms=('spatial_baseline', 'spatial_no_click'))
+  runs = list(plan.plan_runs(config, Experiment(config)).values())
+  duration.announce(runs[1:], len(runs))
+  counts, time = capsys.readouterr().out.splitlines()
+  assert counts == '3 of 4 runs to train, 1 is done. Timing a few steps …'
+  assert re.fullmatch(r'Roughly \d+ (s|min) in all \(\d+ s a run of tiny_conv, with .*\)\.', time)
 
 
 def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch, tmp_path):
   config = _config(
-    synthetic_imagenet_ab, data_fractions=(0.25, 0.5, 1.0), byproduct_fractions=(0.0, 0.1, 1.0)
+    synthetic_imagenet_ab,
+    arms=('baseline', 'luab_linear', 'spatial_no_click', 'luab_spatial'),
+    data_fractions=(0.25, 0.5, 1.0),
+    byproduct_fractions=(0.0, 0.1, 1.0),
   )
   runs = plan.plan_runs(config, Experiment(config))
   names = list(runs)
-  assert len(runs) == 12 + 2 * (2 * 4) + 2 * 2
+  assert len(runs) == 8 + 2 * (2 * 4) + 2 * 2
   few = runs['data_fraction_0.25/luab_spatial/seed1']
   assert few.data.train_split == 'train[0:22]' and few.total_steps == 2  # of 86
   steps = few.optimizer.warmup_epochs * 22 / 32, config.optimizer.warmup_epochs * 86 / 32
   assert steps[0] == pytest.approx(steps[1])
   assert runs['byproduct_fraction_0.1/luab_linear/seed0'].data.byproduct_fraction == 0.1
-  assert names[:12] == list(plan.plan_runs(_config(synthetic_imagenet_ab), Experiment(config)))
+  assert names[:8] == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in config.study.arms]
   trained = _pretend(monkeypatch)
   result = study.run_study(config, tmp_path)
   assert len(trained) == len(names)
@@ -202,7 +264,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   gain = [values[metric].mean for values in sweep['gain']['luab_spatial']]
   assert gain[0] == 0 and gain[1] == pytest.approx(0.02, abs=0.03) and gain[2] > 0.15
   page = (tmp_path / 'study.md').read_text()
-  assert '## Fraction of the training images' in page and '| | 0% | 10% | 100% |' in page
+  assert '## Fraction of the training images' in page and '| 10 % |' in page
   for name in ('study', 'data_fractions', 'byproduct_fractions'):
     _assert_drawn(tmp_path / f'{name}.png')
 
@@ -225,8 +287,10 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   result = study.run_study(config, tmp_path)
   assert result['icon_label'] == 'drop_when_icon_cropped'
   page = (tmp_path / 'study.md').read_text()
-  assert 'the baseline is not free of byproducts' in page and 'a single seed has none' in page
-  assert result['arms']['luab_spatial']['metrics']['validation/mAP'].half_width is None
+  assert 'the baseline is not free of byproducts' in page
+  assert re.search(r'nothing can be said about mAP .*on validation \(40 images and a single', page)
+  value = result['arms']['luab_spatial']['metrics']['validation/mAP']
+  assert value.low is None and value.reason.endswith('a single seed')
 
 
 @pytest.mark.parametrize(
@@ -234,6 +298,11 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   [
     ({'seeds': 0}, 'study.seeds=0'),
     ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
+    ({'map_weight': 0.0}, 'map_weight=0.0.*above 0'),
+    ({'map_loss': 'huge'}, 'arm linear_map: .*huge'),
+    ({'arms': ('baseline', 'shuffled')}, "no arm 'shuffled': choose from baseline, luab_linear"),
+    ({'unit': 'x_[0-9]+'}, 'has no group: put the part of the file name'),
+    ({'unit': '(x'}, 'no regular expression: missing'),
     ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is not a fraction'),
     ({'byproduct_fractions': (10.0,)}, '10.0 is not a fraction between 0 and 1'),
     ({'data_fractions': ('half',)}, 'half is not a fraction between 0 and 1'),
@@ -242,6 +311,22 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
 def test_mistakes(synthetic_imagenet_ab, tmp_path, changes, message):
   with pytest.raises(UserError, match=message):
     study.run_study(_config(synthetic_imagenet_ab, **changes), tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_compare(synthetic_imagenet_ab, monkeypatch, tmp_path):
+  config = _config(synthetic_imagenet_ab)
+  config.data.eval_splits = {'few': 'validation[:0]'}
+  with pytest.raises(UserError, match='validation'):
+    study.run_study(config, tmp_path)
+  config.data.eval_splits = {}
+  with pytest.raises(UserError, match='eval_splits is empty'):
+    study.run_study(config, tmp_path)
+  config.data.eval_splits = {'validation': 'validation'}
+  spec = dataset_spec(config.data)._replace(num_classes=1)
+  monkeypatch.setattr(study, 'Experiment', lambda config: SimpleNamespace(spec=spec))
+  with pytest.raises(UserError, match='has a single class: every arm is always right'):
+    study.run_study(config, tmp_path)
   assert not list(tmp_path.iterdir())
 
 

@@ -5,8 +5,11 @@ import shlex
 from collections.abc import Callable
 
 from luab_jax.errors import UserError
+from luab_jax.evaluate.evidence import shortcomings
 from luab_jax.tools import output_folder
 from luab_jax.tools.own_data.problems import Problems, shorten_table
+
+_SEEDS = 5  # of a study as in configs/default.py
 
 
 def write(
@@ -55,9 +58,16 @@ def _next_commands(out: pathlib.Path, name: str, problems: Problems) -> list[str
   train.append(f'--config.data.data_dir={out}/built')
   if not name.startswith('imagenet_ab'):
     train.append(f'--config.data.name={name}')
-  if not (problems.number('click kept') or problems.number('icon kept')):
+  clicks = problems.number('click kept') + problems.number('icon kept')
+  study = [*train, '--mode=study', f'{workdir}_study']
+  if not clicks:
     train.append('--config.loss.point_weight=0')
   train.append(workdir)
   predict = ['python', 'run.py', '--mode=predict', workdir, 'IMAGE']
   commands = (build, [*train, '--mode=plot'], train, predict)
-  return ['Next, from the folder of run.py:', *('  ' + shlex.join(c) for c in commands)]
+  lines = ['Next, from the folder of run.py:', *('  ' + shlex.join(c) for c in commands)]
+  if clicks:
+    images = {'validation': problems.number('image for validation')}
+    lines += ['Did the clicks help? See docs/own_data.md:', f'  {shlex.join(study)}']
+    lines += [f'  Warning: {line}' for line in shortcomings(images, clicks=clicks, seeds=_SEEDS)]
+  return lines

@@ -1,6 +1,7 @@
 """The runs of a study: arms, sweeps, and the config of each run."""
 
-from typing import NamedTuple
+import re
+from typing import Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -15,44 +16,85 @@ class Arm(NamedTuple):
   Attributes:
     description: for the tables.
     head: `model.head`.
-    weight: key of config.study with the point loss weight λ; '' for λ = 0.
+    network: 'linear' for `study.linear_model`, 'spatial' for `model.name`.
+    loss: which loss trains on the clicks: none, the point loss or the map loss.
     control: `data.control`.
   """
 
   description: str
   head: str
-  weight: str = ''
+  network: Literal['linear', 'spatial']
+  loss: Literal['', 'point', 'map'] = ''
   control: str = 'none'
 
 
 ARMS = {
-  'baseline': Arm('linear head, λ = 0: no byproducts', 'linear'),
-  'luab_linear': Arm('linear head with click loss (the paper)', 'linear', 'linear_point_weight'),
-  'luab_spatial': Arm('spatial head with click loss', 'spatial', 'spatial_point_weight'),
-  'spatial_no_click': Arm('spatial head, λ = 0', 'spatial'),
-  'shuffled': Arm(
-    'control: spatial head, clicks of other images', 'spatial', 'spatial_point_weight', 'shuffled'
+  'baseline': Arm('linear head, no byproducts', 'linear', 'linear'),
+  'luab_linear': Arm('linear head with point loss (the paper)', 'linear', 'linear', 'point'),
+  'linear_map': Arm('linear head with map loss on its CAM', 'linear', 'linear', 'map'),
+  'linear_shuffled': Arm(
+    'control: linear head with point loss, clicks of other images',
+    'linear',
+    'linear',
+    'point',
+    'shuffled',
   ),
-  'uniform': Arm(
-    'control: spatial head, random clicks', 'spatial', 'spatial_point_weight', 'uniform'
+  'spatial_baseline': Arm(
+    'linear head, no byproducts, on the network of the spatial arms', 'linear', 'spatial'
+  ),
+  'spatial_no_click': Arm('spatial head alone, no byproducts', 'spatial', 'spatial'),
+  'luab_spatial': Arm('spatial head with point loss', 'spatial', 'spatial', 'point'),
+  'spatial_map': Arm('spatial head with map loss', 'spatial', 'spatial', 'map'),
+  'point_shuffled': Arm(
+    'control: spatial head with point loss, clicks of other images',
+    'spatial',
+    'spatial',
+    'point',
+    'shuffled',
+  ),
+  'map_shuffled': Arm(
+    'control: spatial head with map loss, clicks of other images',
+    'spatial',
+    'spatial',
+    'map',
+    'shuffled',
+  ),
+  'map_uniform': Arm(
+    'control: spatial head with map loss, random clicks', 'spatial', 'spatial', 'map', 'uniform'
   ),
 }
-# The arm with the same head and no click loss.
-WITHOUT_CLICKS = {'luab_linear': 'baseline', 'luab_spatial': 'spatial_no_click'}
-# Arms of each sweep; a byproduct fraction of 0 is WITHOUT_CLICKS.
-SWEEPS = {
-  'data_fractions': ('baseline', 'luab_linear', 'spatial_no_click', 'luab_spatial'),
-  'byproduct_fractions': ('luab_linear', 'luab_spatial'),
+# The arm with the same head and network and no byproducts.
+WITHOUT_CLICKS = {
+  'luab_linear': 'baseline',
+  'linear_map': 'baseline',
+  'luab_spatial': 'spatial_no_click',
+  'spatial_map': 'spatial_no_click',
 }
+SWEEPS = ('data_fractions', 'byproduct_fractions')
 
 
-def check_config(study: ConfigDict) -> None:
+def check_config(config: ConfigDict) -> None:
   """Raises UserError for values of config.study that make no study."""
+  study = config.study
   if study.seeds < 1:
-    raise UserError(f'study.seeds={study.seeds}: at least 1, and 2 for an interval')
-  for key in ('linear_point_weight', 'spatial_point_weight'):
+    raise UserError(f'study.seeds={study.seeds}: at least 1, and 3 for an interval')
+  for key in ('linear_point_weight', 'spatial_point_weight', 'map_weight'):
     if not study[key] > 0:
-      raise UserError(f'study.{key}={study[key]}: the arms with click loss need a λ above 0')
+      raise UserError(f'study.{key}={study[key]}: the arms with this loss need a weight above 0')
+  for name in study.arms:
+    if name not in ARMS:
+      raise UserError(f"study.arms: no arm '{name}': choose from {', '.join(ARMS)}")
+  try:
+    groups = re.compile(study.unit).groups
+  except re.error as error:
+    raise UserError(f"study.unit='{study.unit}' is no regular expression: {error}") from error
+  if study.unit and not groups:
+    raise UserError(
+      f"study.unit='{study.unit}' has no group: put the part of the file name that names the unit "
+      'in parentheses'
+    )
+  if not config.data.eval_splits:
+    raise UserError('data.eval_splits is empty: a study compares its arms on evaluation splits')
   for key in SWEEPS:
     for value in study[key]:
       if (
@@ -68,6 +110,37 @@ def check_config(study: ConfigDict) -> None:
 def seeds(config: ConfigDict) -> list[int]:
   """The seeds of a study, starting at the config's own."""
   return [config.seed + k for k in range(config.study.seeds)]
+
+
+def arms(config: ConfigDict) -> list[str]:
+  """The names of the arms of a study, in the order of ARMS."""
+  study = config.study
+  return [
+    name
+    for name, arm in ARMS.items()
+    if name in (study.arms or ARMS)
+    and (arm.loss != 'map' or study.map_loss != 'none')
+    and (name != 'spatial_baseline' or networks(config)['linear'] != networks(config)['spatial'])
+  ]
+
+
+def networks(config: ConfigDict) -> dict[str, str]:
+  """{Arm.network: model.name}."""
+  return {'linear': config.study.linear_model or config.model.name, 'spatial': config.model.name}
+
+
+def baseline_of(config: ConfigDict, network: str) -> str:
+  """The arm with the linear head and no byproducts on an Arm.network."""
+  same = networks(config)['linear'] == networks(config)['spatial']
+  return 'baseline' if same or network == 'linear' else 'spatial_baseline'
+
+
+def sweep_pairs(config: ConfigDict) -> dict[str, str]:
+  """{arm with clicks: the same without} of the sweeps: those that the study has both of."""
+  known = arms(config)
+  return {
+    arm: without for arm, without in WITHOUT_CLICKS.items() if arm in known and without in known
+  }
 
 
 def run_folder(arm: str, seed: int, sweep: str = '', value: float = 1.0) -> str:
@@ -88,12 +161,14 @@ def plan_runs(config: ConfigDict, experiment: Experiment) -> dict[str, ConfigDic
   runs = {
     run_folder(arm, seed): _arm_config(config, experiment, arm, seed)
     for seed in seeds(config)
-    for arm in ARMS
+    for arm in arms(config)
   }
-  for sweep, arms in SWEEPS.items():
+  pairs = sweep_pairs(config)
+  for sweep in SWEEPS:
+    swept = {*pairs, *pairs.values()} if sweep == 'data_fractions' else pairs.keys()
     for seed in seeds(config):
       for value in sorted(config.study[sweep], reverse=True):
-        for arm in arms:
+        for arm in (name for name in ARMS if name in swept):
           folder = run_folder(arm, seed, sweep, value)
           if folder not in runs:
             runs[folder] = _arm_config(config, experiment, arm, seed)
@@ -105,11 +180,16 @@ def plan_runs(config: ConfigDict, experiment: Experiment) -> dict[str, ConfigDic
 
 
 def _arm_config(config: ConfigDict, experiment: Experiment, name: str, seed: int) -> ConfigDict:
-  arm = ARMS[name]
+  arm, study = ARMS[name], config.study
+  weight = study.linear_point_weight if arm.head == 'linear' else study.spatial_point_weight
+  model = networks(config)[arm.network]
   config = config.copy_and_resolve_references()
   config.seed, config.total_steps, config.eval_every_epochs = seed, experiment.total_steps, 0.0
-  config.model.head, config.data.control = arm.head, arm.control
-  config.loss.point_weight = float(config.study[arm.weight]) if arm.weight else 0.0
+  config.model.name, config.model.head, config.data.control = model, arm.head, arm.control
+  config.loss.point_weight = float(weight) if arm.loss == 'point' else 0.0
+  config.loss.map_loss = study.map_loss if arm.loss == 'map' else 'none'
+  if arm.loss == 'map':
+    config.loss.map_weight = float(study.map_weight)
   return config
 
 

@@ -1,9 +1,10 @@
-"""The study: does LUAB help? Trains every arm over several seeds and compares the arms.
+"""The study: do clicks help? Trains every arm over several seeds and compares the arms.
 
 A run is an ordinary run in <workdir>/<arm>/seed<k>. The same command continues a study: finished
-runs are kept, interrupted ones resume, and with more seeds or sweeps only the missing runs are
-trained. Runs are evaluated once, after the last step, whatever `eval_every_epochs` is. The design
-of the study is ours.
+runs are kept, interrupted ones resume, and with more seeds, arms or sweeps only the missing runs
+are trained. A finished run is its config.json, summary.json and outcomes.npz: copied from another
+workdir or machine, it counts as well. Runs are evaluated once, after the last step, whatever
+`eval_every_epochs` is. The design of the study is ours.
 
 Sweeps (only those that config.study has values for):
   data_fractions: fractions of the training images, as a TFDS subsplit of `data.train_split`. All
@@ -22,12 +23,14 @@ from ml_collections import ConfigDict
 
 from luab_jax.data.contents import check_contents, contents
 from luab_jax.errors import UserError
-from luab_jax.evaluate import robustness
+from luab_jax.evaluate import outcomes, robustness
+from luab_jax.models.losses import check_loss
 from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import CHANGEABLE as RUN_CHANGEABLE
 from luab_jax.runtime.workdir import locked, prepare_workdir
-from luab_jax.tools.study import plan, statistics, tables
-from luab_jax.tools.study.statistics import Interval, Runs
+from luab_jax.tools.study import comparisons, duration, intervals, looks, output, page, plan
+from luab_jax.tools.study.outcomes import Outcomes
+from luab_jax.tools.study.verdicts import verdicts
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.options import check_keep_best, check_options
@@ -35,7 +38,10 @@ from luab_jax.train.options import check_keep_best, check_options
 # Keys that may change between two starts of a study: they leave finished runs valid.
 CHANGEABLE = (
   *(key for key in RUN_CHANGEABLE if key not in ('num_epochs', 'total_steps', 'study.')),
+  'seed',
   'study.seeds',
+  'study.arms',
+  'study.unit',
   'study.data_fractions',
   'study.byproduct_fractions',
 )
@@ -48,17 +54,28 @@ def run_study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]
     config: of the experiment; `config.study` says which runs there are.
     workdir: folder of the study.
   Returns:
-    The content of study.json, with statistics.Interval objects.
+    The content of study.json, with intervals.Interval objects; {} on other than the main host.
   Raises:
     UserError: bad config, missing data, a workdir of another study, a run that fails.
   """
   workdir = pathlib.Path(workdir)
-  plan.check_config(config.study)
+  plan.check_config(config)
   experiment = Experiment(config)
+  spec = experiment.spec
+  if spec.num_classes == 1 and not spec.multi_label:
+    raise UserError(
+      f'{config.data.name} in {config.data.data_dir} has a single class: every arm is always '
+      'right, so there is nothing to compare'
+    )
   runs = plan.plan_runs(config, experiment)
-  for run in runs.values():  # before the first of them is trained
-    check_options(run)
-    check_keep_best(run, experiment.spec)
+  for folder, run in runs.items():  # before the first of them is trained
+    try:
+      check_options(run)
+      check_loss(run.loss, multi_label=spec.multi_label)
+      check_keep_best(run, spec)
+    except UserError as error:
+      arm = pathlib.PurePath(folder).parent.name
+      raise UserError(f'arm {arm}: {error} (study.arms selects arms)') from error
   with locked(workdir):
     prepare_workdir(workdir, config, changeable=CHANGEABLE)
     return _run_study(config, workdir, experiment, runs)
@@ -68,23 +85,56 @@ def _run_study(
   config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, runs: dict[str, ConfigDict]
 ) -> dict[str, Any]:
   summaries = _run_all(runs, workdir, experiment.robustness)
-  metrics = {folder: _run_metrics(runs[folder], summaries[folder]) for folder in runs}
+  if not hosts.is_main_host():
+    return {}  # the files of the runs may be half written
+  result = collect(config, workdir, experiment, runs, summaries)
+  output.write(result, workdir)
+  split = output.hardest_split(result)
+  path = page.write(result, workdir, looks.draw_looks(config, workdir, split), split)
+  print(f'Open {path}; tables: {workdir}/study.md, numbers: {workdir}/study.json')
+  return result
+
+
+def collect(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  experiment: Experiment,
+  runs: dict[str, ConfigDict],
+  summaries: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+  """The content of study.json.
+
+  Args:
+    config, workdir, experiment: of the study.
+    runs, summaries: {folder: config}, {folder: content of summary.json}.
+  """
+  found = Outcomes(runs, summaries, workdir, config.study.unit)
   result = {
     'data': config.data.name,
-    'model': config.model.name,
+    'networks': plan.networks(config),
     'batch_size': config.batch_size,
     'total_steps': experiment.total_steps,
     'images': experiment.num_examples,
+    'splits': experiment.splits.num_examples(),
     'icon_label': config.data.icon_label if experiment.spec.multi_label else None,
+    'map_loss': config.study.map_loss,
     'seeds': plan.seeds(config),
     'machines': sorted({summary['machine'] for summary in summaries.values()}),
-    **_compare_arms(config, metrics),
+    'jax': sorted({summary['versions']['jax'] for summary in summaries.values()}),
+    'bootstrap': {
+      'draws': intervals.DRAWS,
+      'seed': intervals.SEED,
+      'confidence': intervals.CONFIDENCE,
+      'unit': config.study.unit,
+    },
+    **comparisons.compare(config, found),
     'sweeps': {
-      sweep: _compare_sweep(config, metrics, sweep) for sweep in plan.SWEEPS if config.study[sweep]
+      sweep: comparisons.compare_sweep(config, found, sweep)
+      for sweep in plan.SWEEPS
+      if config.study[sweep]
     },
   }
-  if hosts.is_main_host():
-    tables.write(result, workdir)
+  result['verdicts'] = verdicts(result)
   return result
 
 
@@ -98,6 +148,8 @@ def _run_all(
     if (summary := _finished(config, workdir / name, prepared))
   }
   missing = [name for name in runs if name not in summaries]
+  if missing:
+    duration.announce([runs[name] for name in missing], len(runs))
   terminal = hosts.is_main_host() and sys.stderr.isatty()
   with tqdm.tqdm(
     total=len(runs),
@@ -117,14 +169,6 @@ def _run_all(
   return summaries
 
 
-def _run_metrics(config: ConfigDict, summary: dict[str, Any]) -> dict[str, float]:
-  metrics = statistics.summary_metrics(summary)
-  if config.model.head == 'linear' and not config.loss.point_weight:
-    # The point outputs were never trained: their error means nothing.
-    metrics = {k: v for k, v in metrics.items() if not k.endswith('/click_error')}
-  return metrics
-
-
 def _read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
   path = workdir / 'summary.json'
   return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
@@ -142,71 +186,13 @@ def _finished(
   wanted = set(config.data.eval_splits) | robustness.split_names(prepared.sources)
   complete = wanted <= summary['results'].keys()
   complete &= summary.get('not_prepared', {}) == prepared.missing  # no set was prepared since
+  complete &= (workdir / outcomes.FILE).exists()
   return summary if complete else None
 
 
 def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   summary = _read_summary(workdir)
   if summary is not None and summary['step'] == config.total_steps:
-    # There are new evaluation splits.
+    # There are new evaluation splits, or an older version wrote no outcomes.
     return loop.evaluate_only(config, workdir, verbose=False).summary
   return loop.train_and_evaluate(config, workdir, verbose=False).summary
-
-
-def _arm_runs(
-  config: ConfigDict, metrics: dict[str, dict[str, float]], arm: str, *sweep_and_value: Any
-) -> Runs:
-  """{seed: metrics} of an arm, or of an arm at a value of a sweep."""
-  return {
-    seed: metrics[plan.run_folder(arm, seed, *sweep_and_value)] for seed in plan.seeds(config)
-  }
-
-
-def _compare_arms(config: ConfigDict, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
-  """Every arm against the baseline, and luab_spatial against the other spatial arms."""
-  runs = {name: _arm_runs(config, metrics, name) for name in plan.ARMS}
-  arms: dict[str, dict[str, Any]] = {}
-  for name, arm in plan.ARMS.items():
-    arms[name] = {
-      'description': arm.description,
-      'point_weight': config.study[arm.weight] if arm.weight else 0.0,
-      'runs': runs[name],
-      'metrics': statistics.summarise(runs[name]),
-    }
-    if name != 'baseline':
-      arms[name]['difference_to_baseline'] = statistics.subtract(runs[name], runs['baseline'])
-  others = [name for name, arm in plan.ARMS.items() if arm.head == 'spatial']
-  return {
-    'arms': arms,
-    'luab_spatial_minus': {
-      other: statistics.subtract(runs['luab_spatial'], runs[other])
-      for other in others
-      if other != 'luab_spatial'
-    },
-  }
-
-
-def _compare_sweep(
-  config: ConfigDict, metrics: dict[str, dict[str, float]], sweep: str
-) -> dict[str, Any]:
-  """The arms of a sweep at each of its values, and the gain over the same head without clicks."""
-  values = sorted(config.study[sweep])
-
-  def gain(arm: str, without: str, value: float) -> dict[str, Interval]:
-    # Without clicks there is one run for all byproduct fractions.
-    reference = (sweep, value) if sweep == 'data_fractions' else ()
-    return statistics.subtract(
-      _arm_runs(config, metrics, arm, sweep, value), _arm_runs(config, metrics, without, *reference)
-    )
-
-  return {
-    'values': values,
-    'arms': {
-      arm: [statistics.summarise(_arm_runs(config, metrics, arm, sweep, v)) for v in values]
-      for arm in plan.SWEEPS[sweep]
-    },
-    'gain': {
-      arm: [gain(arm, without, value) for value in values]
-      for arm, without in plan.WITHOUT_CLICKS.items()
-    },
-  }

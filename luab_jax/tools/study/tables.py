@@ -1,24 +1,13 @@
-"""Output of a study: study.json, study.md and its plots."""
+"""The tables of a study, for its Markdown and its HTML page."""
 
-import json
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
+from luab_jax.report.html import Table
+from luab_jax.tools.study import metrics
+from luab_jax.tools.study.intervals import Interval
 
-from luab_jax.errors import UserError
-from luab_jax.tools.study import plots, statistics
-from luab_jax.tools.study.statistics import Interval
-
-_NOTES = """\
-Mean over {n} seed{s} ± half-width of its {level} confidence interval (Student's t){unknown}. All
-metrics but the cost are in %, click errors in % of the crop side. Differences are paired by seed;
-"includes 0": not significant at this level. The intervals are not corrected for multiple
-comparisons. "–": not measured or, like the click error of the baseline, meaningless. The cost is
-the median over the log intervals of a run, including data loading.
-"""
-_SWEEP_TITLES = {
+SWEEP_TITLES = {
   'data_fractions': ('Fraction of the training images', 'All runs take the same number of steps.'),
   'byproduct_fractions': (
     'Fraction of the images with byproducts',
@@ -27,111 +16,121 @@ _SWEEP_TITLES = {
 }
 
 
-def write(result: Mapping[str, Any], workdir: pathlib.Path) -> None:
-  """Writes the files of a study and prints its main table.
-
-  Args:
-    result: of `study.run_study`, with statistics.Interval objects.
-    workdir: folder of the study.
-
-  Raises:
-    UserError: the folder cannot be written.
-  """
-  content = json.dumps(result, indent=2, default=Interval.as_dict)
-  try:
-    (workdir / 'study.json').write_text(content + '\n', encoding='utf-8')
-    (workdir / 'study.md').write_text(format_markdown(result), encoding='utf-8')
-    plots.plot_arms(result).savefig(workdir / 'study.png')
-    for sweep in result['sweeps']:
-      plots.plot_sweep(result, sweep).savefig(workdir / f'{sweep}.png')
-  except OSError as error:
-    raise UserError(
-      f'{workdir} cannot be written ({error}): make room or fix it, and start the study again'
-    ) from error
-  print(_arms_table(result))
-  print(f'Differences, intervals, plots: {workdir}/study.md, study.json, study.png')
+def metric_tables(result: Mapping[str, Any]) -> dict[str, list[Table]]:
+  """{heading: tables} with a row for each arm: of metrics.GROUPS, those of maps by split."""
+  arms = {name: arm['metrics'] for name, arm in result['arms'].items()}
+  names = [m for m in _names(arms.values()) if not metrics.is_constant(m)]
+  found: dict[str, list[Table]] = {}
+  for title in metrics.GROUPS:
+    chosen = [name for name in names if metrics.group(name) == title]
+    for split in dict.fromkeys(map(_split, chosen)) if title == metrics.MAPS else ('',):
+      columns = [name for name in chosen if split in ('', _split(name))]
+      if columns:
+        rows = arms | (_constants(arms) if title == metrics.PLACE else {})
+        table = _table(rows, columns, caption=split, seeds=len(result['seeds']))
+        found.setdefault(title, []).append(table)
+  return found
 
 
-def _arms_table(result: Mapping[str, Any]) -> str:
-  columns = {name: arm['metrics'] for name, arm in result['arms'].items()}
-  return statistics.format_table(columns, n=len(result['seeds']))
-
-
-def format_markdown(result: Mapping[str, Any]) -> str:
-  """The study as a Markdown page; see `write`."""
-  n, arms = len(result['seeds']), result['arms']
-  differences = {
-    name: arm['difference_to_baseline'] for name, arm in arms.items() if name != 'baseline'
+def _constants(arms: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, Interval]]:
+  """{'always the centre': {'<split>/click_error': …}}: rows below those of the arms."""
+  return {
+    words: {
+      f'{_split(metric)}/click_error': value
+      for values in arms.values()
+      for metric, value in values.items()
+      if metric.endswith(f'/{constant}')
+    }
+    for constant, words in metrics.CONSTANTS.items()
   }
-  minus = {f'minus {other}': d for other, d in result['luab_spatial_minus'].items()}
-  lines = [
-    *_header(result),
-    '## Metrics',
-    '',
-    _arms_table(result),
-    '## Difference to the baseline',
-    '',
-    statistics.format_table(differences, n=n, signed=True),
-    '## Gain from the clicks with the spatial head: luab_spatial',
-    '',
-    statistics.format_table(minus, n=n, signed=True),
-  ]
-  for sweep in result['sweeps']:
-    lines += _sweep_tables(result, sweep)
-  return '\n'.join(lines)
 
 
-def _header(result: Mapping[str, Any]) -> list[str]:
-  n = len(result['seeds'])
-  lines = [
-    f'# Does LUAB help? {result["model"]} on {result["data"]}',
-    '',
-    f'{result["images"]:,} training images, {result["total_steps"]:,} steps with batch size '
-    f'{result["batch_size"]}, seeds {", ".join(map(str, result["seeds"]))}; '
-    f'{", ".join(result["machines"])}, JAX {jax.__version__}.',
-    '',
-  ]
-  for name, arm in result['arms'].items():
-    weight = f', λ = {arm["point_weight"]:g}' if arm['point_weight'] else ''
-    lines.append(f'- **{name}**: {arm["description"]}{weight}')
-  lines += [
-    '',
-    _NOTES.format(
-      n=n,
-      s='s' * (n > 1),
-      level=f'{statistics.CONFIDENCE:.0%}',
-      unknown='; a single seed has none' * (n == 1),
-    ),
-  ]
-  if result['icon_label'] == 'drop_when_icon_cropped':
-    lines.append(
-      'In all arms a class loses its label when its icon is cropped away (`data.icon_label`), in '
-      "the controls by the control's icons: the baseline is not free of byproducts.\n"
-    )
-  return lines
-
-
-def _sweep_tables(result: Mapping[str, Any], name: str) -> list[str]:
-  sweep, n = result['sweeps'][name], len(result['seeds'])
-  headings = [f'{100 * value:g}%' for value in sweep['values']]
-  title, constant = _SWEEP_TITLES[name]
-  lines = [f'## {title}', '', constant, '']
-  for arm, values in sweep['arms'].items():
-    lines += [f'### {arm}', '', _primary_table(headings, values, n=n)]
-  for arm, values in sweep['gain'].items():
-    lines += [
-      f'### {arm}: difference to the same head without clicks',
-      '',
-      _primary_table(headings, values, n=n, signed=True),
-    ]
-  return lines
-
-
-def _primary_table(
-  headings: Sequence[str], values: Sequence[Mapping[str, Interval]], *, n: int, signed: bool = False
-) -> str:
-  columns = {
-    heading: {k: v for k, v in metrics.items() if statistics.is_primary(k)}
-    for heading, metrics in zip(headings, values, strict=True)
+def difference_tables(result: Mapping[str, Any]) -> dict[str, Table]:
+  """{question: table} with a row for each pair of arms; accuracy and click error."""
+  rows: dict[str, dict[str, Mapping[str, Interval]]] = {}
+  for comparison in result['comparisons']:
+    name = f'{comparison["arm"]} − {comparison["reference"]}'
+    rows.setdefault(comparison['question'], {})[name] = _primary(comparison['metrics'])
+  return {
+    question: _table(pairs, _names(pairs.values()), seeds=len(result['seeds']), signed=True)
+    for question, pairs in rows.items()
   }
-  return statistics.format_table(columns, n=n, signed=signed)
+
+
+def sweep_tables(result: Mapping[str, Any], sweep: str) -> list[Table]:
+  """A table for each arm of a sweep, and for its gain over the same head without clicks."""
+  values = result['sweeps'][sweep]['values']
+  tables = []
+  for key, title in (('arms', '{}'), ('gain', '{}: difference to no clicks')):
+    for arm, columns in result['sweeps'][sweep][key].items():
+      rows = dict(zip((f'{100 * v:g} %' for v in values), map(_primary, columns), strict=True))
+      tables.append(
+        _table(
+          rows,
+          _names(rows.values()),
+          caption=title.format(arm),
+          seeds=len(result['seeds']),
+          signed=key == 'gain',
+        )
+      )
+  return tables
+
+
+def _table(
+  rows: Mapping[str, Mapping[str, Interval]],
+  columns: Sequence[str],
+  *,
+  caption: str = '',
+  seeds: int,
+  signed: bool = False,
+) -> Table:
+  """A table of {heading of a row: {metric: Interval}}, with a column for each metric."""
+  describe = metrics.describe if not caption or caption not in map(_split, columns) else _no_split
+  return Table(
+    ['', *(describe(name) + _unit(name, signed) for name in columns)],
+    [
+      [
+        heading,
+        *(
+          metrics.format_interval(name, values.get(name), signed=signed, seeds=seeds)
+          for name in columns
+        ),
+      ]
+      for heading, values in rows.items()
+    ],
+    caption,
+    numbers=True,
+  )
+
+
+def _names(rows: Iterable[Mapping[str, Interval]]) -> list[str]:
+  return metrics.sort(name for row in rows for name in row)
+
+
+def _split(metric: str) -> str:
+  return metrics.split_and_name(metric)[0]
+
+
+def _no_split(metric: str) -> str:
+  return metrics.describe_name(metrics.split_and_name(metric)[1])
+
+
+def _unit(metric: str, signed: bool) -> str:
+  if not metrics.is_percentage(metric):
+    return ''
+  return ' (points)' if signed else ' (%)'
+
+
+def _primary(values: Mapping[str, Interval]) -> dict[str, Interval]:
+  return {
+    name: value
+    for name, value in values.items()
+    if metrics.is_primary(name) and not metrics.is_constant(name)
+  }
+
+
+def to_markdown(table: Table) -> str:
+  """A Markdown table, without its caption."""
+  lines = ['| ' + ' | '.join(table.head) + ' |', '|---' * len(table.head) + '|']
+  lines += ['| ' + ' | '.join(row) + ' |' for row in table.rows]
+  return '\n'.join(lines) + '\n'
