@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, Stroke, withStroke
 
 from luab_jax.report.style import BACKGROUND, BOX, PREDICTED, RECORDED, TEXT
 
 _OVERLAY_INCHES = 6.4  # of the longer side
+# Cells a side up to which a map is drawn as the cells that it has. Finer ones are smoothed.
+_COARSE = 8
 
 
 class Mark(NamedTuple):
@@ -155,7 +157,7 @@ def draw_weights(
 
   Args:
     axes: with the image.
-    weights: f32[h,w], non-negative.
+    weights: f32[h,w], non-negative; a coarse map, such as 3 × 3, is drawn as its cells.
     extent: (left, right, bottom, top) of the map in the axes.
     opacity: where the weight is 0 and where it is largest, clipped to 0.85. Low weights are
       transparent, so that the image stays visible there.
@@ -170,7 +172,7 @@ def draw_weights(
     vmax=1,
     extent=extent,
     alpha=np.clip(low + (high - low) * strength, 0, 0.85),
-    interpolation='bilinear',
+    interpolation='nearest' if max(weights.shape) <= _COARSE else 'bilinear',
     zorder=zorder,
   )
 
@@ -187,7 +189,9 @@ def _draw_image(axes: Axes, pixels: np.ndarray, marks: Sequence[Mark]) -> None:
   for label in {mark.label for mark in marks}:
     same = [mark for mark in marks if mark.label == label]
     if len({mark.recorded for mark in same}) == 2:
-      axes.plot([m.x for m in same], [m.y for m in same], color='white', linewidth=1.5, zorder=4)
+      edge = [withStroke(linewidth=3.2, foreground='black')]
+      ends = [m.x for m in same], [m.y for m in same]
+      axes.plot(*ends, color='white', linewidth=1.5, zorder=4, path_effects=edge)
   for mark in marks:
     _draw_mark(axes, mark)
   _set_limits(axes)
@@ -212,32 +216,49 @@ def _draw_rectangle(axes: Axes, box: Sequence[float], **style: Any) -> None:
   axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, clip_on=False, **style))
 
 
+def _edges(dark: float, white: float) -> list[AbstractPathEffect]:
+  """A dark edge for light photographs, and a white one around it for dark ones; widths in points.
+
+  Args:
+    dark, white: widths of the lines below the coloured one.
+  """
+  return [
+    Stroke(linewidth=white, foreground='white'),
+    withStroke(linewidth=dark, foreground='black'),
+  ]
+
+
 def _draw_trace(axes: Axes, trace: np.ndarray) -> None:
   x, y = trace.T
-  edge = withStroke(linewidth=3.2, foreground='black', alpha=0.6)
-  axes.plot(x, y, color='white', linewidth=1.2, path_effects=[edge])
-  axes.scatter(x, y, c=np.linspace(0, 1, len(trace)), cmap='plasma', s=16, zorder=3)
+  axes.plot(
+    x, y, color='white', linewidth=1.4, path_effects=[withStroke(linewidth=3.6, foreground='black')]
+  )
+  colors: dict[str, Any] = {'c': np.linspace(0, 1, len(trace)), 'cmap': 'plasma'}
+  axes.scatter(x, y, s=18, edgecolors='white', linewidths=0.6, zorder=3, **colors)
 
 
 def _draw_trajectory(axes: Axes, trajectory: Trajectory) -> None:
   """Solid or dashed as well as coloured; a square marks the start, the ring or cross the end."""
   x, y = trajectory.points.T
   color, line = (RECORDED, '-') if trajectory.recorded else (PREDICTED, (0, (2.2, 1.2)))
-  axes.plot(x, y, color='black', linewidth=3, alpha=0.6, zorder=4)
+  edge = [withStroke(linewidth=4.8, foreground='white')]
+  axes.plot(x, y, color='black', linewidth=3, zorder=4, path_effects=edge)
   axes.plot(x, y, color=color, linewidth=1.5, linestyle=line, zorder=4.2)
   style: dict[str, Any] = {'color': color, 'edgecolors': 'black', 'clip_on': False}
   axes.scatter(x, y, s=9, linewidths=0.5, zorder=4.4, **style)
+  style['path_effects'] = [withStroke(linewidth=3, foreground='white')]
   axes.scatter(x[0], y[0], s=44, marker='s', linewidths=1.1, zorder=4.6, **style)
 
 
 def _draw_mark(axes: Axes, mark: Mark) -> None:
-  # Ring and cross differ in shape as well as colour; the dark edge shows on any background.
+  # Ring and cross differ in shape as well as colour.
   style: dict[str, Any] = {'zorder': 5, 'clip_on': False}
   if mark.recorded:
-    style |= {'path_effects': [withStroke(linewidth=4.2, foreground='black')]}
-    axes.scatter(mark.x, mark.y, s=110, marker='o', c='none', lw=2, ec=RECORDED, **style)
+    style |= {'path_effects': _edges(dark=3.8, white=5.4)}
+    axes.scatter(mark.x, mark.y, s=150, marker='o', c='none', lw=2, ec=RECORDED, **style)
   else:
-    axes.scatter(mark.x, mark.y, s=120, marker='X', c=PREDICTED, lw=1.1, ec='black', **style)
+    style |= {'path_effects': [withStroke(linewidth=3.6, foreground='white')]}
+    axes.scatter(mark.x, mark.y, s=130, marker='X', c=PREDICTED, lw=1.3, ec='black', **style)
   if mark.label and mark.recorded:
     right = mark.x > 0.6
     axes.annotate(

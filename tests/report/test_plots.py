@@ -53,6 +53,34 @@ def test_boxes_and_trajectories_are_at_their_positions():
   assert captions.trajectories(true, true, one_point) == []
 
 
+@pytest.mark.parametrize('level', [0, 255])
+def test_points_and_paths_have_an_edge_on_dark_and_on_light_photographs(level):
+  photograph = np.full((200, 200, 3), level, np.uint8)
+  path = np.array([[0.1, 0.1], [0.9, 0.1]], np.float32)
+  opposite = '#000000' if level else '#ffffff'
+  ring, cross = plots.Mark(0.3, 0.5), plots.Mark(0.7, 0.5, recorded=False)
+  shown = _pixels(plots.image(photograph, [ring, cross], path))
+  for left in (20, 140):
+    assert _near(shown[90:150, left : left + 80], opposite).sum() > 40
+  assert _near(shown[:60], opposite).any(0).sum() > 180  # along the path
+  for kind in (True, False):
+    trajectory = plots.Trajectory(path, recorded=kind)
+    drawn = _pixels(plots.image_and_map(photograph, np.ones((3, 3)), trajectories=[trajectory]))
+    assert _near(drawn[:60, :240], opposite).any(0).sum() > 180
+
+
+@pytest.mark.parametrize('cells', [3, 12])
+def test_a_coarse_map_is_drawn_as_its_cells(cells):
+  weights = np.zeros((cells, cells))
+  weights[::2, ::2] = 1
+  grey = np.full((120, 120, 3), 128, np.uint8)
+  panel = _pixels(plots.image_and_map(grey, weights))[:, -240:].astype(int).sum(-1)
+  levels = np.unique(panel[5:-5, 5:-5])
+  assert (len(levels) == 2) == (cells == 3)
+  if cells == 3:
+    assert np.ptp(panel[3:77, 3:77]) == 0 and np.ptp(panel[3:77, 84:156]) == 0
+
+
 def test_errors_and_mistakes_by_hand():
   none = np.zeros((3, 1, 1, 3), np.uint8)
   point = np.array([[[0.5, 0.5]], [[0.1, 0.2]], [[np.nan, np.nan]]], np.float32)
