@@ -222,7 +222,7 @@ def main():
   by_name = {name: [turn[name] for turn in turns] for name in turns[0]}
   first = next(iter(by_name.values()))
   result = {
-    'case': f'annotation server, {options.workers} workers, {options.rate} events a second each, '
+    'case': f'annotation server, {options.workers} workers, {options.rate} events per second each, '
     f'{options.seconds} s, one SIGKILL',
     'unit': '',
     'rounds': options.rounds,
@@ -239,7 +239,7 @@ def main():
     harness.goal('p99 of submit, ms', harness.median(result, 'submit', 'p99, ms'), at_most=200),
   ]
   notes = [
-    f'{turns[0]["submit"]["sent"]:,} events a run. A request that the server did not answer was '
+    f'{turns[0]["submit"]["sent"]:,} events per run. A request that the server did not answer was '
     f'repeated; the longest wait for an answer, over the kill and the restart, was '
     f'{worst["longest"]:.1f} s. Workers and server share the machine.'
   ]

@@ -191,7 +191,7 @@ def reading(folder, options):
     show=['XMLs/CPU-s', 'peak_mib'],
   )
   size = archive.stat().st_size / xmls
-  return result, [], [f'{size:.0f} bytes of the tar.gz an XML (real: {REAL_XML_BYTES:.0f}).']
+  return result, [], [f'{size:.0f} bytes of the tar.gz per XML (real: {REAL_XML_BYTES:.0f}).']
 
 
 def building(folder, options):
@@ -220,7 +220,7 @@ def building(folder, options):
     harness.goal(f'CPU-hours for {REAL_IMAGES:,} of them', hours, at_most=1),
     harness.goal('peak MiB', harness.median(result, 'luab_jax', 'peak_mib'), at_most=1430),
   ]
-  return result, goals, [f'{tar.stat().st_size / train / 1e3:.0f} KB an image.']
+  return result, goals, [f'{tar.stat().st_size / train / 1e3:.0f} KB per image.']
 
 
 def main():

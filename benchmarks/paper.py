@@ -67,10 +67,10 @@ def rows():
           'all-reduce, ms': f'{1e3 * reduce:.2f}',
           'communication, not overlapped': f'{reduce / (compute + reduce):.1%}',
           'images/s': f'{rate:,.0f}',
-          'images/s a host': f'{host:,.0f}',
-          'cores a host': f'{host / PIPELINE:,.0f}',
-          'JPEGs a host decodes, GB/s': f'{host * JPEG_BYTES / 1e9:.1f}',
-          'JPEGs a host reads, GB/s': f'{read * JPEG_BYTES / 1e9:.1f}',
+          'images/s per host': f'{host:,.0f}',
+          'cores per host': f'{host / PIPELINE:,.0f}',
+          'JPEGs decoded per host, GB/s': f'{host * JPEG_BYTES / 1e9:.1f}',
+          'JPEGs read per host, GB/s': f'{read * JPEG_BYTES / 1e9:.1f}',
         }
 
 

@@ -89,7 +89,7 @@ def main():
   last = prepare(counts[-1], name, size, rows, shard_map=True)
   alternatives[f'{counts[-1]} devices, by shard_map'] = last
   result = harness.compare(
-    f'weak scaling, {name}, {size} px, {rows} images a device, float32, virtual CPU devices',
+    f'weak scaling, {name}, {size} px, {rows} images per device, float32, virtual CPU devices',
     alternatives,
     rounds=options.rounds,
     unit='images',

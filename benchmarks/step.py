@@ -60,16 +60,16 @@ def operations(options):
     def alternative(kind, recipe=recipe):
       state, step = training_steps.build(recipe.get_config(), kind)
       count, _ = training_steps.flops(state, step, 8, 224)
-      return lambda: (1, {'GFLOP an image': count / 8e9})
+      return lambda: (1, {'GFLOP per image': count / 8e9})
 
     result = harness.compare(
       f'operations of a training step, {name}, 224 px',
       {title: alternative(kind) for title, kind in KINDS.items()},
       rounds=1,
       warmup=0,
-      show=['GFLOP an image'],
+      show=['GFLOP per image'],
     )
-    ratio = harness.ratio(result, 'LUAB, linear head', 'GFLOP an image')
+    ratio = harness.ratio(result, 'LUAB, linear head', 'GFLOP per image')
     goals = [harness.goal('operations, linear head', ratio, at_most=1.02)]
     harness.record(
       'step',

@@ -36,6 +36,7 @@ def test_a_notebook_is_stored_bare_and_says_where_it_comes_from_once(path):
   badge = f'https://colab.research.google.com/github/{repo}/blob/main/notebooks/{path.name}'
   assert badge in notebook.cells[0].source
   assert text.count(repo) == 2  # there and in the badge
+  assert f"sed -i 's/{repo.split('/')[0]}/" in notebook.cells[0].source
   # What a TPU runtime must not get.
   installed = [line for line in text.splitlines() if re.match(r'\s*!.*install ', line)]
   assert installed
@@ -83,6 +84,7 @@ def run_notebook(tmp_path, monkeypatch):
     outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
     data = [output.get('data', {}) for output in outputs]
     text = ''.join(output.get('text', '') for output in outputs)
+    assert 'os.fork()' not in text  # JAX warns of shell commands after its import
     return text + '\n'.join(d.get('text/markdown', '') for d in data), sum(
       'image/png' in d for d in data
     )
@@ -126,7 +128,7 @@ def test_quickstart_compares_runs_with_and_without_clicks(run_notebook):
     REPORT_IMAGES=0,
     RUNS={'no clicks': ('spatial', 0.0), 'LUAB': ('spatial', 30.0)},
   )
-  assert pictures == 1
+  assert pictures == 2  # a batch, and where both models look
   rows = re.findall(r'^\| (no clicks|LUAB) \| .* \| (\S+) \|$', text, re.M)
   assert [name for name, _ in rows] == ['no clicks', 'LUAB']
   assert rows[0][1] == '-' and 0 < float(rows[1][1]) < 1
@@ -151,6 +153,7 @@ def test_imagenet_ab_on_one_device(run_notebook, synthetic_imagenet_ab):
       'robustness.sets': (),
     },
   )
+  assert pictures == 1
   assert '1 local devices, cpu' in text and re.search(r'^tensorflow(-cpu)? 2', text, re.M)
   assert re.search(r'^\d+ images/s on', text, re.M) and '2 steps on 1 x cpu' in text
   assert re.search(r'^\| heldout_clicks \| \d\.\d{3} \| \d\.\d{3} \|$', text, re.M)
