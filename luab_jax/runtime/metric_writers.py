@@ -25,6 +25,8 @@ from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import flatten, write_text
 
 _MAX_IMAGES = 8  # per call: they are all stored again at every start
+# TensorBoard sorts the groups of its charts by name: what one looks for first, then the rest.
+_MAIN = frozenset(('loss', 'class_loss', 'point_loss', 'map_loss', 'top1', 'mAP', 'click_error'))
 
 
 class CaptionedImage(Protocol):
@@ -130,7 +132,10 @@ def _print(text: str) -> None:
 
 
 class TensorBoard:
-  """Event files in <workdir>/tensorboard: scalars, images, and the config as hyper-parameters."""
+  """Event files in <workdir>/tensorboard: scalars, images, and the config as hyper-parameters.
+
+  Scalars are 'main/top1/train' or 'more/learning_rate/train': the charts of a metric are neighbours.
+  """
 
   name = 'TensorBoard'
 
@@ -157,8 +162,10 @@ class TensorBoard:
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     with self._writer.as_default():
-      for name, value in values.items():
-        self._summary.scalar(name, value, step=step)
+      for key, value in values.items():
+        split, _, name = key.rpartition('/')
+        group = 'main' if name in _MAIN else 'more'
+        self._summary.scalar(f'{group}/{name}/{split}', value, step=step)
     self._writer.flush()
 
   def images(self, step: int, name: str, images: list[tuple[Image.Image, str]]) -> None:

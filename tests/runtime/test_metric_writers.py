@@ -131,6 +131,11 @@ def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp
   assert [p.read_text() for p in newest.glob('files/media/html/*.html')] == [page]
 
 
+def _group(name):
+  curves = ('loss', 'class_loss', 'point_loss', 'top1', 'click_error')
+  return 'main' if name in curves else 'more'
+
+
 def _check_tensorboard(values, lines):
   from tensorboard.plugins.hparams import api_pb2, metadata
   from tensorboard.util import tensor_util
@@ -140,10 +145,12 @@ def _check_tensorboard(values, lines):
       if isinstance(value, int | float) and name != 'step':
         told = {
           step: float(tensor_util.make_ndarray(shown.tensor))
-          for step, shown in values[f'{line["split"]}/{name}']
+          for step, shown in values[f'{_group(name)}/{name}/{line["split"]}']
         }
         assert told[line['step']] == pytest.approx(value, rel=1e-6)
-  assert 'train/images_per_s' in values
+  groups = [tag.partition('/')[0] for tag in sorted(values) if not tag.startswith('_')]
+  assert groups[0] == 'main' and set(groups) == {'main', 'more', 'predictions', 'training'}
+  assert 'more/images_per_s/train' in values
   for tag, when, size in (('training', [0], (240, 240)), ('predictions', [12], (488, 240))):
     assert f'{tag}/1' in values and f'{tag}/2' not in values
     assert [step for step, _ in values[f'{tag}/0']] == when  # the training images but once
