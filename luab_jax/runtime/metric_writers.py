@@ -134,7 +134,7 @@ def _print(text: str) -> None:
 class TensorBoard:
   """Event files in <workdir>/tensorboard: scalars, images, and the config as hyper-parameters.
 
-  Scalars are 'main/top1/train' or 'more/learning_rate/train': the charts of a metric are neighbours.
+  Scalars are 'main/top1/train', 'more/learning_rate/train': the charts of a metric are neighbours.
   """
 
   name = 'TensorBoard'
