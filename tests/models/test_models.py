@@ -49,6 +49,18 @@ def test_parameter_count_is_timms_plus_two_outputs_a_point(name):
   assert outputs['cam'].shape == (2, grid, grid, 1000)
 
 
+def test_a_compiled_bfloat16_model_computes_what_a_float32_one_does():
+  """With jaxlib 0.11 and 0.12.0, XLA's fusions for CPUs give NaN: luab_jax.configure_process."""
+  image = pictures(batch=4)
+  variables = random_variables(make('tiny_conv'), image)
+
+  def logits(dtype):
+    model = make('tiny_conv', dtype=dtype)
+    return jax.jit(lambda v, x: model.apply(v, x, train=False)['logits'])(variables, image)
+
+  np.testing.assert_allclose(logits('bfloat16'), logits('float32'), rtol=0.1, atol=0.1)
+
+
 @pytest.mark.parametrize('name', ['resnet18', 'resnet50', 'vit_s16', 'tiny_conv', 'tiny_vit'])
 def test_shapes_and_dtypes_in_bfloat16(name):
   size = 48 if name.startswith('tiny') else 96
