@@ -1,12 +1,14 @@
-"""Which Python `make` takes, and what it says where none will do."""
+"""Which Python `make` takes, what it says where none will do, and the versions for each."""
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -58,3 +60,18 @@ def test_python_3_14_alone_stops_with_one_line(make):
 def test_a_python_that_is_out_of_range_is_refused(make):
   result = make({'mine': ((3, 10), True)}, 'lint', 'PYTHON=mine')
   assert result.stdout == 'PYTHON=mine is not Python 3.11, 3.12 or 3.13 with venv\n'
+
+
+def test_the_documents_name_the_versions_of_the_lock():
+  page = (ROOT / 'docs/running.md').read_text()
+  rows = re.findall(r'^\| (3\.\d+\.\d+) \| ([\d.]+) \| ([\d.]+) \| 2 CPU cores', page, re.M)[:3]
+  locked = []
+  for python in ('3.13.0', '3.12.1', '3.11.7'):
+    versions = {}
+    for line in (ROOT / 'requirements.lock').read_text().splitlines():
+      if line.startswith(('jax==', 'flax==')):
+        found = Requirement(line.rstrip(' \\'))
+        if found.marker is None or found.marker.evaluate({'python_full_version': python}):
+          versions[found.name] = str(found.specifier).removeprefix('==')
+    locked.append((python, versions['jax'], versions['flax']))
+  assert rows == locked
