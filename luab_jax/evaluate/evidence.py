@@ -34,8 +34,8 @@ def shortcomings(
     lines.append(f'{_count(clicks, "click")}: too few (at least {MIN_CLICKS})')
   if seeds < MIN_SEEDS:
     lines.append(
-      f'{_count(seeds, "seed")}: too few to tell a gain from chance (at least {MIN_SEEDS}; '
-      '--mode=study trains with and without clicks)'
+      f'{_count(seeds, "seed")}: too few to tell a gain from chance (at least {MIN_SEEDS}, each '
+      'with and without clicks; see --mode=study in docs/own_data.md)'
     )
   return lines
 

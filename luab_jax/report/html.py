@@ -71,7 +71,8 @@ class Section:
     points: (heading, sentences) pairs, as lists.
     drawings: <svg> elements, the only markup that is not escaped; side by side where there is room.
     layout: of the images: '' for small ones, 'wide' for pairs, 'charts' for charts, 'full' for
-      charts of several panels.
+      charts of several panels, 'rows' for rows of `columns` where there is room.
+    columns: see `layout`.
     legend: (symbol of the template, meaning) pairs above the images.
     commands: (purpose, command) pairs below the images.
   """
@@ -84,6 +85,7 @@ class Section:
   points: list[tuple[str, list[str]]] = field(default_factory=list)
   drawings: list[str] = field(default_factory=list)
   layout: str = ''
+  columns: int = 0
   legend: list[tuple[str, str]] = field(default_factory=list)
   commands: list[tuple[str, str]] = field(default_factory=list)
 

@@ -56,9 +56,9 @@ def test_verdicts_in_words(study):
     clicks[2],
   )
   assert re.fullmatch(
-    r'On uncorrelated, MaxBoxAccV2 of the attention map of spatial_map is \d\d\.\d, that of the '
-    r'CAM of spatial_baseline \d\d\.\d: better by \d\d\.\d to \d\d\.\d points \(200 images, 3 '
-    r'seeds\)\.',
+    r'By MaxBoxAccV2, the attention map of spatial_map, compared with the CAM of spatial_baseline, '
+    r'is better on correlated \(\d\d\.\d and \d\d\.\d; by \d\d\.\d to \d\d\.\d points\), on '
+    r'uncorrelated \(.* points\) \(200 images, 3 seeds\)\.',
     said[verdicts.BOXES][-1],
   )
   places = {sentence.split()[0]: sentence for sentence in said[verdicts.PLACES]}
@@ -76,10 +76,11 @@ def test_a_lower_score_and_too_little_in_words():
   comparison = {'subject': 'the map loss', 'against': 'no clicks'}
   said = verdicts._compare(
     comparison,
+    'top1',
     {
-      'few/top1': Interval(0.1, None, None, 5, 6, 6, '6 images'),
-      'v/top1': Interval(-0.1, -0.121, -0.032, 5, 1000, 1000),
-      'w/top1': Interval(0.1, 0.01, 0.2, 5, 1000, 120),
+      'few': Interval(0.1, None, None, 5, 6, 6, '6 images'),
+      'v': Interval(-0.1, -0.121, -0.032, 5, 1000, 1000),
+      'w': Interval(0.1, 0.01, 0.2, 5, 1000, 120),
     },
   )
   assert said == (
@@ -94,7 +95,10 @@ def test_few_images_give_no_interval(tmp_path):
   output.write(result, tmp_path)
   text = (tmp_path / 'study.md').read_text()
   assert 'Warning: correlated has 6 images: too few (at least 50' in text
-  assert 'nothing can be said about top-1 on correlated (6 images)' in text
+  assert (
+    'nothing can be said about top-1 on correlated, on heldout_clicks, on uncorrelated (6 images).'
+    in text
+  )
   assert ' to ' not in text.split('### Accuracy')[1].split('###')[0]
 
 
@@ -188,7 +192,7 @@ def test_metrics_of_a_summary():
   [
     ('a_b/top1', 'top-1, a_b', 'Accuracy'),
     ('v/mAP_small', 'mAP small, v', 'Accuracy'),
-    ('v/top1_loc_cam', 'top-1 localisation of CAM, v', metrics.MAPS),
+    ('v/top1_loc_cam', 'top-1 localisation of CAM, v', 'Pointing game and top-1 localisation'),
     (
       'v/maxboxacc_v2_log_attention',
       'MaxBoxAccV2 of the logarithm of the attention map, v',

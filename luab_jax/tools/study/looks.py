@@ -16,7 +16,7 @@ _IMAGES = 4
 _BATCH = 8
 
 
-def draw_looks(config: ConfigDict, workdir: pathlib.Path, split: str) -> list[html.Image]:
+def draw_looks(config: ConfigDict, workdir: pathlib.Path, split: str) -> list[list[html.Image]]:
   """Images of a split and the map that each arm has of them, from the checkpoints of a seed.
 
   Args:
@@ -24,8 +24,8 @@ def draw_looks(config: ConfigDict, workdir: pathlib.Path, split: str) -> list[ht
     workdir: of the study.
     split: name in `data.eval_splits`.
   Returns:
-    An image and its maps, then the next image; [] without checkpoints, as where run folders were
-    copied without them.
+    A row for each image: the image, and the map of each arm; [] without checkpoints, as where run
+    folders were copied without them.
   """
   spec, found = dataset_spec(config.data), {}
   for arm in plan.arms(config):
@@ -38,7 +38,7 @@ def draw_looks(config: ConfigDict, workdir: pathlib.Path, split: str) -> list[ht
       predictor.data = config.data
       found[arm] = samples.predictions(predictor, spec, config.data.eval_splits[split], _IMAGES)
   number = min((len(predictions.image) for predictions in found.values()), default=0)
-  return [image for i in range(number) for image in _draw(found, spec, i)]
+  return [list(_draw(found, spec, i)) for i in range(number)]
 
 
 def _draw(

@@ -21,7 +21,8 @@ PLACE, MAPS = 'Place of the click', 'Maps and true boxes'
 GROUPS = {
   'Accuracy': ('top1', 'mAP'),
   PLACE: ('click_error',),
-  MAPS: ('maxboxacc', 'pointing', 'epg', 'top1_loc'),
+  MAPS: ('maxboxacc', 'epg'),
+  'Pointing game and top-1 localisation': ('pointing', 'top1_loc'),
   'Other': ('',),
 }
 _FIRST = ('top1', 'mAP', 'click_error', 'maxboxacc', 'epg', 'pointing', 'top1_loc')

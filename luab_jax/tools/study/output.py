@@ -17,10 +17,10 @@ MAPS_NOTE = (
   'object. Read them together.'
 )
 _SUBJECTS = {
-  'The linear head': ('baseline', 'luab_linear'),
-  'The point loss of the spatial head': ('spatial_no_click', 'luab_spatial'),
-  'The map loss': ('spatial_no_click', 'spatial_map'),
-  'Wrong clicks': ('point_shuffled', 'map_shuffled'),
+  'the linear head': ('baseline', 'luab_linear'),
+  'the point loss of the spatial head': ('spatial_no_click', 'luab_spatial'),
+  'the map loss': ('spatial_no_click', 'spatial_map'),
+  'wrong clicks': ('point_shuffled', 'map_shuffled'),
 }
 
 
@@ -116,8 +116,7 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
 def limits(result: Mapping[str, Any]) -> list[str]:
   """What a study does not show, in sentences."""
   unknown = [
-    f'{subject} was not compared: {", ".join(missing)} '
-    f'{"is" if len(missing) == 1 else "are"} not among the arms.'
+    f'Not compared: {subject} ({" and ".join(missing)} left out).'
     for subject, arms in _SUBJECTS.items()
     if (missing := [arm for arm in arms if arm not in result['arms']])
   ]

@@ -12,7 +12,10 @@ _CHARTS = (*metrics.PRIMARY, 'maxboxacc', 'epg')  # how the metrics begin that h
 
 
 def write(
-  result: Mapping[str, Any], workdir: pathlib.Path, looks: Sequence[html.Image], split: str
+  result: Mapping[str, Any],
+  workdir: pathlib.Path,
+  looks: Sequence[Sequence[html.Image]],
+  split: str,
 ) -> pathlib.Path:
   """Writes `<workdir>/study.html` and returns its path.
 
@@ -99,7 +102,7 @@ def _design(result: Mapping[str, Any]) -> Section:
   )
 
 
-def _looks(looks: Sequence[html.Image], split: str) -> Section:
+def _looks(looks: Sequence[Sequence[html.Image]], split: str) -> Section:
   return Section(
     'Where each arm looks',
     [
@@ -107,8 +110,10 @@ def _looks(looks: Sequence[html.Image], split: str) -> Section:
       'seed: the attention map of the spatial head, CAM of the linear head; brighter is more. '
       'Below: the predicted class, framed where it is wrong.'
     ],
-    images=list(looks),
-    legend=[('ring', 'recorded click'), ('box', 'ground-truth box')],
+    images=[image for row in looks for image in row],
+    layout='rows',
+    columns=len(looks[0]),
+    legend=[('ring', 'recorded click, where there is one'), ('box', 'ground-truth box')],
   )
 
 

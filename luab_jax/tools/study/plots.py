@@ -67,7 +67,15 @@ def _mark_constants(axes: Axes, result: Mapping[str, Any], metric: str) -> None:
     values = [arm['metrics'].get(f'{split}/{constant}') for arm in result['arms'].values()]
     if name == 'click_error' and (value := next(filter(None, values), None)):
       axes.axvline(value.mean, color=TEXT, linestyle=style, linewidth=1.2, label=words)
-      axes.legend(fontsize=8, frameon=False, labelcolor=TEXT, loc='lower left')
+      axes.legend(
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=TEXT,
+        ncols=2,
+        loc='upper center',
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=2.4,  # below the ticks
+      )
 
 
 def plot_differences(result: Mapping[str, Any], metric: str) -> Figure:

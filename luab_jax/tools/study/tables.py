@@ -7,6 +7,7 @@ from luab_jax.report.html import Table
 from luab_jax.tools.study import metrics
 from luab_jax.tools.study.intervals import Interval
 
+_COLUMNS = 4  # of a table of several splits
 SWEEP_TITLES = {
   'data_fractions': ('Fraction of the training images', 'All runs take the same number of steps.'),
   'byproduct_fractions': (
@@ -17,13 +18,15 @@ SWEEP_TITLES = {
 
 
 def metric_tables(result: Mapping[str, Any]) -> dict[str, list[Table]]:
-  """{heading: tables} with a row for each arm: of metrics.GROUPS, those of maps by split."""
+  """{heading: tables} with a row for each arm: of metrics.GROUPS; many columns by split."""
   arms = {name: arm['metrics'] for name, arm in result['arms'].items()}
-  names = [m for m in _names(arms.values()) if not metrics.is_constant(m)]
+  names = [name for name in _names(arms.values()) if not metrics.is_constant(name)]
   found: dict[str, list[Table]] = {}
   for title in metrics.GROUPS:
     chosen = [name for name in names if metrics.group(name) == title]
-    for split in dict.fromkeys(map(_split, chosen)) if title == metrics.MAPS else ('',):
+    several = len({metrics.split_and_name(name)[1] for name in chosen}) > 1
+    by_split = several and len(chosen) > _COLUMNS
+    for split in dict.fromkeys(map(_split, chosen)) if by_split else ('',):
       columns = [name for name in chosen if split in ('', _split(name))]
       if columns:
         rows = arms | (_constants(arms) if title == metrics.PLACE else {})

@@ -1,6 +1,6 @@
 """What a study shows, in sentences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luab_jax.tools.study import metrics
@@ -14,55 +14,86 @@ def verdicts(result: Mapping[str, Any]) -> dict[str, list[str]]:
   """{question: sentences} for what `comparisons.compare` returns."""
   found: dict[str, list[str]] = {}
   for comparison in result['comparisons']:
-    accuracy = {
-      metric: value
-      for metric, value in comparison['metrics'].items()
-      if metrics.split_and_name(metric)[1] in metrics.ACCURACY
-    }
-    if accuracy:
-      found.setdefault(comparison['question'], []).append(_compare(comparison, accuracy))
-  found[BOXES] = list(map(_boxes, result['boxes']))
+    for name in metrics.ACCURACY:
+      values = {
+        metrics.split_and_name(metric)[0]: value
+        for metric, value in comparison['metrics'].items()
+        if metrics.split_and_name(metric)[1] == name
+      }
+      if values:
+        found.setdefault(comparison['question'], []).append(_compare(comparison, name, values))
+  boxes: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+  for box in result['boxes']:
+    boxes.setdefault((box['arm'], box['kind'], box['reference']), []).append(box)
+  found[BOXES] = [_boxes(*key, of_splits) for key, of_splits in boxes.items()]
   found[PLACES] = list(map(_place, result['places']))
   return {question: sentences for question, sentences in found.items() if sentences}
 
 
-def _compare(comparison: Mapping[str, Any], accuracy: Mapping[str, Interval]) -> str:
-  """'Compared with no clicks, the map loss raises top-1 on a by 1.2 to 2.1 points; …'."""
-  counts = {_counts(value) for value in accuracy.values() if not value.reason}
-  everywhere = f' ({counts.pop()})' if len(counts) == 1 else ''
-  found: dict[str, list[str]] = {}  # {how it begins: what follows, a text for each split}
-  for metric, value in accuracy.items():
-    split, name = metrics.split_and_name(metric)
-    own = '' if everywhere else f'; {_counts(value)}'
-    if value.reason:
-      start, text = f'nothing can be said about {metrics.describe_name(name)}', value.reason
-    elif value.excludes_zero():
-      start = f'{"raises" if value.mean > 0 else "lowers"} {metrics.describe_name(name)}'
-      text = f'by {_size(metric, value)} points{own}'
-    else:
-      start = f'no difference in {metrics.describe_name(name)} is shown'
-      text = f'{_ends(metric, value)} points{own}'
-    found.setdefault(start, []).append(f'on {split} ({text})')
-  order = sorted(found, key=lambda start: start.startswith('no'))
-  clauses = '; '.join(f'{start} {", ".join(found[start])}' for start in order)
-  link = ':' if order[0].startswith('no') else ''
+def _compare(comparison: Mapping[str, Any], name: str, values: Mapping[str, Interval]) -> str:
+  """'Compared with no clicks, the map loss raises top-1 on a (by 1.2 to 2.1 points); …'."""
+  words = metrics.describe_name(name)
   against, subject = comparison['against'], comparison['subject']
-  return f'Compared with {against}, {subject}{link} {clauses}{everywhere}.'
-
-
-def _boxes(boxes: Mapping[str, Any]) -> str:
-  metric, value = f'{boxes["split"]}/maxboxacc_v2', boxes['difference']
-  levels = [metrics.format_value(metric, boxes[key].mean) for key in ('map', 'cam')]
-  text = (
-    f'On {boxes["split"]}, MaxBoxAccV2 of the {metrics.KINDS[boxes["kind"]]} of {boxes["arm"]} is '
-    f'{levels[0]}, that of the CAM of {boxes["reference"]} {levels[1]}: '
+  clauses = _clauses(
+    values,
+    (f'raises {words}', f'lowers {words}', f'no difference in {words} is shown'),
+    f'nothing can be said about {words}',
   )
-  if value.reason:
-    return f'{text}nothing can be said from {value.reason}.'
-  if not value.excludes_zero():
-    return f'{text}no difference shown, {_ends(metric, value)} points ({_counts(value)}).'
-  better = 'better' if value.mean > 0 else 'worse'
-  return f'{text}{better} by {_size(metric, value)} points ({_counts(value)}).'
+  link = ':' if clauses.startswith('no') else ''
+  return f'Compared with {against}, {subject}{link} {clauses}.'
+
+
+def _boxes(arm: str, kind: str, reference: str, boxes: Sequence[Mapping[str, Any]]) -> str:
+  """'Compared with the CAM of a, the attention map of b has a higher MaxBoxAccV2 on …'."""
+  levels = {
+    box['split']: f'{_percent(box["map"].mean)} and {_percent(box["cam"].mean)}' for box in boxes
+  }
+  clauses = _clauses(
+    {box['split']: box['difference'] for box in boxes},
+    ('is better', 'is worse', 'no difference is shown'),
+    'nothing can be said',
+    levels,
+  )
+  link = ':' if clauses.startswith('no') else ''
+  return (
+    f'By MaxBoxAccV2, the {metrics.KINDS[kind]} of {arm}, compared with the CAM of '
+    f'{reference}{"," * (not link)}{link} {clauses}.'
+  )
+
+
+def _clauses(
+  values: Mapping[str, Interval],
+  starts: tuple[str, str, str],
+  unknown: str,
+  levels: Mapping[str, str] | None = None,
+) -> str:
+  """'raises top-1 on a (by 1.2 to 2.1 points), on b (…); no difference … is shown on c (…)'.
+
+  Args:
+    values: {split: difference} in fractions.
+    starts: of what is higher, lower, or not shown.
+    unknown: of what has no interval.
+    levels: {split: the values that are compared}, added to the differences.
+  """
+  counts = {value.reason or _counts(value) for value in values.values()}
+  everywhere = f' ({counts.pop()})' if len(counts) == 1 else ''
+  found: dict[str, list[str]] = {}
+  for split, value in values.items():
+    parts = [levels[split]] if levels else []
+    if value.reason:
+      start = unknown
+    elif value.excludes_zero():
+      start = starts[0 if value.mean > 0 else 1]
+      parts.append(f'by {_size(value)} points')
+    else:
+      start = starts[2]
+      parts.append(f'{_ends(value)} points')
+    if not everywhere:
+      parts.append(value.reason or _counts(value))
+    text = f' ({"; ".join(parts)})' if parts else ''
+    found.setdefault(start, []).append(f'on {split}{text}')
+  order = sorted(found, key=lambda start: start in (starts[2], unknown))
+  return '; '.join(f'{start} {", ".join(found[start])}' for start in order) + everywhere
 
 
 def _place(place: Mapping[str, Any]) -> str:
@@ -83,26 +114,25 @@ def _place(place: Mapping[str, Any]) -> str:
   return f'{place["arm"]} {what} {where}: {numbers} ({_counts(error)}).'
 
 
-def _size(metric: str, value: Interval) -> str:
-  """'12.0 to 20.1': the size of a difference whose sign is known."""
+def _size(value: Interval) -> str:
+  """'12.0 to 20.1', in points: the size of a difference whose sign is known."""
   assert value.low is not None and value.high is not None
   low, high = sorted((abs(value.low), abs(value.high)))
-  return f'{metrics.format_value(metric, low)} to {metrics.format_value(metric, high)}'
+  return f'{_percent(low)} to {_percent(high)}'
 
 
-def _ends(metric: str, value: Interval) -> str:
-  """'−1.2 to +2.3'."""
+def _ends(value: Interval) -> str:
+  """'−1.2 to +2.3', in points."""
   assert value.low is not None and value.high is not None
-  ends: Iterator[str] = (
-    metrics.format_value(metric, end, signed=True) for end in (value.low, value.high)
-  )
-  return ' to '.join(ends)
+  return f'{_percent(value.low, signed=True)} to {_percent(value.high, signed=True)}'
+
+
+def _percent(value: float, *, signed: bool = False) -> str:
+  return metrics.format_value('', value, signed=signed)
 
 
 def _counts(value: Interval) -> str:
-  """'1,000 images in 190 units, 5 seeds'; '' where nothing can be said."""
-  if value.reason:
-    return ''
+  """'1,000 images in 190 units, 5 seeds'."""
   images = f'{value.images:,} images' if value.images else ''
   if value.units and value.units != value.images:
     images += f' in {value.units:,} units'
