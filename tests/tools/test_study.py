@@ -1,110 +1,30 @@
 """The study: which runs it has, that none is trained twice, and the pages it writes."""
 
-import functools
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from configs import quickstart, quickstart_coco
+from configs import quickstart_coco
 from luab_jax.data import tfrecords
-from luab_jax.data.pipeline import EvalSplits, Rows, dataset_spec
 from luab_jax.errors import UserError
-from luab_jax.evaluate.outcomes import FILE
-from luab_jax.runtime.workdir import prepare_workdir
-from luab_jax.tools.study import duration, looks, plan, study
+from luab_jax.tools.study import duration, plan, study
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
+from tests.tools.pretended_runs import pretend, tiny_study
 
 pytestmark = pytest.mark.slow
-
-
-def _config(data_dir, **changes):
-  """Two seeds of two steps of 32 images of 32 px."""
-  config = quickstart.get_config()
-  config.batch_size, config.total_steps, config.log_every = 32, 2, 1
-  config.eval_every_epochs, config.checkpoint_every_steps = 0.0, 1
-  config.data.data_dir, config.data.train_split = data_dir, 'train[:90%]'
-  config.data.eval_splits = {'uncorrelated': 'uncorrelated', 'heldout': 'train[90%:]'}
-  config.data.image_size = config.data.eval_resize = 32
-  config.study.seeds = 2
-  config.study.update(changes)
-  return config
-
-
-@functools.cache
-def _file_names(name, data_dir, split):
-  config = quickstart.get_config()
-  config.data.name, config.data.data_dir = name, data_dir
-  config.data.image_size = config.data.eval_resize = 32
-  splits = EvalSplits(config.data, dataset_spec(config.data), Rows(1))
-  names = np.concatenate([batch['file_name'] for batch in splits.batches(split, names=True)[0]])
-  return np.char.decode(names.astype(np.bytes_), 'utf-8')
-
-
-def _pretend(monkeypatch, *, really=(), dies_at=None):
-  """Training, except of folders in `really`, becomes metrics that are a function of the config.
-
-  Returns the list of the folders that were trained. Ctrl-C comes after `dies_at` of them. Nothing
-  is timed; maps are drawn only where something was really trained.
-  """
-  trained, train_really = [], loop.train_and_evaluate
-
-  def run(config, workdir, *, verbose):
-    assert not verbose
-    if len(trained) == dies_at:
-      raise KeyboardInterrupt
-    trained.append(f'{workdir.parent.name}/{workdir.name}')
-    if trained[-1] in really:
-      return train_really(config, workdir, verbose=verbose)
-    workdir.mkdir(parents=True, exist_ok=True)
-    prepare_workdir(workdir, config)
-    with_clicks = config.loss.point_weight > 0 or config.loss.map_loss != 'none'
-    fraction = config.data.byproduct_fraction * with_clicks
-    rng = np.random.default_rng([config.seed, len(trained)])
-    accuracy = 'mAP' if config.data.name.startswith('coco') else 'top1'
-    results, outcomes = {}, {}
-    for split, where in config.data.eval_splits.items():
-      names = _file_names(config.data.name, config.data.data_dir, where)
-      values = {accuracy: 0.5 + 0.2 * fraction + rng.normal(0, 0.01), 'pointing_cam': 0.25}
-      if split == 'heldout':  # the only one with clicks
-        values['click_error'] = 0.1 + rng.normal(0, 0.01)
-        values |= {'click_error_centre': 0.25, 'click_error_mean': 0.24}
-      results[split] = {'examples': len(names), 'top5': 1.0, 'ap_per_class': {'a': 0.5}, **values}
-      outcomes[f'{split}/file_name'] = names
-      outcomes |= {
-        f'{split}/{metric}': np.full(len(names), value, np.float32)
-        for metric, value in values.items()
-        if metric != 'mAP'
-      }
-    summary = {
-      'step': config.total_steps,
-      'results': results,
-      'machine': '1 x test',
-      'versions': {'jax': '0.0'},
-      'ms_per_step': None if trained[-1] == 'map_uniform/seed1' else rng.normal(100, 5),
-    }
-    (workdir / 'summary.json').write_text(json.dumps(summary))
-    np.savez(workdir / FILE, **outcomes)
-    return loop.Run(None, None, summary)
-
-  monkeypatch.setattr(loop, 'train_and_evaluate', run)
-  monkeypatch.setattr(duration, 'announce', lambda missing, number: None)
-  if not really:
-    monkeypatch.setattr(looks, 'draw_looks', lambda *args: [])
-  return trained
 
 
 @pytest.fixture(scope='module')
 def finished(synthetic_imagenet_ab, tmp_path_factory):
   """(config, workdir, result) of a study; one of its runs was really trained."""
-  config, workdir = _config(synthetic_imagenet_ab), tmp_path_factory.mktemp('study')
+  config, workdir = tiny_study(synthetic_imagenet_ab), tmp_path_factory.mktemp('study')
   with pytest.MonkeyPatch.context() as patch:
-    trained = _pretend(patch, really=('luab_spatial/seed0',))
+    trained = pretend(patch, really=('luab_spatial/seed0',))
     result = study.run_study(config, workdir)
   assert trained == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in plan.ARMS]
   return config, workdir, result
@@ -149,7 +69,7 @@ def test_a_study_writes_its_files(finished):
 
 def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatch):
   config, workdir, result = finished
-  trained = _pretend(monkeypatch)
+  trained = pretend(monkeypatch)
   again = study.run_study(config, workdir)
   assert not trained and again == result
   more = config.copy_and_resolve_references()
@@ -161,7 +81,7 @@ def test_a_finished_study_is_not_trained_again_and_can_grow(finished, monkeypatc
 
 def test_a_finished_study_does_not_stand_for_a_rebuilt_data_set(finished, monkeypatch):
   config, workdir, _ = finished
-  trained = _pretend(monkeypatch)
+  trained = pretend(monkeypatch)
   monkeypatch.setattr(study, 'contents', lambda data: {'train': '0' * 16})
   with pytest.raises(UserError, match='built anew with other contents'):
     study.run_study(config, workdir)
@@ -173,7 +93,7 @@ def test_a_run_that_was_cut_continues_from_its_checkpoint(finished, monkeypatch)
   run = workdir / 'luab_spatial' / 'seed0'
   (run / 'summary.json').unlink()
   shutil.rmtree(run / 'checkpoints' / '2')
-  trained, starts = _pretend(monkeypatch, really=('luab_spatial/seed0',)), []
+  trained, starts = pretend(monkeypatch, really=('luab_spatial/seed0',)), []
   describe = loop.describe
   monkeypatch.setattr(loop, 'describe', lambda *args: starts.append(args[1]) or describe(*args))
   again = study.run_study(config, workdir)
@@ -192,7 +112,7 @@ def test_a_new_evaluation_split_is_evaluated_without_training(finished, monkeypa
     evaluated.append(workdir)
     return loop.Run(None, None, json.loads((workdir / 'summary.json').read_text()))
 
-  trained = _pretend(monkeypatch)
+  trained = pretend(monkeypatch)
   study.run_study(config, tmp_path)
   assert len(trained) == 4
   monkeypatch.setattr(loop, 'evaluate_only', evaluate)
@@ -202,21 +122,21 @@ def test_a_new_evaluation_split_is_evaluated_without_training(finished, monkeypa
 
 
 def test_a_stopped_study_trains_only_the_rest(synthetic_imagenet_ab, monkeypatch, tmp_path):
-  config = _config(synthetic_imagenet_ab)
-  first = _pretend(monkeypatch, dies_at=5)
+  config = tiny_study(synthetic_imagenet_ab)
+  first = pretend(monkeypatch, dies_at=5)
   with pytest.raises(KeyboardInterrupt):
     study.run_study(config, tmp_path)
   monkeypatch.undo()
-  rest = _pretend(monkeypatch)
+  rest = pretend(monkeypatch)
   study.run_study(config, tmp_path)
   assert len(first) == 5 and len(rest) == 22 - 5 and not set(first) & set(rest)
 
 
 def test_runs_of_other_machines_are_combined(synthetic_imagenet_ab, monkeypatch, tmp_path):
   """A study of each seed in a workdir of its own, whose run folders are copied into one."""
-  trained, arms = _pretend(monkeypatch), ('baseline', 'luab_linear')
+  trained, arms = pretend(monkeypatch), ('baseline', 'luab_linear')
   for seed in (0, 1, 2):
-    config = _config(synthetic_imagenet_ab, seeds=1, arms=arms)
+    config = tiny_study(synthetic_imagenet_ab, seeds=1, arms=arms)
     config.seed = seed
     study.run_study(config, tmp_path / str(seed))
     for arm in arms:
@@ -224,13 +144,13 @@ def test_runs_of_other_machines_are_combined(synthetic_imagenet_ab, monkeypatch,
       shutil.copytree(tmp_path / str(seed) / name, tmp_path / 'all' / name)
   assert len(trained) == 6
   shutil.copy(tmp_path / '2' / 'config.json', tmp_path / 'all')  # of the study: it may be there
-  result = study.run_study(_config(synthetic_imagenet_ab, seeds=3, arms=arms), tmp_path / 'all')
+  result = study.run_study(tiny_study(synthetic_imagenet_ab, seeds=3, arms=arms), tmp_path / 'all')
   assert len(trained) == 6 and result['seeds'] == [0, 1, 2]
   assert result['arms']['baseline']['metrics']['uncorrelated/top1'].seeds == 3
 
 
 def test_the_time_is_told_before_the_first_run(synthetic_imagenet_ab, capsys):
-  config = _config(synthetic_imagenet_ab, arms=('spatial_baseline', 'spatial_no_click'))
+  config = tiny_study(synthetic_imagenet_ab, arms=('spatial_baseline', 'spatial_no_click'))
   runs = list(plan.plan_runs(config, Experiment(config)).values())
   duration.announce(runs[1:], len(runs))
   counts, time = capsys.readouterr().out.splitlines()
@@ -239,7 +159,7 @@ def test_the_time_is_told_before_the_first_run(synthetic_imagenet_ab, capsys):
 
 
 def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch, tmp_path):
-  config = _config(
+  config = tiny_study(
     synthetic_imagenet_ab,
     arms=('baseline', 'luab_linear', 'spatial_no_click', 'luab_spatial'),
     data_fractions=(0.25, 0.5, 1.0),
@@ -254,7 +174,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   assert steps[0] == pytest.approx(steps[1])
   assert runs['byproduct_fraction_0.1/luab_linear/seed0'].data.byproduct_fraction == 0.1
   assert names[:8] == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in config.study.arms]
-  trained = _pretend(monkeypatch)
+  trained = pretend(monkeypatch)
   result = study.run_study(config, tmp_path)
   assert len(trained) == len(names)
   sweep = result['sweeps']['byproduct_fractions']
@@ -283,7 +203,7 @@ def _assert_drawn(path):
 def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   config = quickstart_coco.get_config()
   config.total_steps, config.study.seeds, config.data.data_dir = 2, 1, synthetic_coco_ab
-  _pretend(monkeypatch)
+  pretend(monkeypatch)
   result = study.run_study(config, tmp_path)
   assert result['icon_label'] == 'drop_when_icon_cropped'
   page = (tmp_path / 'study.md').read_text()
@@ -295,43 +215,6 @@ def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   assert value.low is None and value.reason.endswith('a single seed')
 
 
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    ({'seeds': 0}, 'study.seeds=0'),
-    ({'spatial_point_weight': 0.0}, 'spatial_point_weight=0.0.*above 0'),
-    ({'map_weight': 0.0}, 'map_weight=0.0.*above 0'),
-    ({'map_loss': 'huge'}, 'arm linear_map: .*huge'),
-    ({'arms': ('baseline', 'shuffled')}, "no arm 'shuffled': choose from baseline, luab_linear"),
-    ({'unit': 'x_[0-9]+'}, 'has no group: put the part of the file name'),
-    ({'unit': '(x'}, 'no regular expression: missing'),
-    ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is not a fraction'),
-    ({'byproduct_fractions': (10.0,)}, '10.0 is not a fraction between 0 and 1'),
-    ({'data_fractions': ('half',)}, 'half is not a fraction between 0 and 1'),
-  ],
-)
-def test_mistakes(synthetic_imagenet_ab, tmp_path, changes, message):
-  with pytest.raises(UserError, match=message):
-    study.run_study(_config(synthetic_imagenet_ab, **changes), tmp_path)
-  assert not list(tmp_path.iterdir())
-
-
-def test_nothing_to_compare(synthetic_imagenet_ab, monkeypatch, tmp_path):
-  config = _config(synthetic_imagenet_ab)
-  config.data.eval_splits = {'few': 'validation[:0]'}
-  with pytest.raises(UserError, match='validation'):
-    study.run_study(config, tmp_path)
-  config.data.eval_splits = {}
-  with pytest.raises(UserError, match='eval_splits is empty'):
-    study.run_study(config, tmp_path)
-  config.data.eval_splits = {'validation': 'validation'}
-  spec = dataset_spec(config.data)._replace(num_classes=1)
-  monkeypatch.setattr(study, 'Experiment', lambda config: SimpleNamespace(spec=spec))
-  with pytest.raises(UserError, match='has a single class: every arm is always right'):
-    study.run_study(config, tmp_path)
-  assert not list(tmp_path.iterdir())
-
-
 def test_a_workdir_of_another_study_is_refused(finished):
   config, workdir, _ = finished
   for key, value in (('total_steps', 3), ('study.linear_point_weight', 1.0)):
@@ -339,15 +222,6 @@ def test_a_workdir_of_another_study_is_refused(finished):
     other.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=f'another config: {key}'):
       study.run_study(other, workdir)
-
-
-def test_a_run_that_fails_is_named(synthetic_imagenet_ab, monkeypatch, tmp_path):
-  def fail(config, workdir, *, verbose):
-    raise UserError('step 2: the loss is nan')
-
-  monkeypatch.setattr(loop, 'train_and_evaluate', fail)
-  with pytest.raises(UserError, match='^baseline/seed0: step 2: the loss is nan'):
-    study.run_study(_config(synthetic_imagenet_ab), tmp_path)
 
 
 def test_part_of_a_split(synthetic_imagenet_ab):
