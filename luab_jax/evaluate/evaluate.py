@@ -11,7 +11,7 @@ import numpy as np
 from luab_jax.data.dataset import Batch
 from luab_jax.data.pipeline import EvalSplits
 from luab_jax.errors import UserError
-from luab_jax.evaluate.localization import BOXES_ALONE, Localization
+from luab_jax.evaluate.localization import Localization
 from luab_jax.evaluate.metrics import (
   average_precision,
   average_precision_within,
@@ -108,7 +108,8 @@ def localize_splits(
     localization_step: pmapped `steps.make_localization_step`.
     variables, splits: as in `evaluate_split`.
     pool: of `localization.thread_pool`.
-    max_images: only the first ones of each split, see `EvalSplits.batches`; None: all.
+    max_images: only the first ones of each split, see `EvalSplits.batches`; None: all, and the
+      logarithm of the attention map as well.
     progress: function (batches, their number, name of the bar) -> the same batches.
   Returns:
     {split: counts}; {} without boxes.
@@ -121,7 +122,12 @@ def localize_splits(
   for name, split in splits.data.eval_splits.items():
     batches, count = splits.batches(split, boxes=True, whole=True, max_examples=max_images)
     boxes: collections.deque[Batch] = collections.deque()  # of the batches in flight
-    found[name] = Localization(pool, splits.data.image_size, multi_label=splits.spec.multi_label)
+    found[name] = Localization(
+      pool,
+      splits.data.image_size,
+      multi_label=splits.spec.multi_label,
+      log_attention=max_images is None,
+    )
     bar = functools.partial(progress, name=f'{name}, boxes')
     inputs = _without_boxes(iter(batches), boxes)
     for outputs in _results(localization_step, variables, inputs, count, bar):
@@ -130,25 +136,20 @@ def localize_splits(
 
 
 def metric_names(head: str, *, num_classes: int, multi_label: bool, map_loss: str) -> list[str]:
-  """The fractional metrics that `evaluate_split` may return: some need points, boxes or positives.
+  """The fractional metrics of every evaluation: some need points, boxes or positives.
 
   Args:
     head, map_loss: `config.model.head`, `config.loss.map_loss`.
     num_classes, multi_label: of the data set.
   """
-  kinds = ('cam', 'attention', 'log_attention') if head == 'spatial' else ('cam',)
+  kinds = ('cam', 'attention') if head == 'spatial' else ('cam',)
   if multi_label:
     accuracy = ['mAP', *(f'mAP_{name}' for _, _, name in GROUPS)]
   else:
     accuracy = ['top1', *(['top5'] if num_classes > 5 else [])]
   located = ['maxboxacc_v2', 'epg', 'pointing'] + ([] if multi_label else ['top1_loc'])
   points = [f'click_error{of}' for of in ('', '_px', '_centre', '_mean')] + ['points_used']
-  boxes = [
-    f'{name}_{kind}'
-    for name in located
-    for kind in kinds
-    if kind != BOXES_ALONE or name not in ('epg', 'pointing')
-  ]
+  boxes = [f'{name}_{kind}' for name in located for kind in kinds]
   map_losses = [] if map_loss == 'none' else ['map_loss']
   return [*accuracy, *points, *boxes, 'class_loss', 'point_loss', *map_losses]
 

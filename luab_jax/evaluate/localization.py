@@ -85,8 +85,20 @@ class _Measured(NamedTuple):
 class Localization:
   """What the maps of a split are worth, measured in the threads of a pool."""
 
-  def __init__(self, pool: ThreadPoolExecutor, image_size: int, *, multi_label: bool):
-    """`image_size`: side of the view in pixels; `multi_label`: a map and boxes for each class."""
+  def __init__(
+    self,
+    pool: ThreadPoolExecutor,
+    image_size: int,
+    *,
+    multi_label: bool,
+    log_attention: bool = True,
+  ):
+    """`image_size`: side of the view in pixels; `multi_label`: a map and boxes for each class.
+
+    `log_attention`: also the boxes of the attention map's logarithm, which take as long as those of
+    a third map.
+    """
+    self._log_attention = log_attention
     self._pool = pool
     self._size = image_size
     self._multi_label = multi_label
@@ -105,7 +117,7 @@ class Localization:
         example_mask f32[B], see `pipeline`.
     """
     maps, counts = outputs['maps'], self._counts
-    if 'attention' in maps:
+    if self._log_attention and 'attention' in maps:
       maps = maps | {BOXES_ALONE: np.log(np.maximum(maps['attention'], _SMALLEST))}
     for kind in maps:
       self._measured.setdefault(kind, [])
