@@ -86,7 +86,7 @@ def _run(mode, config, workdir, images):
   elif mode == 'export':
     from luab_jax.tools import export
 
-    print(f'Open {export.export(workdir)}/README.md: what is there and how to load it')
+    print(f'Open {export.export(workdir)}/README.md for the files and how to load them')
   else:
     from luab_jax.tools import predict
 

@@ -4,7 +4,7 @@ Each worker sends a batch of events a second and submits a page every ten, over 
 page does: a batch is repeated until it is acknowledged. Half way the server gets SIGKILL and is
 started again a second later. At the end every event sent is looked for in the database. Latencies
 are those of the requests that were answered, from sending to the answer; a file of 4 KB is written
-and synchronized five times a second beside it, in the same folder.
+and synchronized five times per second beside it, in the same folder.
 
   python -m benchmarks annotate [--workers=50] [--seconds=60] [--rate=60] [--dir=/tmp] [--tiny]
 """
@@ -131,7 +131,7 @@ class Worker(threading.Thread):
 
 
 def measure_disk(folder, is_over, seconds):
-  """Appends how long a synchronized write of 4 KB takes, five times a second."""
+  """Appends how long a synchronized write of 4 KB takes, five times per second."""
   with open(folder / 'fdatasync', 'wb', buffering=0) as file:
     while not is_over.wait(0.2):
       began = time.perf_counter()

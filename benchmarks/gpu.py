@@ -5,7 +5,7 @@ ResNet-50 and ViT-S/16 in bfloat16:
   on a batch that lies on the device: LUAB, plain cross entropy, timm; per cent of the roofline
   end to end: our input pipeline at the recipe's quality and without antialiasing, timm's loader;
     the share of time waiting for data is 1 - (images/s end to end) / (images/s on the device), the
-    CPU cores that would keep the card busy are (CPU-seconds an image) x (images/s on the device)
+    CPU cores that would keep the card busy are (CPU-seconds per image) x (images/s on the device)
   a profile of LUAB's step and its longest operations
 
 Roofline: a step cannot be faster than max(operations / peak, bytes / bandwidth), both as counted by

@@ -109,7 +109,7 @@ def summarise(turns, first):
   """{figure: {median, min, max, ratio}} of one alternative.
 
   Args:
-    turns: [{figure: number}], one a round.
+    turns: [{figure: number}], one per round.
     first: the same of the alternative that it is compared with. `ratio` is {median, min, max} of
       the quotients of the same round; shares in % have none, nor has what `first` lacks or where it
       is 0.

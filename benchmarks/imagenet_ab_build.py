@@ -29,7 +29,7 @@ CLASSES = 100
 XML_NAME = 'imagenet_ab_v1_0.tar.gz'
 REAL_XML_BYTES = 555e6 / 1.27e6
 REAL_IMAGES = 1_331_167  # training and validation
-MEAN_TRACE = 27  # points a file; chosen so that a file takes the real 437 bytes of the tar.gz
+MEAN_TRACE = 27  # points per file; chosen so that a file takes the real 437 bytes of the tar.gz
 
 ONE_CORE = 'os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])'
 

@@ -14,7 +14,7 @@ MODELS = {'ResNet-50': (25_561_130, 23.8e9), 'ViT-S/16': (22_051_434, 27.9e9)}
 JPEG_BYTES = 110e3
 UTILISATIONS = (0.2, 0.5)  # of the peak: a range, as nothing was measured
 MAX_SHARDS = 64  # of an epoch (luab_jax.data.shuffling): a host reads those of its rows, one more
-PIPELINE = 250  # images a second and core; see docs/benchmarks.md for what was measured
+PIPELINE = 250  # images per second and core; see docs/benchmarks.md for what was measured
 
 
 @dataclasses.dataclass

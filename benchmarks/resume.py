@@ -64,5 +64,6 @@ def main():
     )
   start, end = (figures['seconds']['median'] for figures in result['alternatives'].values())
   rate = last * _BATCH / (end - start)
-  note = f'{rate:,.0f} skipped records a second: half of ImageNet in {640_000 / rate / 60:.1f} min.'
+  minutes = 640_000 / rate / 60
+  note = f'{rate:,.0f} skipped records per second: half of ImageNet in {minutes:.1f} min.'
   harness.record('resume', result, notes=[note], results=options.results)

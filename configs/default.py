@@ -36,8 +36,8 @@ def get_config():
   c.keep_checkpoints = 2
   # Also keep checkpoints at multiples of this many steps; 0: none.
   c.keep_every_steps = 0
-  # Also keep the best checkpoint by SPLIT/METRIC, such as validation/top1; with a minus before it
-  # where lower is better.
+  # Also keep the best checkpoint by SPLIT/METRIC, such as validation/top1; prefix a minus if lower
+  # is better.
   c.keep_best = ''
   # At a loss that is not finite: stop the run, or skip (and count) the step.
   c.on_nan = 'stop'
@@ -87,7 +87,8 @@ def get_config():
   c.data.augment = 'none'
   # Operations that randaugment applies to an image (torchvision).
   c.data.augment_ops = 2
-  # Of randaugment, 0 to 30 (torchvision's scale and default; 10, the largest in big_vision, is 30).
+  # Magnitude of randaugment, 0 to 30 (torchvision's scale and default; big_vision's largest, 10, is
+  # 30 here).
   c.data.augment_magnitude = 9
   # Probability that a part of a training image is erased, with the points there (Zhong et al. 2020,
   # arXiv:1708.04896: 0.5).
@@ -116,15 +117,15 @@ def get_config():
   c.data.icon_label = 'drop_when_icon_cropped'
   # Fraction of the training images that keep their byproducts.
   c.data.byproduct_fraction = 1.0
-  # ImageNet-AB: byproducts of training images count only if the worker took at least so many ms to
-  # decide (estimateTime); 0: any. The group of the authors trains on 1 to 2,999.
+  # ImageNet-AB: byproducts of training images count only if the worker took at least this many ms
+  # to decide (estimateTime); 0: any. The authors' group trains on 1 to 2,999.
   c.data.min_estimate_ms = 0
-  # And at most so many; 0: any.
+  # And at most this many; 0: any.
   c.data.max_estimate_ms = 0
-  # ImageNet-AB: only those of workers who took at least so many ms on average over all images that
-  # they selected; 0: any. Of 1,705 workers, 25 took below 200.
+  # ImageNet-AB: only those of workers who took at least this many ms on average over all images
+  # that they selected; 0: any. Of 1,705 workers, 25 took less than 200.
   c.data.min_worker_ms = 0
-  # ImageNet-AB: at most so many of one worker, a random choice that stays the same; 0: any number.
+  # ImageNet-AB: at most this many of one worker, a fixed random choice; 0: any number.
   c.data.max_per_worker = 0
   # Control experiment: none, shuffled (clicks of other images) or uniform (random clicks).
   c.data.control = 'none'
@@ -140,7 +141,7 @@ def get_config():
   # linear: two more outputs on the pooled feature (the paper). spatial: the expected position under
   # an attention map, which also pools the features for the classifier (ours).
   c.model.head = 'linear'
-  # Of the computation; parameters, losses and metrics are float32.
+  # Type of the computation; parameters, losses and metrics are float32.
   c.model.dtype = 'bfloat16'
   # Mean and deviation of pixels: imagenet (torchvision), or half: 0.5 and 0.5 (augreg).
   c.model.normalisation = 'imagenet'
@@ -151,15 +152,15 @@ def get_config():
   c.model.vit_pool = 'token'
   # ViT's position embeddings: learned, or sincos2d (fixed; same source).
   c.model.vit_positions = 'learned'
-  # Stochastic depth: how often an image skips the last residual branch; from 0 in the first on it
-  # grows linearly (Huang et al. 2016, arXiv:1603.09382).
+  # Stochastic depth: probability that an image skips the last residual branch; it grows linearly
+  # from 0 at the first (Huang et al. 2016, arXiv:1603.09382).
   c.model.drop_path = 0.0
-  # How often a pooled feature is dropped before the head.
+  # Probability that a pooled feature is dropped before the head.
   c.model.dropout = 0.0
-  # Compute the activations of each block again in the backward pass: less memory, about a third
-  # more time.
+  # Recompute the activations of each block in the backward pass: less memory, about a third more
+  # time.
   c.model.remat = False
-  # Train the head alone (linear probe); the backbone stays as loaded, its BatchNorm included.
+  # Train only the head (linear probe); the backbone stays as loaded, its BatchNorm included.
   c.model.freeze_backbone = False
 
   # Cross-entropy plus point_weight times the point loss plus map_weight times the map loss.
@@ -184,13 +185,13 @@ def get_config():
   # that Gaussian; Rao et al. 2023, arXiv:2303.11932, have boxes) or background (its share farther
   # than map_radius from the point; ours). See docs/running.md.
   c.loss.map_loss = 'none'
-  # Of the map loss, by the point loss's schedule; point_weight=0 trains on it alone. Ours, tried on
-  # synthetic data alone.
+  # Weight of the map loss, with the point loss's schedule; point_weight=0 trains on it alone. Ours,
+  # tried on synthetic data only.
   c.loss.map_weight = 0.3
   # Width (standard deviation) of the Gaussian, in fractions of the crop. Ours: one cell of a grid
   # of 12.
   c.loss.map_sigma = 0.08
-  # Of background, in fractions of the crop. Ours, not tuned.
+  # Radius for background, in fractions of the crop. Ours, not tuned.
   c.loss.map_radius = 0.2
 
   # The optimizer; its learning rate decays to 0 with a cosine (Loshchilov and Hutter 2017,
@@ -199,19 +200,19 @@ def get_config():
   # sgd (with Nesterov momentum) or adamw.
   c.optimizer.name = 'sgd'
   # The peak; for SGD on ImageNet 0.1 per 256 images (Goyal et al. 2017, as warm-up, momentum and
-  # decay). With half the batch take half.
+  # decay). Halve it with the batch size.
   c.optimizer.learning_rate = 0.4
   # Epochs of linear warm-up from 0.
   c.optimizer.warmup_epochs = 5.0
-  # Of sgd.
+  # Momentum of sgd.
   c.optimizer.momentum = 0.9
-  # Of adamw.
+  # First-moment decay of adamw.
   c.optimizer.beta1 = 0.9
-  # Of adamw.
+  # Second-moment decay of adamw.
   c.optimizer.beta2 = 0.999
-  # Of kernels alone, not of biases and norms; adamw decouples it from the gradient.
+  # Only for kernels, not for biases and norms; adamw decouples it from the gradient.
   c.optimizer.weight_decay = 1e-4
-  # Learning rate of the head, as a multiple.
+  # Learning rate of the head, as a multiple of learning_rate.
   c.optimizer.head_rate = 1.0
   # Learning rate of each layer (ViT: block; ResNet, ConvNeXt: stage) as a multiple of that of the
   # next; below 1 for fine-tuning (Bao et al. 2022, arXiv:2106.08254). 1: the same for all.

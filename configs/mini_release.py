@@ -1,4 +1,4 @@
-"""ResNet-18 on the mini release: 284 real photographs of raccoons and kangaroos, simulated clicks.
+"""ResNet-18 on the mini release: 283 real photographs of raccoons and kangaroos, simulated clicks.
 
 Paper: none; an end-to-end run on real photographs, too few to learn from.
 Command, once the data are built:

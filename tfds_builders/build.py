@@ -48,7 +48,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
   parser.add_argument('--data_dir', default='~/tensorflow_datasets', help='(default: %(default)s)')
   parser.add_argument(
     '--max_bad_share',
-    help='fail if more than this share of the input is bad (default: '
+    help='fail if more than this fraction of the input is bad (default: '
     f'{build_summary.DEFAULT_MAX_BAD_SHARE})',
   )
   parser.add_argument(

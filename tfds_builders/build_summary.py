@@ -73,8 +73,8 @@ def check_room(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -
   needed = sum(map(_input_bytes, inputs))
   if os.path.isdir(folder) and needed > (free := shutil.disk_usage(folder).free):
     raise UserError(
-      f'{os.fspath(folder)} has {free / 1e6:,.0f} MB of room, and the data set needs about '
-      f'{needed / 1e6:,.0f} MB: make room, or choose another --data_dir'
+      f'{os.fspath(folder)} has {free / 1e6:,.0f} MB free, and the data set needs about '
+      f'{needed / 1e6:,.0f} MB: free some space, or choose another --data_dir'
     )
 
 
@@ -168,14 +168,14 @@ class BuildSummary:
     self.add_content(state['content'])
 
   def check(self) -> None:
-    """Raises a UserError if more than the accepted share of the input so far is bad."""
+    """Raises a UserError if more than the accepted fraction of the input so far is bad."""
     read = next(iter(self._counts.values()))
     bad = self._skipped.total()
     if bad > self._max_bad_share * max(read, 1):
       reasons = ', '.join(f'{n} × {reason}' for reason, n in self._skipped.most_common())
       raise UserError(
         f'{self._title}: {bad} of {read} are bad ({reasons}; each is named in the log above), '
-        f'more than the accepted share of {self._max_bad_share:g}: fix the input, or accept '
+        f'more than the accepted fraction of {self._max_bad_share:g}: fix the input, or accept '
         f'more with {MAX_BAD_SHARE_VARIABLE}=<share>'
       )
 

@@ -147,7 +147,7 @@ def _parse_points(metadata: list[ElementTree.Element], tag: str) -> Points:
     return EMPTY.clicks
   xy = np.array([[_number(row.findtext(axis)) for _, row in rows] for axis in 'xy'])
   if np.abs(xy).max() > _MAX_COORDINATE:
-    raise BadRecord('a coordinate is absurdly large')
+    raise BadRecord('a coordinate is out of range')
   return Points(xy[0], xy[1], _times(rows), np.array([block for block, _ in rows], np.int32))
 
 
@@ -191,7 +191,7 @@ def _number(text: str | None) -> float:
   except ValueError as error:
     raise BadRecord(f'{text!r:.40} is not a number') from error
   if not -_MAX_INTEGER <= value <= _MAX_INTEGER:  # so that NaN fails as well
-    raise BadRecord(f'{text!r:.40} is not finite or absurdly large')
+    raise BadRecord(f'{text!r:.40} is not finite or out of range')
   return value
 
 

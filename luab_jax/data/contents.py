@@ -36,8 +36,8 @@ def check_contents(before: Contents, now: Contents, data: ConfigDict) -> None:
   changed = [name for name in before if now.get(name, before[name]) != before[name]]
   if changed:
     raise UserError(
-      f'{data.name} in {data.data_dir} was built anew with other contents (images, labels, clicks '
-      f'or boxes of {", ".join(changed)}) after the run had been trained on it: train anew in '
+      f'{data.name} in {data.data_dir} was rebuilt with other contents (images, labels, clicks '
+      f'or boxes of {", ".join(changed)}) after the run was trained on it: train again in '
       'another --workdir, or give the --config.data.data_dir of the old contents'
     )
 

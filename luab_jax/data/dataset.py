@@ -32,7 +32,7 @@ class DatasetSpec(NamedTuple):
 
   @property
   def point_per_class(self) -> bool:
-    """Whether the points are icons, one a class."""
+    """Whether the points are icons, one per class."""
     return self.multi_label and not self.is_trace
 
 
@@ -68,7 +68,7 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
     )
   if multi_label and (key := next(filter(data.get, FILTERS), '')):
     raise UserError(
-      f'data.{key}={data[key]} is about the clicks of ImageNet-AB, and {data.name} has icons: set '
+      f'data.{key}={data[key]} filters clicks of ImageNet-AB, and {data.name} has icons: set '
       f'data.{key}=0'
     )
   names = features['labels'].feature.names if multi_label else features['label'].names

@@ -3,7 +3,7 @@
 The pipeline decodes JPEG and PNG as viewers do: those files are stored as they are. Others are
 re-encoded first: CMYK JPEGs, whose inversion decoders disagree about, and BMP, GIF, WebP, TIFF and
 AVIF. Of several frames the first counts. Alpha is dropped and colour profiles are ignored, as
-torchvision does. PNG and TIFF of more than 8 bits a channel are refused: 8 bits would keep a part
+torchvision does. PNG and TIFF of more than 8 bits per channel are refused: 8 bits would keep a part
 of their values, and only their user knows which.
 
 A user's own files (own_data, predict) are turned by their EXIF orientation; the builders store
@@ -95,7 +95,7 @@ def encode(
     reduction: of images whose short side is longer; None: all keep their size.
 
   Raises:
-    BadImage: it cannot be decoded, has more than 8 bits a channel, or fails `check_size`.
+    BadImage: it cannot be decoded, has more than 8 bits per channel, or fails `check_size`.
   """
   try:
     with _open(data) as image:

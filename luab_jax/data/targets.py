@@ -134,7 +134,8 @@ def icon_points(
 
   Args:
     example: dict with, for 'replayed' and 'named', icons: label int64[n], x, y float32[n], at most
-      one a class; for 'adds_only', actions: action int64[n], icon string[n], to_x, to_y float32[n].
+      one per class; for 'adds_only', actions: action int64[n], icon string[n], to_x, to_y
+      float32[n].
     class_names: the names of the C classes in label order.
     add_action: int, the label of an `add` action, for 'adds_only'.
     how: 'replayed' (ours): what is left after every add, move and remove; 'adds_only' (authors):

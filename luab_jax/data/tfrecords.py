@@ -105,7 +105,7 @@ def _check_features(text: bytes, folder: pathlib.Path) -> None:
         or (classes and not classes.startswith('tensorflow_datasets.core.features.'))
       ):
         raise UserError(
-          f'{folder}/features.json names a class that is none of TFDS 4.9 '
+          f'{folder}/features.json names a class unknown to TFDS 4.9 '
           f'({key}: {value!r:.100}): build the data set again with TFDS 4.9 or newer'
         )
     return dict(pairs)

@@ -145,7 +145,7 @@ class Predictor:
 
     Args:
       image: u8[N,S,S,3], N at most `batch_size`.
-      has: f32[N,K], which points are known; with several classes an image, the map is then of such
+      has: f32[N,K], which points are known; with several classes per image, the map is then of such
         a class. None: of the likeliest class.
     Returns:
       Dict of numpy arrays: score f32[N,C]; predicted f32[N,K,2], (x, y) of the crop; weights

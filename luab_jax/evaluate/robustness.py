@@ -128,14 +128,14 @@ def prepared(options: ConfigDict, spec: DatasetSpec) -> Prepared:
     spec: of the model's training data.
 
   Raises:
-    UserError: an unknown set, one with other classes, or a model with several labels an image.
+    UserError: an unknown set, one with other classes, or a model with several labels per image.
   """
   check_sets(options.sets)
   sources, missing = {}, {}
   for name in options.sets:
     if spec.multi_label:
       raise UserError(
-        f'robustness.sets: {name} has one label an image, and {spec.name} several: '
+        f'robustness.sets: {name} has one label per image, {spec.name} several: '
         '--config.robustness.sets="()"'
       )
     found = [part for part in SETS[name] if tfrecords.find_version(part.data, options.data_dir)]

@@ -126,7 +126,7 @@ def check_model(model_config: ConfigDict) -> None:
     _check_known(f'model.{key}', model_config[key], known)
   for key in ('drop_path', 'dropout'):
     if not 0 <= model_config[key] < 1:
-      raise UserError(f'model.{key}={model_config[key]} is no probability: from 0 to below 1')
+      raise UserError(f'model.{key}={model_config[key]} is not a probability in [0, 1)')
 
 
 def check_image_size(name: str, image_size: int) -> None:
@@ -136,7 +136,7 @@ def check_image_size(name: str, image_size: int) -> None:
     patch_size = PATCH_SIZE * 2 ** len(TINY_CONVS[name])
   if image_size % patch_size:
     raise UserError(
-      f'data.image_size={image_size}: {name} takes images of whole patches; choose a multiple of '
+      f'data.image_size={image_size}: {name} needs a whole number of patches; choose a multiple of '
       f'{patch_size}.'
     )
 
@@ -166,7 +166,7 @@ def build_model(
     )
   if multi_label and num_points != num_classes:
     raise UserError(
-      f"model.head: 'spatial' on a multi-label data set needs one point a class ({num_classes}), "
+      f"model.head: 'spatial' on a multi-label data set needs one point per class ({num_classes}), "
       f'but the data have {num_points}; choose model.head=linear or data.byproduct=click.'
     )
   spatial = SpatialHead(num_classes, num_points, multi_label, init, model_config.dropout)

@@ -35,7 +35,7 @@ def check_map_loss(loss: ConfigDict) -> None:
   for key in ('map_sigma', 'map_radius'):
     if not 0 < loss[key] <= 1:
       raise UserError(
-        f'loss.{key}: {loss[key]} is no fraction of the crop; choose above 0 and at most 1.'
+        f'loss.{key}: {loss[key]} is not a fraction of the crop; choose a value in (0, 1].'
       )
 
 

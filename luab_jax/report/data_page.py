@@ -25,7 +25,7 @@ def draw(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None
   Needs the built dataset, but no run. Prints where the page is.
 
   Args:
-    config: of the run; `report_images` images a grid (twelve where it is 0).
+    config: of the run; `report_images` images per grid (twelve where it is 0).
     workdir: folder; created if it does not exist.
   Raises:
     UserError: missing data, a wrong option, an image that cannot be read, a folder that cannot be
@@ -81,7 +81,7 @@ def _images_section(
   train: Examples, spec: DatasetSpec, config: ml_collections.ConfigDict, count: int
 ) -> Section:
   text = [
-    'The first images of the first epoch exactly as the model gets them: cropped, resized, '
+    'The first images of the first epoch exactly as the model sees them: cropped, resized, '
     f'flipped. Green rings are {_point_name(spec)}s, moved with the pixels.'
   ]
   if config.data.control != 'none':

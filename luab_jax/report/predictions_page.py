@@ -105,7 +105,7 @@ def _click_errors_section(evaluated: _Evaluated, count: int) -> Section:
   text = (
     f'Of the first {len(errors)} images of {evaluated.split}, {len(known)} of them with a point '
     f'(median error {np.median(known):.3f} of the image side), those with the largest error. The '
-    'click itself may be off the object: check before you blame the model.'
+    'click itself may be off the object: check this before blaming the model.'
   )
   return _section(title, [text], evaluated, order)
 

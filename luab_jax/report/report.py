@@ -79,7 +79,7 @@ def write_report(
   """Writes `<workdir>/report.html` of a finished or evaluated run.
 
   Args:
-    run: the run, with `report_images` images a grid.
+    run: the run, with `report_images` images per grid.
     workdir: its folder; metrics.jsonl is read.
     writers: log the prediction images too.
   Returns:

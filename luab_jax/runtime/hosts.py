@@ -98,7 +98,7 @@ def start_devices() -> None:
         f'machine or unset JAX_PLATFORMS, {_SEE}'
       ) from error
     raise UserError(
-      f'JAX finds no device that starts ({why:.300}): install the wheel for this machine, {_SEE}'
+      f'JAX cannot start any device ({why:.300}): install the wheel for this machine, {_SEE}'
     ) from error
 
 

@@ -22,7 +22,7 @@ def check_batch_size(batch_size: int, grad_accum_steps: int = 1) -> None:
   divisor = jax.device_count() * grad_accum_steps
   if batch_size % divisor:
     raise UserError(
-      f'batch_size={batch_size} does not divide by {jax.device_count()} devices'
+      f'batch_size={batch_size} is not divisible by {jax.device_count()} devices'
       + (f' x {grad_accum_steps} gradient accumulation steps' if grad_accum_steps > 1 else '')
       + f'; try --config.batch_size={-(-batch_size // divisor) * divisor}'
     )

@@ -100,7 +100,7 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 
 
 def _exit(number: int, why: str) -> None:
-  _print(f'{signal.Signals(number).name}: {why}; what was saved before stays')
+  _print(f'{signal.Signals(number).name}: {why}; earlier checkpoints are kept')
   lock.release_all()
   os._exit(128 + number)
 

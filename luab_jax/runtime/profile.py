@@ -13,7 +13,7 @@ def check_steps(steps: tuple[int, ...]) -> None:
   """Raises UserError unless `steps` is () or (first, last) with 0 < first <= last."""
   if steps and not (len(steps) == 2 and 0 < steps[0] <= steps[1]):
     raise UserError(
-      f'profile_steps={tuple(steps)} is no range of steps: give the first and the last, such as '
+      f'profile_steps={tuple(steps)} is not a range of steps: give the first and the last, such as '
       '(100, 105)'
     )
 

@@ -172,6 +172,6 @@ def run(main: Callable[[list[str]], int]) -> None:
 def _exit_interrupted(*_: Any) -> None:
   """Exits at once: a KeyboardInterrupt raised in a callback of JAX would be printed and ignored."""
   with contextlib.suppress(OSError, ValueError, RuntimeError):  # a closed or busy stream
-    print('run.py: interrupted; what was saved before stays', file=sys.stderr, flush=True)
+    print('run.py: interrupted; earlier checkpoints are kept', file=sys.stderr, flush=True)
     sys.stdout.flush()
   os._exit(128 + signal.SIGINT)

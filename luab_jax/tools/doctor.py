@@ -106,7 +106,7 @@ def _disk(workdir: str | os.PathLike) -> Iterator[str]:
     raise UserError(f'{folder} cannot be written: choose another --workdir')
   if free < _MIN_FREE:
     raise UserError(
-      f'{folder} has less than {_MIN_FREE / 1e9:.0f} GB free: make room, or change --workdir'
+      f'{folder} has less than {_MIN_FREE / 1e9:.0f} GB free: free some space, or change --workdir'
     )
 
 

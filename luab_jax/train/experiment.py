@@ -204,7 +204,7 @@ class Experiment:
       raise UserError(
         f'the run was trained on {before["num_examples"]:,} records of {data.name}, '
         f'{data.train_split}; in {data.data_dir} there are {self.num_examples:,} now, or they lie '
-        'in other files: give the data it was trained on, or start anew in another --workdir'
+        'in other files: give the data it was trained on, or start again in another --workdir'
       )
     check_contents(metadata.get('contents', {}), self.contents, data)
 

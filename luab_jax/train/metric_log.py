@@ -74,7 +74,7 @@ class RunLog:
     self._num_examples = num_examples
     self._began = self._compiled = time.perf_counter()
     self._clock = (self._began, start_step)  # begin of the interval, later by what is left out
-    self._step_times: list[float] = []  # seconds a step, one for each interval
+    self._step_times: list[float] = []  # seconds per step, one for each interval
     self._compiling = False
     self._verbose = verbose
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
@@ -139,7 +139,7 @@ class RunLog:
         raise UserError(
           f'step {step}: the loss is {loss} and the gradient norm {norm}; the last finite losses '
           f'were {", ".join(self._last_losses) or "none"}. The run stops and the last good '
-          'checkpoint stays. Try a lower --config.optimizer.learning_rate, '
+          'checkpoint is kept. Try a lower --config.optimizer.learning_rate, '
           '--config.optimizer.grad_clip_norm=1 or --config.on_nan=skip'
         )
       if values['loss'][1]:

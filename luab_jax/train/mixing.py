@@ -42,8 +42,8 @@ def check_pairs(config: ConfigDict) -> None:
   divisor = 2 * jax.device_count()
   if is_on(config.data) and config.batch_size % divisor:
     raise UserError(
-      f'data.mixup_alpha and data.cutmix_alpha mix pairs: batch_size={config.batch_size} is no '
-      f'multiple of 2 x {jax.device_count()} devices'
+      f'data.mixup_alpha and data.cutmix_alpha mix pairs: batch_size={config.batch_size} is not '
+      f'a multiple of 2 x {jax.device_count()} devices'
     )
 
 

@@ -88,6 +88,6 @@ def check_finite(step: int, state: TrainState) -> None:
     return
   raise UserError(
     f'after step {step} a parameter is not finite, and is not saved: the last good checkpoint '
-    'stays. Try a lower --config.optimizer.learning_rate, --config.optimizer.grad_clip_norm=1 or '
-    '--config.on_nan=skip'
+    'is kept. Try a lower --config.optimizer.learning_rate, --config.optimizer.grad_clip_norm=1 '
+    'or --config.on_nan=skip'
   )

@@ -126,7 +126,7 @@ def test_too_little_room_is_one_line_before_anything_is_read(tmp_path, monkeypat
   args = ['imagenet_ab/local', f'--manual_dir={raw}', f'--data_dir={tmp_path}/data']
   assert build.main(args) == 2
   said = capsys.readouterr().err.splitlines()
-  assert 'data has 0 MB of room, and the data set needs about 290,000 MB: make room' in said[-1]
+  assert 'data has 0 MB free, and the data set needs about 290,000 MB: free some' in said[-1]
   assert not list((tmp_path / 'data').rglob('*.tfrecord*'))
 
 

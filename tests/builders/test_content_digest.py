@@ -109,7 +109,7 @@ def test_a_rebuilt_data_set_is_known_by_its_contents(built):
   ):
     now = contents(built(**options))
     assert {name for name in now if now[name] != before[name]} == {changed}
-    with pytest.raises(UserError, match=f'built anew with other contents.* {changed}.*--workdir'):
+    with pytest.raises(UserError, match=f'rebuilt with other contents.* {changed}.*--workdir'):
       check_contents(before, now, data)
   check_contents(before, before, data)
   check_contents(before, {}, data)  # of a builder that kept none

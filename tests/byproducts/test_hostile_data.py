@@ -148,7 +148,7 @@ def test_instances_of_images_that_are_not_there_are_counted(tmp_path):
 def test_an_image_that_is_listed_twice_is_refused(tmp_path):
   join = Join()
   join.add_instances(_instances(tmp_path), 'i.json')
-  with pytest.raises(UserError, match=r"image 1 \('a.jpg'\) comes twice"):
+  with pytest.raises(UserError, match=r"image 1 \('a.jpg'\) occurs twice"):
     join.add_instances(_instances(tmp_path), 'i.json')
 
 
@@ -202,7 +202,7 @@ def test_a_data_set_cannot_have_a_module_imported(built, monkeypatch, change):
   monkeypatch.syspath_prepend(data_dir)
   path = folder / 'features.json'
   path.write_text(change(path.read_text()))
-  with pytest.raises(UserError, match='names a class that is none of TFDS'):
+  with pytest.raises(UserError, match='names a class unknown to TFDS'):
     tfrecords.open_builder('imagenet_ab/local', data_dir)
 
 

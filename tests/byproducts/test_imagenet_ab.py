@@ -145,15 +145,15 @@ BAD = {
   ),
   'x is absurd': (
     _metadata(f'<selectedRecord>{GOOD.replace("0.5", "1e300")}</selectedRecord>'),
-    'absurd',
+    'out of range',
   ),
   'time is absurd': (
     _metadata(f'<selectedRecord>{GOOD.replace("1640", "9" * 20)}</selectedRecord>'),
-    'absurd',
+    'out of range',
   ),
   'time is endless': (
     _metadata(f'<selectedRecord>{GOOD.replace("1640", "9" * 9999)}</selectedRecord>'),
-    'absurd',
+    'out of range',
   ),
   'width is infinite': (_metadata('<imageWidth>inf</imageWidth>'), 'finite'),
   'selected is a number': (_metadata('<selected>2</selected>'), 'neither True nor False'),

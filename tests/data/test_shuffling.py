@@ -11,7 +11,7 @@ from luab_jax.data.rows import Rows
 
 pytestmark = pytest.mark.slow
 
-SIZES = [7, 3, 1, 8, 6, 5, 9, 4, 2, 6, 3, 5, 7, 1, 4, 6, 8, 3, 9, 2, 5, 6]  # records a file: 110
+SIZES = [7, 3, 1, 8, 6, 5, 9, 4, 2, 6, 3, 5, 7, 1, 4, 6, 8, 3, 9, 2, 5, 6]  # records per file: 110
 
 
 @pytest.fixture(scope='module')

@@ -156,4 +156,4 @@ def test_sigint_is_not_lost_in_a_callback():
     [sys.executable, '-c', _COLLECTING], cwd=ROOT, capture_output=True, text=True, check=False
   )
   assert done.returncode == 130, done.stdout + done.stderr
-  assert done.stderr == 'run.py: interrupted; what was saved before stays\n'
+  assert done.stderr == 'run.py: interrupted; earlier checkpoints are kept\n'

@@ -48,6 +48,6 @@ def test_a_run_that_stops_in_between_leaves_its_trace(tmp_path):
 
 @pytest.mark.parametrize('steps', [(1,), (0, 3), (5, 4), (1, 2, 3)])
 def test_a_wrong_range_of_steps_is_named(steps):
-  with pytest.raises(UserError, match=r'profile_steps=.* is no range of steps'):
+  with pytest.raises(UserError, match=r'profile_steps=.* is not a range of steps'):
     check_steps(steps)
   check_steps(())

@@ -75,7 +75,7 @@ def test_the_first_problem_is_to_be_fixed_first(machine, monkeypatch, capsys):
     problems,
     (
       'no-such-package is not installed',
-      'batch_size=12 does not divide by 8 devices',
+      'batch_size=12 is not divisible by 8 devices',
       'cannot be written',
       'tfds build tfds_builders/imagenet_ab',
     ),
@@ -93,7 +93,7 @@ def test_a_full_disk_and_a_step_that_fails(machine, monkeypatch, capsys):
   monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=1e9))
   assert doctor.examine(None, machine) == 2
   out = capsys.readouterr().out
-  assert 'has less than 2 GB free: make room, or change --workdir' in out
+  assert 'has less than 2 GB free: free some space, or change --workdir' in out
   assert 'FIX: a training step fails (INTERNAL: no kernel image)' in out
 
 

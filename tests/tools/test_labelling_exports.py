@@ -208,7 +208,7 @@ OUTSIDE = [task(1, 'cow/0.jpg', annotation(keypoint(1, 1)))]
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    ([], 'export holds no tasks: export annotated ones'),
+    ([], 'export contains no tasks: export annotated ones'),
     ({}, 'not an export of Label Studio'),
     (MIN, 'choose JSON as its format, not JSON-MIN'),
     ({'images': [], 'annotations': [], 'categories': []}, 'a COCO instances file.*--coco'),
@@ -220,7 +220,7 @@ OUTSIDE = [task(1, 'cow/0.jpg', annotation(keypoint(1, 1)))]
     ([task(1, 'cat/0.jpg')], 'none of its tasks gives a point'),
     ([task(1, 'cat/0.jpg', 5)], 'none of its tasks.*first problem: annotation malformed|gives a'),
     (OUTSIDE, r"none of its tasks.*task 1, annotation 1: 'cow/0.jpg': no such image.*must end in"),
-    (TRACK, 'holds tracks of a video: export the task as "CVAT for images 1.1"'),
+    (TRACK, 'contains video tracks: export the task as "CVAT for images 1.1"'),
     ('<annotation><object/></annotation>', 'holds no images as of "CVAT for images 1.1"'),
     (cvat_xml(), 'holds no images'),
     (cvat_xml(cvat_image(0, 'cat/0.jpg', (9, 9))), 'none of its images gives a point'),

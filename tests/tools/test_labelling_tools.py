@@ -113,7 +113,7 @@ def test_clicks_are_where_they_were_placed_on_photographs_of_every_orientation(
     'click labelled with another class, skipped': 1,
     'click outside the image, skipped': 1,
     'click on an image of another shape, skipped': 1,
-    'images turned by EXIF, clicks assumed to be of the upright image': 6,
+    'images rotated by EXIF, clicks assumed to refer to the upright image': 6,
   }.items() <= counts.items()
   assert len(rows) == 16
   for row in rows:

@@ -182,7 +182,7 @@ def test_a_validation_file_without_instances_is_an_error(tmp_path):
 def test_class_folders_inside_one_another_are_refused(tmp_path):
   for folder in ('photos/cat', 'photos/dog', 'photos/val/cat'):
     _images(tmp_path / folder, range(3), 50)
-  with pytest.raises(UserError, match='lie in one another, so images would be in both'):
+  with pytest.raises(UserError, match='are nested, so images would be in both'):
     own_data.main(
       [
         f'--images={tmp_path}/photos',

@@ -97,7 +97,7 @@ def test_a_single_class_is_reported(photos, tmp_path, capsys):
   (folder / 'dog').rename(tmp_path / 'dog')
   own_data.main([f'--images={folder}', f'--out={tmp_path}/raw'])
   counts = read_counts(capsys.readouterr().out)
-  assert counts['class on its own: nothing to classify, kept'] == 1
+  assert counts['single class: nothing to classify, kept'] == 1
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_finished_study_does_not_stand_for_a_rebuilt_data_set(finished, monkey
   config, workdir, _ = finished
   trained = pretend(monkeypatch)
   monkeypatch.setattr(study, 'contents', lambda data: {'train': '0' * 16})
-  with pytest.raises(UserError, match='built anew with other contents'):
+  with pytest.raises(UserError, match='rebuilt with other contents'):
     study.run_study(config, workdir)
   assert not trained
 

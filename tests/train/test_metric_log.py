@@ -144,7 +144,7 @@ def test_progress_with_the_time_left_is_for_terminals_and_the_main_host(
   monkeypatch.setattr(jax, 'process_index', lambda: host)
   log = _log(tmp_path)
   for step in range(1, 5):
-    time.sleep(0.12)  # the bar is drawn ten times a second at most
+    time.sleep(0.12)  # the bar is drawn ten times per second at most
     log.add(step, _sums(1.0))
   log.close()
   assert bool(re.search(r'[34]/10 \[00:0\d<00:0\d', stderr.getvalue())) == shown

@@ -36,7 +36,7 @@ from tests.short_run import short_config
     ('loss.label_smoothing', 1.0, 'loss.label_smoothing: 1.0 is outside'),
     ('loss.map_loss', 'x', "loss.map_loss: unknown 'x'"),
     ('loss.map_weight', -1.0, 'loss.map_weight=-1.0 is too small'),
-    ('loss.map_sigma', 0.0, 'loss.map_sigma: 0.0 is no fraction'),
+    ('loss.map_sigma', 0.0, 'loss.map_sigma: 0.0 is not a fraction'),
     ('optimizer.name', 'adam', "optimizer.name='adam' is unknown"),
     ('optimizer.ema_decay', 1.0, 'optimizer.ema_decay=1.0 is too large'),
     ('optimizer.momentum', -0.1, 'optimizer.momentum=-0.1 is too small'),
@@ -89,7 +89,7 @@ def test_pairs_to_mix_must_share_a_device():
   config = default.get_config()
   config.batch_size = 8 * 3  # of eight devices
   config.data.mixup_alpha = 0.2
-  with pytest.raises(UserError, match='batch_size=24 is no multiple of 2 x 8 devices'):
+  with pytest.raises(UserError, match='batch_size=24 is not a multiple of 2 x 8 devices'):
     check_options(config)
   config.batch_size = 8 * 4
   check_options(config)

@@ -199,7 +199,7 @@ def test_a_run_does_not_resume_on_other_contents(finished, tmp_path, monkeypatch
   for split in ('train', 'uncorrelated'):
     changed = {**summary['contents'], split: '0' * 16}
     monkeypatch.setattr(experiment, 'contents', lambda data, changed=changed: changed)
-    with pytest.raises(UserError, match=f'built anew with other contents .*{split}. after the run'):
+    with pytest.raises(UserError, match=f'rebuilt with other contents .*{split}. after the run'):
       loop.train_and_evaluate(config, workdir)
   monkeypatch.setattr(experiment, 'contents', lambda data: {})
   (line,) = Experiment(config).check_continues(restore_newest(workdir)[1])

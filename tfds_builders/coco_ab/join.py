@@ -157,7 +157,7 @@ class Join:
     content = _decode(archive, member, _InstancesFile)
     for image in content.images:
       if image.file_name in self._listed or image.id in self._ids:
-        raise _not_coco(archive, member, f'image {image.id} ({image.file_name!r:.80}) comes twice')
+        raise _not_coco(archive, member, f'image {image.id} ({image.file_name!r:.80}) occurs twice')
       self._listed[image.file_name] = Listed(image.id, image.width, image.height)
       self._ids.add(image.id)
     labels = {}

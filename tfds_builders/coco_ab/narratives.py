@@ -23,7 +23,7 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
       {'label': label, 'x': x, 'y': y},
       doc=_DOC(
         desc='Where the mouse was while a class was named (ours): of the first narrative that '
-        'names it, see localized_narratives.named_points; at most one a class, by class.'
+        'names it, see localized_narratives.named_points; at most one per class, by class.'
       ),
     ),
     'narratives': tfds.features.Sequence(

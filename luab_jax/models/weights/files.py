@@ -60,7 +60,7 @@ def read(path: str | os.PathLike) -> WeightFile:
     if start[:1] == b'\x80':
       arrays, part = torch_pickle.read_stream(pathlib.Path(path).read_bytes())
       return WeightFile(arrays, 'pth', {}, part)
-    raise ValueError('it is no safetensors, .pth or .npz file')
+    raise ValueError('it is not a safetensors, .pth or .npz file')
   except torch_pickle.BadTorchFile as error:
     raise UserError(
       f'{path}: {error}; give a .safetensors file, or one with the bare state dict: '

@@ -263,7 +263,7 @@ def _check_names(
       f'{source}: not the weights of a {model_name}: {len(missing)} of its arrays are missing '
       f'({", ".join(missing[:3]) or "-"}) and {len(unexpected)} are left over '
       f'({", ".join(unexpected[:3])[:200] or "-"}); set --config.model.name to the model of the '
-      'file, or give the file of this very model'
+      'file, or give a file of this model'
     )
 
 

@@ -32,18 +32,18 @@ def _parser() -> argparse.ArgumentParser:
   def add(name: str, text: str) -> argparse.ArgumentParser:
     return commands.add_parser(name, allow_abbrev=False, help=text, description=text)
 
-  _add_init(add('init', 'make a study of a folder of images'))
+  _add_init(add('init', 'create a study from a folder of images'))
   serve = add('serve', 'serve a study until Ctrl-C, and print its links')
   serve.add_argument('study', type=pathlib.Path, metavar='STUDY')
   serve.add_argument('--host', default='127.0.0.1', help='default: %(default)s')
   serve.add_argument('--public_url', default='', metavar='URL', help='what workers open')
-  demo = add('demo', 'make and serve a tiny study on drawn images, and open a browser')
+  demo = add('demo', 'create and serve a tiny study with drawn images, and open a browser')
   demo.add_argument('--task', choices=('grid', 'icons'), default='grid')
   demo.add_argument('--out', type=pathlib.Path, metavar='STUDY', help='default: runs/annotate_TASK')
   for command in (serve, demo):
     command.add_argument('--port', type=int, default=8000, help='default: %(default)s')
-  export.add_arguments(add('export', 'write the answers as the files that the builders read'))
-  forget = add('forget', 'delete all that was recorded of a worker')
+  export.add_arguments(add('export', 'export the answers in the format that the builders read'))
+  forget = add('forget', 'delete all data of a worker')
   forget.add_argument('study', type=pathlib.Path, metavar='STUDY')
   forget.add_argument('worker', metavar='WORKER')
   return parser

@@ -17,7 +17,7 @@ def read_classes(path: pathlib.Path) -> list[Class]:
   `examples` names files beside the CSV, separated by semicolons; they stand as given.
 
   Raises:
-    UserError: it cannot be read, names no class, or one that cannot be a class or comes twice.
+    UserError: it cannot be read, names no class, or one that cannot be a class or occurs twice.
   """
   classes: dict[str, Class] = {}
   for row in table.read(path, ['name'], 'definition', 'examples', 'group'):
@@ -25,7 +25,7 @@ def read_classes(path: pathlib.Path) -> list[Class]:
     if problem := row.problem or check_class(name):
       raise UserError(f'{row.where}: {problem}')
     if name in classes:
-      raise UserError(f'{row.where}: the class {name!r} comes twice: remove one of them')
+      raise UserError(f'{row.where}: the class {name!r} occurs twice: remove one of them')
     examples = [e.strip() for e in row.cells.get('examples', '').split(';') if e.strip()]
     if len(examples) > _EXAMPLES:
       raise UserError(f'{row.where}: {len(examples)} examples, at most {_EXAMPLES} are shown')
@@ -61,7 +61,7 @@ def read_candidates(path: pathlib.Path, images: Collection[str]) -> dict[str, li
     if problem := check_class(label):
       raise UserError(f'{row.where}: {problem}')
     if name in seen:
-      raise UserError(f'{row.where}: {name} comes twice: an image is a candidate of one class')
+      raise UserError(f'{row.where}: {name} occurs twice: an image is a candidate of one class')
     seen.add(name)
     candidates.setdefault(label, []).append(name)
   return candidates
@@ -85,7 +85,7 @@ def read_gold(
     if present not in ('0', '1'):
       raise UserError(f'{row.where}: present is {present!r:.20}, not 1 or 0')
     if name in gold.setdefault(label, {}):
-      raise UserError(f'{row.where}: {name} comes twice for {label!r}')
+      raise UserError(f'{row.where}: {name} occurs twice for {label!r}')
     gold[label][name] = int(present)
   return gold
 

@@ -106,7 +106,7 @@ class Drag(_Event, tag='drag'):
 
 
 class Put(_Event, tag='put'):
-  """Icons: an icon was put on the image, or moved there if it was on it already."""
+  """Icons: an icon was placed on the image, or moved there if it was on it already."""
 
   c: Class
   s: Source

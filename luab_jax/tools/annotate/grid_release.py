@@ -60,7 +60,7 @@ def write(
     labels: 'given': the class that an image is a candidate of; 'voted': the one that most workers
       selected it for, and no image without.
     fraction: of the images that is held out for validation.
-    thin: whether to thin the traces to 60 positions a second.
+    thin: whether to thin the traces to 60 positions per second.
 
   Raises:
     UserError: no image can be used for training, or for validation.

@@ -86,12 +86,12 @@ def render(data: bytes, longest: int = LONGEST) -> Rendition:
   """Makes the rendition of an image file, a JPEG.
 
   Raises:
-    ValueError: it has more than 8 bits a channel, too many pixels, or is too long for its width.
+    ValueError: it has more than 8 bits per channel, too many pixels, or is too long for its width.
     Exception: whatever Pillow raises for a damaged file.
   """
   with Image.open(io.BytesIO(data)) as image:
     if image.mode not in _MODES or (image.format == 'PNG' and data[_PNG_DEPTH] > 8):
-      raise ValueError('it has more than 8 bits a channel')
+      raise ValueError('it has more than 8 bits per channel')
     if image.width * image.height > _MAX_PIXELS:
       raise ValueError(f'it has {image.width} × {image.height} pixels, more than {_MAX_PIXELS}')
     if max(image.size) > _MAX_RATIO * min(image.size):

@@ -83,7 +83,7 @@ def _check(args: argparse.Namespace) -> None:
   if not args.images.is_dir():
     raise UserError(f'{args.images} is not a folder: give the one that holds the images')
   if os.path.lexists(args.out) and (not args.out.is_dir() or any(args.out.iterdir())):
-    raise UserError(f'--out={args.out} is there already: take a new folder')
+    raise UserError(f'--out={args.out} already exists: choose a new folder')
 
 
 def _fill(args: argparse.Namespace, files: _Files) -> list[str]:

@@ -96,7 +96,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
       server.bind((host, port))
     except (OSError, OverflowError) as error:
       if getattr(error, 'errno', 0) == errno.EADDRINUSE:
-        raise UserError(f'port {port} is in use: take another one with --port=...') from error
-      raise UserError(f'cannot listen at {host}:{port}: {error}') from error
+        raise UserError(f'port {port} is in use: choose another with --port=...') from error
+      raise UserError(f'cannot listen on {host}:{port}: {error}') from error
     server.listen(1024)
     yield server

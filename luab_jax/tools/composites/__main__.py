@@ -48,12 +48,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     required=True,
     type=pathlib.Path,
     metavar='FOLDER',
-    help='folder of 101_ObjectCategories.tar.gz and Annotations.tar, as caltech-101.zip holds them',
+    help='folder of 101_ObjectCategories.tar.gz and Annotations.tar, as in caltech-101.zip',
   )
   parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the files')
-  parser.add_argument(
-    '--seed', type=int, default=0, help='of all choices made at random (default: %(default)s)'
-  )
+  parser.add_argument('--seed', type=int, default=0, help='random seed (default: %(default)s)')
   args = parser.parse_args(argv)
   if not 0 <= args.seed < 2**63:
     raise UserError(f'--seed={args.seed} is out of range: choose from 0 to {2**63 - 1}')

@@ -170,7 +170,7 @@ def _object(
     return None
   height, width, _ = pixels.shape
   if max(width, height) > _LONGEST * min(width, height):
-    problems.add(f'photograph longer than {_LONGEST}:1, left out', f'{label}/image_{number}.jpg')
+    problems.add(f'aspect ratio above {_LONGEST}:1, left out', f'{label}/image_{number}.jpg')
     return None
   if masks.coverage(outline, (width, height)).mean() < _LEAST_AREA:
     problems.add(f'outline around less than {_LEAST_AREA:.0%} of the image, left out', where)

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     metavar='FRACTION',
     help='without --validation, the fraction of the images to hold out (default: 0.1)',
   )
-  add_path('--coco', 'COCO instances file (JSON), for several classes an image')
+  add_path('--coco', 'COCO instances file (JSON), for several classes per image')
   add_path('--coco_validation', 'COCO instances file of the validation images')
   add_path(
     '--icons',
@@ -103,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     type=int,
     default=0,
     metavar='PIXELS',
-    help='store large images reduced to this short side, for a faster input; the originals and the '
-    'units of clicks and boxes stay (default: full size)',
+    help='store large images resized to this short side, for faster input; the originals and the '
+    'units of clicks and boxes do not change (default: full size)',
   )
   add_path('--out', 'output folder: a new one, or one made by this command', required=True)
   return parser

@@ -112,9 +112,7 @@ def _in_frame(listed: ListedImage, image: EncodedImage, problems: Problems) -> L
     problems.count('image listed as stored: boxes turned upright with the pixels')
     listed = listed.turn(image.orientation)
   elif image.orientation in (2, 3, 4) or (image.orientation >= 5 and size[0] == size[1]):
-    problems.add(
-      'image turned by its EXIF orientation, boxes assumed to be of the upright image', where
-    )
+    problems.add('image rotated by EXIF, boxes assumed to refer to the upright image', where)
   if size != listed.size:
     problems.add(
       'image with another size than listed, kept',

@@ -36,7 +36,7 @@ def parse(path: pathlib.Path, data: bytes, problems: Problems) -> list[Mark]:
     raise UserError(f'{path} cannot be used: {error}: export it again') from error
   if root.find('track') is not None:
     raise UserError(
-      f'{path} holds tracks of a video: export the task as "CVAT for images 1.1", which has them '
+      f'{path} contains video tracks: export the task as "CVAT for images 1.1", which has them '
       'image by image'
     )
   images = root.findall('image') if root.tag == 'annotations' else []

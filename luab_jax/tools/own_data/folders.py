@@ -88,8 +88,8 @@ def _find(args: argparse.Namespace, problems: Problems) -> list[ImageFile]:
     first, second = args.images.resolve(), args.validation.resolve()
     if first.is_relative_to(second) or second.is_relative_to(first):
       raise UserError(
-        f'--images={args.images} and --validation={args.validation} lie in one another, so images '
-        'would be in both: give folders that lie side by side'
+        f'--images={args.images} and --validation={args.validation} are nested, so images '
+        'would be in both: give separate folders'
       )
     found += validation
   else:
@@ -156,7 +156,7 @@ def _check_classes(images: list[ImageFile], problems: Problems) -> None:
   """Reports a single class, classes that one split lacks, and names that are nearly the same."""
   train, validation = ({i.label for i in images if i.split == s} for s in ('train', 'val'))
   if len(train) == 1:
-    problems.add('class on its own: nothing to classify, kept', *train)
+    problems.add('single class: nothing to classify, kept', *train)
   for label in sorted(validation - train):
     problems.add('class in validation only: cannot be learned, kept', label)
   for label in sorted(train - validation):

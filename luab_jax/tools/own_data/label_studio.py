@@ -64,7 +64,7 @@ def _load(path: pathlib.Path, data: bytes) -> list:
       raise UserError(f'{path} is a COCO instances file: pass it as --coco')
     tasks = [tasks]
   if not tasks:
-    raise UserError(f'{path} holds no tasks: export annotated ones')
+    raise UserError(f'{path} contains no tasks: export annotated ones')
   if not any(map(_is_task, tasks)):
     raise UserError(
       f'{path} is not an export of Label Studio with the data and annotations of each task: choose '

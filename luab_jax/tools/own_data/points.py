@@ -110,7 +110,8 @@ class PointScaler:
     is_unclear = encoded.orientation in (2, 3, 4) or (encoded.orientation >= 5 and is_square)
     if turned and is_unclear and any(point.size for point in turned):
       self._problems.add(
-        f'image turned by EXIF, {self._what}s assumed to be of the upright image', str(image.path)
+        f'image rotated by EXIF, {self._what}s assumed to refer to the upright image',
+        str(image.path),
       )
     return turned
 

@@ -44,7 +44,7 @@ def write(result: Mapping[str, Any], workdir: pathlib.Path) -> None:
       plots.plot_sweep(result, sweep).savefig(workdir / f'{sweep}.png')
   except OSError as error:
     raise UserError(
-      f'{workdir} cannot be written ({error}): make room or fix it, and start the study again'
+      f'{workdir} cannot be written ({error}): free some space or fix it, and start the study again'
     ) from error
   for line in warnings(result):
     print(line)

@@ -21,7 +21,7 @@ class Answer:
   """What a page's browser sends.
 
   Attributes:
-    batches: one a second, numbered from 0; `lease` is 1 and `tab` all zeros until changed.
+    batches: one per second, numbered from 0; `lease` is 1 and `tab` all zeros until changed.
     submit: the final state.
   """
 

@@ -32,7 +32,7 @@ def test_the_cursor_of_a_replay_is_where_it_was_clicked(tmp_path, chromium, task
     page.on('pageerror', lambda error: problems.append(str(error)))
     page.goto(f'{server.url}/admin#{server.keys.admin}')
     page.get_by_role('link', name='Replay').first.click()
-    words = ' selected' if task == 'grid' else ' put on the image'
+    words = ' selected' if task == 'grid' else ' placed on the image'
     for number, click in enumerate(clicks):
       page.locator('.entry', has_text=words).nth(number).click()
       cursor, slot = page.locator('.cursor').bounding_box(), getattr(click, 'i', 0)
@@ -43,7 +43,7 @@ def test_the_cursor_of_a_replay_is_where_it_was_clicked(tmp_path, chromium, task
     selected = page.locator('.shot.selected' if task == 'grid' else '.chip:not([hidden])')
     assert selected.count() == len(clicks)
     page.get_by_role('button', name='Reject').click()
-    page.get_by_text('asked again').wait_for()
+    page.get_by_text('assigned again').wait_for()
     page.get_by_role('link', name='Overview').click()
     page.get_by_role('heading', name='0 of 2 answers').wait_for()
     assert problems == []

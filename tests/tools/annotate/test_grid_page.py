@@ -115,7 +115,7 @@ def _boxes_are_right(worker, study, lease):
 
 
 async def _move_fast(endpoint, url, points):
-  """Sends 250 positions a second, without waiting for the page."""
+  """Sends 250 positions per second, without waiting for the page."""
   async with async_playwright() as started:
     found = await started.chromium.connect_over_cdp(endpoint)
     (page,) = [p for context in found.contexts for p in context.pages if p.url == url]

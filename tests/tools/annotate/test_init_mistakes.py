@@ -33,7 +33,7 @@ _BAD = {
   'a class twice': (
     {'a/b.jpg': None, '../t.csv': b'name\na\na\n'},
     ['--classes=t.csv'],
-    "t.csv:3: the class 'a' comes twice",
+    "t.csv:3: the class 'a' occurs twice",
   ),
   'a class without images': (
     {'a/b.jpg': None, '../t.csv': b'name\na\nz\n'},

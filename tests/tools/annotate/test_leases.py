@@ -14,7 +14,7 @@ from tests.tools.annotate.serving import ROOT, make_study
 
 @pytest.fixture(scope='module')
 def three_pages(tmp_path_factory):
-  """Three pages of two images, each to be answered once; two pages a worker."""
+  """Three pages of two images, each to be answered once; two pages per worker."""
   return make_study(
     tmp_path_factory.mktemp('leases'),
     '--page_size=2',

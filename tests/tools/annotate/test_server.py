@@ -13,7 +13,7 @@ from tests.tools.annotate.serving import make_study, serving
 
 @pytest.fixture(scope='module')
 def server(tmp_path_factory):
-  """A study of two pages of four images, each for many workers, two pages a worker."""
+  """A study of two pages of four images, each for many workers, two pages per worker."""
   options = ('--pages_per_worker=2', '--answers=99', '--title=Cats </script><b>')
   with serving(make_study(tmp_path_factory.mktemp('server'), *options)) as server:
     yield server

@@ -10,7 +10,7 @@ const of = (count, all) => (all ? `${count} of ${all}` : null);
 function measured(f, task) {
   const thing = task === 'grid' ? 'images' : 'icons';
   return [
-    ['In sight', spell(f.visible_ms)],
+    ['Visible', spell(f.visible_ms)],
     ['Active', spell(f.active_ms)],
     [task === 'grid' ? 'Selected' : 'Icons on the image',
       task === 'grid' ? of(f.chosen, f.images) : f.chosen],
@@ -45,8 +45,8 @@ export async function answerView({ api, link, status }, id) {
     try {
       await api(`answers/${id}/verdict`, { verdict });
       answer.verdict = verdict;
-      message.textContent = verdict === 'rejected' ? 'Rejected: the page is asked again.'
-        : verdict === 'accepted' ? 'Accepted.' : 'Verdict taken back.';
+      message.textContent = verdict === 'rejected' ? 'Rejected: the page is assigned again.'
+        : verdict === 'accepted' ? 'Accepted.' : 'Verdict withdrawn.';
     } catch (error) {
       message.textContent = error.message;
     }
@@ -59,7 +59,7 @@ export async function answerView({ api, link, status }, id) {
   const show = () => buttons.replaceChildren(
     button('accepted', 'Accept', 'accept'), button('rejected', 'Reject', 'reject'),
     answer.next ? el('a', { href: link('answer', answer.next) }, 'Next to judge →')
-      : el('span', { class: 'quiet' }, 'No other answer waits for a verdict.'));
+      : el('span', { class: 'quiet' }, 'No other answer is waiting for a verdict.'));
   show();
   return {
     element: el('div', {},

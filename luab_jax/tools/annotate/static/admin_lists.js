@@ -122,8 +122,8 @@ export async function pageView(context, id) {
     el('h1', {}, `Page ${page.number}`, ': ', page.title),
     answers.length ? answerTable(context, answers, ['worker'])
       : nothing('Nobody has submitted this page yet.'),
-    el('div', { class: 'row heading' }, el('h2', {}, 'Where they looked'),
-      box('clicks', what === 'click' ? 'Clicks' : 'Icons'), box('dwell', 'Dwell of the cursor')),
+    el('div', { class: 'row heading' }, el('h2', {}, 'Cursor and clicks'),
+      box('clicks', what === 'click' ? 'Clicks' : 'Icons'), box('dwell', 'Cursor dwell time')),
     el('div', { class: page.images.length > 1 ? 'heats' : 'heats one' },
       figures.map(({ figure }) => figure))) };
 }

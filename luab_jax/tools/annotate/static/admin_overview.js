@@ -26,7 +26,7 @@ function progress({ pages, answers, active, end }) {
       fact('Pages in work', count(pages.started)),
       fact('Pages left', count(pages.all - pages.done - pages.started)),
       fact('Working now', count(active), active === 1 ? 'worker' : 'workers'),
-      fact('Rejected', count(answers.rejected), 'asked again')));
+      fact('Rejected', count(answers.rejected), 'assigned again')));
 }
 
 function pay() {

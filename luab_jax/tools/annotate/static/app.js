@@ -34,7 +34,7 @@ const api = new Api(kept ?? link.token);
 const outbox = new Outbox(api, store, tab, {
   status: (word) => ui.status(word),
   moved: () => leave(() => screens.moved(ui)),
-  refused: (error) => leave(() => stuck('This page cannot go on', error)),
+  refused: (error) => leave(() => stuck('This page cannot continue', error)),
 });
 const recorder = new Recorder(outbox);
 let page = null; // the mounted task
@@ -107,7 +107,7 @@ async function start() {
     await outbox.flush();
     await next();
   } catch (error) {
-    if (error.status !== 401) return stuck('This page cannot go on', error);
+    if (error.status !== 401) return stuck('This page cannot continue', error);
     if (!kept) return stuck('This link does not work', error);
     await store.keepSession(link.key, null);
     location.reload();
@@ -199,7 +199,7 @@ function sheet() {
 }
 
 async function withdrawing() {
-  const text = 'Everything you did in this study will be deleted. This cannot be taken back.';
+  const text = 'Everything you did in this study will be deleted. This cannot be undone.';
   const choice = { heading: 'Withdraw?', yes: 'Delete and stop', no: 'Go back', danger: true };
   if (!(await ui.confirm(text, choice))) return;
   leave(() => ui.card('Deleting…', el('p', {}, 'Please leave this page open for a moment.')));
@@ -240,7 +240,7 @@ async function handIn() {
   } catch (error) {
     if (error.word === 'moved') return screens.moved(ui);
     if (error.word === 'state' || error.word === 'done') return location.reload();
-    stuck('This page could not be handed in', error);
+    stuck('This page could not be submitted', error);
   }
 }
 

@@ -9,8 +9,8 @@ const AT_ONCE = 6; // images that load and decode at the same time
 
 export const KEYS = [
   ['← ↑ → ↓', 'go to another image'],
-  ['Space', 'select the image, or take it back'],
-  ['Enter', 'choose the place on the image: arrows move the cross (Shift: faster), Enter selects'],
+  ['Space', 'select or deselect the image'],
+  ['Enter', 'choose a point on the image: arrows move the cross (Shift: faster), Enter selects'],
   ['Ctrl+Z', 'undo'],
   ['?', 'this list'],
 ];
@@ -34,12 +34,12 @@ export function instructions(study) {
     {
       heading: 'Good to know',
       items: [
-        'A click on a selected image takes it back. “Undo” takes back the last click.',
+        'A click on a selected image deselects it. “Undo” reverts the last click.',
         'Everything is saved as you go. You can reload, close the laptop or lose the network: ' +
           'open the same link again and go on where you were.',
         `A practice page comes first, then ${study.pages} pages.`,
         'An image does not load? Try again there, or report it and go on.',
-        'You can do it all by keys: press ? to see them.',
+        'Everything also works with the keyboard: press ? for the list of keys.',
       ],
     },
   ];

@@ -4,8 +4,8 @@ export const KEYS = [
   ['/', 'search an icon; Enter goes to it'],
   ['← →', 'previous, next page of icons'],
   ['← ↑ → ↓', 'on an icon: go to another one, and on to the next page'],
-  ['Enter', 'choose the place of an icon: arrows move the cross (Shift: faster), Enter puts it'],
-  ['Delete', 'on an icon: take it off the image'],
+  ['Enter', 'position an icon: arrows move the cross (Shift: faster), Enter places it'],
+  ['Delete', 'on an icon: remove it from the image'],
   ['Escape', 'stop dragging or choosing'],
   ['Ctrl+Z', 'undo'],
   ['?', 'this list'],
@@ -33,7 +33,7 @@ export function instructions(study) {
         'Everything is saved as you go. You can reload, close the laptop or lose the network: open ' +
           'the same link again and go on where you were.',
         `A practice page comes first, then ${study.pages} pages.`,
-        'You can do it all by keys: press ? to see them.',
+        'Everything also works with the keyboard: press ? for the list of keys.',
       ],
     },
   ];

@@ -186,7 +186,7 @@ class Icons {
     openCrosshair(this.scene.stage, node, {
       start: this.placed.get(c) ?? { x: 0.5, y: 0.5 },
       put: (point, t) => this.change(c, point, { t, s: 'key' }),
-      closed: () => this.ui.announce(`${name}: not put`),
+      closed: () => this.ui.announce(`${name}: not placed`),
       ui: this.ui,
     });
   }
@@ -260,7 +260,7 @@ class Icons {
       return { ok: false, refuse: `Please look at all pages of icons first: ${left.join(', ')}.` };
     if (this.placed.size || this.asked) return { ok: true };
     this.asked = true;
-    return { ok: false, ask: 'You put no icon. Does the image show none of these things?' };
+    return { ok: false, ask: 'You placed no icon. Does the image show none of these things?' };
   }
 
   // answers: as in judge()

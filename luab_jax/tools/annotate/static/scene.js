@@ -21,7 +21,7 @@ export class Scene {
     this.hint = el('p', { class: 'hint', hidden: true });
     this.frame = el('div', { class: 'frame' }, this.stage, this.hint);
     this.rows = el('ul', {});
-    this.empty = el('p', { class: 'empty' }, 'Nothing yet: drag icons onto the image.');
+    this.empty = el('p', { class: 'empty' }, 'No icons yet: drag them onto the image.');
     const title = el('h2', { id: 'contains', tabindex: '-1' }, 'Image contains');
     this.aside = el('section', { class: 'contains', 'aria-labelledby': 'contains' }, title);
     this.aside.append(this.empty, this.rows);

@@ -10,14 +10,14 @@ function questions(study) {
 }
 
 const ACTS = {
-  grid: 'where and when you click or tap an image, or choose it by keys;',
-  icons: 'where and when you put, move and remove icons;',
+  grid: 'where and when you click or tap an image, or select it with the keyboard;',
+  icons: 'where and when you place, move and remove icons;',
 };
 
 // Resolves when the worker agrees. preview: MTurk shows the task before it is accepted.
 export function consent(ui, study, { preview, platform }) {
   const pages = study.pages === 1 ? 'one page' : `up to ${study.pages} pages`;
-  const lead = `Your help is asked for, on ${pages} of photographs. A short practice comes first.`;
+  const lead = `You will work on ${pages} of photographs, after a short practice.`;
   const hint = preview
     ? 'This is a preview: accept the task to begin.'
     : 'If you do not agree, just close this page: nothing has been recorded.';
@@ -31,7 +31,7 @@ export function consent(ui, study, { preview, platform }) {
       list([
         ACTS[study.task],
         'how the mouse moves over the images;',
-        'when you open, leave and hand in a page, and the size of its window.',
+        'when you open, leave and submit a page, and the size of its window.',
       ]),
       el('h2', {}, 'What is not'),
       list([
@@ -128,7 +128,7 @@ export function wait(ui, seconds) {
     ui.card(
       'One moment, please',
       el('p', {}, 'Other people are working on the remaining pages.'),
-      el('p', {}, 'This page looks again by itself.'),
+      el('p', {}, 'This page checks again automatically.'),
       el('div', { class: 'buttons' },
         el('button', { class: 'plain', onclick: resolve }, 'Look again')),
     );

@@ -49,10 +49,10 @@ function describe(action, classes, seen) {
     case 'on': return `Image ${action.i + 1} selected${by}`;
     case 'off': return `Image ${action.i + 1} deselected${by}`;
     case 'broken': return `Image ${action.i + 1} reported as broken`;
-    case 'put': return `${name} ${seen ? 'moved' : 'put on the image'}${by}`;
+    case 'put': return `${name} ${seen ? 'moved' : 'placed on the image'}${by}`;
     case 'remove': return `${name} removed${by}`;
     case 'tab': return `Icons, page ${action.k + 1}${by}`;
     case 'hide': return 'Tab hidden';
-    default: return 'Tab in sight again';
+    default: return 'Tab visible again';
   }
 }

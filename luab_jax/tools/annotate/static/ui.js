@@ -59,7 +59,7 @@ const STATUS = {
 };
 const EXPLAINED = {
   offline: 'No connection. Your answers are kept in this browser and sent later. You can go on.',
-  full: 'The server has no room now. Your answers are kept in this browser until it has some.',
+  full: 'The server is full. Your answers are kept in this browser until it has space.',
 };
 
 export class Ui {
