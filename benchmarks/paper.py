@@ -1,4 +1,4 @@
-"""What a step would take on machines that were not at hand; the formulas are in docs/scaling.md.
+"""Calculates step times on machines that were not available; the formulas are in docs/scaling.md.
 
 Nothing here is measured. Figures of the hardware: NVIDIA H100 SXM data sheet (989.4 TFLOP/s bf16
 dense, 3.35 TB/s, NVLink 900 GB/s in both directions together); Google Cloud's page on TPU v5e (197

@@ -67,7 +67,7 @@ def prepare(count, name, size, rows, shard_map=False):
 
 
 def main():
-  """Measures, or prints what docs/scaling.md says of machines we have not."""
+  """Measures, or prints the calculated tables of docs/scaling.md."""
   parser = harness.parser(__doc__)
   parser.add_argument('--paper', action='store_true', help='the tables of docs/scaling.md')
   parser.add_argument('--tiny', action='store_true', help='to see that it works')

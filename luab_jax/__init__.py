@@ -13,21 +13,21 @@ _SAFE_FUSIONS = (
 
 
 def configure_process(*, errors_only: bool = False, hide_image_errors: bool = False) -> None:
-  """Sets what concerns the whole process; entry points call it before TensorFlow is imported.
+  """Configures the whole process; entry points call it before TensorFlow is imported.
 
-  Importing luab_jax changes nothing of it. Variables that the user has set stay in force.
+  Importing luab_jax alone changes none of this. Variables set by the user take precedence.
 
   * TF_CPP_MIN_LOG_LEVEL=2: TensorFlow, which only reads data here, logs a page at start-up.
   * TF_ENABLE_ONEDNN_OPTS=0: oneDNN speeds up none of our ops and announces itself twice.
-  * TF_USE_LEGACY_KERAS=1: TensorFlow looks for a package that is not there and does without Keras,
-    which nothing here uses: its import takes 3 CPU-seconds instead of 7, and 160 MiB less.
+  * TF_USE_LEGACY_KERAS=1: TensorFlow does not find that package and skips Keras, which is not used
+    here: its import takes 3 CPU-seconds instead of 7, and 160 MiB less.
   * XLA_FLAGS: with jaxlib 0.11 and 0.12.0 the mean of a bfloat16 feature map is NaN on CPU, where
-    XLA hands it to YNNPACK together with the BatchNorm before it.
+    XLA passes it to YNNPACK together with the preceding BatchNorm.
   * Garbage is collected after 50,000 new objects instead of 700: looking through all that
     TensorFlow and JAX keep took 0.4 of 3 CPU-seconds at their import.
 
   Args:
-    errors_only: absl logs errors alone, as TFDS and Orbax warn of their own deprecated calls, and
+    errors_only: absl logs only errors, as TFDS and Orbax warn of their own deprecated calls, and
       none of Orbax's: it logs 300 lines about a failed save, which it also raises.
     hide_image_errors: TF_CPP_MIN_LOG_LEVEL=3: TensorFlow's messages about damaged images, for
       commands that report those images themselves.

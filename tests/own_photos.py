@@ -1,4 +1,4 @@
-"""Photographs with a dot each, the tables that go with them, and what becomes of them.
+"""Photographs with a dot each, the tables that go with them, and the expected outcome.
 
 Not a test itself.
 """

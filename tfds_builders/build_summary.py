@@ -45,9 +45,9 @@ def one_line_errors(data_dir: str | os.PathLike) -> Iterator[None]:
 
 
 def _write_problem(error: BaseException | None) -> str:
-  """Returns what an operating system, TensorFlow or SQLite says of a full or read-only disk.
+  """Returns the message of the OS, TensorFlow or SQLite about a full or read-only disk.
 
-  TFDS raises exceptions of its own from theirs. Bad input is a UserError before.
+  TFDS raises its own exceptions from theirs. Bad input has raised a UserError before.
   """
   import tensorflow as tf  # slow, and in use by now
 

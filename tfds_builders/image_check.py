@@ -25,10 +25,10 @@ def check_image(data: bytes, reduction: Reduction | None = None) -> EncodedImage
 def check_images(
   items: Iterable[Item], data_of: Callable[[Item], bytes], reduction: Reduction | None = None
 ) -> Iterator[tuple[Item, EncodedImage | BadImage]]:
-  """Yields (item, what `check_image` says of its image) in the order of the items.
+  """Yields (item, result of `check_image` on its image) in the order of the items.
 
-  TensorFlow decodes without Python's lock, so threads are enough. At most four items a thread are
-  held beyond the one that is yielded.
+  TensorFlow decodes without Python's lock, so threads are enough. At most four items per thread
+  are held in addition to the yielded one.
 
   Args:
     items: whatever has an image; iterated in the calling thread.

@@ -27,12 +27,12 @@ class ImageConfig(tfds.core.BuilderConfig):
 
   @property
   def reduction(self) -> Reduction | None:
-    """Of large images; None: all keep their size."""
+    """The reduction of large images; None: all keep their size."""
     return Reduction(self.short_side, self.jpeg_quality) if self.short_side else None
 
   @property
   def metadata(self) -> tfds.core.MetadataDict:
-    """What metadata.json says of it."""
+    """The entries of metadata.json."""
     return tfds.core.MetadataDict(self.reduction._asdict() if self.reduction else {})
 
 

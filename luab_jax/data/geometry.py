@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 CROP_TRIES = 10
-# Longer side / shorter side: a longer image, resized, would take gigabytes for a centre crop that
-# shows nothing of it. image_files refuses it; in a data set of others it is squeezed to this.
+# Longer side / shorter side: resizing a longer image would take gigabytes for a meaningless centre
+# crop. image_files refuses such images; in other people's data sets they are squeezed to this.
 MAX_RATIO = 50
 Array = Any  # a number, numpy array or tensor
 

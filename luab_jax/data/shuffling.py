@@ -1,4 +1,4 @@
-"""The order in which training sees the records of a split, and which of them a host has to read.
+"""The order of the records of a split in training, and those that each host has to read.
 
 An epoch is cut into epoch shards, so that a host reads only those that its rows come from. With N
 records, global batches of B rows and V shards of b = B / V rows each: the files are shuffled and

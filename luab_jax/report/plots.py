@@ -183,7 +183,7 @@ def _set_limits(axes: Axes) -> None:
 
 
 def _draw_image(axes: Axes, pixels: np.ndarray, marks: Sequence[Mark]) -> None:
-  # Small images keep their pixels visible: smoothing would hide what the model really gets.
+  # Small images keep their pixels visible: smoothing would hide the true input of the model.
   interpolation = 'nearest' if max(pixels.shape[:2]) <= 120 else 'antialiased'
   axes.imshow(pixels, extent=(0, 1, 1, 0), interpolation=interpolation)
   for label in {mark.label for mark in marks}:

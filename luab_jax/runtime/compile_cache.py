@@ -17,7 +17,7 @@ def use_compile_cache() -> None:
 
   XDG_CACHE_HOME is obeyed, JAX_COMPILATION_CACHE_DIR names another folder, and
   JAX_ENABLE_COMPILATION_CACHE=0 turns the cache off. Without a writable folder there is no cache.
-  JAX itself warns of a damaged entry and compiles anew.
+  JAX itself warns of a damaged entry and recompiles.
 
   Each kind of CPU has a folder of its own: homes are shared between machines, and code for one CPU
   may end with an illegal instruction, or other bits, on another.

@@ -21,8 +21,8 @@ EXIT_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 # thread that neither compilation nor Python blocks, so only a hung machine or network goes silent.
 HEARTBEAT_SECONDS = 40
 _MIN_EXAMPLES = 8  # per device, where a device is a CPU core
-# What the runtime says of a lost peer: the status of a call that nobody answered, or a connection
-# that failed, whatever its status: "UNKNOWN: Gloo all-reduce failed: … Connection closed by peer".
+# Errors of the runtime when a peer is lost: the status of an unanswered call, or a failed
+# connection with any status: "UNKNOWN: Gloo all-reduce failed: … Connection closed by peer".
 _LOST_STATUS = re.compile('(UNAVAILABLE|DEADLINE_EXCEEDED): ')
 _LOST_PEER = re.compile(
   r'(?!RESOURCE_EXHAUSTED)[A-Z_]{3,}: .*(Gloo [\w -]+ failed|[Cc]onnection (closed|reset|refused)'

@@ -122,7 +122,7 @@ class MetricWriters:
       if self._verbose:
         _print(
           f'{name} cannot be written ({type(error).__name__}: '
-          f'{" ".join(str(error).split()):.200}); the run goes on without it'
+          f'{" ".join(str(error).split()):.200}); the run continues without it'
         )
 
 

@@ -228,7 +228,7 @@ class RunLog:
     except OSError as error:
       if not waiting:
         self.message(
-          f'{self._path} cannot be written ({error}); training goes on, its lines are kept '
+          f'{self._path} cannot be written ({error}); training continues, its lines are kept '
           'in memory until they can'
         )
 

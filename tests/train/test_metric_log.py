@@ -51,7 +51,7 @@ def test_lines_wait_until_they_can_be_written(tmp_path, capfd, gone):
   log.write(2, 'validation', {'top1': 0.6})
   log.write(3, 'validation', {'top1': 0.7})
   said = capfd.readouterr().err
-  assert said.count('metrics.jsonl cannot be written') == 1 and 'training goes on' in said
+  assert said.count('metrics.jsonl cannot be written') == 1 and 'training continues' in said
   if gone:
     (tmp_path / 'elsewhere').rename(workdir)
   else:

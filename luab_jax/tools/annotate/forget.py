@@ -10,7 +10,7 @@ from luab_jax.tools.own_data.problems import pluralize
 def run(folder: pathlib.Path, worker: str) -> list[str]:
   """Deletes a worker's answers, events and identity; returns lines about it.
 
-  The study may be served meanwhile.
+  The study may be served at the same time.
 
   Raises:
     UserError: no such study, or no such worker in it.

@@ -36,7 +36,7 @@ Renderer = Callable[[pathlib.Path], 'Rendition | str']
 class Rendition(NamedTuple):
   """An image as it is shown."""
 
-  name: str  # 32 random hex digits and its extension: who has not been told it cannot ask for it
+  name: str  # 32 random hex digits and its extension: cannot be guessed
   data: bytes
   sha256: str  # of the original file
   width: int  # of the original, upright, in px

@@ -1,4 +1,4 @@
-"""What the worker's page is told of a study."""
+"""The settings of a study that are sent to the worker's page."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -158,7 +158,7 @@ def _read_archive(
 def _object(
   label: str, number: str, images: dict[str, bytes], outlines: dict[str, bytes], problems: Problems
 ) -> Photograph | None:
-  """Returns a photograph with its outline; None, and a problem, where either is of no use."""
+  """Returns a photograph with its outline; None, and a problem, if either is unusable."""
   where = f'{label}/annotation_{number}.mat'
   pixels = _decode(images[number], f'{label}/image_{number}.jpg', problems)
   if pixels is None:

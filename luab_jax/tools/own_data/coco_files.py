@@ -104,8 +104,8 @@ def write(
 def _in_frame(listed: ListedImage, image: EncodedImage, problems: Problems) -> ListedImage:
   """Returns an entry whose boxes are in the frame of the upright image.
 
-  Whether an instances file has them there or in the frame of the pixels as stored is told by the
-  listed size, unless the image is turned by 180 degrees, mirrored or square.
+  The listed size shows whether the file refers to the upright or to the stored pixels, unless the
+  image is rotated by 180 degrees, mirrored or square.
   """
   where, size = str(listed.file.path), image.size
   if image.orientation >= 5 and _is_portrait(listed.size) != _is_portrait(size):

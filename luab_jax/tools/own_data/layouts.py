@@ -1,4 +1,4 @@
-"""Writes a folder in the layout of a builder's `local` config, and says what to do with it."""
+"""Writes a folder in the layout of a builder's `local` config, and prints the next commands."""
 
 import pathlib
 import shlex

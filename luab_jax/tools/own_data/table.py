@@ -28,7 +28,7 @@ class Row(NamedTuple):
   decimal_comma: bool  # of the file
 
   def number(self, column: str) -> float:
-    """Returns the finite number of a column; raises ValueError, which says what is there."""
+    """Returns the finite number of a column; raises ValueError with its text."""
     text = self.cells[column]
     try:
       number = float(text.replace(',', '.') if self.decimal_comma else text)

@@ -4,7 +4,7 @@ A metric of an arm is a mean over images, averaged over seeds. Both are samples:
 that might have been run, and of the images that might have been in the test set. So each draw
 resamples, with replacement, the seeds and, independently of them, the images; the images of a draw
 are the same for every seed and every arm. For every seed, because all seeds are tested on one set
-of images: drawing anew for each would average away most of what depends on the choice of that set
+of images: a new draw for each would average away most of what depends on the choice of that set
 (Owen 2007, "The pigeonhole bootstrap", arXiv:0712.1111). For every arm, so that the difference of
 two arms is one of pairs. Images of one unit, such as composites of one object, are drawn together.
 
@@ -13,7 +13,7 @@ seeds are too narrow, by sqrt((S - 1) / S) and by the quantile of the normal ins
 distribution (Hesterberg 2015, arXiv:1411.5279). The degrees of freedom are Satterthwaite's: between
 S - 1, where the seeds vary more than the images, and the number of units less one.
 
-The thresholds of MaxBoxAccV2 are those chosen on all images; they are not chosen anew in each draw.
+The thresholds of MaxBoxAccV2 are those chosen on all images, not in each draw.
 """
 
 import dataclasses

@@ -160,7 +160,7 @@ def log_alone(bench, _, *, killed):
         stack.enter_context(full(run))
         count = run.saved_steps()[-1]
         going_on = start.wait_until(lambda: (run.saved_steps() or [0])[-1] > count + 14)
-        if not going_on or 'training goes on' not in start.output():
+        if not going_on or 'training continues' not in start.output():
           raise Violation(f'training did not go on: {start.last_line()}')
         if killed:
           start.kill()

@@ -1,4 +1,4 @@
-"""Which answers and images of a study are exported, and what is told of the others."""
+"""Which answers and images of a study are exported, and how the others are reported."""
 
 import csv
 import gzip

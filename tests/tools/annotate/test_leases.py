@@ -1,4 +1,4 @@
-"""Which page goes to whom, for how long, and what becomes of late and of unfinished work."""
+"""Which page goes to whom, for how long, and how late and unfinished work is handled."""
 
 import itertools
 import subprocess
