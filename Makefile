@@ -1,12 +1,12 @@
-# make quickstart   train LUAB on the embedded synthetic release and say what came out
+# make quickstart   train LUAB on the embedded synthetic release and print the results
 # make test         run all tests
-# make fast         the tests without those marked slow: the inner loop
+# make fast         the tests that are not marked slow: for the inner loop
 # make lint         ruff, and mypy on luab_jax; make test does that too
-# make end_to_end   build, train, resume, export and own data alone: CI, on every other Python
-# make lock         resolve requirements.lock anew from the two requirements files
-# make pythons      list the Pythons here that luab_jax runs on
+# make end_to_end   only build, train, resume, export and own data: CI, on every other Python
+# make lock         resolve requirements.lock again from the two requirements files
+# make pythons      list the installed Pythons that luab_jax runs on
 # All but the last two create .venv from requirements.lock if it is missing or out of date, with the
-# first of `make pythons`. Another one: make PYTHON=/path/to/python3.12
+# first of `make pythons`. To choose another: make PYTHON=/path/to/python3.12
 
 # The newest first. TensorFlow has no final wheels for 3.14 yet.
 SUPPORTED := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))

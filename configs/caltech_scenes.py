@@ -1,11 +1,11 @@
 """LUAB on composites of real photographs: 19 classes of Caltech-101 cut out and pasted on scenes.
 
 Paper: none; ours, after the composites of Xiao et al. 2020 (arXiv:2006.09994). In 70 % of the
-training images the scene is that of the class. The outlines are drawn by hand, the clicks are
-simulated from them: nobody clicked.
+training images the object is on the scene of its class. The outlines are drawn by hand; the clicks
+are simulated from them: nobody clicked.
 Command, once the data are made (docs/real_photographs.md):
 `python run.py --config=configs/caltech_scenes.py`.
-Hardware: 2 CPU cores, 11 minutes while other programs kept them busy. Expected: top-1 0.469 on
+Hardware: 2 CPU cores, 11 minutes on a busy machine. Expected: top-1 0.469 on
 bg_same, 0.108 on bg_rand and 0.255 on the photographs; click error 0.183 (one seed, on the copy
 that docs/real_photographs.md describes).
 """
@@ -26,8 +26,8 @@ def get_config():
   c.data.data_dir = 'data/caltech_scenes/built'
   c.data.train_split = 'train_bg70[:90%]'
   # Clicks are simulated on training images only, so a tenth of them measures the click error; the
-  # other composite of such an object may be among those trained on. Of mixed_same, mixed_rand and
-  # only_fg the objects fill the middle: they say little about place and are left out.
+  # other composite of such an object may be in the training set. In mixed_same, mixed_rand and
+  # only_fg the objects are centred: they say little about position and are left out.
   c.data.eval_splits = {
     'bg_same': 'bg_same',  # on the scene of the class
     'bg_rand': 'bg_rand',  # the same objects and places on another scene

@@ -1,7 +1,7 @@
 """Fine-tuning pretrained weights on your own data (docs/own_data.md).
 
-Paper: none; as configs/own_data.py, with AdamW and a learning rate that falls by layer from the
-head to the image (Bao et al. 2022, arXiv:2106.08254; 0.75 is usual for small ViTs), stochastic
+Paper: none; as configs/own_data.py, with AdamW and a learning rate that decreases by layer from
+the head to the input (Bao et al. 2022, arXiv:2106.08254; 0.75 is usual for small ViTs), stochastic
 depth and, for the new head, ten times the rate (ours). The weights' own model: --config.model.name
 and, for augreg's ViTs, --config.model.normalisation=half. A linear probe instead, which trains the
 head alone: --config.model.freeze_backbone=True --config.optimizer.learning_rate=1e-3.

@@ -1,4 +1,4 @@
-"""ResNet-50 on ImageNet-AB with strong augmentation: torchvision's recipe of its V2 weights.
+"""ResNet-50 on ImageNet-AB with strong augmentation: torchvision's recipe for its V2 weights.
 
 Paper: "Neglected Free Lunch" (ICCV 2023), section 4, trains without it. The recipe is that of
 torchvision's references/classification and "How to train state-of-the-art models using

@@ -6,7 +6,7 @@ for 90 epochs: RandAugment(2, 10), MixUp 0.2, average pooling, fixed sincos2d po
 at 1,024 images, 10,000 steps of warm-up, clipped gradients, crops of 5 % or more, pixels in
 [-1, 1]. Their decay of 1e-4 is not multiplied by the learning rate, so it is 0.1 here; their
 magnitude 10 is the largest, which is 30 on torchvision's scale. Two things differ: images are
-resized bicubically as in all our ImageNet-AB configs, and two points hang on the pooled feature.
+resized bicubically as in all our ImageNet-AB configs, and the pooled feature has two point outputs.
 They report 76.5 % after 90 epochs without points; 300 epochs: --config.num_epochs=300.
 Command: `python run.py --config=configs/imagenet_ab_vit_s16.py`,
 once `tfds build tfds_builders/imagenet_ab --config=ilsvrc2012` has built the data (docs/data.md).

@@ -2,8 +2,8 @@
 
 Paper: none; ours. The point of a class is where the mouse was while an annotator first named it
 (data.icons=named); `--config.data.byproduct=trace` regresses the path of the mouse over the whole
-description instead. Else as configs/coco_ab_resnet50.py. COCO's validation images have narratives,
-too, so they measure the error of the points.
+description instead. Otherwise as configs/coco_ab_resnet50.py. COCO's validation images also have
+narratives, so they measure the error of the points.
 Command: `python run.py --config=configs/narratives_resnet50.py`,
 once `tfds build tfds_builders/coco_ab --config=narratives` has built the data
 (tfds_builders/coco_ab/README.md).

@@ -1,7 +1,7 @@
 """Your own small data set: ResNet-18 at 224 px, with clicks where there are any (docs/own_data.md).
 
 Paper: none; ours. The usual ResNet recipe for less data: milder crops, a lower learning rate and
-clipped gradients. Weights from --config.init_from=FILE help more than anything.
+clipped gradients. Pretrained weights (--config.init_from=FILE) help most.
 Command: the one that `python -m luab_jax.tools.own_data` prints,
 `python run.py --config=configs/own_data.py --config.data.data_dir=data/own/built`; for several
 classes per image with --config.data.name=coco_ab/local.

@@ -1,4 +1,4 @@
-"""LUAB on the embedded synthetic release: does it help to look where people clicked?
+"""LUAB on the embedded synthetic release: does it help to know where people clicked?
 
 Paper: none; ours, a small stand-in for ImageNet-AB: synthetic shapes on textures that match the
 class in 70 % of the training images.
