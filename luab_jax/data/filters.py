@@ -65,7 +65,7 @@ def make_filter(source: Source) -> tuple[Filter, str]:
     )
   before, after = (len(np.unique(blocks.image[used])) for used in (blocks.selected, kept))
   line = (
-    f'byproducts of {split.name}: {kept.sum():,} of {blocks.selected.sum():,} selections count '
+    f'byproducts of {split.name}: {kept.sum():,} of {blocks.selected.sum():,} selections are kept '
     f'(dropped: {reasons}); {after:,} of {before:,} selected images keep one'
   )
   selected = tf.constant(kept)

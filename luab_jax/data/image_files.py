@@ -172,7 +172,7 @@ def _open(data: bytes) -> Image.Image:
   if image.format == 'PNG':
     depths = (data[_PNG_DEPTH],)
   if max(depths) > 8 or image.mode not in _EIGHT_BITS:  # 16-bit RGB has the mode RGB, too
-    raise BadImage('its pixels are not 8-bit grey, RGB, CMYK or palette: save it with 8 bits')
+    raise BadImage('its pixels are not 8-bit grey, RGB, CMYK or palette: convert it to 8 bits')
   return image
 
 

@@ -96,7 +96,7 @@ def learned_no_place(metrics: dict[str, Any]) -> str:
   if metrics['click_error'] < constants[best]:
     return ''
   return (
-    f'the head has learned nothing about place: click error {metrics["click_error"]:.3f}, '
+    f'the head has learned nothing about position: click error {metrics["click_error"]:.3f}, '
     f'{best} {constants[best]:.3f}'
   )
 

@@ -27,9 +27,7 @@ class Preempted(Exception):
   """The run was asked to stop and its state is saved."""
 
   def __init__(self, step: int, total_steps: int):
-    super().__init__(
-      f'stopped and saved at step {step} of {total_steps}; the same command resumes'
-    )
+    super().__init__(f'stopped and saved at step {step} of {total_steps}; the same command resumes')
 
 
 class StopRequest:

@@ -177,13 +177,13 @@ class Experiment:
     lines = []
     if metadata and not self.contents:
       lines.append(
-        f'{self.config.data.name} was built by an older version, which keeps no digest of its '
-        'contents: a change of them would not be noticed'
+        f'{self.config.data.name} was built by an older version, without a digest of its '
+        'contents, so changes would not be noticed'
       )
     if planned != self.total_steps:
       before, now = (self._schedules(n).learning_rate(step) for n in (planned, self.total_steps))
       lines.append(
-        f'the run was planned for {planned} steps and is now of {self.total_steps}: at step {step} '
+        f'the run was planned for {planned} steps and now has {self.total_steps}: at step {step} '
         f'the learning rate jumps from {before:.3g} to {now:.3g}; a run of this length from the '
         'start, in another --workdir, has no such jump'
       )

@@ -152,7 +152,7 @@ def test_files_and_summary_are_those_of_a_build_without_beam(tmp_path, monkeypat
     'skipped: image given twice 2',
     'skipped: refused member 4',
     'skipped: undecodable image 1',
-    'XMLs of no image 2',
+    'XMLs without an image 2',
     'boxes without area',
     'other files among the XMLs',
   ):

@@ -66,20 +66,20 @@ ALL = {0: 0.2, 1: 0.25, 2: 0.2, 3: 0.2, 4: 0.2, 5: 0.2}
     (
       {'min_estimate_ms': 1, 'max_estimate_ms': 2999},
       {0: 0.2, 1: 0.25, 3: 0.2},
-      'byproducts of train: 4 of 7 selections count (dropped: 2 by data.min_estimate_ms=1, '
+      'byproducts of train: 4 of 7 selections are kept (dropped: 2 by data.min_estimate_ms=1, '
       '1 by data.max_estimate_ms=2999); 3 of 6 selected images keep one',
     ),
     (
       # Worker a's mean is 500 without the 5 ms on what was not selected, b's 3000, c's 75.
       {'min_worker_ms': 500},
       {0: 0.2, 1: 0.25, 2: 0.2},
-      'byproducts of train: 4 of 7 selections count (dropped: 3 by data.min_worker_ms=500); '
+      'byproducts of train: 4 of 7 selections are kept (dropped: 3 by data.min_worker_ms=500); '
       '3 of 6 selected images keep one',
     ),
     (
       {'min_estimate_ms': 200, 'min_worker_ms': 501},
       {1: 0.3, 2: 0.2},  # of image 1, only worker b's click is left
-      'byproducts of train: 2 of 7 selections count (dropped: 4 by data.min_estimate_ms=200, '
+      'byproducts of train: 2 of 7 selections are kept (dropped: 4 by data.min_estimate_ms=200, '
       '1 by data.min_worker_ms=501); 2 of 6 selected images keep one',
     ),
   ],
@@ -91,7 +91,7 @@ def test_what_counts_and_what_is_said(folder, changes, expected, line):
 @pytest.mark.slow
 def test_at_most_so_many_of_one_worker(folder):
   found, line = trained_on(folder, max_per_worker=1)
-  assert '4 of 7 selections count (dropped: 3 by data.max_per_worker=1)' in line
+  assert '4 of 7 selections are kept (dropped: 3 by data.max_per_worker=1)' in line
   assert found.keys() & {3, 4} and not found.keys() >= {3, 4} and found[5] == 0.2
   assert trained_on(folder, max_per_worker=1, train_split='train[1:]+train[:1]')[0] == found
   more, _ = trained_on(folder, max_per_worker=2)

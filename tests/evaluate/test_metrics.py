@@ -152,7 +152,7 @@ def test_what_a_click_error_is_compared_with():
   metrics = {'click_error': 0.25, 'click_error_centre': 0.26, 'click_error_mean': 0.27}
   assert learned_no_place(metrics) == learned_no_place({'top1': 1.0}) == ''
   assert learned_no_place({'click_error': 0.5}) == ''  # training: there is nothing to compare
-  said = 'the head has learned nothing about place: click error 0.260, always the centre 0.260'
+  said = 'the head has learned nothing about position: click error 0.260, always the centre 0.260'
   assert learned_no_place(metrics | {'click_error': 0.26}) == said
   assert learned_no_place(metrics | {'click_error_mean': 0.2}).endswith(
     'click error 0.250, always the mean training point 0.200'

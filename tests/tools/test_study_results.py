@@ -63,7 +63,7 @@ def test_verdicts_in_words(study):
   )
   places = {sentence.split()[0]: sentence for sentence in said[verdicts.PLACES]}
   assert re.search(
-    r'has learned nothing about place on heldout_clicks: click error 0\.25\d \(0\.2\d\d to '
+    r'has learned nothing about position on heldout_clicks: click error 0\.25\d \(0\.2\d\d to '
     r'0\.2\d\d\), always the centre 0\.25\d, always the mean click 0\.2\d\d \(180 images',
     places['linear_shuffled'],
   )

@@ -224,7 +224,7 @@ def test_more_steps_than_planned_are_told_with_the_jump(finished, tmp_path, capf
   longer = config.copy_and_resolve_references()
   longer.total_steps = 12
   loop.train_and_evaluate(longer, tmp_path / 'run')
-  told = 'planned for 9 steps and is now of 12: at step 9 the learning rate jumps from 0 to 0.0'
+  told = 'planned for 9 steps and now has 12: at step 9 the learning rate jumps from 0 to 0.0'
   assert told in capfd.readouterr().err
   assert restore_newest(tmp_path / 'run')[0]['step'] == 12
   loop.train_and_evaluate(longer, tmp_path / 'run')  # planned for 12 by now

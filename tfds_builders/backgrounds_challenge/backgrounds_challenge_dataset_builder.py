@@ -97,7 +97,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     for name, data in release.iter_files(self._source, folders, self._summary):
       self._summary.add('masks read' if name[0] == release.MASKS else 'images read')
       if not self._spool.add(name, data):
-        self._summary.skip('file given twice', self._where(name), 'the first one counts')
+        self._summary.skip('file given twice', self._where(name), 'the first one is used')
 
   def _where(self, name: release.Name) -> str:
     return f'{self._source}: {name[0]}/val/{name[1]}/{name[2]}'
@@ -129,7 +129,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       self._summary.skip('undecodable image', self._where(name), error)
       return None
     if not image.data.startswith(b'\xff\xd8'):
-      self._summary.skip('undecodable image', self._where(name), 'it is no JPEG')
+      self._summary.skip('undecodable image', self._where(name), 'it is not a JPEG')
       return None
     label = self.info.features['label'].str2int(name[1])
     item = {

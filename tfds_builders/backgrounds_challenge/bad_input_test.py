@@ -49,11 +49,11 @@ MASK = small_release.foreground(0, 0)
 ZIP = io.BytesIO()
 np.savez(ZIP, mask=MASK)
 BAD_MASKS = {
-  'objects': (lambda path: trapped(path), 'it is no npy file: Object arrays'),
-  'pickle': (lambda path: pickle.dumps(Trap(path)), 'it is no npy file'),
-  'npz': (lambda _: ZIP.getvalue(), 'it is no npy file'),
-  'cut off': (lambda _: small_release.npy(MASK)[:-5], 'it is no npy file'),
-  'empty': (lambda _: b'', 'it is no npy file: No data'),
+  'objects': (lambda path: trapped(path), 'it is not an npy file: Object arrays'),
+  'pickle': (lambda path: pickle.dumps(Trap(path)), 'it is not an npy file'),
+  'npz': (lambda _: ZIP.getvalue(), 'it is not an npy file'),
+  'cut off': (lambda _: small_release.npy(MASK)[:-5], 'it is not an npy file'),
+  'empty': (lambda _: b'', 'it is not an npy file: No data'),
   'transposed': (lambda _: small_release.npy(MASK.T), 'it has 24 × 32 px, its image 32 × 24'),
   'channels': (lambda _: small_release.npy(np.dstack([MASK] * 3)), 'it is 3-D of bool'),
   'text': (lambda _: small_release.npy(np.full(SIZE[::-1], '1')), 'it is 2-D of <U1'),
@@ -62,7 +62,7 @@ BAD_MASKS = {
   'nan': (lambda _: small_release.npy(np.nan * MASK), 'other values than 0 and 1'),
   'claims terabytes': (
     lambda _: small_release.npy(MASK).replace(b'(24, 32), ', b'(9**9,9**9)'),
-    'it is no npy file',
+    'it is not an npy file',
   ),
 }
 
@@ -119,11 +119,11 @@ def test_bad_input_is_named_counted_and_left_out(tmp_path, monkeypatch, caplog, 
     'skipped: undecodable image': '2',
   }
   for place in (
-    f'fg_mask/{DOG}.npy: it is no npy file: Object arrays',
+    f'fg_mask/{DOG}.npy: it is not an npy file: Object arrays',
     '01_bird/n1_1.JPEG: Truncated',
     '02_wheeled vehicle/n2_2.JPEG: left',
     '03_reptile/n3_7.npy: left',
-    '04_carnivore/n4_0.JPEG: it is no JPEG',
+    '04_carnivore/n4_0.JPEG: it is not a JPEG',
     '../outside.JPEG: its name points out',
   ):
     assert sum(place in message for message in caplog.messages) == 1, place

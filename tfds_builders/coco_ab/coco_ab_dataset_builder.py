@@ -48,7 +48,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Put the files into manual_dir that tfds_builders/coco_ab/README.md lists. Of the configs 2014 '
-    'and narratives, zips and COCO-AB are downloaded (20 GB) where they are not there.'
+    'and narratives, zips and COCO-AB are downloaded (20 GB) if missing.'
   )
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -108,7 +108,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._summary.skip(
           'duplicate record',
           f'{path}: record {replaced.number}',
-          f'image_id {replaced.image_id} comes again, and the last one counts',
+          f'image_id {replaced.image_id} occurs again: the last one is used',
         )
 
   def _read_narratives(self, path) -> None:
@@ -165,7 +165,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       if listed is None:
         self._summary.skip('not in the instances file', where, 'left out')
       elif (found := self._join.take(listed.image_id)) is None:
-        self._summary.skip('image given twice', where, 'the first one counts')
+        self._summary.skip('image given twice', where, 'the first one is used')
       else:
         instances, byproducts = found
         if isinstance(byproducts, list):
@@ -201,7 +201,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       empty = sum(not len(narrative.trace_xy) for narrative in byproducts or ())
       self._summary.note('narratives without a trace', empty)
     elif byproducts and (unknown := set(byproducts.actions.icon) - self._join.class_index.keys()):
-      self._summary.note('records with icons of no known class')
+      self._summary.note('records with icons of unknown classes')
       logging.warning(
         '%s: record %d (image_id %d): unknown icons are not replayed: %r',
         coco_ab.FILE_NAME,

@@ -135,7 +135,7 @@ def test_every_value_is_kept(release, tmp_path, capsys):
     'trace points 2',
     'skipped 0',
     'records without an image 1',
-    'records with icons of no known class 1',
+    'records with icons of unknown classes 1',
   ):
     assert line in ' '.join(summary.split()), line
 
@@ -181,7 +181,7 @@ BAD_RECORDS = json.dumps(RECORDS[:2]).replace('"timeAt": 10', '"timeAt": 1.5')  
     ),
     (
       'duplicate record',
-      'record 0: image_id 25 comes again',
+      'record 0: image_id 25 occurs again',
       {'records': [*RECORDS, RECORDS[0]]},
       [9, 25, 30],
     ),

@@ -50,7 +50,7 @@ def features(
             doc='[ymin, xmin, ymax, xmax] as fractions of the image, clipped to it.'
           ),
           'area': column(np.float32, 'Pixels of the segmentation, before a reduction.'),
-          'is_crowd': column(np.bool_, 'Whether the box holds a group.'),
+          'is_crowd': column(np.bool_, 'Whether the box contains a group.'),
           'label': label,
         },
         doc=_DOC(desc="COCO's instances, in the order of their ids."),

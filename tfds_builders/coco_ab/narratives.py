@@ -49,7 +49,9 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
         'y': y,
         'time_ms': column(np.int64, 'Milliseconds since the recording began.'),
         'block': block,
-        'segment': column(np.int32, 'Of its narrative; a new one each time the mouse came back.'),
+        'segment': column(
+          np.int32, 'Within its narrative; new at each re-entry of the mouse.'
+        ),
       },
       doc=_DOC(desc='Positions of the mouse over the image, in recorded order.'),
     ),

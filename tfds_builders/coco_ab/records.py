@@ -31,7 +31,7 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
     'icons': tfds.features.Sequence(
       {'label': label, 'x': x, 'y': y},
       doc=_DOC(
-        desc='What is left after replaying the actions: at most one icon a class, by class.'
+        desc='What is left after replaying the actions: at most one icon per class, by class.'
       ),
     ),
     'actions': tfds.features.Sequence(

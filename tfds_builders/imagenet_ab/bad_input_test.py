@@ -66,7 +66,7 @@ def test_bad_input_is_named_counted_and_left_out(tmp_path, monkeypatch, caplog, 
     'boxes': '1',
     'skipped: corrupt XML': '2',
     'skipped: undecodable image': '2',
-    'XMLs of no image': '1',
+    'XMLs without an image': '1',
     'boxes without area, left out': '1',
   }
 

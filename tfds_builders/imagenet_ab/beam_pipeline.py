@@ -194,7 +194,7 @@ class _Join(_CountingDoFn):
         key = f'{label}/{file_name}'
         self._summaries[split].add_content(content_digest.digest(key, example))
         yield beam.pvalue.TaggedOutput(split, (key, example))
-    self._summaries[_XMLS].note('XMLs of no image', len(unused))
+    self._summaries[_XMLS].note('XMLs without an image', len(unused))
 
   def _deduplicate(self, stem, entries) -> tuple[dict, dict]:
     """Returns {(source, folder): XML} and {(split, class, file name): image}, the first of each."""

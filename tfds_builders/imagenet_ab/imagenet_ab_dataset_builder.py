@@ -58,7 +58,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       super().download_and_prepare(**kwargs)
       if self._summary:
         if not self._beam:
-          self._summary.note('XMLs of no image', self._xmls.unused())
+          self._summary.note('XMLs without an image', self._xmls.unused())
         print(self._summary)
 
   def _split_generators(self, dl_manager):

@@ -147,13 +147,13 @@ class Release:
   ) -> None:
     """Counts an image whose name was read before."""
     summary.skip(
-      'image given twice', f'{self.images[split]}: {label}/{file_name}', 'the first one counts'
+      'image given twice', f'{self.images[split]}: {label}/{file_name}', 'the first one is used'
     )
 
 
 def skip_duplicate_xml(path: pathlib.Path, folder: str, stem: str, summary: BuildSummary) -> None:
   """Counts an XML whose name was read before."""
-  summary.skip('XML given twice', f'{path}: {folder}/{stem}.xml', 'the first one counts')
+  summary.skip('XML given twice', f'{path}: {folder}/{stem}.xml', 'the first one is used')
 
 
 def find(

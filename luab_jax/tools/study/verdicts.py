@@ -110,7 +110,7 @@ def _place(place: Mapping[str, Any]) -> str:
   if not constants:
     return f'{place["arm"]} {where}: {numbers} ({_counts(error)}).'
   better = all(constant['difference'].high < 0 for constant in constants.values())
-  what = 'predicts the place of the click' if better else 'has learned nothing about place'
+  what = 'predicts the place of the click' if better else 'has learned nothing about position'
   return f'{place["arm"]} {what} {where}: {numbers} ({_counts(error)}).'
 
 
