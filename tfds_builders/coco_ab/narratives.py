@@ -49,9 +49,7 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
         'y': y,
         'time_ms': column(np.int64, 'Milliseconds since the recording began.'),
         'block': block,
-        'segment': column(
-          np.int32, 'Within its narrative; new at each re-entry of the mouse.'
-        ),
+        'segment': column(np.int32, 'Within its narrative; new at each re-entry of the mouse.'),
       },
       doc=_DOC(desc='Positions of the mouse over the image, in recorded order.'),
     ),
