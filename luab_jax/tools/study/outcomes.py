@@ -109,7 +109,7 @@ def _predicts_points(config: ConfigDict) -> bool:
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
       return {name: file[name] for name in file}
   except (OSError, ValueError, KeyError) as error:
     raise UserError(f'{path} cannot be read ({error}): delete it, and start again') from error
