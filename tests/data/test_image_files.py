@@ -167,7 +167,7 @@ def test_the_pipeline_reads_what_a_viewer_shows(kind, upright):
 @pytest.mark.parametrize('kind', REFUSED)
 def test_more_than_8_bits_are_refused(kind):
   for read in (image_files.encode, image_files.read_upright):
-    with pytest.raises(image_files.BadImage, match='save it with 8 bits'):
+    with pytest.raises(image_files.BadImage, match='convert it to 8 bits'):
       read(REFUSED[kind])
 
 

@@ -94,7 +94,7 @@ def test_further_mistakes(small, tmp_path):
   )
   with pytest.raises(UserError, match='one object an image'):
     pipeline.dataset_spec(config(tmp_path, 'icons', byproduct='trace'))
-  with pytest.raises(UserError, match='data.max_per_worker=3 is about the clicks of ImageNet-AB'):
+  with pytest.raises(UserError, match='data.max_per_worker=3 filters clicks of ImageNet-AB'):
     pipeline.dataset_spec(config(tmp_path, 'icons', max_per_worker=3))
   features = tfds.features
   store(

@@ -96,7 +96,7 @@ def test_other_files_are_refused_in_one_line(tmp_path):
     archive.writestr('readme.txt', 'x')
   for name, words in {
     'objects.npz': 'Object arrays cannot be loaded',
-    'text': 'no safetensors, .pth or .npz',
+    'text': 'not a safetensors, .pth or .npz',
     'zip': 'neither of torch',
     'absent': 'No such file',
   }.items():
