@@ -197,6 +197,7 @@ def test_spec(order):
     False,
     1,
     {'train': ORDER, 'validation': 5},
+    False,
   )
   assert (
     pipeline.dataset_spec(config(order, 'order', byproduct='trace', trace_points=6)).num_points == 6

@@ -73,7 +73,7 @@ _BAD = {
   ),
   'pages of nothing': ({'a/b.jpg': None}, ['--page_size=0'], 'page_size=0'),
   'no answers': ({'a/b.jpg': None}, ['--answers=0'], 'answers=0'),
-  'a folder in use': ({'a/b.jpg': None, '../study/mine': b''}, [], 'there already'),
+  'a folder in use': ({'a/b.jpg': None, '../study/mine': b''}, [], 'already exists'),
   'a folder in the images': ({'a/b.jpg': None}, ['--out=images/study'], 'keep them apart'),
   'an option that is not there': ({}, ['--what'], 'unrecognized arguments'),
 }
