@@ -85,62 +85,90 @@ def draw_predictions(luab, plain, data, columns=6, count=200):
 
 
 def choose_example(data, seed):
-  """(image, click, crop window) of a training example whose click is central and in the crop."""
+  """(image, label, click, crop window) of a training example, the click near both centres."""
   source = Source(data, pipeline.dataset_spec(data), data.train_split)
-  image, click = next(
-    (image_ops.decode(fields['image']).numpy(), points[0].numpy())
+  image, label, click = next(
+    (image_ops.decode(fields['image']).numpy(), int(fields['label']), points[0].numpy())
     for _, record in tfrecords.in_order(source.split)
     for fields in [source.parse(record)]
     for points, has in [source.points(fields)]
-    if has[0] and 0.3 < points[0, 0] < 0.7 and 0.3 < points[0, 1] < 0.7
+    if has[0] and _near_centre(points[0])
   )
   window = next(
     window
     for number in itertools.count(seed)
     for window in [geometry.sample_window([number, 0], *image.shape[:2])]
-    if 0.25 < int(window.width) * int(window.height) / image[..., 0].size < 0.6
-    and geometry.move_points([click], [1.0], image.shape[:2], window)[1][0]
+    if 0.3 < int(window.width) * int(window.height) / image[..., 0].size < 0.6
+    and _near_centre(geometry.move_points([click], [1.0], image.shape[:2], window)[0][0])
   )
-  return image, click, window
+  return image, label, click, window
+
+
+def _near_centre(point):
+  return 0.3 < point[0] < 0.7 and 0.3 < point[1] < 0.7
 
 
 def draw_click_path(luab, data, seed=2):
-  """One training example from the record to the loss."""
-  image, click, window = choose_example(data, seed)
+  """One training example from the record to the loss, with its numbers."""
+  image, label, click, window = choose_example(data, seed)
   points, _ = geometry.move_points([click], [1.0], image.shape[:2], window, True)
   top, left, height, width = (int(v) for v in window)
   crop = image[top : top + height, left : left + width]
   view = image_ops.resize(crop, [data.image_size] * 2, data.resize_method).numpy()
   view = view[:, ::-1].round().astype(np.uint8)
   output = luab.outputs(view[None])
-  figure = Figure(figsize=(9.4, 2.9), dpi=110, facecolor='white')
-  boxes = [(0.01 + i * 0.255, 0.2, 0.2, 0.65) for i in range(4)]
-  axes = draw_image(figure, boxes[0], image, '1, 2  record → TFDS example')
+  figure = Figure(figsize=(9.4, 3.6), dpi=110, facecolor='white')
+  boxes = [(0.01 + i * 0.255, 0.32, 0.215, 0.56) for i in range(4)]
+  axes = draw_image(figure, boxes[0], image, 'record: image and click')
   draw_point(axes, click, CLICK, 'X')
   full_height, full_width = image.shape[:2]
   corner, size = (left / full_width, top / full_height), (width / full_width, height / full_height)
   axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor='white', linewidth=2))
-  axes = draw_image(figure, boxes[1], view, '3  crop, resize, flip')
+  axes = draw_image(figure, boxes[1], view, 'training example')
   draw_point(axes, points[0], CLICK, 'X')
-  draw_map(figure, boxes[2], view, output, 0, '4  model: label and point')
-  axes = draw_image(figure, boxes[3], view, '4, 5  loss and metrics')
-  predicted = output['predicted'][0, 0]
+  draw_map(figure, boxes[2], view, output, 0, 'model: where it looks')
+  axes = draw_image(figure, boxes[3], view, 'loss: class and point')
+  predicted, score = output['predicted'][0, 0], float(output['score'][0, label])
+  axes.plot(*zip(points[0], predicted, strict=True), color='white', linewidth=2)
   draw_point(axes, points[0], CLICK, 'X')
   draw_point(axes, predicted, PREDICTION, 'P')
-  axes.plot(*zip(points[0], predicted, strict=True), color='white', linewidth=2)
-  draw_stages(figure, boxes)
+  distance = float(np.linalg.norm(predicted - np.asarray(points[0])))
+  numbers = (
+    f'click at {_at(click)} of the image\nwhite frame: the random crop',
+    f'crop resized and flipped\nclick at {_at(points[0])} of the crop',
+    f'{luab.class_names[label].removeprefix("synthetic_")}: {score:.1%}\npoint at {_at(predicted)}',
+    f'cross-entropy {-np.log(score):.3f}\nclick error {distance:.3f}: the distance',
+  )
+  draw_stages(figure, boxes, numbers)
   figure.savefig(FOLDER / 'path_of_a_click.png')
 
 
-def draw_stages(figure, boxes):
-  """The folders below the images, and arrows between them."""
+def _at(point):
+  return f'({float(point[0]):.2f}, {float(point[1]):.2f})'
+
+
+def draw_stages(figure, boxes, numbers):
+  """Numbers and folders below the images, arrows between them, and what all of it means."""
   folders = ('byproducts/, tfds_builders/', 'data/', 'models/', 'train/, evaluate/')
-  for (left, *_), text in zip(boxes, folders, strict=True):
-    figure.text(left + 0.1, 0.17, text, fontsize=8, ha='center', va='top', family='monospace')
+  for (left, *_), text, folder in zip(boxes, numbers, folders, strict=True):
+    figure.text(left + 0.107, 0.295, text, fontsize=8, ha='center', va='top')
+    figure.text(left + 0.107, 0.175, folder, fontsize=8, ha='center', va='top', family='monospace')
   for left, *_ in boxes[:-1]:
-    start, end = (left + 0.203, 0.52), (left + 0.252, 0.52)
-    arrow = FancyArrowPatch(start, end, mutation_scale=14, transform=figure.transFigure)
+    start, end = (left + 0.217, 0.6), (left + 0.254, 0.6)
+    arrow = FancyArrowPatch(
+      start, end, mutation_scale=14, transform=figure.transFigure, color='#57606a'
+    )
     figure.add_artist(arrow)
+  figure.text(
+    0.01,
+    0.03,
+    'Positions are (x, y) as fractions of width and height, x to the right, y down. '
+    'Red ×: recorded click. Blue +: predicted point,\nthe centre of mass of the attention map '
+    '(brighter: more weight). Percentage: probability of the correct class. '
+    'Monospace: the code.',
+    fontsize=8,
+    color='#57606a',
+  )
 
 
 def main():
