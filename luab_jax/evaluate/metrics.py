@@ -59,15 +59,18 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
 
 
 def example_outcomes(outputs: Outputs, batch: Batch, *, multi_label: bool) -> dict[str, jax.Array]:
-  """What each example contributes to `batch_sums`: {name: f32[B]}.
+  """What each example contributes to `batch_sums`: {name: f32[B]}, and its class.
 
   Returns:
-    top1 (without `multi_label`): 1 or 0; click_error and those of constant points: means over the
-    example's points, NaN without any. Values of padding mean nothing.
+    Without `multi_label`, label and prediction i32[B] (classes), and top1: 1 or 0. click_error and
+    those of constant points: means over the example's points, NaN without any. Values of padding
+    mean nothing.
   """
   outcomes = {}
   if not multi_label:
-    outcomes['top1'] = (outputs['logits'].argmax(-1) == batch['label']).astype(jnp.float32)
+    outcomes['label'] = batch['label']
+    outcomes['prediction'] = outputs['logits'].argmax(-1)
+    outcomes['top1'] = (outcomes['prediction'] == batch['label']).astype(jnp.float32)
   mask = batch['point_mask']
   for name, points in predicted_points(outputs, batch).items():
     distance = jnp.linalg.norm(points - batch['point'], axis=-1)

@@ -44,6 +44,7 @@ def draw(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None
     subtitle=f'Model input of {captions.describe_run(config, spec)}.',
     sections=[
       Section('Dataset', [f'{spec.name}; number of classes: {spec.num_classes}.'], tables=[sizes]),
+      _counts_section(*samples.class_counts(config.data, spec)),
       *training_sections(train, spec, config, count),
       *(
         _evaluation_section(
@@ -99,8 +100,36 @@ def _images_section(
   images = []
   for i in range(min(count, len(train.image))):
     trace = None if train.trace is None else train.trace[i]
-    images.append(_training_image(train.image[i], train.label[i], train.point[i], trace, spec))
+    absent = _describe_absent(train, i, spec, config)
+    images.append(
+      _training_image(train.image[i], train.label[i], train.point[i], trace, spec, absent)
+    )
   return Section('Training images after augmentation', text, images=images)
+
+
+def _describe_absent(
+  examples: Examples, i: int, spec: DatasetSpec, config: ml_collections.ConfigDict | None = None
+) -> str:
+  """Why an example has no point: it was cropped away, or there is none."""
+  name = _point_name(spec)
+  if examples.recorded[i].any():
+    return f'{name} cropped away'
+  left_out = config is not None and (examples.filtered or config.data.byproduct_fraction < 1)
+  return f'no {name} to train on' if left_out else f'no {name} recorded'
+
+
+def _counts_section(counts: Mapping[str, int], images: int) -> Section:
+  """Images of each class, the most frequent first."""
+  ranked = sorted(counts.items(), key=lambda item: -item[1])
+  rows = [[name, f'{count:,}'] for name, count in ranked]
+  few = len(rows) <= 20
+  table = Table(['class', 'images'], rows, '' if few else f'{len(rows):,} classes')
+  return Section(
+    'Images of each class',
+    [f'Over the first {images:,} images of the training split, in the order of its files.'],
+    tables=[table] * few,
+    collapsed=[table] * (not few),
+  )
 
 
 def _positions_section(train: Examples, spec: DatasetSpec) -> Section:
@@ -124,8 +153,9 @@ def _point_name(spec: DatasetSpec) -> str:
 def first_images(batch: Batch, spec: DatasetSpec, count: int) -> list[html.Image]:
   """The first `count` images of a training batch (see data.pipeline), with their points."""
   points = np.where(batch['point_mask'][..., None] > 0, batch['point'], np.nan)
+  absent = f'no {_point_name(spec)} in the crop'
   return [
-    _training_image(image, label, point, point if spec.is_trace else None, spec)
+    _training_image(image, label, point, point if spec.is_trace else None, spec, absent)
     for image, label, point in zip(
       batch['image'][:count], batch['label'][:count], points[:count], strict=True
     )
@@ -138,7 +168,9 @@ def _training_image(
   point: np.ndarray,
   trace: np.ndarray | None,
   spec: DatasetSpec,
+  absent: str,
 ) -> html.Image:
+  """`absent`: caption where there is no point."""
   marks = captions.marks(point, spec)
   if trace is not None and np.isnan(trace).all():
     trace = None
@@ -147,7 +179,7 @@ def _training_image(
   return html.image(
     plots.image(image, marks, trace),
     alt if trace is None else f'{alt}, with its mouse trace',
-    classes if marks else f'{classes}; no {_point_name(spec)} in the crop',
+    classes if marks else f'{classes}; {absent}',
   )
 
 
@@ -199,9 +231,9 @@ def _evaluation_section(batch: Examples, name: str, split: str, spec: DatasetSpe
       html.image(
         plots.image(image, points),
         f'Evaluation image: {caption}, {captions.describe_marks(points)}',
-        caption,
+        caption if points else f'{caption}; {_describe_absent(batch, i, spec)}',
       )
-      for image, points, caption in zip(batch.image, marks, classes, strict=True)
+      for i, (image, points, caption) in enumerate(zip(batch.image, marks, classes, strict=True))
     ],
   )
 

@@ -10,9 +10,11 @@ import ml_collections
 import numpy as np
 
 from luab_jax.data import pipeline, tfrecords
-from luab_jax.data.dataset import Batch, DatasetSpec
+from luab_jax.data.dataset import Batch, DatasetSpec, Source
 from luab_jax.data.rows import Rows
 from luab_jax.evaluate.predictor import Predictor
+
+_COUNTED = 10_000  # images
 
 
 class Examples(NamedTuple):
@@ -25,6 +27,7 @@ class Examples(NamedTuple):
       the icons (K = C) or, where an image may have several classes, the trace (K = T).
     trace: f32[M,T,2], mouse traces of the first M examples, NaN outside the crop; None where the
       dataset has none, or a control replaces the byproducts.
+    recorded: bool[N,K], points of the whole image: also those that the crop cut away.
     filtered: what the filters of the byproducts dropped, see `pipeline.Batches`.
   """
 
@@ -32,6 +35,7 @@ class Examples(NamedTuple):
   label: np.ndarray
   point: np.ndarray
   trace: np.ndarray | None
+  recorded: np.ndarray
   filtered: str = ''
 
 
@@ -92,24 +96,59 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
   spec = pipeline.dataset_spec(config.data)
   if spec.is_trace and not spec.multi_label:
     clicks = next(iter(_training_batches(config.data, config.seed, count, byproduct='click')))
+  # The whole image: no crop of its full size has any other shape.
+  whole: dict[str, Any] = {
+    'crop_scale': (1.0, 1.0),
+    'crop_ratio': (0.001, 1000.0),
+    'augment': 'none',
+  }
+  whole |= {'random_erasing': 0.0} | ({'byproduct': 'click'} if clicks is not batch else {})
+  recorded = next(iter(_training_batches(config.data, config.seed, count, **whole)))
   trace = None
   if (spec.is_trace or not spec.multi_label) and config.data.control == 'none':
     # The same images in the same crops: order and augmentation depend only on the seed.
     points = max(config.data.trace_points, 32)
     changes = {'byproduct': 'trace', 'trace_points': points}
     trace = _points(next(iter(_training_batches(config.data, config.seed, traces, **changes))))
-  return Examples(batch['image'], batch['label'], _points(clicks), trace, batches.filtered)
+  return Examples(
+    batch['image'],
+    batch['label'],
+    _points(clicks),
+    trace,
+    recorded['point_mask'] > 0,
+    batches.filtered,
+  )
+
+
+def class_counts(data: ml_collections.ConfigDict, spec: DatasetSpec) -> tuple[dict[str, int], int]:
+  """({class: training images that have it}, images counted: the first ones of a large set)."""
+  source = Source(data, spec, data.train_split)
+  count = min(source.split.num_examples, _COUNTED)
+  parts = tfrecords.scan(
+    tfrecords.part_of(source.split, 0, count),
+    lambda _, record: source.label(source.parse_byproducts(record)),
+  )
+  labels = np.concatenate([np.asarray(part) for part in parts])
+  if spec.multi_label:
+    counts = labels.sum(0).astype(int)
+  else:
+    counts = np.bincount(labels, minlength=spec.num_classes)
+  return dict(zip(spec.class_names, counts.tolist(), strict=True)), count
 
 
 def evaluation_images(
   data: ml_collections.ConfigDict, spec: DatasetSpec, split: str, count: int
 ) -> Examples:
   """The first `count` images of a TFDS split (all of a smaller one) as the model gets them."""
-  batches, _ = pipeline.eval_batches(data, spec, split, Rows(count))
-  batch = next(iter(batches))
+  splits = pipeline.EvalSplits(data, spec, Rows(count))
+  batch, whole = (next(iter(splits.batches(split, whole=view)[0])) for view in (False, True))
   real = batch['example_mask'] > 0
   return Examples(
-    image=batch['image'][real], label=batch['label'][real], point=_points(batch)[real], trace=None
+    image=batch['image'][real],
+    label=batch['label'][real],
+    point=_points(batch)[real],
+    trace=None,
+    recorded=whole['point_mask'][real] > 0,
   )
 
 

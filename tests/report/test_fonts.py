@@ -9,7 +9,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from luab_jax.report import fonts, html, plots
+from luab_jax.report import fonts, plots
 
 SCRIPT = '\U0001d49e\U0001d4a2'  # of the fonts that matplotlib brings, STIX alone has these
 NOWHERE = '\U000130b8\U000130b9'  # hieroglyphs
@@ -29,15 +29,16 @@ def matplotlibs_own_fonts(monkeypatch):
 
 
 def drawn(label, family=None):
-  """The image with a label, as the report embeds it."""
+  """The image with a label, in the fonts of pages or in given ones."""
   figure = plots.image(np.zeros((48, 48, 3), np.uint8), [plots.Mark(0.3, 0.5, label=label)])
   if family:
     for text in figure.axes[0].texts:
       text.set_fontfamily(family)
-    file = io.BytesIO()
-    figure.savefig(file, format='png')
-    return np.asarray(PIL.Image.open(file))
-  return np.asarray(PIL.Image.open(io.BytesIO(html.chart(figure, '').content)))
+  else:
+    fonts.use_installed_fonts(figure)
+  file = io.BytesIO()
+  figure.savefig(file, format='png')
+  return np.asarray(PIL.Image.open(file))
 
 
 def test_a_font_that_has_the_characters_is_used(capfd):

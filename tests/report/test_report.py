@@ -9,6 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from luab_jax.data import pipeline, tfrecords
+from luab_jax.data.dataset import Source
 from luab_jax.evaluate import robustness
 from luab_jax.report import data_page, plots, report, robustness_page, samples
 from luab_jax.report.draw_run import train_and_report
@@ -65,8 +67,10 @@ def test_a_run_leaves_its_report(finished):
     'Configuration',
   ):
     assert title in page.text
-  assert f'{results["moved"]["top1"]:.4f}' in page.text
-  assert f'{results["clicks"]["click_error"]:.4f}' in page.text
+  assert f'Top-1, moved{100 * results["moved"]["top1"]:.2f} %' in page.text
+  for value in (results['clicks']['click_error'], results['moved']['pointing_cam']):
+    assert f'{100 * value:.2f} %' in page.text
+  assert 'Accuracy of each class' in page.text and 'Other' not in page.text
   assert 'optimizer.learning_rate' in page.text
   alts = ' '.join(image['alt'] for image in page.images)
   for words in (
@@ -157,7 +161,7 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
   assert page.code == [f'tfds build imagenet_r --data_dir=`{HOSTILE}']
   chart = next(p['alt'] for p in page.images if 'Top-1 accuracy by corruption' in p['alt'])
   assert 'glass blur 30.0%' in chart and 'saturate (extra) 30.0%' in chart
-  assert 'top-1, moved' in page.text and 'top-1, imagenet_a' not in page.text
+  assert 'Top-1, moved' in page.text and 'Top-1, imagenet a' not in page.text
 
   config.robustness.sets = ()
   results = {'moved': {'top1': 0.25}}
@@ -201,7 +205,30 @@ def test_the_data_are_drawn_before_any_training(finished, tmp_path, capsys):
   assert f'Open {tmp_path}/new/data.html' in capsys.readouterr().out
   page = Page(tmp_path / 'new/data.html').check()
   assert 'Evaluation images: moved' in page.text and '0 of these 4 have a point' in page.text
+  assert 'Images of each class' in page.text and page.text.count('; no click recorded') >= 4
   assert len(page.images) == 4 + 1 + 2 * 4
+
+
+def test_a_click_that_is_cropped_away_is_none_that_was_never_recorded(synthetic_imagenet_ab):
+  config = short_config(synthetic_imagenet_ab)
+  config.data.crop_scale = (0.05, 0.1)
+  spec = pipeline.dataset_spec(config.data)
+  shown = samples.training_examples(config, 64, 4)
+  recorded, inside = shown.recorded[:, 0], np.isfinite(shown.point[:, 0]).all(-1)
+  assert not (inside & ~recorded).any()
+  # From the records, without any pixels.
+  source = Source(config.data, spec, config.data.train_split)
+  clicks = [
+    source.points(source.parse_byproducts(record))[1][0].numpy()
+    for _, record in tfrecords.in_order(source.split)
+  ]
+  everything = samples.training_examples(config, len(clicks), 4)
+  assert everything.recorded.sum() == sum(clicks)
+  assert 0 < sum(clicks) < len(clicks) and (recorded & ~inside).any()
+  counts, images = samples.class_counts(config.data, spec)
+  assert images == len(clicks)
+  labels = np.bincount(everything.label, minlength=spec.num_classes)
+  assert list(counts.values()) == labels.tolist()
 
 
 def _render(page, folder, *options):
