@@ -1,4 +1,4 @@
-"""`--mode=predict`: predictions for image files, as JSON lines and overlay images."""
+"""`--mode=predict`: predictions for image files, as a page, tables and overlay images."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from luab_jax.data import image_files
 from luab_jax.errors import UserError
 from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import fonts, plots
-from luab_jax.tools import image_folders, output_folder
+from luab_jax.tools import gallery, image_folders, output_folder
 from luab_jax.tools.own_data.problems import pluralize
 
 EXIT_SKIPPED = 65  # EX_DATAERR of sysexits.h
@@ -28,8 +28,9 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
   """Predicts image files with the newest checkpoint of a run.
 
   Writes WORKDIR/predictions/predictions.jsonl, which has a line for each file with what `Predictor`
-  returns for it (except the map) or why it was skipped, and an overlay of each image beside it.
-  Those of an earlier call are replaced once all are complete. Prints a short version of each line.
+  returns for it (except the map) or why it was skipped, beside it an overlay of each image, the
+  page index.html with all of them, and predictions.csv with the top class of each. Those of an
+  earlier call are replaced once all are complete. Prints a short version of each line.
 
   Args:
     workdir: folder of the run.
@@ -48,7 +49,9 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
   predictor = Predictor.from_run(workdir, batch_size=min(_BATCH_SIZE, len(files)))
   try:
     with output_folder.replacing(folder, 'predict') as unfinished:
-      skipped = _write_predictions(predictor, files, unfinished)
+      skipped = _write_predictions(
+        predictor, files, unfinished, pathlib.Path(workdir).resolve().name
+      )
   except BrokenPipeError:  # of stdout
     raise
   except OSError as error:
@@ -56,7 +59,8 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
   files_ignored = pluralize(others, 'file')
   rest = f', {others} {files_ignored} without an image extension ignored' if others else ''
   print(
-    f'{len(files) - skipped} predicted, {skipped} skipped{rest}: {folder}/predictions.jsonl',
+    f'{len(files) - skipped} predicted, {skipped} skipped{rest}: open {folder}/index.html '
+    '(as tables: predictions.csv, predictions.jsonl)',
     flush=True,
   )
   return EXIT_SKIPPED if skipped else 0
@@ -94,19 +98,21 @@ def _report_folder(path: pathlib.Path, reason: str) -> None:
 
 
 def _write_predictions(
-  predictor: Predictor, files: Sequence[pathlib.Path], folder: pathlib.Path
+  predictor: Predictor, files: Sequence[pathlib.Path], folder: pathlib.Path, run: str
 ) -> int:
   """Writes and prints the predictions of files, and returns how many were skipped."""
-  skipped = 0
+  lines = []
   with open(folder / 'predictions.jsonl', 'w', encoding='utf-8') as log:
     for start in range(0, len(files), _BATCH_SIZE):
       batch = files[start : start + _BATCH_SIZE]
       for file, line in zip(batch, _predict(predictor, batch, start, folder), strict=True):
-        skipped += 'skipped' in line
+        lines.append(line)
         log.write(json.dumps(line) + '\n')
         print(_format_line(file, line, predictor.point_per_class))
       log.flush()
-  return skipped
+  gallery.write_table(lines, folder, predictor.point_per_class)
+  gallery.write_gallery(lines, folder, run, predictor.point_per_class)
+  return sum('skipped' in line for line in lines)
 
 
 def _predict(
@@ -157,6 +163,5 @@ def _format_line(file: pathlib.Path, line: dict[str, Any], point_per_class: bool
   best = ', '.join(
     f'{label} {score:.2f}' for label, score in zip(line['labels'], line['scores'], strict=True)
   )
-  # The icon of the top class, or the click, or the end of the path.
-  x, y = line['points'][0 if point_per_class else -1]
+  x, y = gallery.best_point(line, point_per_class)
   return f'{name}: {best}; point ({x:.0f}, {y:.0f}) of {line["width"]} x {line["height"]} px'

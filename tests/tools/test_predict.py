@@ -1,5 +1,6 @@
 """Prediction: points in the image as it came, the pipeline's own view, every file accounted for."""
 
+import csv
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import types
+import urllib.parse
 
 import jax
 import numpy as np
@@ -22,6 +24,7 @@ from luab_jax.report import plots, samples
 from luab_jax.tools import predict
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
+from tests.html_page import Page
 from tests.painted_data import encode, paint
 
 pytestmark = pytest.mark.slow
@@ -125,7 +128,7 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
   assert status == predict.EXIT_SKIPPED == 65
   assert said[-1] == (
     '3 predicted, 2 skipped, 1 file without an image extension ignored: '
-    f'{workdir}/predictions/predictions.jsonl'
+    f'open {workdir}/predictions/index.html (as tables: predictions.csv, predictions.jsonl)'
   )
   lines = [
     json.loads(line)
@@ -145,10 +148,29 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
       line['points'], np.array(line['points_fraction']) * [line['width'], line['height']]
     )
   assert (lines[3]['width'], lines[3]['height']) == (80, 30)
+  _check_page_and_table(workdir / 'predictions', lines)
   # Again, with less: what was there before is gone, and nothing was skipped.
   assert predict.predict_files(workdir, [str(dog)]) == 0
   left = {path.name for path in (workdir / 'predictions').iterdir()}
-  assert left == {'.written.json', 'predictions.jsonl', '000000_0.png'}
+  pages = {'index.html', 'predictions.csv', 'predictions.jsonl'}
+  assert left == {'.written.json', *pages, '000000_0.png'}
+
+
+def _check_page_and_table(folder, lines):
+  with open(folder / 'predictions.csv', newline='', encoding='utf-8') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['file'] for row in rows] == [line['file'] for line in lines]
+  for row, line in zip(rows, lines, strict=True):
+    assert row['skipped'] == line.get('skipped', '')
+    if not row['skipped']:
+      assert row['label'] == line['labels'][0]
+      numbers = [float(row[name]) for name in ('score', 'x', 'y')]
+      assert numbers == pytest.approx([line['scores'][0], *line['points'][0]], abs=0.01)
+  page = Page(folder / 'index.html')
+  shown = [urllib.parse.unquote(image['src']) for image in page.images]
+  assert shown == [line['overlay'] for line in lines if 'overlay' in line]
+  assert all((folder / name).is_file() for name in shown)
+  assert 'Skipped files' in page.text and 'more than 50 times' in page.text
 
 
 def test_images_of_the_users_among_the_predictions(run, synthetic_imagenet_ab, tmp_path, capsys):
