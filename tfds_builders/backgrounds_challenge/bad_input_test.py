@@ -93,7 +93,7 @@ def oddities(path):
 
 def test_bad_input_is_named_counted_and_left_out(tmp_path, monkeypatch, caplog, capsys):
   raw = small_release.write_archive(tmp_path / 'raw', oddities(tmp_path / 'executed'))
-  with pytest.raises(UserError, match=r'6 of 27 are bad \(.*share of 0\.01.*LUAB_MAX_BAD_SHARE'):
+  with pytest.raises(UserError, match=r'6 of 27 are bad \(.*fraction of 0\.01.*LUAB_MAX_BAD_SHARE'):
     build_and_load(raw, tmp_path / 'data', 'foregrounds')
   assert not list((tmp_path / 'data').rglob('*.tfrecord*')), 'a half-built data set was left'
   monkeypatch.setenv(build_summary.MAX_BAD_SHARE_VARIABLE, '0.3')

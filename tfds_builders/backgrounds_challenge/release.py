@@ -235,7 +235,7 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
   except _NOT_NPY as error:
     raise BadMask(f'it is not an npy file: {" ".join(str(error).split())[:100]}') from error
   if not isinstance(array, np.ndarray):
-    raise BadMask('it is an archive, not an npy file')
+    raise BadMask('it is not an npy file but an archive')
   if array.ndim != 2 or array.dtype.kind not in 'biuf':
     raise BadMask(f'it is {array.ndim}-D of {array.dtype!s:.40}, expected 2-D of 0 and 1')
   if array.shape != size:
