@@ -15,7 +15,7 @@ from matplotlib.patheffects import AbstractPathEffect, Stroke, withStroke
 
 from luab_jax.report.style import BACKGROUND, BOX, PREDICTED, RECORDED, TEXT
 
-_OVERLAY_INCHES = 6.4  # of the longer side
+_OVERLAY_INCHES, _OVERLAY_DPI = 4.0, 160  # of the longer side: 640 pixels
 # Cells a side up to which a map is drawn as the cells that it has. Finer ones are smoothed.
 _COARSE = 8
 
@@ -132,9 +132,9 @@ def overlay(
   """
   height, width = pixels.shape[:2]
   scale = _OVERLAY_INCHES / max(height, width)
-  wide, high = max(width * scale, 1.0), max(height * scale, 1.0)
-  strip = 0.3 if text else 0.0
-  figure = Figure(figsize=(wide, high + strip), dpi=100, facecolor=BACKGROUND)
+  wide, high = max(width * scale, 0.6), max(height * scale, 0.6)
+  strip = 0.22 if text else 0.0
+  figure = Figure(figsize=(wide, high + strip), dpi=_OVERLAY_DPI, facecolor=BACKGROUND)
   axes = figure.add_axes((0, strip / (high + strip), 1, high / (high + strip)))
   _draw_image(axes, pixels, marks)
   x0, y0, x1, y1 = view
@@ -142,7 +142,7 @@ def overlay(
   _draw_rectangle(axes, view, color='white', lw=1, linestyle=(0, (4, 3)), zorder=2)
   _set_limits(axes)
   if text:
-    figure.text(0.06 / wide, 0.09 / (high + strip), text, fontsize=9, color=TEXT, parse_math=False)
+    figure.text(0.05 / wide, 0.07 / (high + strip), text, fontsize=7, color=TEXT, parse_math=False)
   return figure
 
 
