@@ -103,7 +103,7 @@ def get_config():
   # Points of a trace (ours).
   c.data.trace_points = 8
   # ImageNet-AB: mean (the authors' notebook) of the first click of each time the image was
-  # selected, or the first or last of them.
+  # selected, or the first or last of them. ClickMe: peak or centroid of the heat map (ours).
   c.data.click = 'mean'
   # COCO-AB: the icons left after the history was replayed (ours), or adds_only: every icon added,
   # also those moved or removed later (the authors). Narratives: named, where the mouse was while
@@ -183,7 +183,8 @@ def get_config():
   # none, or a loss of the spatial head's maps, with the linear head of the class activation map:
   # gaussian (cross entropy with a Gaussian around the point; ours), energy (1 - the map's share in
   # that Gaussian; Rao et al. 2023, arXiv:2303.11932, have boxes) or background (its share farther
-  # than map_radius from the point; ours). See docs/running.md.
+  # than map_radius from the point; ours). ClickMe: heatmap (cross entropy with the heat map; ours).
+  # See docs/running.md.
   c.loss.map_loss = 'none'
   # Weight of the map loss, with the point loss's schedule; point_weight=0 trains on it alone. Ours,
   # tried on synthetic data only.

@@ -21,6 +21,7 @@ from luab_jax.tools.own_data import __main__ as own_data
 from luab_jax.tools.synthetic import __main__ as synthetic
 from tests.documents import ROOT
 from tfds_builders import build
+from tfds_builders.clickme import download
 
 
 @contextlib.contextmanager
@@ -121,4 +122,5 @@ _PARSERS = {
   'luab_jax.tools.annotate': annotate.parse_arguments,
   'luab_jax.tools.own_data': own_data.parse_arguments,
   'tfds_builders.build': build.parse_args,
+  'tfds_builders.clickme.download': download.parse_args,
 }

@@ -23,6 +23,7 @@ CONFIGS = {
     *('2014_short288', 'local_short288', 'narratives_short288', 'local_narratives_short288'),
   ),
   'backgrounds_challenge': ('variations', 'foregrounds'),
+  'clickme': ('released', 'local'),
 }
 _BUILT = re.compile(
   r'(dataset_info|features|metadata)\.json|[\w-]+\.labels\.txt|\w+-\w+\.tfrecord-\d+-of-\d+'
@@ -132,6 +133,8 @@ def _builder(dataset: str, data_dir: str | os.PathLike):
     from tfds_builders.imagenet_ab.imagenet_ab_dataset_builder import Builder
   elif name == 'coco_ab':
     from tfds_builders.coco_ab.coco_ab_dataset_builder import Builder
+  elif name == 'clickme':
+    from tfds_builders.clickme.clickme_dataset_builder import Builder
   else:
     from tfds_builders.backgrounds_challenge.backgrounds_challenge_dataset_builder import Builder
   return Builder(config=config, data_dir=data_dir)

@@ -31,7 +31,8 @@ _ERASED_AREA, _ERASED_RATIO = (0.02, 0.33), (1 / 3.3, 1 / 0.3)
 # ImageNet's mean, which is 0 where torchvision's recipes erase: after normalising.
 _ERASED_COLOUR = (124, 116, 104)
 
-Example = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # image uint8[S, S, 3], points [K, 2], mask [K]
+# Image uint8[S, S, 3], or uint8[S, S, 4] with a heat map; points [K, 2]; mask [K].
+Example = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
 def _enhance(change: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
@@ -73,7 +74,7 @@ def augment(
 
   Args:
     data: the `data` part of a config; `augment_ops` and `augment_magnitude` are RandAugment's.
-    image: uint8[S, S, 3].
+    image: uint8[S, S, 3], or [S, S, 4]: a heat map as fourth channel moves, but has no colours.
     points, mask: float32[K, 2] relative to the image, float32[K].
     seed: a stateless seed, int64[2].
 
@@ -129,7 +130,10 @@ def apply(
 ) -> Example:
   """One of OPERATIONS with its `value`, float32 scalar, sign included; the rest as in `augment`."""
   if name in PHOTOMETRIC:
-    return PHOTOMETRIC[name](image, value), points, mask
+    changed = PHOTOMETRIC[name](image[..., :3], value)
+    if image.shape[-1] == 4:
+      changed = tf.concat([changed, image[..., 3:]], axis=-1)
+    return changed, points, mask
   size = tf.shape(image)[:2]
   matrix = GEOMETRIC[name](value, size)
   return image_ops.transform(image, matrix), *geometry.transform_points(points, mask, size, matrix)
@@ -150,7 +154,8 @@ def erase(
 
   def erased() -> Example:
     window = geometry.sample_window(window_seed, *size, scale=_ERASED_AREA, ratio=_ERASED_RATIO)
-    covered = image_ops.fill(image, window, _ERASED_COLOUR)
+    colour = (*_ERASED_COLOUR, 0) if image.shape[-1] == 4 else _ERASED_COLOUR
+    covered = image_ops.fill(image, window, colour)
     return covered, *geometry.cover_points(points, mask, size, window)
 
   chosen = tf.random.stateless_uniform([], chance_seed) < data.random_erasing

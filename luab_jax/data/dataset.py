@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from luab_jax.data import augment, image_ops, targets, tfrecords
+from luab_jax.data import augment, heatmaps, image_ops, targets, tfrecords
 from luab_jax.errors import UserError
 
 Batch = dict[str, Any]  # {name: array}: see the batch contract in pipeline.py
@@ -29,6 +29,7 @@ class DatasetSpec(NamedTuple):
   num_points: int  # K of the batch contract
   num_examples: dict[str, int]  # of each split
   is_trace: bool = False  # whether the points are a mouse trace in time order
+  has_heatmap: bool = False  # whether images have heat maps instead of clicks
 
   @property
   def point_per_class(self) -> bool:
@@ -49,12 +50,14 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
   check_options(data)
   builder = tfrecords.open_builder(data.name, data.data_dir)
   features = builder.info.features
-  multi_label = 'icons' in features
-  if not multi_label and 'clicks' not in features:
+  multi_label, has_heatmap = 'icons' in features, 'heatmap' in features
+  if not multi_label and not has_heatmap and 'clicks' not in features:
     raise UserError(
-      f'{builder.data_path} has no byproduct columns (clicks or icons): build it '
+      f'{builder.data_path} has no byproduct columns (clicks, icons or heat maps): build it '
       'with one of the builders in tfds_builders/'
     )
+  if not multi_label:
+    _check_click(data, has_heatmap)
   narrated, is_trace = 'narratives' in features, data.byproduct == 'trace'
   if multi_label and is_trace and not narrated:
     raise UserError(
@@ -81,7 +84,28 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
     num_points=data.trace_points if is_trace else num_points,
     num_examples={name: split.num_examples for name, split in builder.info.splits.items()},
     is_trace=is_trace,
+    has_heatmap=has_heatmap,
   )
+
+
+def _check_click(data: ConfigDict, has_heatmap: bool) -> None:
+  """Raises UserError for options of clicks where there are heat maps, and the other way round."""
+  choices = heatmaps.POINTS if has_heatmap else targets.CLICKS
+  what = 'heat maps' if has_heatmap else 'clicks'
+  if data.click not in choices and data.byproduct == 'click':
+    raise UserError(
+      f"data.click='{data.click}' does not fit {data.name}, which has {what}: choose one of "
+      f'{", ".join(choices)}'
+    )
+  if has_heatmap and data.byproduct == 'trace':
+    raise UserError(
+      f"data.byproduct='trace': {data.name} has heat maps and no traces; set data.byproduct='click'"
+    )
+  if has_heatmap and (key := next(filter(data.get, FILTERS), '')):
+    raise UserError(
+      f'data.{key}={data[key]} is about the clicks of ImageNet-AB, and {data.name} has heat maps: '
+      f'set data.{key}=0'
+    )
 
 
 class Source:
@@ -142,6 +166,8 @@ class Source:
       return named | {'labels': True, 'actions': {'action', 'icon', 'to_x', 'to_y'}}
     if self.spec.multi_label:
       return named | {'labels': True, 'icons': {'label', 'x', 'y'}}
+    if self.spec.has_heatmap:
+      return named | {'label': True, 'heatmap': True}
     columns = named | {'label': True, 'blocks': {'selected'}, 'clicks': rows}
     return columns | {'trace': rows} if self.data.byproduct == 'trace' else columns
 
@@ -164,6 +190,8 @@ class Source:
       if data.icon_points == 'with_instance':
         has *= self.label(fields)
       return points * has[:, None], has
+    if self.spec.has_heatmap:
+      return heatmaps.click_point(fields['heatmap'], data.click)
     selected = fields['blocks']['selected']
     if data.byproduct == 'trace':
       return targets.trace_points(fields['trace'], fields['clicks'], selected, data.trace_points)
@@ -209,7 +237,7 @@ def check_options(data: ConfigDict) -> None:
   """Raises UserError for option values that are unknown, out of range or meaningless."""
   for key, allowed in (
     ('byproduct', targets.BYPRODUCTS),
-    ('click', targets.CLICKS),
+    ('click', (*targets.CLICKS, *heatmaps.POINTS)),
     ('icons', targets.ICONS),
     ('icon_points', targets.ICON_POINTS),
     ('icon_label', targets.ICON_LABELS),

@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from luab_jax.data import augment, geometry, image_ops, robustness_sets, targets
+from luab_jax.data import augment, geometry, heatmaps, image_ops, robustness_sets, targets
 from luab_jax.data.dataset import Fields, Source
 
 # More than almost any image has; boxes beyond are counted in box_overflow.
@@ -41,7 +41,8 @@ def train_example(
   image = image_ops.resize(image, [data.image_size] * 2, data.resize_method, data.antialias)
   if data.color_jitter:
     image = image_ops.color_jitter(image, jitter_seed, data.color_jitter)
-  image = image_ops.flip(image_ops.to_uint8(image), flip)
+  image = _with_heatmap(image_ops.to_uint8(image), source, fields, size, window)
+  image = image_ops.flip(image, flip)
   points, mask = geometry.move_points(points, has, size, window, flip)
   augment_seed, erase_seed = (tf.random.fold_in(seed, use) for use in (_AUGMENT, _ERASE))
   image, points, mask = augment.augment(data, image, points, mask, augment_seed)
@@ -68,7 +69,10 @@ def eval_example(source: Source, fields: Fields, *, boxes: bool, whole: bool) ->
   image, resized, window = view(source.data, image_ops.decode(fields['image']))
   points, has = source.points(fields)
   moved, mask = geometry.move_points(points, has, resized, window)
+  image = _with_heatmap(image, source, fields, resized, window)
   example = _example(image, source.label(fields), moved, mask) | source.groups(fields, has)
+  if whole and source.spec.has_heatmap:
+    example['human_map'] = heatmaps.smoothed(fields['heatmap'], source.data.image_size)
   if boxes:
     example |= _boxes_in_view(*source.boxes(fields), resized, window)
   return example
@@ -149,9 +153,21 @@ def _boxes_in_view(
   }
 
 
+def _with_heatmap(
+  image: tf.Tensor, source: Source, fields: Fields, size: tf.Tensor, window: geometry.Window
+) -> tf.Tensor:
+  """The view with that of its heat map as fourth channel, which moves with it from now on."""
+  if not source.spec.has_heatmap:
+    return image
+  heat = heatmaps.view(fields['heatmap'], size, window, source.data.image_size)
+  return tf.concat([image, heat], axis=-1)
+
+
 def _example(image: tf.Tensor, label: tf.Tensor, points: tf.Tensor, mask: tf.Tensor) -> Fields:
+  heatmap = {'heatmap': image[..., 3]} if image.shape[-1] == 4 else {}
   return {
-    'image': image,
+    'image': image[..., :3] if heatmap else image,
+    **heatmap,
     'label': label,
     'point': points,
     'point_mask': mask,

@@ -216,7 +216,7 @@ def transform(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
   """Moves the pixels, bilinearly; black comes in from outside.
 
   Args:
-    image: uint8[height, width, 3].
+    image: uint8[height, width, channels].
     matrix: float32[3, 3], where a place (x, y, 1) in pixels goes, see geometry.
 
   Returns:
@@ -237,7 +237,7 @@ def transform(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
 
 
 def fill(image: tf.Tensor, window: Window, colour: Sequence[int]) -> tf.Tensor:
-  """Paints a window of a uint8 image [height, width, 3] in one colour, (R, G, B)."""
+  """Paints a window of a uint8 image [height, width, channels] in one colour."""
   size = tf.shape(image)
   rows, columns = tf.range(size[0])[:, None, None], tf.range(size[1])[:, None]
   covered = (rows >= window.top) & (rows < window.top + window.height)

@@ -8,6 +8,11 @@ Every batch is a dict of
   point_mask    float32[B, K]        1 where there is a point inside the crop
   example_mask  float32[B]           0 for the padding of the last evaluation batch, else 1
 
+Of data sets with heat maps (ClickMe) also
+
+  heatmap       uint8[B, S, S]       moved, erased and cut as the image is, but not its colours
+  human_map     float32[B, S, S]     `heatmaps.smoothed`; with `whole=True`
+
 `eval_batches(..., boxes=True)` adds the true boxes, moved and cut as the image is, M = MAX_BOXES:
 
   box           float32[B, M, 4]     (x0, y0, x1, y1) in [0, 1] of the view; 0 where masked

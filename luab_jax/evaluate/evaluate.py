@@ -11,6 +11,7 @@ import numpy as np
 from luab_jax.data.dataset import Batch
 from luab_jax.data.pipeline import EvalSplits
 from luab_jax.errors import UserError
+from luab_jax.evaluate import alignment
 from luab_jax.evaluate.localization import Localization
 from luab_jax.evaluate.metrics import (
   average_precision,
@@ -66,16 +67,14 @@ def evaluate_split(
   batches, count = splits.batches(split, names=True)
   names: list[np.ndarray] = []  # of the files, b'' for padding
   outcomes = []
-  all_sums: Sums = {}  # in float64; a float32 running sum over a large set would lose examples
+  all_sums: Sums = {}
   all_scores = []
   inputs = _with_mean_point(iter(batches), splits.mean_point, names)
   for *result, by_example in _results(eval_step, variables, inputs, count, progress):
     sums, scores = parallel.fetch(result)
     all_scores.append(scores)
     outcomes.append(parallel.fetch_examples(by_example))
-    for name, (total, number) in sums.items():
-      before = all_sums.get(name, (0.0, 0.0))
-      all_sums[name] = (before[0] + float(total), before[1] + float(number))
+    _add(all_sums, sums)
   loss, examples = all_sums['class_loss']
   if not np.isfinite(loss):
     raise UserError(
@@ -88,6 +87,43 @@ def evaluate_split(
   columns = {name: np.concatenate([rows[name] for rows in outcomes]) for name in outcomes[0]}
   real = file_name != b''
   return metrics, {k: column[real] for k, column in {'file_name': file_name, **columns}.items()}
+
+
+def _add(all_sums: Sums, sums: Sums) -> None:
+  """Adds in float64: a float32 running sum over a large set would lose examples."""
+  for name, (total, number) in sums.items():
+    before = all_sums.get(name, (0.0, 0.0))
+    all_sums[name] = (before[0] + float(total), before[1] + float(number))
+
+
+def align_splits(
+  model: Any, variables: Variables, splits: EvalSplits, *, progress: Callable[..., Iterable]
+) -> dict[str, dict[str, float]]:
+  """Compares a model's maps with people's heat maps, on `data.eval_splits`.
+
+  The view is the whole image, see alignment.py.
+
+  Args:
+    model: Flax module.
+    variables, splits: as in `evaluate_split`.
+    progress: as in `localize_splits`.
+  Returns:
+    {split: spearman_KIND and alignment_KIND}; {} without heat maps.
+  Raises:
+    UserError: an unreadable record.
+  """
+  if not splits.spec.has_heatmap:
+    return {}
+  step, found = parallel.map_step(alignment.make_alignment_step(model)), {}
+  for name, split in splits.data.eval_splits.items():
+    batches, count = splits.batches(split, whole=True)
+    bar = functools.partial(progress, name=f'{name}, heat maps')
+    sums: Sums = {}
+    for result in _results(step, variables, iter(batches), count, bar):
+      _add(sums, parallel.fetch(result))
+    means = {key: float(total) / float(number) for key, (total, number) in sums.items() if number}
+    found[name] = means | alignment.as_share(means)
+  return found
 
 
 def localize_splits(

@@ -53,7 +53,9 @@ def loss_and_metric_sums(
   }
   if loss.map_loss != 'none':
     maps = map_losses.map_logits(output, batch['label'], multi_label=spec.multi_label)
-    sums['map_loss'] = map_losses.map_sum(maps, batch['point'], metrics.valid_points(batch), loss)
+    sums['map_loss'] = map_losses.map_sum(
+      maps, batch['point'], metrics.valid_points(batch), loss, batch.get('heatmap')
+    )
   return sums
 
 

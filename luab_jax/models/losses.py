@@ -18,8 +18,8 @@ Sums = dict[str, tuple[Scalar, Scalar]]  # {name: (sum, count)} of losses and me
 POINT_LOSSES = ('smooth_l1', 'l1', 'l2')
 
 
-def check_loss(loss: ConfigDict, *, multi_label: bool = False) -> None:
-  """Raises UserError for a value in `config.loss` that means nothing, or not for these labels."""
+def check_loss(loss: ConfigDict, *, multi_label: bool = False, has_heatmap: bool = True) -> None:
+  """Raises UserError for a value in `config.loss` that means nothing, or not for these data."""
   if not 0 <= loss.label_smoothing < 1:
     raise UserError(f'loss.label_smoothing: {loss.label_smoothing} is outside [0, 1).')
   if multi_label and loss.label_smoothing:
@@ -36,6 +36,11 @@ def check_loss(loss: ConfigDict, *, multi_label: bool = False) -> None:
       f'loss.smooth_l1_beta: {loss.smooth_l1_beta} is not above 0; for beta = 0 choose l1.'
     )
   check_map_loss(loss)
+  if loss.map_loss == 'heatmap' and not has_heatmap:
+    raise UserError(
+      "loss.map_loss='heatmap': the data set has no heat maps, as clickme/released has; choose "
+      'another map loss.'
+    )
 
 
 def classification_sum(

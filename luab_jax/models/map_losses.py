@@ -11,6 +11,9 @@ them; with the linear head they are the class activation maps of the classes the
     click has no extent, so our window is that Gaussian, 1 where it is highest.
   background: the share of the map's mass farther than a radius from the point; within it all places
     are as good (ours: a click marks one spot of an object, not the object).
+  heatmap: cross entropy of the map with the recorded heat map of ClickMe, resized to the grid and
+    normalised over it (ours; Fel et al. 2022, arXiv:2211.04533, compare it with gradients). It
+    counts where the click point taken from it is in the view.
 
 Distances are in fractions of the crop: x of its width, y of its height.
 """
@@ -22,7 +25,7 @@ from ml_collections import ConfigDict
 from luab_jax.errors import UserError
 from luab_jax.models.heads import Outputs, cell_centres
 
-MAP_LOSSES = ('none', 'gaussian', 'energy', 'background')
+MAP_LOSSES = ('none', 'gaussian', 'energy', 'background', 'heatmap')
 _LARGE_WEIGHT = 3.0
 
 
@@ -77,7 +80,11 @@ def class_map(maps: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def map_sum(
-  logits: jax.Array, point: jax.Array, mask: jax.Array, loss: ConfigDict
+  logits: jax.Array,
+  point: jax.Array,
+  mask: jax.Array,
+  loss: ConfigDict,
+  heatmap: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """The map loss `loss.map_loss`, see the module's docstring.
 
@@ -86,10 +93,16 @@ def map_sum(
     point: f32[B,K,2], recorded, (x, y) in fractions of the crop.
     mask: f32[B,K], 1 where a point counts, or its weight (point_mask * example_mask).
     loss: `config.loss`: map_loss, map_sigma, map_radius.
+    heatmap: [B,S,S] of the view, for the map loss 'heatmap'; one without heat does not count.
 
   Returns:
     Sum over the points, and their number; both weighted with the mask.
   """
+  if loss.map_loss == 'heatmap':
+    assert heatmap is not None  # check_loss has asked the data set
+    target = heatmap_target(heatmap, logits.shape[1:3])
+    mask = mask * target.sum((1, 2)).round()
+    return jnp.sum(cross_entropy(logits, target) * mask), jnp.sum(mask)
   distance = _distance(point, cell_centres(*logits.shape[1:3]))
   if loss.map_loss == 'gaussian':
     each = cross_entropy(logits, gaussian_target(distance, loss.map_sigma))
@@ -116,6 +129,15 @@ def gaussian_window(distance: jax.Array, sigma: float) -> jax.Array:
 def gaussian_target(distance: jax.Array, sigma: float) -> jax.Array:
   """f32[B,h,w,K]: a Gaussian of `distance` that sums to 1 over the grid."""
   return jax.nn.softmax(-0.5 * (distance / sigma) ** 2, axis=(1, 2))
+
+
+def heatmap_target(heatmap: jax.Array, grid: tuple[int, ...]) -> jax.Array:
+  """f32[B,h,w,1]: heat maps [B,S,S] on a grid (h, w), summing to 1; 0 where there is no heat."""
+  heat = jax.image.resize(
+    heatmap.astype(jnp.float32), (heatmap.shape[0], *grid), 'linear', antialias=True
+  )
+  total = heat.sum((1, 2), keepdims=True)
+  return (heat / jnp.where(total > 0, total, 1))[..., None]
 
 
 def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:

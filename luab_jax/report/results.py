@@ -58,6 +58,14 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     )
     for kind, of in _MAPS.items()
   },
+  "Maps and people's heat maps": {
+    f'{name}_{kind}': (f'{title}, {of}', meaning)
+    for name, title, meaning in (
+      ('alignment', 'Alignment', 'rank correlation, as a share of that among people'),
+      ('spearman', 'Rank correlation', 'over the pixels of an image, mean of the images'),
+    )
+    for kind, of in {'saliency': 'saliency of the label', **_MAPS}.items()
+  },
   'Losses': {
     'class_loss': ('Classification loss', 'cross-entropy'),
     'point_loss': ('Point loss', 'of the predicted points, unweighted'),
@@ -151,14 +159,14 @@ def _row(key: str, name: str, results: Mapping[str, Metrics]) -> list[str]:
 
 
 def _format(key: str, value: Any) -> str:
-  """A fraction as a percentage; losses, pixels and counts as they are."""
+  """A fraction as a percentage; losses, correlations, pixels and counts as they are."""
   if value is None:
     return '–'
   if isinstance(value, int | str):
     return f'{value:,}' if isinstance(value, int) else value
   if key.endswith('_px'):
     return f'{value:.2f} px'
-  if key.endswith('loss'):
+  if key.endswith('loss') or key.startswith('spearman'):
     return f'{value:.4f}'
   return f'{100 * value:.2f} %'
 

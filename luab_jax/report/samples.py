@@ -105,7 +105,8 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
   whole |= {'random_erasing': 0.0} | ({'byproduct': 'click'} if clicks is not batch else {})
   recorded = next(iter(_training_batches(config.data, config.seed, count, **whole)))
   trace = None
-  if (spec.is_trace or not spec.multi_label) and config.data.control == 'none':
+  has_traces = spec.is_trace or not (spec.multi_label or spec.has_heatmap)
+  if has_traces and config.data.control == 'none':
     # The same images in the same crops: order and augmentation depend only on the seed.
     points = max(config.data.trace_points, 32)
     changes = {'byproduct': 'trace', 'trace_points': points}

@@ -67,7 +67,7 @@ class Experiment:
     self.config = config
     self.project = project_version()
     self.spec = spec = dataset_spec(config.data)
-    check_loss(config.loss, multi_label=spec.multi_label)
+    check_loss(config.loss, multi_label=spec.multi_label, has_heatmap=spec.has_heatmap)
     check_keep_best(config, spec)
     self.model = build_model(
       config.model,
@@ -249,8 +249,8 @@ class Experiment:
       eval_step: pmapped `self.eval_step`.
       state: replicated TrainState.
       show_progress: whether to show progress bars.
-      final: localisation on all images, not only `config.localization.max_images` of a split; and
-        the sets in `config.robustness.sets` that are there. Sets `outcomes`.
+      final: localisation on all images, not only `config.localization.max_images` of a split; heat
+        maps; and the sets in `config.robustness.sets` that are there. Sets `outcomes`.
       cancelled: called after each batch, whether to stop.
     Returns:
       {split: metrics}.
@@ -281,7 +281,8 @@ class Experiment:
         )
         for name, split in splits.data.eval_splits.items()
       }
-      results = {name: metrics for name, (metrics, _) in evaluated.items()}
+      aligned = evaluate.align_splits(self.model, *where, progress=progress) if final else {}
+      results = {name: found | aligned.get(name, {}) for name, (found, _) in evaluated.items()}
       if final and self.robustness.sources:
         evaluator = robustness.SetEvaluator(
           self.model, variables, splits.data, batch_size=self.config.batch_size, progress=progress
@@ -290,7 +291,6 @@ class Experiment:
       for name, place in places.items():
         results[name] |= place.metrics(functools.partial(progress, name=f'{name}, maps'))
     if final:
-      self.outcomes = outcomes.collect(
-        {name: rows for name, (_, rows) in evaluated.items()}, places
-      )
+      rows = {name: columns for name, (_, columns) in evaluated.items()}
+      self.outcomes = outcomes.collect(rows, places)
     return results

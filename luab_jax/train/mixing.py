@@ -28,7 +28,7 @@ from luab_jax.errors import UserError
 from luab_jax.models import normalise
 from luab_jax.train.state import seed_key
 
-_TARGETS = ('label', 'point', 'point_mask', 'example_mask')
+_TARGETS = ('label', 'point', 'point_mask', 'example_mask', 'heatmap')
 _MIX = (1 << 32) - 1  # folded into the key of a step; stochastic depth folds in rows of the batch
 
 
@@ -66,7 +66,7 @@ def mix(config: ConfigDict, batch: Batch, step: jax.Array) -> Batch:
   key = jax.random.fold_in(jax.random.fold_in(seed_key(config.seed), step), _MIX)
   share = share_map(key, image.shape[1], config.data.mixup_alpha, config.data.cutmix_alpha)
   weight = share.mean()
-  own = {name: batch[name] for name in _TARGETS}
+  own = {name: batch[name] for name in _TARGETS if name in batch}
   partner = jax.tree.map(_swap, own)
   mixed = share[..., None] * image + (1 - share[..., None]) * _swap(image)
   return {
@@ -92,6 +92,7 @@ def _targets(targets: Batch, visible: jax.Array, weight: jax.Array) -> Batch:
     'point': targets['point'],
     'point_mask': targets['point_mask'] * seen,
     'example_mask': targets['example_mask'] * weight,
+    **({'heatmap': targets['heatmap'] * visible} if 'heatmap' in targets else {}),
   }
 
 

@@ -80,6 +80,11 @@ def check_options(config: ConfigDict) -> None:
 def _check_has_maps(config: ConfigDict) -> None:
   """Raises UserError for a map loss where the linear head has no map a point."""
   model, map_loss = config.model, config.loss.map_loss
+  if map_loss == 'heatmap' and config.data.control != 'none':
+    raise UserError(
+      f"loss.map_loss='heatmap': data.control='{config.data.control}' replaces points and leaves "
+      'heat maps; choose another map loss'
+    )
   if map_loss == 'none' or model.head != 'linear':
     return
   why = ''

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 from scipy import special
 
 from luab_jax.errors import UserError
@@ -70,6 +71,23 @@ def test_a_map_loss_is_its_formula(kind):
   assert same == pytest.approx(float(total), rel=1e-6)
   counts = np.broadcast_to(mask[:, None, None], gradient.shape) > 0
   assert not gradient[~counts].any() and np.abs(gradient).sum((1, 2))[mask > 0].min() > 0
+
+
+def test_the_target_of_a_heat_map_is_the_map_on_the_grid():
+  rng = np.random.default_rng(1)
+  heat = rng.integers(0, 256, (3, 32, 32)).astype(np.uint8)
+  heat[1] = 0  # somebody's click was there, but nothing is left in the view
+  logits = rng.normal(size=(3, 4, 6, 1)).astype(np.float32)
+  mask = np.float32([[1], [1], [0.25]])
+  total, count = map_sum(logits, np.zeros((3, 1, 2)), mask, loss_config('heatmap'), heat)
+  expected = 0.0
+  for b in (0, 2):
+    small = Image.fromarray(heat[b].astype(np.float32)).resize((6, 4), Image.Resampling.BILINEAR)
+    log_map = special.log_softmax(logits[b, ..., 0].astype(np.float64))
+    target = np.asarray(small) / np.asarray(small).sum()
+    expected -= (target * log_map).sum() * mask[b, 0]
+  assert total == pytest.approx(expected, rel=1e-4)
+  assert count == 1.25
 
 
 def test_hand_computed_values_on_four_cells():
@@ -150,7 +168,7 @@ def test_which_maps_are_compared():
 @pytest.mark.parametrize(
   ('changes', 'word'),
   [
-    ({'map_loss': 'rao'}, 'loss.map_loss: unknown .* none, gaussian, energy, background'),
+    ({'map_loss': 'rao'}, 'loss.map_loss: unknown .* none, gaussian, energy, background, heatmap'),
     ({'map_sigma': 0.0}, 'loss.map_sigma: 0.0'),
     ({'map_sigma': 1.5}, 'loss.map_sigma: 1.5'),
     ({'map_radius': -0.1}, 'loss.map_radius: -0.1'),

@@ -181,3 +181,14 @@ def _of_both(loss, output, batch, share, weight):
     total += w * (loss(output, targets) * counted).sum()
     count += w * counted.sum()
   return total / count
+
+
+def test_a_heat_map_is_cut_as_its_image():
+  batch = small_steps.make_batch(5, 1, False)
+  heat = np.repeat([100, 200], 8).reshape(2, 8).T.reshape(16, 1, 1)  # neighbours differ
+  batch['heatmap'] = np.broadcast_to(heat, (16, 16, 16)).astype(np.uint8)
+  batch['image'] = np.repeat(batch['heatmap'][..., None], 3, -1).astype(np.float32)
+  mixed = jax.jit(lambda batch: mixing.mix(config(0.0, 1.0), batch, 3))(batch)
+  assert 0 < mixed['example_mask'][0] < 1
+  both = mixed['heatmap'] + mixed['partner']['heatmap']
+  np.testing.assert_array_equal(both, mixed['image'][..., 0])

@@ -10,6 +10,7 @@ from luab_jax.data import tfrecords
 from luab_jax.errors import UserError
 from luab_jax.models import LuabModel
 from luab_jax.models.heads import SpatialHead
+from luab_jax.models.losses import check_loss
 from luab_jax.models.vit import VisionTransformer
 from luab_jax.tools.study import study
 from luab_jax.train import loop
@@ -83,6 +84,17 @@ def test_a_map_loss_needs_maps(tmp_path, options, why):
   config.update_from_flattened_dict({'model.head': 'linear', 'model.vit_pool': 'gap'})
   config.data.byproduct = 'click'
   check_options(config)
+
+
+def test_a_map_loss_of_heat_maps_needs_their_own():
+  config = default.get_config()
+  config.loss.map_loss = 'heatmap'
+  check_options(config)
+  with pytest.raises(UserError, match="^loss.map_loss='heatmap': the data set has no heat maps"):
+    check_loss(config.loss, has_heatmap=False)
+  config.data.control = 'shuffled'
+  with pytest.raises(UserError, match="^loss.map_loss='heatmap': data.control='shuffled' replaces"):
+    check_options(config)
 
 
 def test_pairs_to_mix_must_share_a_device():
