@@ -58,4 +58,10 @@ def get_config():
   c.optimizer.grad_clip_norm = 1.0
 
   c.robustness.sets = ()
+
+  c.study.linear_model = 'tiny_deep'
+  c.study.linear_point_weight = 3.0
+  c.study.spatial_point_weight = 30.0
+  c.study.map_weight = 1.0
+  c.study.unit = r'(\w+?_\d{4})'  # the photograph that a composite's object comes from
   return c

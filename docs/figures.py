@@ -1,8 +1,7 @@
-"""Draws README's two figures from two runs of configs/quickstart.py, with and without clicks.
+"""Draws README's two figures from two runs of the study in docs/study.md, with and without clicks.
 
-make quickstart
-python run.py --config=configs/quickstart.py --workdir=runs/x --config.loss.point_weight=0
-PYTHONPATH=. python docs/figures.py --luab=runs/quickstart --plain=runs/x
+With S the folder of the study:
+PYTHONPATH=. python docs/figures.py --luab=S/spatial_map/seed0 --plain=S/spatial_no_click/seed0
 """
 
 import argparse
@@ -34,11 +33,14 @@ def draw_image(figure, box, image, title=''):
 
 def draw_map(figure, box, image, output, index, title=''):
   """Axes with a grey copy of the image, the attention map and the predicted point."""
-  grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.5 + 0.2
-  axes = draw_image(figure, box, grey, title)
+  axes = draw_image(figure, box, _grey(image), title)
   plots.draw_weights(axes, output['weights'][index])
   draw_point(axes, output['predicted'][index, 0], PREDICTION, 'P')
   return axes
+
+
+def _grey(image):
+  return np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.5 + 0.2
 
 
 def draw_point(axes, point, colour, marker):
@@ -46,9 +48,10 @@ def draw_point(axes, point, colour, marker):
 
 
 def draw_predictions(luab, plain, data, columns=6, count=200):
-  """Images with uncorrelated backgrounds: attention map, point and class of both models.
+  """Images with uncorrelated backgrounds: attention map and class of both models.
 
-  The first ones that the model without clicks gets wrong; README says so.
+  Of those that the model without clicks gets wrong, the ones whose two maps overlap least; README
+  says so.
   """
   examples = samples.evaluation_images(data, pipeline.dataset_spec(data), 'uncorrelated', count)
   outputs = []
@@ -59,10 +62,11 @@ def draw_predictions(luab, plain, data, columns=6, count=200):
     ]
     outputs.append({key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]})
   correct = [output['score'].argmax(-1) == examples.label for output in outputs]
-  chosen = np.flatnonzero(~correct[0])[:columns]
+  overlap = np.minimum(*(output['weights'] for output in outputs)).reshape(count, -1).sum(-1)
+  chosen = sorted(np.flatnonzero(~correct[0]), key=lambda index: overlap[index])[:columns]
   figure = Figure(figsize=(1.5 * columns + 1.3, 5.1), dpi=110, facecolor='white')
-  rows = ('image', 'trained on labels\n(λ = 0)', 'labels and clicks\n(λ = 30)')
-  left, width, height = 1.2 / (1.5 * columns + 1.3), 1.4 / (1.5 * columns + 1.3), 1.4 / 5.1
+  rows = ('image', 'trained\non labels', 'trained on labels\nand clicks')
+  left, width, height = 1.25 / (1.5 * columns + 1.3), 1.4 / (1.5 * columns + 1.3), 1.4 / 5.1
   for row, text in enumerate(rows):
     bottom = 1 - (row + 1) * 1.65 / 5.1
     figure.text(0.005, bottom + height / 2, text, fontsize=9, va='center')
@@ -70,18 +74,22 @@ def draw_predictions(luab, plain, data, columns=6, count=200):
       image = examples.image[index]
       box = (left + column * width * 1.5 / 1.4, bottom, width, height)
       if row == 0:
-        draw_image(figure, box, image, luab.class_names[examples.label[index]])
+        draw_image(figure, box, image, _shape(luab, examples.label[index]))
         continue
       output, is_correct = outputs[row - 1], correct[row - 1][index]
-      predicted = luab.class_names[output['score'][index].argmax()]
-      axes = draw_map(figure, box, image, output, index)
+      axes = draw_image(figure, box, _grey(image))
+      plots.draw_weights(axes, output['weights'][index])
       axes.set_title(
-        f'{"✓" if is_correct else "✗"} {predicted}',
+        f'{"✓" if is_correct else "✗"} {_shape(luab, output["score"][index].argmax())}',
         fontsize=9,
         color='#1a7f37' if is_correct else CLICK,
       )
   figure.savefig(FOLDER / 'what_it_does.png')
   print(f'correct of {count}: {correct[0].sum()} without clicks, {correct[1].sum()} with')
+
+
+def _shape(predictor, label):
+  return predictor.class_names[label].removeprefix('synthetic_')
 
 
 def choose_example(data, seed):
@@ -174,8 +182,8 @@ def draw_stages(figure, boxes, numbers):
 def main():
   """Writes docs/what_it_does.png and docs/path_of_a_click.png."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--luab', default='runs/quickstart')
-  parser.add_argument('--plain', default='runs/x')
+  parser.add_argument('--luab', required=True, help='folder of a run with clicks')
+  parser.add_argument('--plain', required=True, help='folder of the same run without clicks')
   parser.add_argument('--data_dir', default='data/quickstart')
   options = parser.parse_args()
   data = quickstart.get_config().data
