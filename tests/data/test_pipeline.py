@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from luab_jax.data import augment, pipeline, tfrecords
+from luab_jax.data import augment, dataset, pipeline, tfrecords
 from luab_jax.errors import UserError
 from tests import painted_data
 from tests.painted_data import config, imagenet_example, rows, store
@@ -190,14 +190,13 @@ def test_in_evaluation_a_host_opens_no_file_of_another_host(tmp_path, limit):
 
 def test_spec(order):
   spec = pipeline.dataset_spec(config(order, 'order'))
-  assert spec == (
-    'order',
-    painted_data.NAMES[:ORDER],
-    ORDER,
-    False,
-    1,
-    {'train': ORDER, 'validation': 5},
-    False,
+  assert spec == dataset.DatasetSpec(
+    name='order',
+    class_names=painted_data.NAMES[:ORDER],
+    num_classes=ORDER,
+    multi_label=False,
+    num_points=1,
+    num_examples={'train': ORDER, 'validation': 5},
   )
   assert (
     pipeline.dataset_spec(config(order, 'order', byproduct='trace', trace_points=6)).num_points == 6

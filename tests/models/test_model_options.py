@@ -135,8 +135,8 @@ def test_a_frozen_backbone_gets_no_gradient_and_keeps_its_statistics():
   [
     ('vit_pool', 'max', "unknown 'max'; choose one of token, gap"),
     ('vit_positions', 'rope', "unknown 'rope'"),
-    ('drop_path', 1.0, 'no probability'),
-    ('dropout', -0.1, 'no probability'),
+    ('drop_path', 1.0, 'not a probability'),
+    ('dropout', -0.1, 'not a probability'),
   ],
 )
 def test_a_wrong_option_is_named(key, value, words):
