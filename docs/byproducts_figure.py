@@ -23,11 +23,12 @@ from luab_jax.tools.own_data.images import ImageFile, ImageIndex
 from luab_jax.tools.own_data.problems import Problems
 from luab_jax.tools.synthetic import __main__ as synthetic
 from luab_jax.tools.synthetic import coco_release, imagenet_release, scene
+from tfds_builders.clickme import release, small_release
 from tfds_builders.coco_ab import small_narratives
 
 SIZE = 160  # short side of the images in pixels
 COUNTS = ('--train=60', '--validation=6')
-COLUMNS = 3
+COLUMNS = 4
 SHADOW = [withStroke(linewidth=2.5, foreground='black', alpha=0.7)]
 
 
@@ -40,6 +41,7 @@ class Tile(NamedTuple):
   points: dict[str, tuple[float, float]]  # {text beside it: point}
   trace: np.ndarray | None = None  # [T, 2]
   moves: tuple = ()  # of icons, (from, to)
+  heatmap: np.ndarray | None = None  # u8[H, W]
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -99,6 +101,26 @@ def narratives(folder: pathlib.Path) -> Tile:
   )
 
 
+def clickme(folder: pathlib.Path) -> Tile:
+  """A heat map around an object, from a TFRecord of ClickMe."""
+  height, width = release.SIZE
+  drawn = scene.draw_scene(np.random.default_rng(18), [1], 3, width, (0.17, 0.2))  # a square image
+  x, y = np.divide(drawn.objects[0].center, (width, height))
+  files = [
+    small_release.jpeg(image) for image in (drawn.pixels, small_release.blob(x, y, sigma=0.09))
+  ]
+  small_release.write(folder, {'train-0': [small_release.record(*files, label=0)]})
+  ((_, data),) = release.read_shard(folder / 'train/train-0.tfrecords')
+  found = release.parse(data)
+  return Tile(
+    'ClickMe',
+    'how much each place mattered,\nmerged over people',
+    decode(found.image),
+    {},
+    heatmap=decode(found.heatmap)[..., 0],
+  )
+
+
 def own(title: str, text: str, index: int, content: Callable[..., str]) -> Callable[..., Tile]:
   """A click from a file that own_data reads; `content` writes it."""
 
@@ -137,6 +159,7 @@ TILES = (
   imagenet,
   coco,
   narratives,
+  clickme,
   own(
     'A table of yours',
     'a click in pixels or fractions,\nwith its time if you have it',
@@ -160,6 +183,9 @@ def draw(figure: Figure, box: tuple, tile: Tile) -> None:
   axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
   for side in axes.spines.values():
     side.set_visible(False)
+  if tile.heatmap is not None:
+    strength = tile.heatmap / 255
+    axes.imshow(strength, cmap='inferno', alpha=0.75 * strength, extent=(0, 1, 1, 0), aspect='auto')
   if tile.trace is not None:
     x, y = tile.trace.T
     axes.plot(x, y, color='white', linewidth=1.3, path_effects=SHADOW)
@@ -190,7 +216,8 @@ def main() -> None:
     draw(figure, box, tile)
   buffer = io.BytesIO()
   figure.savefig(buffer)
-  small = Image.open(buffer).convert('RGB').quantize(256)  # a third of the bytes
+  image = Image.open(buffer).convert('RGB')
+  small = image.quantize(palette=image.quantize(256))  # a third of the bytes
   small.save(pathlib.Path(__file__).parent / 'byproducts.png', optimize=True)
 
 
