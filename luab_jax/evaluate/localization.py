@@ -32,9 +32,8 @@ the grid's; boxes end after their last pixel (x1 = (last + 1) / size, in fractio
 hole in a component is no component.
 
 Everything is counted in integers (EPG in units of 2**-32), so that sums over batches and hosts are
-exact. Images
-without a true box do not count. Where an image has several labels (COCO), each class present
-counts as an image of its own: that class's map against that class's boxes.
+exact. Images without a true box do not count. Where an image has several labels (COCO), each class
+present counts as an image of its own: that class's map against that class's boxes.
 
 Cost, on the host, a map (one busy CPU core, as measured when this was written): 2 ms for 12 x 12
 cells at 48 px, 8 ms for 7 x 7 and 18 ms for 14 x 14 at 224 px; labelling at each threshold took

@@ -10,23 +10,16 @@ import os
 import pathlib
 import signal
 import sys
-from typing import NoReturn
 
 from luab_jax.errors import UserError
 from luab_jax.tools.annotate import export
+from luab_jax.tools.parser import Parser
 
 _COMMAND = 'python -m luab_jax.tools.annotate'
 
 
-class _Parser(argparse.ArgumentParser):
-  """Reports a mistake as one line, without the usage before it."""
-
-  def error(self, message: str) -> NoReturn:
-    raise UserError(f'{message}; see {self.prog} --help')
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(prog=_COMMAND, allow_abbrev=False, description=__doc__.partition(':')[0] + '.')
+  parser = Parser(prog=_COMMAND, allow_abbrev=False, description=__doc__.partition(':')[0] + '.')
   commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
 
   def add(name: str, text: str) -> argparse.ArgumentParser:

@@ -6,10 +6,10 @@ import pathlib
 import shlex
 import signal
 import sys
-from typing import NoReturn
 
 from luab_jax.errors import UserError
 from luab_jax.tools import output_folder
+from luab_jax.tools.parser import Parser
 
 _README = """Composites of Caltech-101, with simulated clicks, in the files of ImageNet-AB
 
@@ -27,16 +27,9 @@ Made by: python -m luab_jax.tools.composites --caltech=... --seed={seed} --out=.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-  """Reports a mistake in one line, without the usage before it."""
-
-  def error(self, message: str) -> NoReturn:
-    raise UserError(f'{message}; see python -m luab_jax.tools.composites --help')
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
   """Parses the command line; raises UserError if an argument is out of range."""
-  parser = _Parser(
+  parser = Parser(
     prog='python -m luab_jax.tools.composites',
     allow_abbrev=False,
     description='Cut the objects of 19 classes of Caltech-101 out of their photographs, paste them '

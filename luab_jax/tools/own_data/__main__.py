@@ -5,21 +5,14 @@ import os
 import pathlib
 import signal
 import sys
-from typing import NoReturn
 
 from luab_jax import configure_process
 from luab_jax.errors import UserError
 from luab_jax.tools import output_folder
 from luab_jax.tools.own_data import layouts
+from luab_jax.tools.parser import Parser
 
 TITLE = 'Own data in the layout of '
-
-
-class _Parser(argparse.ArgumentParser):
-  """Reports a mistake as one line, without the usage before it."""
-
-  def error(self, message: str) -> NoReturn:
-    raise UserError(f'{message}; see python -m luab_jax.tools.own_data --help')
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -58,7 +51,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(
+  parser = Parser(
     prog='python -m luab_jax.tools.own_data',
     allow_abbrev=False,
     description='Convert your own images, with clicks or icons if you have them, into the files '

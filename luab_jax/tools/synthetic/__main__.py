@@ -5,24 +5,17 @@ import functools
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import NoReturn
 
 from luab_jax.errors import UserError
 from luab_jax.tools import output_folder
+from luab_jax.tools.parser import Parser
 
 RELEASES = ('imagenet_ab', 'coco_ab')
 
 
-class _Parser(argparse.ArgumentParser):
-  """Reports a mistake in one line, without the usage before it."""
-
-  def error(self, message: str) -> NoReturn:
-    raise UserError(f'{message}; see python -m luab_jax.tools.synthetic --help')
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
   """Parses the command line; raises UserError if an argument is out of range."""
-  parser = _Parser(
+  parser = Parser(
     prog='python -m luab_jax.tools.synthetic',
     allow_abbrev=False,
     description='Write a small synthetic data set in the exact files of a real release. The same '
