@@ -1,6 +1,6 @@
-"""Small stand-ins of the benchmark sets, written with the real features of TFDS's own builders.
+"""Small stand-ins for the benchmark sets, written with the real features of TFDS's own builders.
 
-Every image is grey; the model of the tests reads the class off the grey level (`GreyModel`).
+Every image is of one grey level, from which the test model (`GreyModel`) reads the class.
 """
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ from luab_jax.models import NORMALISATIONS
 
 
 class GreyModel(nn.Module):
-  """Predicts class 4 g for a picture of mean grey level g, then 4 g + 1 and so on."""
+  """Ranks class 4 g first for an image of mean grey level g, then 4 g + 1 and so on."""
 
   normalisation: str = 'imagenet'
 
@@ -20,7 +20,7 @@ class GreyModel(nn.Module):
   def __call__(self, image, train):
     del train
     mean, std = (jnp.array(values) for values in NORMALISATIONS[self.normalisation])
-    if image.dtype != jnp.uint8:  # the Backgrounds Challenge's, put together from two
+    if image.dtype != jnp.uint8:  # of the Backgrounds Challenge: composed of two images
       image = (image * std + mean) * 255
     grey = image.astype(jnp.float32).mean((1, 2, 3))
     unused = self.param('unused', nn.initializers.zeros, (1,))
@@ -33,12 +33,12 @@ def grey(level, size=(32, 32)):
 
 
 def write(name, split, examples, data_dir):
-  """Writes examples (dicts of a TFDS builder's features) as the data set `name` of TFDS."""
+  """Writes examples (dicts of the TFDS builder's features) as a split of TFDS's data set `name`."""
   write_as(tfds.builder(name, data_dir=data_dir), {split: examples})
 
 
 def write_as(builder, splits):
-  """Writes {split: examples} as what `builder` would have built."""
+  """Writes {split: examples} as if `builder` had built them."""
   builder.data_path.mkdir(parents=True, exist_ok=True)
   writer = tfds.core.SequentialWriter(builder.info, max_examples_per_shard=1000)
   writer.initialize_splits(list(splits), fail_if_exists=False)
@@ -47,7 +47,7 @@ def write_as(builder, splits):
 
 
 def labelled(levels_and_labels):
-  """Examples of image, label and file_name."""
+  """Examples with image, label and file_name from pairs (grey level, label)."""
   return [
     {'image': grey(level), 'label': label, 'file_name': f'{i}.JPEG'}
     for i, (level, label) in enumerate(levels_and_labels)

@@ -1,4 +1,4 @@
-"""Agreement with people's heat maps: scipy's correlation, and gradients known in advance."""
+"""Agreement with human heat maps: SciPy's rank correlation, and gradients known in advance."""
 
 import types
 
@@ -14,7 +14,7 @@ SIZE = 12
 
 
 def scipys(maps, others):
-  """Of each map with the other at its place."""
+  """SciPy's Spearman correlation of each map with the other map at the same index."""
   return [
     stats.spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(maps, others, strict=False)
   ]
@@ -44,7 +44,7 @@ def test_maps_of_the_label_are_compared_and_padding_is_not():
 
   model = types.SimpleNamespace(apply=apply, normalisation='half')
   human = rng.random((4, SIZE, SIZE)).astype(np.float32)
-  human[2] = 0  # no heat: no correlation
+  human[2] = 0  # a flat map: the correlation is undefined
   batch = {
     'image': rng.integers(0, 256, (4, SIZE, SIZE, 3)).astype(np.uint8),
     'label': np.array([0, 3, 2, 1]),

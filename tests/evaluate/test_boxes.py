@@ -1,4 +1,4 @@
-"""True boxes on their way from the records to the metrics of an evaluation."""
+"""Ground-truth boxes, from the records to the metrics of an evaluation."""
 
 import functools
 
@@ -20,7 +20,7 @@ BOXES = ('box', 'box_mask', 'box_label', 'box_overflow')
 
 
 def rectangle(height, width, box):
-  """uint8[height, width, 3], bright in (y0, x0, y1, x1) of whole pixels."""
+  """uint8[height, width, 3], bright inside the box (y0, x0, y1, x1) in whole pixels."""
   image = np.full((height, width, 3), painted_data.BACKGROUND, np.uint8)
   image[box[0] : box[2], box[1] : box[3]] = 255
   return image
@@ -39,7 +39,7 @@ def relative(box, height, width):
 
 @pytest.fixture(scope='module')
 def painted(tmp_path_factory):
-  """(folder of the sets 'one', 'plain' and 'several', shapes and boxes of 'one' in pixels)."""
+  """(data_dir of 'one', 'plain' and 'several', [(height, width, box in pixels)] of 'one')."""
   folder, rng = tmp_path_factory.mktemp('boxes'), np.random.default_rng(3)
   examples, truth = [], []
   for i in range(40):
@@ -49,7 +49,7 @@ def painted(tmp_path_factory):
     example = painted_data.imagenet_example(
       i, encode(rectangle(height, width, box), 'PNG'), label=i
     )
-    # The first has no box, the second more than there is room for.
+    # The first has no box, the second more than fit.
     count = {0: 0, 1: MAX_BOXES + 3}.get(i, 1)
     objects = {'bbox': [relative(box, height, width)] * count, 'label': ['n0'] * count}
     examples.append(example | {'objects': objects})
@@ -93,7 +93,7 @@ def painted(tmp_path_factory):
 
 
 def _examples(folder, name, *, rows=None, **options):
-  """All examples of a set, one array a column, with boxes."""
+  """(data options, {column: all real examples of the train split, with boxes})."""
   data = config(folder, name, image_size=64, eval_resize=72)
   batches, _ = pipeline.eval_batches(
     data, pipeline.dataset_spec(data), 'train', rows or pipeline.Rows(16), boxes=True, **options
@@ -134,7 +134,7 @@ def test_boxes_beside_the_view_are_masked(painted):
   outside = 0
   for label, row in zip(batch['label'], batch['box_mask'], strict=True):
     height, width, (y0, x0, y1, x1) = truth[label]
-    # The view shows the central 64/72 of the shorter side, and as many pixels of the other.
+    # The view shows the central 64/72 of the shorter side, and as many pixels of the longer one.
     half = min(height, width) * 64 / 72 / 2
     gaps = [
       height / 2 - half - y1,
@@ -142,7 +142,7 @@ def test_boxes_beside_the_view_are_masked(painted):
       width / 2 - half - x1,
       x0 - width / 2 - half,
     ]
-    if label and abs(max(gaps)) > 2:  # nearer than that, rounding decides
+    if label and abs(max(gaps)) > 2:  # any closer and rounding decides
       assert row.any() == (max(gaps) < 0)
       outside += max(gaps) > 0
   assert outside
@@ -160,7 +160,7 @@ def test_the_whole_view_has_the_whole_boxes_of_all_images(painted):
   expected = [[0, 0, 0.5, 0.5], [0.4, 0, 0.495, 0.5], [0, 0, 0.25, 1]]
   np.testing.assert_allclose(several['box'][0, :3], expected, atol=1e-6)
   assert several['box_label'][0, :3].tolist() == [7, 9, 3]
-  # The icons move with this view, too.
+  # Icons are mapped to this view, too.
   np.testing.assert_allclose(several['point'][0, [3, 7]], [(0.1, 0.5), (0.5, 0.5)], atol=1e-6)
 
 
@@ -197,7 +197,7 @@ def test_a_set_without_the_column_has_no_boxes(painted):
 def test_instances_have_their_class_and_crowds_are_no_boxes(painted):
   folder, _ = painted
   _, batch = _examples(folder, 'several')
-  # 100 x 200 becomes 72 x 144 and loses 4 and 40 pixels on each side, and class 3 with them.
+  # 100 x 200 becomes 72 x 144 and loses 4 and 40 pixels on each side, and with them class 3.
   mask = batch['box_mask'][0] > 0
   assert batch['box_label'][0][mask].tolist() == [7, 9]
   expected = np.array([[0, 0, 72 - 40, 36 - 4], [57.6 - 40, 0, 71.28 - 40, 36 - 4]]) / 64
@@ -208,7 +208,7 @@ def test_groups_of_labels_are_those_of_the_whole_image(painted):
   folder, _ = painted
   _, batch = _examples(folder, 'several')
   assert {c: n for c, n in enumerate(batch['size_group'][0]) if n} == {3: 3, 7: 2, 9: 1}
-  # One of the icons is beside the view, which does not take it from the image.
+  # One of the icons is outside the view; the image still counts as having it.
   assert {c: n for c, n in enumerate(batch['icon_group'][0]) if n != 1} == {3: 2, 7: 2}
   assert batch['point_mask'][0].nonzero()[0].tolist() == [7]
 
@@ -231,7 +231,7 @@ def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imag
 
   state, _ = run.init_or_restore(Nothing())
   rng = np.random.default_rng(0)
-  kernel = state.params['head']['attention']['kernel']  # 0 at first: the same everywhere
+  kernel = state.params['head']['attention']['kernel']  # zeros at first: uniform attention
   state.params['head']['attention']['kernel'] = rng.normal(size=kernel.shape).astype(np.float32)
   found = run.evaluate(
     parallel.map_step(run.eval_step), parallel.replicate(state), show_progress=False, final=True
@@ -254,7 +254,7 @@ def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imag
       places = localization.Localization(pool, 32, multi_label=False)
       places.add(jax.device_get({'maps': maps, 'correct': right}), batch)
       expected = places.metrics()
-    # Counts agree; a share of mass depends on the last bits of the maps.
+    # Counts agree exactly; shares of mass depend on the last bits of the maps.
     assert {key: found[name][key] for key in expected} == pytest.approx(expected, rel=1e-5)
     assert expected['images_with_boxes'] + expected['images_without_boxes'] == len(batch['label'])
     assert (expected['images_without_boxes'] == 0) == (name == 'boxes')

@@ -14,7 +14,7 @@ from luab_jax.train.experiment import Experiment
 
 @pytest.fixture(scope='module')
 def run(synthetic_coco_ab, tmp_path_factory):
-  """(config, summary, state) of three training steps on the embedded COCO-AB."""
+  """(config, summary, state) after three training steps on the embedded COCO-AB."""
   config = quickstart_coco.get_config()
   config.batch_size, config.total_steps, config.log_every = 16, 3, 1
   config.report_images = 0
@@ -30,7 +30,7 @@ def run(synthetic_coco_ab, tmp_path_factory):
 
 
 def _batch(config, split, **options):
-  """All real examples."""
+  """{column: all real examples of a split}."""
   batches, _ = pipeline.eval_batches(
     config.data, pipeline.dataset_spec(config.data), split, pipeline.Rows(1), **options
   )
@@ -39,7 +39,7 @@ def _batch(config, split, **options):
 
 
 def _predictions(config, state, split):
-  """Outputs and batches of all real examples, one model call for all of them."""
+  """(outputs, batch) of all real examples, from one call of the model."""
   batch = _batch(config, split)
   model = Experiment(config).model
   return jax.device_get(model.apply(state.eval_variables(), batch['image'], train=False)), batch
@@ -52,7 +52,7 @@ def test_metrics_equal_scikit_learn_on_all_examples_at_once(run, name, examples)
   figures = summary['results'][name]
   output, batch = _predictions(config, state, config.data.eval_splits[name])
   assert figures['examples'] == len(batch['image']) == examples
-  assert examples % config.batch_size  # or nothing would be padded
+  assert examples % config.batch_size  # otherwise nothing is padded
   occurring = batch['label'].any(0)
   expected = average_precision_score(
     batch['label'][:, occurring], output['logits'][:, occurring], average=None

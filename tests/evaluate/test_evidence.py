@@ -1,4 +1,4 @@
-"""When data and runs cannot tell whether clicks help."""
+"""The caveat of runs whose data or seeds are too few to tell whether clicks help."""
 
 from types import SimpleNamespace
 

@@ -1,51 +1,18 @@
-"""MaxBoxAccV2, top-1 localisation and pointing game: by hand, and against the plain definition."""
+"""MaxBoxAccV2, top-1 localisation, energy and pointing game against values worked out by hand."""
 
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import ndimage
 
 from luab_jax.evaluate import localization
-
-EIGHT = np.ones((3, 3))
-
-
-def summary_of(batches, size, *, multi_label, threads=2):
-  """The figures of [(outputs, boxes)]."""
-  with ThreadPoolExecutor(threads) as pool:
-    places = localization.Localization(pool, size, multi_label=multi_label)
-    for outputs, boxes in batches:
-      places.add(outputs, boxes)
-    return places.metrics()
-
-
-def boxes_of(rows, label=None, overflow=0):
-  """The box columns of a batch from a list of lists of (x0, y0, x1, y1)."""
-  size = max(max(map(len, rows)), 1)
-  box, mask = np.zeros((len(rows), size, 4), np.float32), np.zeros((len(rows), size), np.float32)
-  labels = np.zeros((len(rows), size), np.int32)
-  for i, row in enumerate(rows):
-    mask[i, : len(row)] = 1
-    if row:
-      box[i, : len(row)] = row
-      labels[i, : len(row)] = 0 if label is None else label[i]
-  return {
-    'box': box,
-    'box_mask': mask,
-    'box_label': labels,
-    'box_overflow': np.full(len(rows), overflow),
-    'example_mask': np.ones(len(rows), np.float32),
-  }
+from tests.evaluate.box_batches import boxes_of, summary_of
 
 
 def figures_of(maps, rows, right=None):
-  """Figures of single-label maps f32[B,n,n] in views as large as their grids: no interpolation."""
+  """Metrics of single-label maps f32[B,n,n] in views of n x n pixels: nothing is interpolated."""
   maps = np.asarray(maps, np.float32)
   right = np.ones(len(maps), bool) if right is None else np.array(right)
   outputs = {'maps': {'cam': maps[..., None]}, 'correct': right}
@@ -74,7 +41,7 @@ def test_a_map_that_is_the_box_and_one_that_is_half_of_it():
   }
   half = figures_of([block(2, 2, 4, 6)], [[box]])  # IoU 8 / 16: enough for 0.3 and 0.5
   assert half['maxboxacc_v2_cam'] == pytest.approx(2 / 3) and half['top1_loc_cam'] == 1
-  # IoU 9 / 27: for 0.3 alone; its highest cells reach out of the box.
+  # IoU 9 / 27: enough for 0.3 only; some of its highest cells lie outside the box.
   wide = figures_of([block(3, 3, 8, 7)], [[box]])
   assert wide['maxboxacc_v2_cam'] == pytest.approx(1 / 3)
   assert wide['top1_loc_cam'] == 0 == wide['pointing_cam']
@@ -100,7 +67,7 @@ def test_one_threshold_for_all_images():
     assert figures_of([[low, high][i]], [rows[i]])['maxboxacc_v2_cam'] == 1
   both = figures_of([low, high], rows)
   assert both['maxboxacc_v2_cam'] == 0.5
-  # The lowest of the best thresholds is the one of `low`: that picture's class decides.
+  # The lowest of the best thresholds is that of `low`, so the class of that image decides.
   assert figures_of([low, high], rows, [True, False])['top1_loc_cam'] == 0.5
   assert figures_of([low, high], rows, [False, True])['top1_loc_cam'] == 0
 
@@ -133,10 +100,10 @@ def test_the_share_of_the_mass_inside_the_boxes():
   assert epg(flat, (0, 0, 0.43, 1)) == 0.375
   # 4 x 8 pixels of 3 in the box, as many of 1 outside it.
   assert epg(block(0, 0, 4, 8, value=3, on=flat), left) == 0.75
-  signed = block(0, 0, 4, 8, value=-3, on=flat)  # what is negative counts as 0, in and outside
+  signed = block(0, 0, 4, 8, value=-3, on=flat)  # negative values count as 0, inside and outside
   assert epg(signed, left) == 0 and epg(signed, middle) == 0.5
   assert epg(-flat, left) == epg(0 * flat, left) == epg(np.nan * flat, left) == 0
-  # A map that has collapsed to a cell has all of its mass inside, and no box to speak of.
+  # A map that has collapsed to one cell has all of its mass inside, but a poor box.
   cell = figures_of([block(3, 3, 4, 4)], [[middle]])
   assert cell['epg_cam'] == 1 and cell['maxboxacc_v2_cam'] == 0
 
@@ -175,7 +142,7 @@ def test_outcomes_are_what_each_image_contributes():
     padding = {**batch, 'example_mask': np.zeros(3)}
     places.add({'maps': {'cam': maps}, 'correct': np.ones(3, bool)}, padding)
     figures, outcomes = places.metrics(), places.outcomes()
-  # At the lowest of the thresholds that are best for all, the map of the first image is right.
+  # At the lowest of the best common thresholds, the map of the first image is right.
   np.testing.assert_array_equal(outcomes['maxboxacc_v2_cam'], [1, np.nan, 0])
   np.testing.assert_array_equal(outcomes['pointing_cam'], [1, np.nan, 1])
   for name, values in outcomes.items():
@@ -249,7 +216,7 @@ def test_maps_are_measured_while_the_caller_goes_on(monkeypatch):
   outputs = {'maps': {'cam': np.eye(4)[None, ..., None]}, 'correct': np.ones(1, bool)}
   with localization.thread_pool() as pool:
     places = localization.Localization(pool, 8, multi_label=False)
-    for _ in range(100):  # returns at once, though no map can be measured
+    for _ in range(100):  # returns at once, although no map can be measured yet
       places.add(outputs, boxes_of([[(0, 0, 1, 1)]]))
     go_on.set()
     assert places.metrics()['maxboxacc_v2_cam'] == 1
@@ -278,79 +245,3 @@ def test_enlarging_is_linear_between_centres_and_constant_beyond():
   line = np.array([0, 0.25, 0.75, 1])
   np.testing.assert_allclose(large, 255 * line[:, None] * line, atol=1e-4)
   assert not localization.enlarge(np.ones((2, 2)), 4).any()
-
-
-values = st.integers(1, 9).flatmap(
-  lambda n: arrays.arrays(
-    np.float32,
-    (n, n),
-    elements=st.one_of(
-      st.sampled_from([0.0, 60.0, 60.5, 61.0, 200.0, 255.0]), st.floats(0, 255, width=32)
-    ),
-  )
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(values)
-def test_component_boxes_are_those_of_labelling_at_every_threshold(levels):
-  found = localization.component_boxes(levels)
-  for k in range(1, 256):
-    labelled, _ = ndimage.label(levels >= k, EIGHT)
-    expected = sorted((x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labelled))
-    assert sorted(tuple(box.tolist()) for box in found[:, k - 1] if box[2] > box[0]) == expected
-
-
-def naive_figures(grids, rows, right, size):
-  """The definition, word for word: {figure: value} of single-label maps."""
-  best = np.zeros((len(grids), 255))
-  pointing = []
-  for i, (grid, boxes) in enumerate(zip(grids, rows, strict=True)):
-    large = localization.enlarge(grid, size)
-    for k in range(1, 256):
-      for y, x in ndimage.find_objects(ndimage.label(large >= k, EIGHT)[0]):
-        a = np.array([x.start, y.start, x.stop, y.stop]) / size
-        for b in boxes:
-          sides = [min(a[j + 2], b[j + 2]) - max(a[j], b[j]) for j in (0, 1)]
-          common = max(sides[0], 0) * max(sides[1], 0)
-          areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-          best[i, k - 1] = max(best[i, k - 1], common / (sum(areas) - common))
-    highest = [
-      ((x + 0.5) / grid.shape[1], (y + 0.5) / grid.shape[0])
-      for y, x in np.argwhere(grid == grid.max())
-    ]
-    pointing.append(
-      all(any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes) for x, y in highest)
-    )
-  accuracy = {d: (best >= d).mean(0) for d in (0.3, 0.5, 0.7)}
-  chosen = accuracy[0.5].argmax()
-  return {
-    'maxboxacc_v2_cam': np.mean([a.max() for a in accuracy.values()]),
-    'top1_loc_cam': np.mean((best[:, chosen] >= 0.5) & right),
-    'pointing_cam': np.mean(pointing),
-  }
-
-
-# Corners in steps of 1/16 are exact in float32, so that both sides decide ties alike.
-corners = st.tuples(*[st.integers(0, 7)] * 2, *[st.integers(1, 8)] * 2).map(
-  lambda c: (c[0] / 16, c[1] / 16, (c[0] + c[2]) / 16, (c[1] + c[3]) / 16)
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data(), st.integers(1, 4), st.integers(2, 4))
-def test_metrics_follow_the_definition(data, count, cells):
-  element = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0])
-  grids = data.draw(arrays.arrays(np.float32, (count, cells, cells), elements=element))
-  rows = [data.draw(st.lists(corners, min_size=1, max_size=3)) for _ in range(count)]
-  right = data.draw(arrays.arrays(bool, count))
-  batches = [  # an image each: sums must not depend on how images are batched
-    (
-      {'maps': {'cam': grids[i : i + 1, ..., None]}, 'correct': right[i : i + 1]},
-      boxes_of(rows[i : i + 1]),
-    )
-    for i in range(count)
-  ]
-  found = summary_of(batches, 8, multi_label=False)
-  for name, value in naive_figures(grids, rows, right, 8).items():
-    assert found[name] == pytest.approx(value), name

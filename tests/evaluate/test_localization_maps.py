@@ -1,4 +1,4 @@
-"""The maps that localisation is measured on: what they are made of."""
+"""What the maps that localisation is measured on consist of."""
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ def test_cam_adds_up_to_the_logit(name, head, side, cells, multi_label):
   model = models.build_model(config, num_classes=5, num_points=points, multi_label=multi_label)
   image = jax.random.normal(jax.random.key(0), (4, side, side, 3))
   variables = model.init(jax.random.key(1), image, train=False)
-  if head == 'spatial':  # as it starts, the attention is the same everywhere
+  if head == 'spatial':  # at initialisation the attention is uniform
     kernel = variables['params']['head']['attention']['kernel']
     variables['params']['head']['attention']['kernel'] = jax.random.normal(
       jax.random.key(2), kernel.shape
@@ -63,4 +63,4 @@ def test_cam_of_a_vit_with_linear_head_reads_the_patches_with_the_class_tokens_k
     np.testing.assert_allclose(
       maps['cam'][row, ..., 0], output['features'][row] @ kernel[:, label], atol=1e-5
     )
-  assert np.ptp(maps['cam'], axis=(1, 2)).min() > 0.01  # it tells places apart
+  assert np.ptp(maps['cam'], axis=(1, 2)).min() > 0.01  # not uniform

@@ -1,4 +1,4 @@
-"""Metrics: average precision against scikit-learn, the sums against numpy."""
+"""Metrics: average precision against scikit-learn, the sums of batches against NumPy."""
 
 import warnings
 
@@ -57,7 +57,7 @@ def test_average_precision_of_any_scores(rows):
 def test_average_precision_by_hand():
   scores = np.array([[0.9], [0.8], [0.8], [0.1]])
   labels = np.array([[1], [0], [1], [1]])
-  # recall 1/3 at precision 1, then the tie: 2/3 at 2/3, then 1 at 3/4
+  # recall 1/3 at precision 1; then, after the tie, 2/3 at 2/3; then 1 at 3/4
   assert average_precision(scores, labels)[0] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
 
 
@@ -76,8 +76,8 @@ def test_average_precision_within_a_group_leaves_the_other_positives_out():
   scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
   labels = np.array([[1, 1], [0, 0], [1, 0], [0, 0]])
   group = np.array([[False, False], [True, True], [True, False], [False, False]])
-  # Class 0: without the first row, the positive of the group comes second of three. A negative
-  # that is marked stays one. Class 1 has no positive in the group.
+  # Class 0: without the first row, the positive of the group ranks second of three. Being in the
+  # group does not change a negative. Class 1 has no positive in the group.
   np.testing.assert_array_equal(average_precision_within(scores, labels, group), [0.5, np.nan])
   np.testing.assert_array_equal(
     average_precision_within(scores, labels, labels > 0), average_precision(scores, labels)
@@ -111,7 +111,7 @@ def random_batch(rng, size, classes, points):
     'point_mask': mask,
     'example_mask': np.ones(size, np.float32),
   }
-  batch['example_mask'][-2:] = 0  # padding, whatever else it holds
+  batch['example_mask'][-2:] = 0  # padding, whatever the other columns hold
   return outputs, batch
 
 
@@ -124,7 +124,7 @@ def test_sums_against_numpy(classes, points):
   assert sums['top1'] == ((ranks[:, :1] == label).sum(), 62)
   if classes > 5:
     assert sums['top5'] == ((ranks[:, :5] == label).sum(), 62)
-  else:  # it would be 1 whatever the model does
+  else:  # it would always be 1
     assert 'top5' not in sums
   error = outputs['points'][:62] - batch['point'][:62]
   distance = np.hypot(error[..., 0], error[..., 1])

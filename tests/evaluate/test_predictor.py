@@ -1,4 +1,4 @@
-"""The Predictor: its points are those of the image, whatever the view."""
+"""The Predictor returns points in coordinates of the original image, whatever its view."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 class DotFinder:
-  """In place of a model: its point is the centre of what is bright, in every image."""
+  """A stand-in for a model: it predicts the centre of the bright pixels of each image."""
 
   traced = 0
 
@@ -48,7 +48,7 @@ def finder():
 
 
 def test_points_come_back_to_the_pixels_of_the_image(finder):
-  """Of every shape, portrait and landscape, smaller and larger than what the model sees."""
+  """In images of any shape: portrait, landscape, smaller and larger than the model's input."""
   rng = np.random.default_rng(0)
   images, dots = [], []
   for height, width in [(90, 240), (240, 90), (64, 64), (301, 200), (40, 55), (480, 640)] * 2:

@@ -1,4 +1,4 @@
-"""The evaluation suite on stand-ins in TFDS's own formats, against results worked out by hand."""
+"""The robustness suite on small stand-ins in TFDS's own formats, against results by hand."""
 
 import shutil
 
@@ -12,11 +12,7 @@ from configs import quickstart
 from luab_jax.data import pipeline, robustness_sets
 from luab_jax.errors import UserError
 from luab_jax.evaluate import robustness
-from luab_jax.report.draw_run import train_and_report
 from luab_jax.runtime import parallel
-from luab_jax.tools.study import study
-from luab_jax.train import loop, metrics_file
-from luab_jax.train.experiment import Experiment
 from tests import benchmark_sets
 from tests.benchmark_sets import GreyModel, grey, labelled, write
 
@@ -25,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def spec(tmp_path_factory):
-  """Of a model of ImageNet's 1000 classes."""
+  """DatasetSpec of a model of ImageNet's 1000 classes."""
   info = tfds.builder('imagenet_a', data_dir=str(tmp_path_factory.mktemp('none'))).info
   names = info.features['label'].names
   return pipeline.DatasetSpec('imagenet_ab/ilsvrc2012', names, 1000, False, 1, {})
@@ -51,7 +47,7 @@ def _evaluate(spec, data_dir, *sets):
 
 
 def test_every_example_counts_once_in_the_padded_last_batch(spec, tmp_path):
-  # 11 images in batches of 8 on 8 devices: 3 right, 2 more among the five best.
+  # 11 images in batches of 8 on 8 devices: 3 correct, 2 more within the top 5.
   pairs = [(10, 40), (20, 80), (30, 120), (40, 161), (50, 202), *[(60, 500)] * 6]
   write('imagenet_sketch', 'test', labelled(pairs), tmp_path)
   results, missing = _evaluate(spec, tmp_path, 'imagenet_sketch')
@@ -61,7 +57,7 @@ def test_every_example_counts_once_in_the_padded_last_batch(spec, tmp_path):
 
 @pytest.mark.parametrize('name', ['imagenet_r', 'imagenet_a'])
 def test_predictions_are_among_the_classes_that_are_present(spec, tmp_path, name):
-  # Over all classes grey 10 is class 40; of the present ones 43 is nearest.
+  # Over all classes grey 10 is class 40; among those present, 43 is nearest.
   write(name, 'test', labelled([(10, 43), (20, 80), (30, 43)]), tmp_path)
   results, _ = _evaluate(spec, tmp_path, name)
   assert results[name]['top1'] == pytest.approx(2 / 3)
@@ -105,11 +101,11 @@ def test_variants_are_reported_one_by_one(spec, tmp_path):
     f'`tfds build imagenet_v2 --data_dir={tmp_path}`'
   )
   assert 'tfds build imagenet2012 --manual_dir=' in missing['imagenet2012']
-  assert set(results) == {'imagenet_v2/topimages', 'siscore/size'}  # and the rest was not stopped
+  assert set(results) == {'imagenet_v2/topimages', 'siscore/size'}  # missing sets stop nothing
 
 
 def _corrupted(right, names):
-  """Figures of `corrupted`: of corruption i and severity s, right(i, s) of the images."""
+  """Input of `corrupted`: for corruption i at severity s, right(i, s) of the images are correct."""
   return {
     f'{name}_{s}': {'examples': 10, 'top1': right(i, s)}
     for i, name in enumerate(names)
@@ -125,7 +121,7 @@ def test_corruption_error_is_one_for_alexnet_itself():
   assert figures['top1'] == pytest.approx(1 - np.mean([*robustness.ALEXNET_ERROR.values()]) / 100)
   assert figures['top1_by_corruption']['saturate'] == 1  # shown, but in neither mean
   assert figures['examples'] == 950
-  # Means over severities first: half of AlexNet's error on one of fifteen.
+  # Severities are averaged first: half of AlexNet's error on one of fifteen corruptions.
   half = robustness.corrupted(
     _corrupted(lambda i, s: 1 - error[names[i]] / 100 * ((s - 1) / 4 if i == 0 else 1), names)
   )
@@ -134,7 +130,7 @@ def test_corruption_error_is_one_for_alexnet_itself():
 
 def test_corruptions_that_are_not_there_leave_no_mean(spec, tmp_path):
   for severity in robustness.SEVERITIES:
-    # The model's view is 16 of 32 pixels; only the whole picture has the grey level of its label.
+    # The model sees the middle 16 of 32 pixels; only the whole image has its label's grey level.
     image = grey(0)
     image[8:24, 8:24] = 40
     image = np.kron(image, np.ones((7, 7, 1), np.uint8))  # 224 px
@@ -167,7 +163,7 @@ def _write_imagenet9(builder, splits):
 
 
 def _imagenet9(data_dir):
-  """Two foregrounds; half of each picture is foreground. Right: classes of grey 20 to 59."""
+  """Writes both configs: half of each image is foreground; classes of grey 20 to 59 are right."""
   from tfds_builders.backgrounds_challenge import backgrounds_challenge_dataset_builder as module
 
   def example(level, right, **more):
@@ -182,12 +178,12 @@ def _imagenet9(data_dir):
   dim, bright = list(range(80, 240)), list(range(240, 400))
   splits = {name: [example(30, dim)] for name in robustness.VARIATIONS}
   splits['mixed_rand'] = [example(30, dim), example(30, bright)]
-  # Nine pictures, so that not every device has a second one; black and grey 40.
+  # Nine images, so that not every device gets a second one; black and grey 40.
   splits['only_bg_t'] = [example(0, dim)] * 8 + [example(40, bright)]
   _write_imagenet9(module.Builder(config='variations', data_dir=data_dir), splits)
   mask = np.zeros((16, 16, 1), np.uint8)
   mask[:, :8] = 255
-  # 60 over 0 and 40: 30 and 50, in `dim`. 90: 45 and 65, which is not. 20: 10 and 30.
+  # 60 over 0 and 40: 30 and 50, both in `dim`. 90: 45 and 65, which is not. 20: 10, not, and 30.
   _write_imagenet9(
     module.Builder(config='foregrounds', data_dir=data_dir),
     {
@@ -207,7 +203,7 @@ def test_backgrounds_challenge(spec, tmp_path):
   figures = results['backgrounds_challenge']
   assert figures['top1_original'] == 1 and figures['top1_only_bg_t'] == 0
   assert figures['bg_gap'] == 0.5  # mixed_same 1, mixed_rand 0.5
-  assert figures['challenge'] == 0.5  # 60 and 59 stand on all nine backgrounds
+  assert figures['challenge'] == 0.5  # 60 and 59 are right on all nine backgrounds
   assert figures['examples'] == 6 + 9 + 2
   assert not missing
   shutil.rmtree(tmp_path / 'backgrounds_challenge' / 'variations')
@@ -258,61 +254,3 @@ def test_an_unreadable_image_is_named(spec, tmp_path, monkeypatch):
   )
   with pytest.raises(UserError, match='0.JPEG in split test'):
     _evaluate(spec, tmp_path, 'imagenet_a')
-
-
-@pytest.fixture(scope='module')
-def imagenet(synthetic_imagenet_ab, tmp_path_factory):
-  """Config of two steps on the embedded release, told apart as 1000 classes, and a set beside."""
-  from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
-
-  data_dir = tmp_path_factory.mktemp('imagenet')
-  local = tfds.builder('imagenet_ab/local', data_dir=synthetic_imagenet_ab)
-  builder = imagenet_ab_dataset_builder.Builder(config='ilsvrc2012', data_dir=data_dir)
-  examples = list(
-    tfds.as_numpy(local.as_dataset('train[:16]', decoders={'image': tfds.decode.SkipDecoding()}))
-  )
-  benchmark_sets.write_as(builder, {'train': examples, 'validation': examples[:8]})
-  write('imagenet_a', 'test', labelled([(10, 43), (20, 80)]), data_dir)
-  config = quickstart.get_config()
-  config.batch_size, config.total_steps, config.log_every, config.report_images = 8, 2, 1, 0
-  config.data.name, config.data.data_dir = 'imagenet_ab/ilsvrc2012', str(data_dir)
-  config.data.train_split, config.data.eval_splits = 'train', {'validation': 'validation'}
-  config.data.image_size = config.data.eval_resize = 32
-  config.robustness.sets = ('imagenet_a', 'imagenet_r')
-  config.robustness.data_dir = str(data_dir)
-  return config
-
-
-def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
-  imagenet, tmp_path, capsys
-):
-  summary = train_and_report(imagenet, tmp_path).summary
-  assert set(summary['results']) == {'validation', 'imagenet_a'}
-  assert summary['results']['imagenet_a']['examples'] == 2
-  command = f'tfds build imagenet_r --data_dir={imagenet.robustness.data_dir}'
-  assert command in summary['not_prepared']['imagenet_r']
-  assert command in capsys.readouterr().out
-  lines = metrics_file.read_lines(tmp_path)
-  assert [(line['step'], line['split']) for line in lines] == [
-    (1, 'train'),
-    (2, 'train'),
-    (2, 'validation'),
-    (2, 'imagenet_a'),
-  ]
-  assert loop.evaluate_only(imagenet, tmp_path).summary == {
-    **summary,
-    'seconds_in_this_start': pytest.approx(0, abs=100),
-    'steps_in_this_start': 0,
-  }
-  assert metrics_file.read_lines(tmp_path) == lines
-
-  found = Experiment(imagenet).robustness
-  assert study._finished(imagenet, tmp_path, found)
-  write('imagenet_r', 'test', labelled([(10, 43)] * 3), imagenet.robustness.data_dir)
-  found = Experiment(imagenet).robustness
-  assert not study._finished(imagenet, tmp_path, found)
-  again = loop.evaluate_only(imagenet, tmp_path).summary
-  assert again['results']['imagenet_r']['examples'] == 3 and not again['not_prepared']
-  assert metrics_file.read_lines(tmp_path)[:-1] == lines
-  assert metrics_file.read_lines(tmp_path)[-1]['split'] == 'imagenet_r'
-  assert study._finished(imagenet, tmp_path, found)

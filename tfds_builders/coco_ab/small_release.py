@@ -6,9 +6,11 @@ import pathlib
 import zipfile
 
 import numpy as np
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from luab_jax.byproducts import coco_ab
+from tfds_builders.coco_ab import coco_ab_dataset_builder
 
 # category_id -> name: COCO's ids have gaps and the file need not list them in order.
 CATEGORIES = {90: 'toothbrush', 1: 'person', 47: 'cup', 18: 'dog'}
@@ -107,6 +109,7 @@ RECORDS = [
 def write_release(folder, *, records=RECORDS, images=None, annotations=ANNOTATIONS):
   """Writes the four files; `images` replaces or adds {zip: {member: bytes}}."""
   folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
   (folder / coco_ab.FILE_NAME).write_text(
     records if isinstance(records, str) else json.dumps(records)
   )
@@ -135,3 +138,18 @@ def write_release(folder, *, records=RECORDS, images=None, annotations=ANNOTATIO
       for member, data in members.items():
         archive.writestr(member, data)
   return folder
+
+
+def build(manual_dir, data_dir, config='local'):
+  """Builds `config` and returns {split: {image_id: example}} with the image files undecoded."""
+  builder = coco_ab_dataset_builder.Builder(data_dir=str(data_dir), config=config)
+  builder.download_and_prepare(
+    download_dir=str(data_dir / 'downloads'),
+    download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)),
+  )
+  builder = tfds.builder_from_directory(data_dir / 'coco_ab' / config / '1.0.0')
+  splits = builder.as_dataset(decoders={'image': tfds.decode.SkipDecoding()})
+  return {
+    split: {int(row['image_id']): row for row in tfds.as_numpy(rows)}
+    for split, rows in splits.items()
+  }
