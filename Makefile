@@ -1,14 +1,14 @@
 # make quickstart   train LUAB on the embedded synthetic release and print the results
 # make test         run all tests
-# make fast         the tests that are not marked slow: for the inner loop
-# make lint         ruff, and mypy on luab_jax; make test does that too
-# make end_to_end   only build, train, resume, export and own data: CI, on every other Python
+# make fast         run only the tests that are not marked slow, for quick iterations
+# make lint         run ruff, and mypy on luab_jax (make test includes both)
+# make end_to_end   run only the tests marked end_to_end (CI runs them on every other Python)
 # make lock         resolve requirements.lock again from the two requirements files
 # make pythons      list the installed Pythons that luab_jax runs on
-# All but the last two create .venv from requirements.lock if it is missing or out of date, with the
-# first of `make pythons`. To choose another: make PYTHON=/path/to/python3.12
+# All but the last two create .venv from requirements.lock if it is missing or out of date, using the
+# first Python that `make pythons` lists. To choose another: make PYTHON=/path/to/python3.12
 
-# The newest first. TensorFlow has no final wheels for 3.14 yet.
+# Newest first. TensorFlow has no final wheels for 3.14 yet.
 SUPPORTED := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHONS = $(shell for python in python3.13 python3.12 python3.11 python3; do \
   ! $$python -c '$(SUPPORTED)' 2>/dev/null || echo $$python; done)
@@ -48,8 +48,8 @@ $(QUICKSTART)/imagenet_ab/local: $(QUICKSTART)/release/README.txt
 	@touch $@
 
 $(PY):
-	@test -n "$(PYTHON)" || { echo "luab_jax needs Python 3.11, 3.12 or 3.13 with venv, and there is none on PATH: \
-	install one (TensorFlow has no final wheels for 3.14 yet), or make PYTHON=/path/to/python3.13"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "luab_jax needs Python 3.11, 3.12 or 3.13 with venv, and none is on PATH: \
+	install one (TensorFlow has no final wheels for 3.14 yet), or run make PYTHON=/path/to/python3.13"; exit 1; }
 	@$(PYTHON) -c '$(SUPPORTED)' || { echo "PYTHON=$(PYTHON) is not Python 3.11, 3.12 or 3.13 with venv"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 

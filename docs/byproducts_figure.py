@@ -33,7 +33,7 @@ SHADOW = [withStroke(linewidth=2.5, foreground='black', alpha=0.7)]
 
 
 class Tile(NamedTuple):
-  """An image with what was recorded on it; points are (x right, y down) as fractions."""
+  """An image and what was recorded on it; points are (x right, y down) as fractions of its size."""
 
   title: str
   text: str
@@ -50,7 +50,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def imagenet(folder: pathlib.Path) -> Tile:
-  """A click and the way to it, from the XML of a synthetic ImageNet-AB."""
+  """A click and the mouse path to it, from the XML of a synthetic ImageNet-AB."""
   synthetic.main(['--release=imagenet_ab', f'--out={folder}', f'--size={SIZE}', *COUNTS])
   images = reader.iter_class_members(folder / 'ILSVRC2012_img_train.tar')
   stem, pixels = next((name[:-5], decode(data)) for _, name, data in images if '_4.' in name)
@@ -83,7 +83,7 @@ def coco(folder: pathlib.Path) -> Tile:
 
 
 def narratives(folder: pathlib.Path) -> Tile:
-  """A spoken description with the mouse, from the JSON lines of Localized Narratives."""
+  """A spoken description with its mouse trace, from the JSON Lines of Localized Narratives."""
   shapes = [coco_release.CLASSES.index(name) for name in ('sports ball', 'kite')]
   drawn = scene.draw_scene(np.random.default_rng(3), shapes, 2, SIZE, (0.13, 0.16))
   places = [np.divide(thing.center, (drawn.width, drawn.height)) for thing in drawn.objects]
@@ -122,7 +122,7 @@ def clickme(folder: pathlib.Path) -> Tile:
 
 
 def own(title: str, text: str, index: int, content: Callable[..., str]) -> Callable[..., Tile]:
-  """A click from a file that own_data reads; `content` writes it."""
+  """A click from a file that own_data reads; `content` returns the text of that file."""
 
   def read(folder: pathlib.Path) -> Tile:
     drawn, _ = imagenet_release.draw(0, 'train', index, 0.7, SIZE)
@@ -205,7 +205,7 @@ def draw(figure: Figure, box: tuple, tile: Tile) -> None:
 
 
 def main() -> None:
-  """Makes the small files, reads them and draws."""
+  """Writes the small files, reads them and draws the figure."""
   rows = -(-len(TILES) // COLUMNS)
   figure = Figure(figsize=(3.1 * COLUMNS, 3.75 * rows), dpi=110, facecolor=BACKGROUND)
   for number, make in enumerate(TILES):

@@ -1,6 +1,6 @@
-"""Draws README's two figures from two runs of the study in docs/study.md, with and without clicks.
+"""Draws the README's two figures from two runs of the study in docs/study.md: with clicks, without.
 
-With S the folder of the study:
+Where S is the folder of the study:
 PYTHONPATH=. python docs/figures.py --luab=S/spatial_map/seed0 --plain=S/spatial_no_click/seed0
 """
 
@@ -48,10 +48,10 @@ def draw_point(axes, point, colour, marker):
 
 
 def draw_predictions(luab, plain, data, columns=6, count=200):
-  """Images with uncorrelated backgrounds: attention map and class of both models.
+  """Draws attention map and predicted class of both models, on uncorrelated backgrounds.
 
-  Of those that the model without clicks gets wrong, the ones whose two maps overlap least; README
-  says so.
+  As the README says: of the images that the model without clicks gets wrong, those on which the
+  two maps overlap least.
   """
   examples = samples.evaluation_images(data, pipeline.dataset_spec(data), 'uncorrelated', count)
   outputs = []
@@ -93,7 +93,7 @@ def _shape(predictor, label):
 
 
 def choose_example(data, seed):
-  """(image, label, click, crop window) of a training example, the click near both centres."""
+  """(image, label, click, crop window) of a training example, its click near both centres."""
   source = Source(data, pipeline.dataset_spec(data), data.train_split)
   image, label, click = next(
     (image_ops.decode(fields['image']).numpy(), int(fields['label']), points[0].numpy())
@@ -117,7 +117,7 @@ def _near_centre(point):
 
 
 def draw_click_path(luab, data, seed=2):
-  """One training example from the record to the loss, with its numbers."""
+  """Draws one training example on its way from the record to the loss, with its numbers."""
   image, label, click, window = choose_example(data, seed)
   points, _ = geometry.move_points([click], [1.0], image.shape[:2], window, True)
   top, left, height, width = (int(v) for v in window)
@@ -156,7 +156,7 @@ def _at(point):
 
 
 def draw_stages(figure, boxes, numbers):
-  """Numbers and folders below the images, arrows between them, and what all of it means."""
+  """Adds numbers and folders below the images, arrows between them, and a legend."""
   folders = ('byproducts/, tfds_builders/', 'data/', 'models/', 'train/, evaluate/')
   for (left, *_), text, folder in zip(boxes, numbers, folders, strict=True):
     figure.text(left + 0.107, 0.295, text, fontsize=8, ha='center', va='top')

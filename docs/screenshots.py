@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/annotate.md: both tasks and a replay, on drawn images, in Chromium.
+"""Takes the screenshots of docs/annotate.md in Chromium: both tasks and a replay, on drawn images.
 
 PYTHONPATH=. python docs/screenshots.py
 """
@@ -43,7 +43,7 @@ def draw_grid(folder):
 
 
 def write_smooth(drawn, path):
-  """An image without its noise, which would be most of the bytes of a screenshot."""
+  """Writes an image without its noise, which would take up most of a screenshot's bytes."""
   Image.fromarray(drawn.pixels).filter(ImageFilter.MedianFilter(7)).save(path)
 
 
@@ -60,7 +60,7 @@ def make(folder, task, images, *options):
 
 
 def answer(client, page, made):
-  """Sends what a scripted worker did on a page."""
+  """Sends to the server what a scripted worker did on a page."""
   names = {'lease': page['lease'], 'tab': client.tab}
   for batch in made.batches:
     client.call('events', msgspec.to_builtins(msgspec.structs.replace(batch, **names)))
@@ -72,14 +72,14 @@ def shapes_of(page):
 
 
 def save(page, name):
-  """A screenshot in 256 colours: a third of the bytes, and no difference to be seen."""
+  """Saves a screenshot in 256 colours: a third of the bytes, without a visible difference."""
   picture = Image.open(io.BytesIO(page.screenshot())).convert('RGB')
   few = picture.quantize(256, kmeans=2, dither=Image.Dither.NONE)
   few.save(FOLDER / f'annotate_{name}.png', optimize=True)
 
 
 def take_grid(chromium, folder):
-  """A page of the grid with some images selected; then the replay of another worker's page."""
+  """Takes a grid page with some images selected, then the replay of another worker's page."""
   stars = draw_grid(folder / 'grid')
   made = make(folder, 'grid', folder / 'grid', '--answers=2', '--title=Shapes')
   with sqlite3.connect(made / 'study.db') as db:
@@ -120,7 +120,7 @@ def take_replay(chromium, server):
 
 
 def take_icons(chromium, folder):
-  """An image with icons on it."""
+  """Takes an image with icons on it."""
   images = (coco_release.draw(11, 'train', index, 1.0, _SIZE) for index in itertools.count())
   drawn = next(image for image in images if len({shape.shape for shape in image.objects}) == 4)
   (folder / 'icons').mkdir()
