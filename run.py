@@ -1,9 +1,10 @@
 """Trains and evaluates: `python run.py --config=configs/quickstart.py --workdir=runs/x`.
 
 Any key of the config can be set on the command line: `--config.batch_size=64`.
-Exit status: 0 done; 2 a mistake in the command, the config or the data (one line says which); 65
-some images could not be predicted, the others were; 69 another process of the run was lost; 75
-stopped by SIGTERM or SIGINT and saved: the same command continues; 128 + signal: stopped unsaved.
+Exit status: 0: success; 1: an unexpected error, with a traceback; 2: a mistake in the command, the
+config or the data, explained in one line; 65: some images were skipped, all others were predicted;
+69: another process of the run was lost; 75: stopped by SIGTERM or SIGINT after saving, so that the
+same command resumes the run; 128 + signal: stopped without saving.
 """
 
 import inspect
@@ -20,27 +21,27 @@ from luab_jax.tools import cli
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run. Default: runs/<config name>, for a study with _study.'
+  'workdir', None, 'Folder of the run. Default: runs/<config name>, for a study plus _study.'
 )
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
   ['train', 'eval', 'plot', 'study', 'export', 'predict', 'doctor'],
-  'train: train (or resume) and evaluate. eval: evaluate the newest checkpoint. plot: draw the '
-  'data into data.html. study: train baseline, LUAB and controls over several seeds and compare '
-  "them. export: write the network as --workdir's export/model.safetensors for timm. predict: "
-  "label the image files and folders that follow with --workdir's newest checkpoint, into its "
-  'predictions/. doctor: check whether this machine is ready. eval and plot take the config of '
-  'the run if there is no --config; export and predict always do.',
+  'train: train (or resume) and evaluate. eval: evaluate the newest checkpoint. plot: show the '
+  'data in data.html. study: train baseline, LUAB and controls with several seeds and compare '
+  "them. export: write the weights to --workdir's export/model.safetensors, for timm. predict: "
+  "label the image files and folders given as arguments with --workdir's newest checkpoint and "
+  'write the results to its predictions/. doctor: check whether this machine is ready. Without '
+  "--config, eval and plot use the run's config; export and predict always do.",
 )
 _HELP_CONFIG = flags.DEFINE_bool(
-  'help_config', False, 'List every key of --config, or of the default config, with its comment.'
+  'help_config', False, 'List all keys of --config, or of the default config, with descriptions.'
 )
 flags.FLAGS['config'].parser = cli.ConfigParser('config')
 
 
 def main(argv):
-  """Runs the mode that --mode names; returns the exit status."""
+  """Runs the mode given by --mode; returns the exit status."""
   mode, config, workdir, images = _MODE.value, _CONFIG.value, _WORKDIR.value, argv[1:]
   if _HELP_CONFIG.value:
     with cli.exit_on_broken_pipe():
@@ -70,7 +71,7 @@ def main(argv):
 
 
 def _run(mode, config, workdir, images):
-  """Runs a mode on devices that have been started; returns the exit status."""
+  """Runs a mode once the devices have been started; returns the exit status."""
   if mode in ('train', 'eval'):
     from luab_jax.report.draw_run import evaluate_and_report, train_and_report
 

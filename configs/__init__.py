@@ -1,1 +1,1 @@
-"""Experiments; `default.py` holds every key."""
+"""Experiment configs; `default.py` lists every key."""

@@ -1,9 +1,9 @@
-"""ResNet-50 on ClickMe: 1000 classes, and the class activation map trained on people's heat maps.
+"""ResNet-50 on ClickMe: 1000 classes, the class activation map trained on people's heat maps.
 
-Paper: none; ours. The data are of Linsley et al. 2019 (arXiv:1805.08819) as Fel et al. 2022
-(arXiv:2211.04533) released them; those train the gradients of pretrained networks instead. The
-click is the peak of the heat map; `--config.loss.map_loss=none --config.loss.point_weight=0.3`
-regresses it as the clicks of ImageNet-AB. Else as configs/imagenet_ab_resnet50.py.
+Paper: none; ours. The data were collected by Linsley et al. 2019 (arXiv:1805.08819) and released by
+Fel et al. 2022 (arXiv:2211.04533), who train the gradients of pretrained networks on them instead.
+The click is the peak of the heat map; `--config.loss.map_loss=none --config.loss.point_weight=0.3`
+regresses it like the clicks of ImageNet-AB. Otherwise as configs/imagenet_ab_resnet50.py.
 Command: `python run.py --config=configs/clickme_resnet50.py`,
 once `tfds build tfds_builders/clickme --config=released --manual_dir=RAW` has built the data
 (tfds_builders/clickme/README.md).

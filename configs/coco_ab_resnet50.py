@@ -1,12 +1,12 @@
-"""ResNet-50 on COCO-AB: 80 sigmoid classes and one icon position for each class in the image.
+"""ResNet-50 on COCO-AB: 80 sigmoid outputs and an icon position for each class in the image.
 
 Paper: "Neglected Free Lunch" (ICCV 2023), section 4, whose hyper-parameters we could not check. The
-input is that of the authors' notebook: batches of 128, bilinear resizing with antialias (PIL's),
-torchvision's default crop, ColorJitter(0.4, 0.4, 0.4), labels of icons outside the crop dropped. It
-takes every `add` as a point; here they are the icons left after replaying the history, and theirs
-is --config.data.icons=adds_only. Only classes with an instance in the image have an icon position
-(the authors); --config.data.icon_points=all takes every icon. The optimizer is a standard recipe
-from random weights: SGD, 0.1 per 256 images, 60 epochs.
+input follows the authors' notebook: batches of 128, bilinear resizing with antialiasing (as PIL),
+torchvision's default crop, ColorJitter(0.4, 0.4, 0.4), labels of icons outside the crop dropped.
+The notebook uses every `add` as a point (--config.data.icons=adds_only); here the points are the
+icons left after the history is replayed. As in the notebook, only classes with an instance in the
+image have a point; --config.data.icon_points=all uses every icon. The optimizer settings are a
+standard recipe for training from scratch: SGD, 0.1 per 256 images, 60 epochs.
 Command: `python run.py --config=configs/coco_ab_resnet50.py`,
 once `tfds build tfds_builders/coco_ab --config=2014` has built the data (docs/data.md).
 From ImageNet weights: configs/coco_ab_resnet50_pretrained.py.

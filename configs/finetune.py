@@ -1,13 +1,13 @@
 """Fine-tuning pretrained weights on your own data (docs/own_data.md).
 
-Paper: none; as configs/own_data.py, with AdamW and a learning rate that decreases by layer from
-the head to the input (Bao et al. 2022, arXiv:2106.08254; 0.75 is usual for small ViTs), stochastic
-depth and, for the new head, ten times the rate (ours). The weights' own model: --config.model.name
-and, for augreg's ViTs, --config.model.normalisation=half. A linear probe instead, which trains the
-head alone: --config.model.freeze_backbone=True --config.optimizer.learning_rate=1e-3.
+Paper: none; as configs/own_data.py, with AdamW, layer-wise learning rate decay from the head to the
+input (Bao et al. 2022, arXiv:2106.08254; 0.75 is usual for small ViTs), stochastic depth and ten
+times the learning rate for the new head (ours). Set --config.model.name to the model of the weights
+and, for augreg's ViTs, --config.model.normalisation=half. For a linear probe, which trains only the
+head, add --config.model.freeze_backbone=True --config.optimizer.learning_rate=1e-3.
 Command: `python run.py --config=configs/finetune.py --config.init_from=FILE
---config.data.data_dir=data/own/built`, where FILE is the model.safetensors of
-timm/resnet50.a1_in1k, say; for several classes per image with --config.data.name=coco_ab/local.
+--config.data.data_dir=data/own/built`, where FILE is, for example, the model.safetensors of
+timm/resnet50.a1_in1k; for several classes per image add --config.data.name=coco_ab/local.
 Hardware: one GPU. Expected: depends on your data; not run with published weights.
 """
 

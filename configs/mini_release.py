@@ -1,11 +1,11 @@
-"""ResNet-18 on the mini release: 283 real photographs of raccoons and kangaroos, simulated clicks.
+"""ResNet-18 on the mini release: 283 photographs of raccoons and kangaroos with simulated clicks.
 
-Paper: none; an end-to-end run on real photographs, too few to learn from.
+Paper: none; an end-to-end run on real photographs, which are too few to learn from.
 Command, once the data are built:
 `tfds build tfds_builders/imagenet_ab --config=local --manual_dir=../shared/mini_release/imagenet_ab
 --data_dir=data/mini`, then `python run.py --config=configs/mini_release.py --workdir=runs/mini`.
 Hardware: 2 CPU cores, 2 minutes. Expected: top-1 0.512 on 80 images
-(measured with BatchNorm per device; synchronised now).
+(measured with per-device BatchNorm; it is synchronised now).
 """
 
 from configs import default

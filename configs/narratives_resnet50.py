@@ -1,9 +1,9 @@
-"""ResNet-50 on COCO 2017 with Localized Narratives: 80 sigmoid classes and where each was named.
+"""ResNet-50 on COCO 2017 with Localized Narratives: 80 sigmoid outputs and a point for each class.
 
-Paper: none; ours. The point of a class is where the mouse was while an annotator first named it
-(data.icons=named); `--config.data.byproduct=trace` regresses the path of the mouse over the whole
+Paper: none; ours. The point of a class is the mouse position while an annotator first named it
+(data.icons=named); `--config.data.byproduct=trace` regresses the mouse path of the whole
 description instead. Otherwise as configs/coco_ab_resnet50.py. COCO's validation images also have
-narratives, so they measure the error of the points.
+narratives, so the point error is measured on them.
 Command: `python run.py --config=configs/narratives_resnet50.py`,
 once `tfds build tfds_builders/coco_ab --config=narratives` has built the data
 (tfds_builders/coco_ab/README.md).

@@ -1,10 +1,10 @@
 """Your own small data set: ResNet-18 at 224 px, with clicks where there are any (docs/own_data.md).
 
-Paper: none; ours. The usual ResNet recipe for less data: milder crops, a lower learning rate and
-clipped gradients. Pretrained weights (--config.init_from=FILE) help most.
+Paper: none; ours. The usual ResNet recipe adapted to small data sets: milder crops, a lower
+learning rate and gradient clipping. Pretrained weights (--config.init_from=FILE) help most.
 Command: the one that `python -m luab_jax.tools.own_data` prints,
 `python run.py --config=configs/own_data.py --config.data.data_dir=data/own/built`; for several
-classes per image with --config.data.name=coco_ab/local.
+classes per image add --config.data.name=coco_ab/local.
 Hardware: one GPU, or 2 CPU cores for hundreds of images. Expected: depends on your data;
 docs/own_data.md has a result on 363 photographs.
 """
@@ -41,6 +41,6 @@ def get_config():
 
   c.robustness.sets = ()
 
-  # Did the clicks help? The same network without them, with them, and with those of other images.
+  # Did the clicks help? The same network without clicks, with them, with those of other images.
   c.study.arms = ('spatial_no_click', 'luab_spatial', 'point_shuffled')
   return c

@@ -1,4 +1,4 @@
-"""LUAB on the embedded synthetic release: does it help to know where people clicked?
+"""LUAB on a synthetic ImageNet-AB release: does it help to know where people clicked?
 
 Paper: none; ours, a small stand-in for ImageNet-AB: synthetic shapes on textures that match the
 class in 70 % of the training images.
@@ -23,7 +23,7 @@ def get_config():
   c.data.name = 'imagenet_ab/local'
   c.data.data_dir = 'data/quickstart'
   c.data.train_split = 'train[:90%]'
-  # The release has clicks on training images only, so a tenth of them measures the click error.
+  # Only training images have clicks, so a tenth of them is held out to measure the click error.
   c.data.eval_splits = {
     'correlated': 'validation',
     'uncorrelated': 'uncorrelated',

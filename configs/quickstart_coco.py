@@ -1,7 +1,7 @@
-"""LUAB with several classes per image on the embedded synthetic COCO-AB release.
+"""LUAB with several classes per image on a synthetic COCO-AB release.
 
 Paper: none; ours, the counterpart of configs/quickstart.py for multi-label data: the spatial head
-has one map for each of the 80 classes, few of which occur.
+has one map for each of the 80 classes, few of which occur in the data.
 Command, once the data are built as README.md shows:
 `python run.py --config=configs/quickstart_coco.py --workdir=runs/quickstart_coco`.
 Hardware: 2 CPU cores, 3 minutes. Expected: mAP 0.650, icon error 0.173 of the image.
@@ -22,7 +22,7 @@ def get_config():
   c.data.name = 'coco_ab/local'
   c.data.data_dir = 'data/quickstart_coco'
   c.data.train_split = 'train[:90%]'
-  # The release has icons on training images only, so a tenth of them measures the icon error.
+  # Only training images have icons, so a tenth of them is held out to measure the icon error.
   c.data.eval_splits = {'validation': 'validation', 'heldout_icons': 'train[90%:]'}
   c.data.image_size = 48
   c.data.eval_resize = 48

@@ -1,11 +1,11 @@
 """Models: a backbone and a head, chosen by name.
 
 Call: `model.apply(variables, image, train, keys, mutable=['batch_stats'])`
-with image [B,H,W,3] (uint8 as decoded, or floats that are normalised already) and the keys [B] of
-the examples (`drop.example_keys`; None drops nothing) returns a dict of
+with image [B,H,W,3] (uint8 as decoded, or normalised floats) and one PRNG key per example, keys [B]
+(`drop.example_keys`; None: no dropout or stochastic depth), returns a dict of
   logits f32[B,C];
   points f32[B,K,2], (x right, y down) in fractions of the image;
-  features [B,h,w,D], the last grid, in the compute dtype;
+  features [B,h,w,D], the last feature grid, in the compute dtype;
   cam f32[B,h,w,C], the class activation maps;
   map_logits f32[B,h,w,K] and attention f32[B,h,w,K], their softmax over h, w (head 'spatial' only).
 Parameters and BatchNorm statistics are float32.
@@ -56,9 +56,9 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 # Mean and standard deviation of pixels in [0, 1], RGB.
 NORMALISATIONS = {
-  # of ImageNet's training pixels (torchvision's figures)
+  # of ImageNet's training pixels (torchvision's values)
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-  # to [-1, 1], as augreg, big_vision and timm's ViTs that come from them
+  # to [-1, 1], as in augreg, big_vision and timm's ViTs converted from them
   'half': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
@@ -73,9 +73,9 @@ class LuabModel(nn.Module):
   """A backbone and a head; see the module's docstring.
 
   Attributes:
-    backbone, head: the two.
-    normalisation: of bytes, a name in NORMALISATIONS.
-    freeze_backbone: train the head alone; the backbone is always in evaluation mode.
+    backbone, head: Flax modules; the head gets what the backbone returns.
+    normalisation: applied to uint8 images, a name in NORMALISATIONS.
+    freeze_backbone: train only the head; the backbone stays in evaluation mode.
   """
 
   backbone: nn.Module
@@ -94,14 +94,14 @@ class LuabModel(nn.Module):
 
 
 def predict(model: nn.Module, variables: Variables, image: jax.Array) -> Outputs:
-  """What a model returns for image [B,H,W,3] in evaluation mode; see the module's docstring."""
+  """Applies a model to image [B,H,W,3] in evaluation mode; see the module's docstring."""
   return cast(Outputs, model.apply(variables, image, train=False))
 
 
 def eval_variables(state: Mapping[str, Any]) -> dict[str, Params]:
-  """What to evaluate a training state with, by the names of its fields (`train.state.TrainState`).
+  """The Flax variables to evaluate, from a training state as a dict (see `train.state.TrainState`).
 
-  The averaged parameters with the averaged BatchNorm statistics, where the state has averages.
+  If the state has averages (EMA), these are the averaged parameters and BatchNorm statistics.
   """
   average = 'ema_' if state['ema_params'] else ''
   names = 'params', 'batch_stats'
@@ -114,7 +114,7 @@ def _check_known(setting: str, value: str, known: Collection[str]) -> None:
 
 
 def check_model(model_config: ConfigDict) -> None:
-  """Raises UserError for an option of a `model` section that is unknown or out of range."""
+  """Raises UserError if an option of a `model` section is unknown or out of range."""
   for key, known in (
     ('name', MODELS),
     ('head', HEADS),
@@ -130,7 +130,7 @@ def check_model(model_config: ConfigDict) -> None:
 
 
 def check_image_size(name: str, image_size: int) -> None:
-  """Raises UserError if `data.image_size` is no multiple of the patches of model `name`."""
+  """Raises UserError if `data.image_size` is not a multiple of the patch size of model `name`."""
   patch_size = VITS[name][3] if name in VITS else 1
   if name in TINY_CONVS:
     patch_size = PATCH_SIZE * 2 ** len(TINY_CONVS[name])
@@ -144,17 +144,17 @@ def check_image_size(name: str, image_size: int) -> None:
 def build_model(
   model_config: ConfigDict, *, num_classes: int, num_points: int, multi_label: bool
 ) -> LuabModel:
-  """Returns the Flax module for a `model` section of a config.
+  """Returns the Flax module for the `model` section of a config.
 
   Args:
     model_config: the `model` section, see configs/default.py.
     num_classes: C.
     num_points: K.
-    multi_label: the classes do not exclude one another. The spatial head then gives each class its
-      own map, so K must be C.
+    multi_label: an image may have several classes. The spatial head then gives each class its own
+      map, so K must equal C.
 
   Raises:
-    UserError: an option that is unknown or out of range, or a head that does not fit the points.
+    UserError: an option is unknown or out of range, or the head does not fit the points.
   """
   check_model(model_config)
   backbone = _backbone(model_config)

@@ -11,7 +11,7 @@ from luab_jax.models.vit import normal_002
 
 
 def conv(features: int, size: int, stride: int, groups: int, *, dtype: Any, name: str) -> nn.Conv:
-  """A convolution with bias; of stride 1 zero-padded to keep the size, else of whole patches."""
+  """A convolution with bias: zero-padded to keep the size at stride 1, otherwise unpadded."""
   return nn.Conv(
     features,
     (size, size),
@@ -30,7 +30,7 @@ class Block(nn.Module):
   Attributes:
     dtype: compute dtype.
     drop_path: probability that an example skips the block (stochastic depth).
-    number: of the block in the network.
+    number: index of the block in the network.
   """
 
   dtype: Any
@@ -54,14 +54,14 @@ class ConvNeXt(nn.Module):
 
   Attributes:
     stage_sizes: blocks in each of the four stages.
-    widths: channels in each of them.
+    widths: channels in each stage.
     dtype: compute dtype.
-    drop_path: stochastic depth of the last block; it grows linearly from 0 in the first.
-    remat: compute the activations of a block again in the backward pass instead of keeping them.
+    drop_path: drop probability of the last block; it increases linearly from 0 at the first.
+    remat: recompute the activations of each block in the backward pass instead of storing them.
 
   Returns:
     features [B,h,w,D] in the compute dtype, h = H // 32, each cell normalised, and the normalised
-    mean of the last grid f32[B,D]. The norm is that between timm's pooling and classifier.
+    mean of the last grid f32[B,D]. The norm is the one between pooling and classifier in timm.
   """
 
   stage_sizes: tuple[int, ...]

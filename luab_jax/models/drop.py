@@ -1,19 +1,19 @@
-"""Random zeroing with one key per example, so that it does not depend on how a batch is sharded."""
+"""Dropout and stochastic depth with one key per example, independent of how a batch is sharded."""
 
 import jax
 import jax.numpy as jnp
 
-_HEAD = 1 << 16  # the layer of dropout, beyond any block
+_HEAD = 1 << 16  # the layer number of dropout, above that of any block
 
 
 def example_keys(seed: jax.Array, step: jax.Array, first: jax.Array, count: int) -> jax.Array:
-  """Keys [count] of the examples first, first + 1, ... of the global batch of a step.
+  """PRNG keys [count] of the examples first, first + 1, ... of a step's global batch.
 
   Args:
-    seed: key of the run.
-    step: of the batch.
-    first: place of the first example in the global batch.
-    count: of the examples.
+    seed: PRNG key of the run.
+    step: number of the step.
+    first: index of the first example in the global batch.
+    count: number of examples.
   """
   key = jax.random.fold_in(seed, step)
   return jax.vmap(lambda index: jax.random.fold_in(key, index))(first + jnp.arange(count))
@@ -32,10 +32,10 @@ def drop_path(x: jax.Array, keys: jax.Array | None, rate: float, layer: int) -> 
   """Stochastic depth (Huang et al. 2016, arXiv:1603.09382), as timm's DropPath.
 
   Args:
-    x: [B,...], a residual branch.
-    keys: of the examples; None in evaluation.
-    rate: probability that an example's branch is zero; the others are scaled by 1 / (1 - rate).
-    layer: number of the branch; each draws on its own.
+    x: [B,...], the output of a residual branch.
+    keys: [B], PRNG keys of the examples; None in evaluation.
+    rate: probability that an example's branch is zeroed; the others are scaled by 1 / (1 - rate).
+    layer: number of the branch; branches are dropped independently.
   """
   if keys is None or not rate:
     return x
@@ -43,7 +43,7 @@ def drop_path(x: jax.Array, keys: jax.Array | None, rate: float, layer: int) -> 
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
-  """Dropout of features [B,...,D]; a feature is dropped at all places of an example alike."""
+  """Dropout of features [B,...,D]; a channel is dropped at all positions of an example at once."""
   if keys is None or not rate:
     return x
   shape = (*(1,) * (x.ndim - 2), x.shape[-1])
@@ -51,5 +51,5 @@ def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
 
 
 def depth_rates(highest: float, depth: int) -> list[float]:
-  """Stochastic depth of each block: from 0 linearly to `highest` in the last (Huang et al.)."""
+  """Drop probability of each block, linearly from 0 to `highest` in the last (Huang et al.)."""
   return [highest * i / max(depth - 1, 1) for i in range(depth)]

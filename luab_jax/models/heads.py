@@ -1,16 +1,16 @@
-"""What turns a backbone's last feature grid into class logits and K points.
+"""Heads: they turn a backbone's last feature grid into class logits and K points.
 
-Heads compute in float32 whatever the backbone's dtype: they cost little, and a position in
-bfloat16 is good to 1/256 of the image only.
+Heads compute in float32 whatever the backbone's dtype: they are cheap, and bfloat16 resolves a
+position only to 1/256 of the image.
 
 Both take
-  features [B,h,w,D]: the last grid;
-  pooled f32[B,D]: the backbone's own summary (ResNet: the mean over the grid; ViT: class token);
+  features [B,h,w,D]: the last feature grid;
+  pooled f32[B,D]: the backbone's own pooling (the mean over the grid; ViT: or the class token);
 and return a dict of float32 arrays with
   logits [B,C];
   points [B,K,2]: (x right, y down) in fractions of the image;
   cam [B,h,w,C]: the class activation maps (Zhou et al. 2016, arXiv:1512.04150), the classifier's
-    kernel applied to each cell. Compiled, a program that does not use them does not compute them.
+    kernel applied to each cell. A compiled program that does not use them does not compute them.
 """
 
 import functools
@@ -22,11 +22,11 @@ import jax.numpy as jnp
 
 from luab_jax.models.drop import dropout
 
-Outputs = dict[str, jax.Array]  # of a model: see the docstrings of this module and of the package
+Outputs = dict[str, jax.Array]  # of a model, see the docstrings of this module and of the package
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
-  """PyTorch's default for weights and biases of a linear layer: U(-1, 1) / sqrt(fan_in)."""
+  """PyTorch's default for weights and biases of a linear layer: uniform in ±1 / sqrt(fan_in)."""
   bound = fan_in**-0.5
 
   def init(
@@ -45,19 +45,19 @@ def cell_centres(height: int, width: int) -> jax.Array:
 
 
 def class_activation(classifier: nn.Dense, features: jax.Array) -> jax.Array:
-  """f32[B,h,w,C]: the kernel of a classifier that was called before, applied to each cell."""
+  """f32[B,h,w,C]: the kernel of a classifier, already called once, applied to each cell."""
   return features.astype(jnp.float32) @ classifier.get_variable('params', 'kernel')
 
 
 class LinearHead(nn.Module):
-  """Two more outputs a point on the pooled feature (the paper's head).
+  """Two extra outputs per point on the pooled features (the paper's head).
 
   Attributes:
     num_classes: C.
     num_points: K.
-    classifier_init: initializer of the weights; None = PyTorch's default for a linear layer, for
-      the biases too (which are zero otherwise).
-    dropout: probability that a pooled feature is zero in training.
+    classifier_init: initializer of the weights, with zero biases; None = PyTorch's default for
+      weights and biases of a linear layer.
+    dropout: dropout rate of the pooled features in training.
   """
 
   num_classes: int
@@ -87,22 +87,22 @@ class LinearHead(nn.Module):
 
 
 class SpatialHead(nn.Module):
-  """The point is the expected position under an attention map, which also pools (ours).
+  """Points are expected positions under attention maps, which also pool the features (ours).
 
-  A 1x1 convolution and a softmax over the grid give K maps; map k's expected position over the
-  cell centres is point k. What the classifier sees is pooled by the same maps: with
-  `map_per_class` (K = C) class c's logit by map c, otherwise all logits by the mean of the K maps
-  (one click: the map itself; a trace: where the mouse spent its time). The maps start uniform,
-  that is as average pooling. `pooled` is not used.
+  A 1x1 convolution and a softmax over the grid give K maps; point k is the expected position of
+  map k over the cell centres. The classifier's features are pooled with the same maps: with
+  `map_per_class` (K = C) the logit of class c with map c, otherwise all logits with the mean of the
+  K maps (one click: the map itself; a trace: where the mouse spent its time). The maps start
+  uniform, which is average pooling. `pooled` is not used.
 
   Attributes:
     num_classes: C.
     num_points: K.
     map_per_class: each class has its own map.
     classifier_init: as in LinearHead.
-    dropout: of the features that the classifier sees.
+    dropout: dropout rate of the features that the classifier sees.
 
-  Returns beside logits, points and cam:
+  Returns, in addition to logits, points and cam:
     map_logits f32[B,h,w,K]: the maps before the softmax;
     attention f32[B,h,w,K]: each map sums to 1 over h, w.
   """

@@ -1,7 +1,7 @@
-"""The joint loss as (sum, count) pairs of float32 scalars on one device.
+"""The terms of the joint loss as (sum, count) pairs of float32 scalars on one device.
 
 Nothing is averaged here: a mean of per-device masked means is biased when points are rare, so the
-training step sums both halves over all devices (psum) and divides once.
+training step adds up sums and counts over all devices (psum) and divides once.
 """
 
 import jax
@@ -19,12 +19,12 @@ POINT_LOSSES = ('smooth_l1', 'l1', 'l2')
 
 
 def check_loss(loss: ConfigDict, *, multi_label: bool = False, has_heatmap: bool = True) -> None:
-  """Raises UserError for a value in `config.loss` that means nothing, or not for these data."""
+  """Raises UserError if a value in `config.loss` is invalid, or invalid for this data set."""
   if not 0 <= loss.label_smoothing < 1:
     raise UserError(f'loss.label_smoothing: {loss.label_smoothing} is outside [0, 1).')
   if multi_label and loss.label_smoothing:
     raise UserError(
-      'loss.label_smoothing: only softmax cross entropy has it; set it to 0 for a multi-label '
+      'loss.label_smoothing: only softmax cross-entropy supports it; set it to 0 for a multi-label '
       'data set.'
     )
   if loss.point_loss not in POINT_LOSSES:
@@ -38,7 +38,7 @@ def check_loss(loss: ConfigDict, *, multi_label: bool = False, has_heatmap: bool
   check_map_loss(loss)
   if loss.map_loss == 'heatmap' and not has_heatmap:
     raise UserError(
-      "loss.map_loss='heatmap': the data set has no heat maps, as clickme/released has; choose "
+      "loss.map_loss='heatmap': this data set has no heat maps (clickme/released has them); choose "
       'another map loss.'
     )
 
@@ -51,17 +51,17 @@ def classification_sum(
   multi_label: bool,
   label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-  """Softmax cross entropy, or sigmoid cross entropy averaged over the classes, per example.
+  """Softmax cross-entropy, or sigmoid cross-entropy averaged over the classes, per example.
 
   Args:
     logits: [B,C].
     label: i32[B], or f32[B,C] of 0 and 1 with `multi_label`.
-    example_mask: f32[B], 0 for padding; between 0 and 1 the weight of a mixed image's label.
+    example_mask: f32[B], 0 for padding; the weight in [0, 1] of the label of a mixed image.
     multi_label: sigmoid instead of softmax.
     label_smoothing: a in (1 - a) * one_hot + a / C, as in PyTorch; softmax only.
 
   Returns:
-    Sum over the examples, and their number; both weighted.
+    Sum over the examples and their number, both weighted with the mask.
   """
   logits = logits.astype(jnp.float32)
   if multi_label:
@@ -77,7 +77,7 @@ def classification_sum(
 def point_sum(
   points: jax.Array, point: jax.Array, mask: jax.Array, *, kind: str, beta: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-  """Regression of the points: the mean over x and y of each point's loss, summed over points.
+  """Point regression loss: the mean over x and y of each point's loss, summed over the points.
 
   Args:
     points: [B,K,2], predicted.
@@ -85,10 +85,10 @@ def point_sum(
     mask: f32[B,K], 1 where a point counts, or its weight (point_mask * example_mask).
     kind: 'smooth_l1' (PyTorch's: e^2 / (2 beta) below beta, |e| - beta / 2 above), 'l1' (|e|) or
       'l2' (e^2).
-    beta: where smooth_l1 turns from quadratic to linear, > 0.
+    beta: error at which smooth_l1 changes from quadratic to linear, > 0.
 
   Returns:
-    Sum over the points, and their number; both weighted with the mask.
+    Sum over the points and their number, both weighted with the mask.
   """
   points = points.astype(jnp.float32)
   if kind == 'smooth_l1':
@@ -104,13 +104,13 @@ def point_sum(
 def point_weight_schedule(
   kind: str, weight: float, *, total_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-  """Returns lambda(step), the weight of the point loss or a map loss: a pure function of the step.
+  """Returns the weight of the point loss or a map loss as a function of the step.
 
   Args:
     kind: 'constant'; 'warmup' (linearly from 0 at step 0 to `weight` at `warmup_steps`, then
       constant); 'cosine' (from `weight` at step 0 down to 0 at `total_steps`).
-    weight: lambda, >= 0.
-    total_steps: steps of the whole training.
+    weight: the highest weight, >= 0.
+    total_steps: training steps of the run.
     warmup_steps: for 'warmup', > 0.
 
   Raises:
@@ -122,7 +122,7 @@ def point_weight_schedule(
     return optax.constant_schedule(weight)
   if kind == 'warmup':
     if warmup_steps <= 0:
-      raise UserError('loss.point_warmup_steps: the point schedule "warmup" needs more than 0.')
+      raise UserError("loss.point_warmup_steps: loss.point_schedule='warmup' needs more than 0.")
     return optax.linear_schedule(0.0, weight, warmup_steps)
   if kind == 'cosine':
     return optax.cosine_decay_schedule(weight, total_steps)

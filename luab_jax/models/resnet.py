@@ -1,8 +1,8 @@
-"""ResNet v1.5 (He et al. 2016, arXiv:1512.03385), as torchvision and timm have it.
+"""ResNet v1.5 (He et al. 2016, arXiv:1512.03385), as in torchvision and timm.
 
-"v1.5" means that a bottleneck strides in its 3x3 convolution. Padding is explicit and symmetric as
-in PyTorch: with 'SAME', XLA pads a strided convolution on the other side, and converted weights
-would see images shifted by a pixel.
+"v1.5" means that the stride of a bottleneck block is in its 3x3 convolution. Padding is explicit
+and symmetric as in PyTorch: 'SAME' pads strided convolutions asymmetrically, so that converted
+weights would see images shifted by a pixel.
 """
 
 import functools
@@ -36,8 +36,8 @@ def conv(features: int, size: int, stride: int = 1, *, dtype: Any, name: str) ->
 def batch_norm(*, train: bool, dtype: Any, axis_name: str | None) -> Callable[..., nn.BatchNorm]:
   """Returns nn.BatchNorm with PyTorch's constants; statistics are computed and kept in float32.
 
-  One difference stays: PyTorch's running variance has Bessel's correction, Flax's has not (a factor
-  of n / (n - 1), n = values per channel).
+  One difference remains: PyTorch's running variance has Bessel's correction, Flax's does not (a
+  factor of n / (n - 1), n = values per channel).
   """
   return functools.partial(
     nn.BatchNorm,
@@ -54,13 +54,13 @@ class ResidualBlock(nn.Module):
 
   Attributes:
     width: channels of the inner convolutions.
-    stride: of the block.
-    bottleneck: which of the two.
+    stride: stride of the block.
+    bottleneck: bottleneck block instead of a basic one.
     zero_init_last: the last BatchNorm's scale starts at 0, so that the block starts as identity.
     dtype: compute dtype.
     axis_name: mapped axis over which BatchNorm's batch statistics are averaged; None = per device.
     drop_path: probability that an example skips the block (stochastic depth).
-    number: of the block in the network.
+    number: index of the block in the network.
   """
 
   width: int
@@ -99,11 +99,11 @@ class ResNet(nn.Module):
   Attributes:
     stage_sizes: blocks in each of the four stages.
     bottleneck: block type.
-    zero_init_last: see ResidualBlock. True as in timm (torchvision: zero_init_residual).
+    zero_init_last: see ResidualBlock; True as in timm (torchvision: zero_init_residual).
     dtype: compute dtype.
     axis_name: see ResidualBlock.
-    drop_path: stochastic depth of the last block; it grows linearly from 0 in the first.
-    remat: compute the activations of a block again in the backward pass instead of keeping them.
+    drop_path: drop probability of the last block; it increases linearly from 0 at the first.
+    remat: recompute the activations of each block in the backward pass instead of storing them.
 
   Returns:
     features [B,h,w,D] in the compute dtype, h = ceil(H / 32), and their mean f32[B,D].

@@ -1,11 +1,11 @@
 """Small convolutional nets (ours) that a laptop trains in minutes on images of 48 px.
 
 XLA's CPU convolutions are slow at full resolution, so a 4 px patchify stem comes first. Each block
-of tiny_conv has one 3x3 convolution: three of them see 28 px, less than the whole image. That is on
-purpose: where every cell sees the whole image, an attention map need not lie on the object to be
-useful. But a linear layer on the mean of such cells does not learn where anything is. For that
-there is tiny_deep, with two more stages: the fields of its 3x3 cells, 52 px, are wider than the
-image, so that each of them sees a border.
+of tiny_conv has one 3x3 convolution; the receptive field after three of them is 28 px, less than
+the whole image. That is on purpose: if every cell saw the whole image, an attention map would not
+have to lie on the object to be useful. But a linear layer on the mean of such cells does not learn
+positions. For that there is tiny_deep, with two more stages: the receptive fields of its 3x3 cells,
+52 px, are wider than the image, so that each of them includes a border.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from luab_jax.models.resnet import batch_norm, conv, he_fan_out
 
-PATCH_SIZE = 4  # of the stem, in pixels; both sides of an image must be multiples of it
+PATCH_SIZE = 4  # pixels, of the stem; both sides of an image must be multiples of it
 
 
 class TinyConv(nn.Module):
@@ -24,13 +24,13 @@ class TinyConv(nn.Module):
 
   Attributes:
     widths: channels of each block at the stem's resolution.
-    stage_widths: channels of each further block, all of stride 2.
+    stage_widths: channels of each further block, all with stride 2.
     dtype: compute dtype.
     axis_name: mapped axis over which BatchNorm's batch statistics are averaged; None = per device.
 
   Returns:
-    features [B,h,w,D] in the compute dtype, h = H / 4 / 2^stages, and their mean f32[B,D]. H / 4 is
-    a multiple of 2^stages.
+    features [B,h,w,D] in the compute dtype, h = H / 4 / 2^stages, and their mean f32[B,D]. H / 4
+    must be a multiple of 2^stages.
   """
 
   widths: tuple[int, ...] = (48, 48, 64)

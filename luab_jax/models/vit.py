@@ -1,8 +1,8 @@
 """Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), as timm's vit_*_patch16_224.
 
 Class token and learned position embeddings (or, as in big_vision, neither), pre-norm blocks,
-LayerNorm with epsilon 1e-6, exact GELU, a fused qkv projection with bias; initialised as timm
-initialises for training from scratch.
+LayerNorm with epsilon 1e-6, exact GELU, a fused qkv projection with bias; initialised as in timm
+for training from scratch.
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ import jax.numpy as jnp
 from luab_jax.models.drop import depth_rates, drop_path
 from luab_jax.models.heads import torch_uniform
 
-# timm's trunc_normal_(std=0.02) cuts at +-2, a hundred standard deviations away: a plain normal.
+# timm's trunc_normal_(std=0.02) truncates at ±2, a hundred standard deviations: a plain normal.
 normal_002 = nn.initializers.normal(0.02)
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-  """softmax(q k / sqrt(d)) v of [B,N,heads,d]: by cuDNN in bfloat16 on NVIDIA GPUs, else by XLA.
+  """softmax(q k / sqrt(d)) v of [B,N,heads,d]: cuDNN for bfloat16 on NVIDIA GPUs, otherwise XLA.
 
-  XLA writes the N x N weights to memory. cuDNN does not, which makes a training step of ViT-S/16
-  1.5 times as fast on an H200 (benchmarks/NOTES.md).
+  XLA writes the N x N attention weights to memory. cuDNN does not, which makes a training step of
+  ViT-S/16 1.5 times as fast on an H200 (benchmarks/NOTES.md).
   """
   if not _has_cudnn_attention(query.dtype):
     return jax.nn.dot_product_attention(query, key, value)
   batch, tokens = query.shape[:2]
-  # cuDNN refused 197 tokens; 200 of which the last three are masked are the same mathematics.
+  # cuDNN refused 197 tokens; padding to 200 and masking the last three is equivalent.
   padding = (0, 0), (0, -tokens % 8), (0, 0), (0, 0)
   query, key, value = (jnp.pad(x, padding) for x in (query, key, value))
   lengths = jnp.full((batch,), tokens, jnp.int32)
@@ -43,20 +43,20 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 
 
 def _has_cudnn_attention(dtype: jnp.dtype) -> bool:
-  """Whether cuDNN's attention, for 16 bits and compute capability 8.0 on, runs here."""
+  """Whether cuDNN's attention, which needs 16 bits and compute capability 8.0, runs here."""
   device = jax.devices()[0]
-  capability = str(getattr(device, 'compute_capability', ''))  # '9.0'; of an AMD GPU 'gfx942'
+  capability = str(getattr(device, 'compute_capability', ''))  # '9.0'; on an AMD GPU 'gfx942'
   return dtype == jnp.bfloat16 and capability[:1].isdigit() and float(capability) >= 8
 
 
 class EncoderBlock(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)), the mlp being four times as wide.
+  """x + attention(norm(x)), then x + mlp(norm(x)), with an MLP four times as wide as x.
 
   Attributes:
-    num_heads: attention heads; the width of x is a multiple of it.
+    num_heads: attention heads; the width of x must be a multiple of it.
     dtype: compute dtype.
     drop_path: probability that an example skips a branch (stochastic depth).
-    number: of the block in the network.
+    number: index of the block in the network.
   """
 
   num_heads: int
@@ -82,10 +82,10 @@ class EncoderBlock(nn.Module):
 
 
 def sincos2d(height: int, width: int, dim: int, *, class_token: bool) -> jax.Array:
-  """Fixed position embeddings f32[1,N,dim], sines and cosines of x, then of y.
+  """Fixed position embeddings f32[1,N,dim]: sines and cosines of x, then of y.
 
-  As big_vision's posemb_sincos_2d (Beyer et al. 2022, arXiv:2205.01580), of MoCo v3; `dim` is a
-  multiple of 4. N = height * width, and one more, of zeros and first, for a class token.
+  As big_vision's posemb_sincos_2d (Beyer et al. 2022, arXiv:2205.01580), which is from MoCo v3;
+  `dim` must be a multiple of 4. N = height * width, plus a leading row of zeros for a class token.
   """
   omega = 1e4 ** -(jnp.arange(dim // 4) / (dim // 4 - 1))
   y, x = jnp.mgrid[:height, :width]
@@ -100,18 +100,18 @@ class VisionTransformer(nn.Module):
   Attributes:
     width: D.
     depth: number of blocks.
-    num_heads: attention heads of a block.
+    num_heads: attention heads per block.
     patch_size: side of a patch in pixels; both sides of an image must be multiples of it, see
       `models.check_image_size`.
     dtype: compute dtype.
-    pool: 'token': a class token; 'gap': none, the mean of the patch tokens.
+    pool: 'token': a class token; 'gap': the mean of the patch tokens, without a class token.
     positions: 'learned' or 'sincos2d'.
-    drop_path: stochastic depth of the last block; it grows linearly from 0 in the first.
-    remat: compute the activations of a block again in the backward pass instead of keeping them.
+    drop_path: drop probability of the last block; it increases linearly from 0 at the first.
+    remat: recompute the activations of each block in the backward pass instead of storing them.
 
   Returns:
-    features [B,h,w,D] in the compute dtype: the patch tokens after the final norm;
-    the class token or the mean of the patch tokens f32[B,D], likewise.
+    features [B,h,w,D] in the compute dtype: the patch tokens after the final norm; and f32[B,D]:
+    the class token or the mean of the patch tokens, also after the final norm.
   """
 
   width: int
@@ -151,7 +151,7 @@ class VisionTransformer(nn.Module):
     return tokens.reshape(batch, height, width, self.width), pooled.astype(jnp.float32)
 
   def _embed(self, patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """[B,h*w,D] -> [B,N,D]: with positions, and the class token first where there is one."""
+    """[B,h*w,D] -> [B,N,D]: adds position embeddings and, with 'token', a leading class token."""
     class_token, x = self.pool == 'token', patches
     if class_token:
       cls = self.param('cls_token', nn.initializers.normal(1e-6), (1, 1, self.width))

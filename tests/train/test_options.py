@@ -90,7 +90,7 @@ def test_a_map_loss_of_heat_maps_needs_their_own():
   config = default.get_config()
   config.loss.map_loss = 'heatmap'
   check_options(config)
-  with pytest.raises(UserError, match="^loss.map_loss='heatmap': the data set has no heat maps"):
+  with pytest.raises(UserError, match="^loss.map_loss='heatmap': this data set has no heat maps"):
     check_loss(config.loss, has_heatmap=False)
   config.data.control = 'shuffled'
   with pytest.raises(UserError, match="^loss.map_loss='heatmap': data.control='shuffled' replaces"):
