@@ -1,4 +1,4 @@
-"""Whether a program understands a documented command; nothing is executed. Not a test itself."""
+"""Checks that programs accept the documented commands, without running them. Not a test itself."""
 
 import ast
 import contextlib
@@ -26,7 +26,7 @@ from tfds_builders.clickme import download
 
 @contextlib.contextmanager
 def run_arguments(argv):
-  """run.py's flags, as a new process would have parsed them."""
+  """Parses run.py's flags as a new process would; yields the remaining arguments."""
   before, values = sys.argv, flags.FLAGS
   for name in [name for name in values if name.startswith('config.')]:
     delattr(values, name)
@@ -49,7 +49,7 @@ def _check_run(args):
 
 
 def _check_script(path, args):
-  """Takes the options from its source: importing it may set up a process of its own."""
+  """Checks options against the script's source: importing it could configure this process."""
   known = {
     word.value
     for file in (path, ROOT / 'benchmarks/harness.py')
@@ -83,7 +83,7 @@ def _check_tfds(args):
 
 
 def check(command):
-  """Raises where the program would not understand the command. Nothing is executed."""
+  """Raises if the program would not accept the command. Nothing is executed."""
   program, *args = command.words
   if program == 'make':
     subprocess.run(['make', '-n', *args], cwd=ROOT, check=True, capture_output=True)
@@ -101,7 +101,7 @@ def check(command):
 
 
 def _check_module(name, args):
-  """As `check`, of `python -m`."""
+  """`check` of a `python -m` command."""
   if name == 'benchmarks':
     if args and args[0] != 'NAME':
       if args[0] not in BENCHMARKS:

@@ -1,4 +1,4 @@
-"""Commands and Python in the documents, and whether they are marked 'needs data'."""
+"""Extracts commands and Python blocks from the documents, with their 'needs data' marks."""
 
 import ast
 import pathlib
@@ -22,12 +22,12 @@ _COMMAND = re.compile(
 
 
 class Command(NamedTuple):
-  """A command as it is printed.
+  """A command as a document prints it.
 
   Attributes:
     words: program and arguments, as a shell splits them.
-    marked: it is said to need data.
-    inline: it stands in running text or in a table.
+    marked: whether the document says that it needs data.
+    inline: whether it stands in running text or in a table.
   """
 
   words: tuple[str, ...]
@@ -42,7 +42,7 @@ class Command(NamedTuple):
 
 
 def parse_command(text, marked=False, inline=False):
-  """A Command, None where the text is not one of `python`, `tfds`, `make` and `source`."""
+  """A Command, or None if the text is not one of `python`, `tfds`, `make` or `source`."""
   found = _COMMAND.fullmatch(' '.join(text.split()))
   if not found:
     return None
@@ -51,17 +51,17 @@ def parse_command(text, marked=False, inline=False):
 
 
 class Page(NamedTuple):
-  """What a page of Markdown holds: Commands, and Python blocks as (source, marked)."""
+  """The Commands of a Markdown page, and its Python blocks as (source, marked)."""
 
   commands: list[Command]
   python: list[tuple[str, bool]]
 
 
 def read_markdown(text):
-  """A Page.
+  """The Page of a Markdown text.
 
-  Marked is what stands in a section whose heading, or in (or, a block or table, right below) a
-  paragraph whose text says 'needs data'; a row of a table is one of its own, too.
+  A mark, 'needs data', in a heading covers its section; in a paragraph, that paragraph and the
+  block or table right below it; in a row of a table, that row.
   """
   page, headings, before = Page([], []), {}, False
   for kind, block in _blocks(text):
@@ -132,14 +132,14 @@ def read_docstring(path):
 
 
 def read_notebook(path):
-  """The Page of a notebook; values in braces, as in --train={TRAIN}, are those of its settings."""
+  """The Page of a notebook; names in braces, as in --train={TRAIN}, become its settings' values."""
   cells = nbformat.read(path, as_version=4).cells
   page, settings = Page([], []), {}
   for cell in cells:
     if cell.cell_type == 'markdown':
       page.commands.extend(read_markdown(cell.source).commands)
       continue
-    # Literals alone: the first cell, and texts put together from it.
+    # Settings are literals in the cell tagged 'parameters'.
     for node in ast.parse(re.sub(r'^(\s*)!.*', r'\1pass', cell.source, flags=re.M)).body:
       if isinstance(node, ast.Assign) and cell.metadata.get('tags') == ['parameters']:
         _assign(settings, node)

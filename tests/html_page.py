@@ -1,4 +1,4 @@
-"""The content of an HTML page, for tests of pages. Not a test itself."""
+"""Parses HTML pages for tests. Not a test itself."""
 
 import base64
 import html.parser
@@ -10,7 +10,7 @@ import PIL.Image
 
 
 class Page(html.parser.HTMLParser):
-  """The content of a page; finds unclosed tags and external addresses."""
+  """The content of a page; fails on unclosed tags and event handlers, collects addresses."""
 
   VOID = frozenset({'meta', 'link', 'img'})
 
@@ -41,7 +41,7 @@ class Page(html.parser.HTMLParser):
       self.code.append(data)
 
   def check(self):
-    """Images decode, are not blank and have alt texts; nothing comes from elsewhere."""
+    """Images decode, are not blank and have alt texts; nothing is loaded from elsewhere."""
     assert 'script' not in self.tags and self.images
     assert all(address.startswith(('data:', '#')) for address in self.addresses)
     assert 'url(' not in self.text and '@import' not in self.text

@@ -1,4 +1,4 @@
-"""Writes exports of Label Studio and CVAT, with the fields that their documentation lists.
+"""Writes exports as Label Studio and CVAT do, with the fields that their documentation lists.
 
 Not a test itself. Label Studio: https://labelstud.io/guide/task_format,
 https://labelstud.io/tags/keypointlabels; CVAT: https://docs.cvat.ai/docs/other/xml_format.
@@ -11,7 +11,7 @@ _DATE = '2026-03-09T21:52:{:02}.513742Z'
 
 
 def keypoint(x, y, label='Object', *, size=None, **changes):
-  """A region of Label Studio; x and y in percent, `size`: (height, width) in the browser."""
+  """A Label Studio region; x and y in percent, `size`: (height, width) of the image as shown."""
   return {
     **({'original_width': size[1], 'original_height': size[0]} if size else {}),
     'image_rotation': 0,
@@ -64,7 +64,7 @@ def task(number, image, *annotations, **changes):
 
 
 def write_label_studio(path, places):
-  """`places`: (name of an image, (height, width) as shown, [(x, y, label)] as fractions)."""
+  """`places`: [(image name, (height, width) as shown, [(x, y, label)] in fractions)]."""
   tasks = [
     task(
       number,
@@ -108,7 +108,7 @@ def cvat_xml(*images):
 
 
 def write_cvat(path, places):
-  """As `write_label_studio`; CVAT writes two decimals of a pixel."""
+  """Like `write_label_studio`; CVAT writes pixels with two decimals."""
   images = [
     cvat_image(
       number,

@@ -1,4 +1,4 @@
-"""Photographs with a dot each, the tables that go with them, and the expected outcome.
+"""Photographs with one dot each, the tables that go with them, and readers of the results.
 
 Not a test itself.
 """
@@ -25,7 +25,7 @@ def write_csv(path, head, rows, **options):
 
 
 def paint_photos(folder):
-  """A folder of 18 images of two classes, with a dot each; {path below it: (x, y) of the dot}."""
+  """Writes 18 images of two classes with one dot each; returns {path in `folder`: (x, y) of it}."""
   rng = np.random.default_rng(0)
   dots = {}
   names = [f'{label}/{number}.jpg' for label in ('Katze', 'dog') for number in range(7)]
@@ -36,7 +36,7 @@ def paint_photos(folder):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     image = paint(height, width, [dot])
-    if name == 'dog/0.jpg':  # as phones store it: to be rotated clockwise
+    if name == 'dog/0.jpg':  # as phones store it: to be rotated clockwise for display
       file = io.BytesIO()
       exif = PIL.Image.Exif()
       exif[0x0112] = 6
@@ -53,7 +53,7 @@ def size(path):
 
 
 def read_counts(text):
-  """Returns {kind: number} of the lines that start with a number."""
+  """Returns {what: count} of the lines that start with a number."""
   return {
     what: int(number.replace(',', ''))
     for number, what in re.findall(r'^ +([\d,]+)  (\S.*)$', text, re.M)

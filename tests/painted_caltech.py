@@ -1,4 +1,4 @@
-"""Caltech-101's two archives, tiny: textures with a painted object each. Not a test itself."""
+"""Tiny versions of Caltech-101's archives: textures with a painted object. Not a test itself."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ OBJECT, DOT = (250, 230, 30), (250, 230, 250)  # brighter than all backgrounds
 
 
 def paint(rng, size=(150, 120)):
-  """Returns (u8[H, W, 3], outline f64[V, 2]): an ellipse with a dot in its middle."""
+  """Returns (u8[H, W, 3], outline f64[V, 2] as (x, y) in pixels): an ellipse with a dot inside."""
   width, height = size
   cells = rng.integers(20, 120, (12, 15, 3)).astype(np.uint8)
   image = Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
@@ -37,7 +37,7 @@ def encode(pixels, **options):
 
 
 def to_mat(outline):
-  """Returns the authors' file of an outline, in pixels from the corner of the image."""
+  """Returns the MATLAB file of an outline, as in Caltech-101's annotations."""
   corner = np.floor(outline.min(axis=0))
   end = np.ceil(outline.max(axis=0))
   file = io.BytesIO()
@@ -47,7 +47,7 @@ def to_mat(outline):
 
 
 def files(photos=5, scenery=3):
-  """Returns ({name: JPEG}, {name: MATLAB file}) as in the archives."""
+  """Returns ({name: JPEG}, {name: MATLAB file}), the members of the two archives."""
   rng = np.random.default_rng(7)
   images, outlines = {}, {}
   for label in caltech.CLASSES:

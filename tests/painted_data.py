@@ -1,4 +1,4 @@
-"""Small TFDS data sets with the contract's columns whose clicks can be seen: painted dots.
+"""Small TFDS data sets with the builders' columns, whose clicks are visible as painted dots.
 
 Not a test itself. Images are dark, of any size and format, with a bright dot at each click.
 """
@@ -22,7 +22,7 @@ def paint(height, width, points, radius=4.0, colours=None):
     distance = np.hypot(x - point[0] * width, y - point[1] * height)
     cover = np.clip(radius + 0.5 - distance, 0, 1)[..., None]
     colour = np.array((255, 255, 255) if colours is None else colours[i], np.float32)
-    # The brighter one wins, channel by channel: overlapping dots of pure colours stay apart.
+    # The brighter value wins in each channel, so overlapping dots of pure colours stay separable.
     image = np.maximum(image, (1 - cover) * BACKGROUND + cover * colour)
   return np.round(image).astype(np.uint8)
 
@@ -38,9 +38,9 @@ def encode(image, kind='JPEG'):
 
 
 def find_dot(image, threshold=0.3):
-  """Centre (x, y) of what is brighter than the background in a grey float image, or None.
+  """Centre of mass (x, y) of the pixels above `threshold` in a grey float image, or None.
 
-  Coordinates are relative, pixel i has its centre at (i + 0.5) / n.
+  Coordinates are fractions; pixel i of n has its centre at (i + 0.5) / n.
   """
   weight = np.where(image > threshold, image, 0.0)
   if weight.sum() == 0:
@@ -113,7 +113,7 @@ def rows(points, times=None, blocks=None):
 def imagenet_example(
   index, image, *, clicks=None, trace=None, selected=(True,), label=0, workers=None, times=None
 ):
-  """`image`: bytes, or an array to be stored as PNG; `times`: of the blocks, None for unknown."""
+  """`image`: bytes, or an array stored as PNG; `times`: of each block in ms, None if unknown."""
   times = times or [None] * len(selected)
   data = image if isinstance(image, bytes) else encode(image, 'PNG')
   empty = rows([])
@@ -175,7 +175,7 @@ def store(folder, name, features, splits, num_shards=3):
 
 
 def config(data_dir, dataset, /, **changes):
-  """A complete `data` part of a config."""
+  """A complete `data` section of a config."""
   data = ml_collections.ConfigDict(
     {
       'name': dataset,

@@ -1,4 +1,4 @@
-"""imagenet_ab as a Beam pipeline: the files, the summary and the mistakes of a build without."""
+"""imagenet_ab as a Beam pipeline: same files, summary and errors as a build without Beam."""
 
 import hashlib
 import io
@@ -29,14 +29,14 @@ from tfds_builders.imagenet_ab.small_release import (
 
 pytestmark = pytest.mark.slow
 
-# By its name: what `DirectRunner` stands for looks for a program to download first.
+# By its full name: `DirectRunner` may stand for a runner that first downloads a program.
 RUNNER = '--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner'
 PROCESSES = [RUNNER, '--direct_running_mode=multi_processing', '--direct_num_workers=2']
 BOXES = 'ILSVRC2012_bbox_val_v3.tgz'
 
 
 def _build(raw, out, flags=None, *, config='local', **settings):
-  """Builds into `out` and returns {file: content}; with flags, as `tfds build` hands Beam's on."""
+  """Builds into `out` and returns {file: content}; `tfds build` passes such `flags` on to Beam."""
   if flags is not None:
     settings['beam_options'] = PipelineOptions(flags)
   imagenet_ab_dataset_builder.Builder(config=config, data_dir=out).download_and_prepare(
@@ -50,7 +50,7 @@ def _build(raw, out, flags=None, *, config='local', **settings):
 
 
 def _records(*paths):
-  """The records of TFRecord files; the order of the features within one means nothing."""
+  """The tf.train.Examples of TFRecord files: equal whatever the order of their features."""
   dataset = tf.data.TFRecordDataset([str(path) for path in paths])
   return [tf.train.Example.FromString(record) for record in dataset.as_numpy_iterator()]
 
@@ -60,7 +60,7 @@ def _summary(capsys):
 
 
 def _class_tar(*members):
-  """The bytes of a tar of (name, data); without data it is a link."""
+  """The bytes of a tar of (name, data); a member whose data is None is a symlink."""
   file = io.BytesIO()
   with tarfile.open(fileobj=file, mode='w') as tar:
     for name, data in members:
@@ -73,7 +73,7 @@ def _class_tar(*members):
 
 
 def _bad_release(raw):
-  """Writes a release with every kind of bad input; the second of two is never like the first."""
+  """Writes a release with every kind of bad input; of two duplicates the second always differs."""
   raw.mkdir()
   write_tar(
     raw / 'my_img_train.tar',
@@ -97,7 +97,7 @@ def _bad_release(raw):
       ('owl.tar', _class_tar(('8.JPEG', image('navy')))),
     ],
   )
-  # Not only class tars: read in one go.
+  # Not only class tars, so it is read sequentially.
   write_tar(
     raw / 'my_img_val.tar',
     [
@@ -140,7 +140,7 @@ def _bad_release(raw):
 
 
 def test_files_and_summary_are_those_of_a_build_without_beam(tmp_path, monkeypatch, capsys):
-  """In this process, and in two others that share nothing with it."""
+  """In this process, and in two worker processes that share nothing with it."""
   monkeypatch.setenv(build_summary.MAX_BAD_SHARE_VARIABLE, '0.95')
   raw = _bad_release(tmp_path / 'raw')
   plain = _build(raw, tmp_path / 'plain')
@@ -263,7 +263,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, make, message, same)
 
 
 def test_errors_of_workers_that_are_text_are_found():
-  """A runner of several processes raises a RuntimeError with the traceback of the worker in it."""
+  """A multi-process runner raises a RuntimeError whose message holds the worker's traceback."""
   traceback = (
     'Traceback (most recent call last):\n  File "a.py", line 1, in x\n'
     "luab_jax.errors.UserError: /x.tar is missing: get it [while running 'Read']\n\n"

@@ -1,4 +1,4 @@
-"""The two command lines that build a data set, and what they share."""
+"""The two commands that build a data set, and what they share."""
 
 import collections
 import contextlib
@@ -31,7 +31,7 @@ def _run(*args, cwd, **env):
 
 
 def test_the_tfds_command_line_builds_and_any_folder_loads(tmp_path):
-  """`tfds build` from elsewhere with a relative manual_dir; `tfds.load` without our code."""
+  """`tfds build` in another folder with a relative manual_dir; `tfds.load` without our code."""
   write_release(tmp_path / 'raw')
   tool = pathlib.Path(sys.executable).parent / 'tfds'
   done = _run(
@@ -62,7 +62,7 @@ def test_the_tfds_command_line_builds_and_any_folder_loads(tmp_path):
 
 
 def test_the_tfds_command_line_prints_a_mistake_as_one_line(tmp_path):
-  """It prints SystemExit's text alone, which is why the builder raises BuildStopped."""
+  """It prints only the text of SystemExit, which is why the builder raises BuildStopped."""
   script = (
     'from tfds_builders import build_summary\n'
     'from luab_jax.errors import UserError\n'
@@ -122,7 +122,7 @@ def test_too_little_room_is_one_line_before_anything_is_read(tmp_path, monkeypat
   usage = collections.namedtuple('usage', 'total used free')
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(10**9, 10**9, 9_999))
   with (raw / 'my_img_train.tar').open('ab') as file:
-    file.truncate(290 * 10**9)  # takes no room itself
+    file.truncate(290 * 10**9)  # sparse: takes no disk space
   args = ['imagenet_ab/local', f'--manual_dir={raw}', f'--data_dir={tmp_path}/data']
   assert build.main(args) == 2
   said = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""The digest of a split: the same for the same contents in any order, another for any change."""
+"""The digest of a split: independent of the order of examples, changed by any other change."""
 
 import copy
 
@@ -39,7 +39,7 @@ def _digest(examples):
 def test_the_order_of_examples_and_columns_does_not_count():
   turned = [(key, dict(reversed(example.items()))) for key, example in reversed(_examples())]
   assert _digest(turned) == _digest(_examples())
-  # Fixed: a digest that a new version computes differently would refuse every rebuilt data set.
+  # Pinned: if a new version computed another digest, every rebuilt data set would be refused.
   assert _digest(_examples()) == '04bec715ed9998c4'
 
 
@@ -69,7 +69,7 @@ def test_any_change_counts():
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
-  """`data` of the release built with these options of write_release, each in its own folder."""
+  """Builds a release with the given options of write_release and returns its `data` config."""
 
   def build_release(**options):
     folder = tmp_path_factory.mktemp('built')
@@ -112,5 +112,5 @@ def test_a_rebuilt_data_set_is_known_by_its_contents(built):
     with pytest.raises(UserError, match=f'rebuilt with other contents.* {changed}.*--workdir'):
       check_contents(before, now, data)
   check_contents(before, before, data)
-  check_contents(before, {}, data)  # of a builder that kept none
+  check_contents(before, {}, data)  # from a builder that stored no digests
   check_contents({}, before, data)

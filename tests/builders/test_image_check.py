@@ -1,4 +1,4 @@
-"""Images are decoded in threads, in order and a few at a time; a build can be interrupted."""
+"""Images are decoded by threads, in order and a few at a time; a build can be interrupted."""
 
 import os
 import pathlib
@@ -65,7 +65,7 @@ def test_sizes_and_damage():
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_build_and_leaves_nothing(tmp_path):
-  """In the middle of a split, with images waiting to be decoded."""
+  """In the middle of a split, while images are waiting to be decoded."""
   code = textwrap.dedent("""
       import pathlib, signal, sys, time
       from tfds_builders import build

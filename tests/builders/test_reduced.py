@@ -1,4 +1,4 @@
-"""Reduced sets: smaller images, whose clicks, icons and boxes are where they were."""
+"""Reduced data sets: images are smaller; clicks, icons and boxes stay on the same content."""
 
 import csv
 import io
@@ -65,7 +65,7 @@ def test_a_photograph_on_its_side_is_reduced_upright():
 
 @pytest.mark.slow
 def test_imagenet_ab(tmp_path, capsys):
-  """The box has no size in its header: it is in pixels of the full size."""
+  """The XML header has no image size, so the box is in pixels of the full-size image."""
   large = encode(paint(300, 452, [DOT], radius=12))
   click = small_release.metadata(clicks=[(*DOT, small_release.T)])
   box = small_release.voc('cat', (113, 30, 226, 150), size=(0, 0))

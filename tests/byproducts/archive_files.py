@@ -6,7 +6,7 @@ import zipfile
 
 
 def make_tar(members, mode='w'):
-  """Returns the bytes of a tar of (name or TarInfo, bytes)."""
+  """Returns the bytes of a tar of [(name or TarInfo, bytes)]."""
   file = io.BytesIO()
   with tarfile.open(fileobj=file, mode=mode) as tar:
     for member, data in members:

@@ -1,4 +1,4 @@
-"""Archives: which members are read and refused, and that no damage goes unnoticed."""
+"""Archives: which members are read and which refused, and that damage is always noticed."""
 
 import gzip
 import hashlib
@@ -208,7 +208,7 @@ def test_open_verified_checks_the_digest_before_anything_is_read(tmp_path):
 
 
 def test_a_million_members_are_not_remembered(tmp_path):
-  """tarfile keeps every header it has read."""
+  """Unlike in tarfile, which keeps every header it has read."""
   import tracemalloc
 
   path = write(tmp_path / 'many.tar', make_tar([(f'{i}', b'') for i in range(6000)]))

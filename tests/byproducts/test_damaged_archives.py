@@ -1,4 +1,4 @@
-"""No damage of an archive goes unnoticed."""
+"""Damage to an archive never goes unnoticed."""
 
 import gzip
 
@@ -12,7 +12,7 @@ from tests.byproducts.archive_files import KEPT, MEMBERS, PACKS, make_tar, write
 
 
 def _outcome(path):
-  """Returns how reading all members ends."""
+  """Returns the outcome of reading all members: complete, silently wrong or reported."""
   try:
     return 'complete' if list(reader.iter_members(path)) == KEPT else 'silently wrong'
   except UserError as error:
@@ -23,7 +23,7 @@ def _outcome(path):
 @pytest.mark.parametrize('pack', PACKS.values(), ids=PACKS)
 def test_truncation_anywhere_is_reported(tmp_path, pack):
   data = pack(MEMBERS)
-  # A tar is complete with the first zero block after its 4 headers and 2 + 137 blocks of data; the
+  # A tar is complete with the first zero block after its 4 headers and 2 + 137 data blocks. The
   # rest is padding.
   end = 512 * (4 + 2 + 137 + 1) if pack is make_tar else len(data)
   lengths = {*range(0, end, 512), *range(1, end, 977), end - 1}

@@ -1,4 +1,4 @@
-"""Hostile tars and zips: each bug that tests.stress.fuzz, or reading for it, found."""
+"""Hostile tars and zips: every bug found by tests.stress.fuzz or by review."""
 
 import gzip
 import io
@@ -16,7 +16,7 @@ GOOD = ('cat/good.xml', b'good')
 
 
 def _header(name, kind=tarfile.REGTYPE, size=0, **fields):
-  """A tar header that may claim anything; its checksum is right."""
+  """A tar header that may claim anything, with a valid checksum."""
   info = tarfile.TarInfo(name)
   info.type, info.size = kind, size
   for field, value in fields.items():
@@ -29,7 +29,7 @@ def _member(name, data=b'', kind=tarfile.REGTYPE, **fields):
 
 
 def _pax(*records):
-  """A pax header of b'key=value' records, correctly counted."""
+  """A pax header of b'key=value' records with correct lengths."""
   body = b''
   for record in records:
     length = len(record) + 3
@@ -44,7 +44,7 @@ def _tar(*parts):
 
 
 def _read_tar(tmp_path, data, compressed=False):
-  """(members, refused names) of both readers, which must agree, or the UserError."""
+  """(members, refused names) of iter_members; class_names has to cope with the file as well."""
   path = tmp_path / 'hostile.tar'
   path.write_bytes(gzip.compress(data, 1) if compressed else data)
   refused = []
@@ -77,14 +77,14 @@ def test_an_extension_header_that_claims_gigabytes_gets_no_memory(tmp_path, kind
 
 @pytest.mark.parametrize('kind', EXTENSIONS)
 def test_a_long_chain_of_extension_headers_is_a_user_error(tmp_path, kind):
-  """tarfile recurses over it."""
+  """tarfile would recurse once per header."""
   part = _member('x', b'9 path=a\n' if 'pax' in kind else b'a\0', EXTENSIONS[kind])
   with pytest.raises(UserError, match='hostile.tar is truncated or damaged'):
     _read_tar(tmp_path, _tar(part * 5000))
 
 
 def test_a_damaged_pax_header_never_ends_a_tar_silently(tmp_path):
-  """tarfile ends there when a record claims to have no length."""
+  """tarfile silently stops reading at a record that claims a length of 0."""
   with pytest.raises(UserError, match='hostile.tar is truncated or damaged'):
     _read_tar(tmp_path, _member('first') + _tar(_member('x', b'0 path=a\n', tarfile.XHDTYPE)))
 
@@ -133,7 +133,7 @@ def test_names_with_control_characters_are_refused(tmp_path, name):
 
 
 def test_class_names_that_tfds_would_change_are_refused(tmp_path):
-  """TFDS strips class names when it loads them, so that 'cat' and 'cat ' would be the same."""
+  """TFDS strips class names when it loads them, so 'cat' and 'cat ' would become one class."""
   path = tmp_path / 'images.tar'
   path.write_bytes(_tar(_member('cat /1.jpg'), _member('\u3000/1.jpg')))
   refused = []
@@ -146,7 +146,7 @@ def test_class_names_that_tfds_would_change_are_refused(tmp_path):
 
 
 def test_refused_names_are_short_lines(tmp_path):
-  """A name may have a MiB."""
+  """A name may be up to 1 MiB long."""
   _, (refused,) = _read_tar(tmp_path, _tar(_pax(b'path=../' + b'a\n\x1b' * 50_000), _member('x')))
   assert len(refused) == 200 and refused.isprintable()
 
@@ -198,7 +198,7 @@ def test_a_zip_member_that_claims_a_gigabyte_gets_the_memory_of_one(tmp_path):
 
 
 def test_zip_compressions_without_a_limit_are_refused(tmp_path):
-  """zipfile decompresses bz2 and lzma a whole chunk at a time, up to 100,000-fold."""
+  """zipfile decompresses bz2 and lzma a whole chunk at a time, up to 100,000 times its size."""
   file = io.BytesIO()
   with zipfile.ZipFile(file, 'w') as archive:
     archive.writestr('bomb', bytes(1000), zipfile.ZIP_BZIP2)
@@ -224,7 +224,7 @@ def test_damaged_zip_directories_are_a_user_error(tmp_path, case):
 
 
 def test_a_zip_member_without_a_name_is_refused(tmp_path):
-  """zipfile's is_dir() looks at the last character of the name."""
+  """zipfile's is_dir() indexes the last character of the name."""
   data = _zip([('a', b'1'), ('good', b'good')])
   start = data.index(b'PK\1\2')
   struct.pack_into('<HH', data, start + 28, 0, 1)  # no name, and one byte of extra field

@@ -1,5 +1,5 @@
-"""Hostile records, masks, data sets and names: each bug that tests.stress.fuzz, or reading for it,
-found; and that names of strangers stay text on the pages.
+"""Hostile records, masks, data sets and names: every bug found by tests.stress.fuzz or by review,
+and that names from untrusted files stay text in the pages.
 """
 
 import html.parser
@@ -32,7 +32,7 @@ def _zip(members):
 
 
 def test_flags_of_a_box_are_0_or_1():
-  """2 ** 40 is a whole number, but no int32: TFDS stopped the build with a traceback."""
+  """2 ** 40 is a whole number but no int32: TFDS used to stop the build with a traceback."""
   for flag, ok in (('0', True), ('1', True), ('1099511627776', False), ('-3', False)):
     xml = (
       f'<annotation><object><name>n</name><truncated>{flag}</truncated><bndbox><xmin>1</xmin>'
@@ -48,7 +48,7 @@ def test_flags_of_a_box_are_0_or_1():
 @pytest.mark.parametrize('x', [1e308, -1e308, 10**30, 1001, -1001.5])
 @pytest.mark.parametrize('place', ['trace', 'action'])
 def test_absurd_coordinates_of_coco_are_corrupt(tmp_path, x, place):
-  """1e308 is finite as a double, but Infinity as the float32 that is stored."""
+  """1e308 is finite in float64, but infinite in the float32 that is stored."""
   point = {'x': x, 'y': 0.5}
   fields = (
     {'mouseTracking': [{**point, 'timeAt': 1}]}
@@ -163,7 +163,7 @@ def test_an_image_that_is_listed_twice_is_refused(tmp_path):
   ],
 )
 def test_an_instances_file_without_instances_is_refused(tmp_path, text):
-  """It was taken for one whose images show nothing: a data set without labels."""
+  """It used to be taken for one whose images show nothing, giving a data set without labels."""
   path = tmp_path / 'annotations_trainval2014.zip'
   path.write_bytes(_zip([('i.json', text)]))
   with pytest.raises(UserError, match='i.json is not as in COCO: '):
@@ -172,7 +172,7 @@ def test_an_instances_file_without_instances_is_refused(tmp_path, text):
 
 @pytest.fixture
 def built(synthetic_imagenet_ab, tmp_path):
-  """A copy of a built data set: (data_dir, the folder of its version)."""
+  """A copy of a built data set: (data_dir, folder of its version)."""
   shutil.copytree(synthetic_imagenet_ab, tmp_path / 'data')
   return tmp_path / 'data', tmp_path / 'data' / 'imagenet_ab' / 'local' / '1.0.0'
 
@@ -196,7 +196,7 @@ TENSOR = '"tensorflow_datasets.core.features.tensor_feature.Tensor"'
   ids=['proto', 'snake case', 'legacy', 'json feature'],
 )
 def test_a_data_set_cannot_have_a_module_imported(built, monkeypatch, change):
-  """TFDS imports the modules that features.json names: code of whoever built the data set."""
+  """TFDS imports the modules that features.json names: arbitrary code of whoever built the set."""
   data_dir, folder = built
   (data_dir / 'payload.py').write_text('raise SystemExit("executed")')
   monkeypatch.syspath_prepend(data_dir)
@@ -216,7 +216,7 @@ def test_damaged_metadata_are_a_user_error(built, name, text):
 
 
 class _Tags(html.parser.HTMLParser):
-  """What a browser would make of a page."""
+  """Tags, attributes and text of a page as a browser would parse them."""
 
   def __init__(self, text):
     super().__init__()
@@ -233,7 +233,7 @@ class _Tags(html.parser.HTMLParser):
 
 @pytest.mark.slow
 def test_names_out_of_an_archive_stay_text_on_the_page(tmp_path):
-  """From hostile names in a tar through the builder and the pipeline to data.html."""
+  """Hostile names in a tar, through the builder and the pipeline, in data.html."""
   label = '<script>alert(1)<"\'{{7*6}}{%x%}<img src=x onerror=alert(2)>'
   image = imagenet_release.image('red', size=(40, 40))
   files = {f'<svg onload=x>{i}.JPEG': image for i in range(3)}
@@ -259,7 +259,7 @@ def test_names_out_of_an_archive_stay_text_on_the_page(tmp_path):
 
 
 def test_messages_are_short_lines_whatever_the_file_says(tmp_path):
-  """A bad coordinate may have 4 MiB, a field of COCO 8, and went into the log as they were."""
+  """A bad coordinate of 4 MiB, or a COCO field of 8 MiB, used to be logged in full."""
   point = '<x>' + 'a' * 100_000 + '</x><y>1</y><time>1</time>'
   with pytest.raises(BadRecord) as error:
     imagenet_ab.parse_xml(

@@ -1,4 +1,4 @@
-"""The ImageNet-AB reader: every value is read, unsafe and absurd files are refused."""
+"""The ImageNet-AB reader: every value is read; unsafe and absurd files are refused."""
 
 import math
 
@@ -202,7 +202,7 @@ def test_attacks_are_refused_as_defusedxml_refuses_them(case):
 
 
 def test_a_declared_encoding_cannot_hide_a_document_type():
-  """UTF-7 and EBCDIC spell `<!DOCTYPE` with other bytes; the reader takes no such encoding."""
+  """UTF-7 and EBCDIC spell `<!DOCTYPE` with other bytes; the reader refuses these encodings."""
   for encoding in ('utf-7', 'cp037', 'utf-32'):
     declaration = f'<?xml version="1.0" encoding="{encoding}"?>'
     with pytest.raises(BadRecord):

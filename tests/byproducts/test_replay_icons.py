@@ -28,7 +28,7 @@ def test_replay_equals_a_naive_model(tmp_path_factory, history):
   path.write_text(json.dumps([record(actionHistories=history)]))
   (got,) = coco_ab.read_records(path)
   icons, unknown = coco_ab.replay_icons(got.actions)
-  # The model: an icon lies where the last action that says something about it has put it.
+  # The model: an icon is where the last action that moved or removed it left it.
   expected = {}
   for name in coco_ab.CLASS_NAMES:
     telling = [

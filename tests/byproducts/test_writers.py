@@ -1,4 +1,4 @@
-"""Writers of ImageNet-AB and COCO-AB: the readers return every value that was written."""
+"""Writers of ImageNet-AB and COCO-AB records: the readers return every value that was written."""
 
 import json
 import string
@@ -56,7 +56,7 @@ def test_records_of_imagenet_ab_are_read_back(showings, boxes, has_header, inden
 
 
 def test_a_record_of_the_release_is_written_as_it_was(shared):
-  """Byte by byte, except for white space and the header, of which a Record keeps only a part."""
+  """Byte by byte, except for white space and the header, only part of which a Record keeps."""
   for name in ('n02490219_6469', 'n02490219_5174'):
     data = (shared / 'records' / f'{name}.xml').read_bytes()
     record = imagenet_ab.parse_xml(data)._replace(size=None, boxes=[])

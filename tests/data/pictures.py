@@ -1,4 +1,4 @@
-"""A small picture that tells left from right and up from down."""
+"""A small image in which left and right, and up and down, can be told apart."""
 
 import io
 
@@ -12,7 +12,7 @@ IMAGE = Image.fromarray(RGB)
 
 
 def encode(picture, form, **options):
-  """The bytes of a picture in a format of Pillow's."""
+  """The bytes of an image file in one of Pillow's formats."""
   file = io.BytesIO()
   picture.copy().save(file, form, **options)
   return file.getvalue()

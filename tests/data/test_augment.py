@@ -1,4 +1,4 @@
-"""RandAugment, TrivialAugment and random erasing: PIL's pixels, and points that go with them."""
+"""RandAugment, TrivialAugment and random erasing: pixels as PIL's, and points that move along."""
 
 import functools
 
@@ -28,12 +28,12 @@ def enhance(name):
   return lambda image, value: getattr(ImageEnhance, name)(image).enhance(1 + value)
 
 
-# {operation: (the same of PIL, largest difference in grey levels)}
+# {operation: (PIL's version, largest difference in grey levels)}
 PIL_COLOURS = {
   'identity': (lambda image, value: image, 0),
   'brightness': (enhance('Brightness'), 1),
   'color': (enhance('Color'), 2),  # PIL rounds the grey image
-  'contrast': (enhance('Contrast'), 2),  # and its mean
+  'contrast': (enhance('Contrast'), 2),  # and the mean of the grey image
   'sharpness': (enhance('Sharpness'), 1),
   'posterize': (lambda image, value: ImageOps.posterize(image, int(value)), 0),
   'solarize': (lambda image, value: ImageOps.solarize(image, value), 0),
@@ -58,7 +58,7 @@ def test_colours_are_pils(name):
 
 
 def pil_moved(name, value, picture):
-  """The same by PIL, which takes the place that a pixel comes from; Image.rotate is its own."""
+  """PIL's version. Its affine maps go from output to input; Image.rotate has its own direction."""
   if name == 'rotate':
     return picture.rotate(value, Image.Resampling.BILINEAR)
   back = {
@@ -79,7 +79,7 @@ def test_pixels_move_as_pils(name):
     expected = np.asarray(moved(Image.fromarray(image)), int)
     ours = changed(name, value, image)
     shown = np.asarray(moved(Image.fromarray(white)))[..., 0] > 0
-    inner = ndimage.binary_erosion(shown)  # at its border PIL repeats pixels instead of fading
+    inner = ndimage.binary_erosion(shown)  # at the border PIL repeats pixels instead of fading
     assert np.abs(ours - expected)[inner].max() <= 2, value  # both truncate
     assert (ours[~ndimage.binary_dilation(shown)] == 0).all()
     assert inner.mean() > 0.1
@@ -90,9 +90,9 @@ def test_pixels_move_as_pils(name):
 def test_painted_dots_go_with_the_points(name, where):
   rng = np.random.default_rng(7)
   count = 25
-  # Wholly inside: where the image ends, a dot would be cut.
+  # Far enough inside that no dot is cut by the border of the image.
   points = rng.uniform(0.09, 0.91, (count, 1, 2)).astype(np.float32)
-  points[::5] = points[::5].round() * 0.84 + 0.08  # in corners, which a rotation moves out
+  points[::5] = points[::5].round() * 0.84 + 0.08  # in corners: rotations move them out
   images = np.stack([painted_data.paint(SIZE, SIZE, point, radius=3.0) for point in points])
   points = np.concatenate([points, np.zeros_like(points)], axis=1)  # and a masked one
   values = (LARGEST[name] * rng.uniform(-1, 1, count)).astype(np.float32)
@@ -157,7 +157,7 @@ def test_operations_signs_and_magnitudes_are_drawn_evenly(policy, monkeypatch):
 
 
 def torchvision_window(rng, size):
-  """RandomErasing's (top, left, height, width) in a square image, step by step; None: none fits."""
+  """(top, left, height, width) by RandomErasing in a square image, step by step, or None."""
   for _ in range(10):
     area = size * size * rng.uniform(0.02, 0.33)
     ratio = np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
@@ -193,6 +193,6 @@ def test_erased_windows_are_torchvisions_and_mask_the_points_in_them():
   rng = np.random.default_rng(0)
   theirs = np.array([torchvision_window(rng, SIZE) for _ in range(count)], float).T
   for ours, expected in zip((top, left, high, wide), theirs, strict=True):
-    noise = rng.uniform(0, 1, len(ours) + count)  # the test wants no ties
+    noise = rng.uniform(0, 1, len(ours) + count)  # breaks ties, which the KS test does not allow
     pair = ours + noise[: len(ours)], expected + noise[len(ours) :]
     assert stats.ks_2samp(*pair, method='asymp').pvalue > 1e-3

@@ -1,4 +1,4 @@
-"""data.byproduct_fraction: which images keep their byproducts in training, and where that holds."""
+"""data.byproduct_fraction: which images keep their byproducts, in training only."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from luab_jax.data.dataset import Source
 
 
 def _kept(names, share):
-  """The set of file names that keep their point."""
+  """The file names whose images keep their point."""
   points, has = tf.constant([[0.2, 0.7]]), tf.constant([1.0])
   kept = set()
   for name in names:
@@ -31,7 +31,7 @@ def test_a_smaller_share_is_a_subset_of_a_larger_one():
     assert smaller < larger
     assert len(smaller) == pytest.approx(share * len(names), abs=50)  # 3 standard deviations
   assert not kept[0] and len(kept[-1]) == len(names)
-  assert _kept(names[:40], 0.1) == {'n05/n05_5.JPEG'}  # the same one forever
+  assert _kept(names[:40], 0.1) == {'n05/n05_5.JPEG'}  # must never change
 
 
 def _trained_on(data, seed=0):
@@ -64,7 +64,7 @@ def test_an_image_keeps_its_click_or_has_none(synthetic_imagenet_ab, control):
     np.testing.assert_array_equal(kept, kept_real)
   else:
     assert np.mean(kept == kept_real) < 0.5
-    # The clicks of those that lost theirs are not handed on to others.
+    # Dropped clicks are not given to other images.
     same_set = np.array_equal(np.sort(kept, axis=0), np.sort(kept_real, axis=0))
     assert same_set == (control == 'shuffled')
 

@@ -1,4 +1,4 @@
-"""Filters of byproducts: which selections count, on hand-made records; and where that holds."""
+"""Filters of byproducts on hand-made records: which selections count, and in which splits."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from luab_jax.data import pipeline
 from tests import painted_data
 from tests.painted_data import config, imagenet_example, paint, rows, store
 
-#        worker, ms (None: not recorded), selected; one list an image
+# (worker, estimate time in ms or None if not recorded, selected), one list per image
 IMAGES = [
   [('a', 100, True)],
   [('a', 900, True), ('b', 2000, True)],
@@ -17,7 +17,7 @@ IMAGES = [
   [],
   [('a', 5, False)],
 ]
-POINT = [(0.2 + 0.1 * block, 0.3) for block in range(2)]  # of each image's block
+POINT = [(0.2 + 0.1 * block, 0.3) for block in range(2)]  # click of each block of an image
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 
 
 def trained_on(folder, **changes):
-  """({number of an image: x of its point in training}, the line about it)."""
+  """({index of an image: x of its point in training}, the line about the filters)."""
   data = config(folder, 'filters', crop_scale=(1, 1), crop_ratio=(1, 1), flip=False, **changes)
   batches = pipeline.train_batches(
     data, pipeline.dataset_spec(data), pipeline.Rows(len(IMAGES)), seed=0
@@ -70,7 +70,7 @@ ALL = {0: 0.2, 1: 0.25, 2: 0.2, 3: 0.2, 4: 0.2, 5: 0.2}
       '1 by data.max_estimate_ms=2999); 3 of 6 selected images keep one',
     ),
     (
-      # Worker a's mean is 500 without the 5 ms on what was not selected, b's 3000, c's 75.
+      # Means over selected images: 500 for worker a (without the 5 ms), 3000 for b, 75 for c.
       {'min_worker_ms': 500},
       {0: 0.2, 1: 0.25, 2: 0.2},
       'byproducts of train: 4 of 7 selections are kept (dropped: 3 by data.min_worker_ms=500); '
@@ -78,7 +78,7 @@ ALL = {0: 0.2, 1: 0.25, 2: 0.2, 3: 0.2, 4: 0.2, 5: 0.2}
     ),
     (
       {'min_estimate_ms': 200, 'min_worker_ms': 501},
-      {1: 0.3, 2: 0.2},  # of image 1, only worker b's click is left
+      {1: 0.3, 2: 0.2},  # image 1 keeps only worker b's click
       'byproducts of train: 2 of 7 selections are kept (dropped: 4 by data.min_estimate_ms=200, '
       '1 by data.min_worker_ms=501); 2 of 6 selected images keep one',
     ),
@@ -96,7 +96,7 @@ def test_at_most_so_many_of_one_worker(folder):
   assert trained_on(folder, max_per_worker=1, train_split='train[1:]+train[:1]')[0] == found
   more, _ = trained_on(folder, max_per_worker=2)
   assert more == ALL
-  # Dropped by another filter first: nothing is left to drop.
+  # The other filter drops them first: nothing is left for this one.
   assert '0 by data.max_per_worker=2' in trained_on(folder, min_worker_ms=500, max_per_worker=2)[1]
 
 

@@ -1,4 +1,4 @@
-"""Points move with the pixels: windows, flips, resizing, against references written out here."""
+"""Points move with the pixels through crops, flips and resizing, against reference versions."""
 
 import math
 
@@ -24,7 +24,7 @@ fractions = st.integers(10, 990).map(lambda v: v / 1000)
 
 @st.composite
 def views(draw):
-  """A point, an image size, a window in it, a flip."""
+  """(point (x, y), image size (height, width), a window inside it, flip)."""
   height, width = draw(sizes), draw(sizes)
   h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
   window = geometry.Window(draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w)
@@ -33,8 +33,10 @@ def views(draw):
 
 
 def authors_imagenet(point, size, window, flip):
-  """release_formats.md, section 1: the point moves with the crop and the flip; outside: weight 0
-  and (-1, -1); else relative to the crop, (x, y), and weight 1. Written out in pixels."""
+  """The rule of the authors' ImageNet-AB code, written out in pixels.
+
+  Inside the crop: (x, y) relative to the flipped crop, and weight 1. Outside: (-1, -1) and 0.
+  """
   px, py = point[0] * size[1], point[1] * size[0]
   x, y = (px - window.left) / window.width, (py - window.top) / window.height
   if flip:
@@ -43,8 +45,8 @@ def authors_imagenet(point, size, window, flip):
 
 
 def authors_coco(point, size, window, flip):
-  """release_formats.md, section 2: integer pixels of the original image, (y, x) pairs relative to
-  the crop, -1 where absent or cropped away."""
+  """The rule of the authors' COCO-AB code: integer pixels of the original image, then (y, x)
+  relative to the crop, -1 where absent or cropped away."""
   px, py = int(point[0] * size[1]), int(point[1] * size[0])
   y, x = (py - window.top) / window.height, (px - window.left) / window.width
   if flip:
@@ -76,7 +78,7 @@ def test_agrees_with_the_authors_arithmetic(view):
   yx = authors_coco(point, size, window, flip)
   if not near_border(point, size, window, 1.001):
     assert (yx != (-1, -1)) == bool(mask)
-    if mask:  # theirs lost up to a pixel to int()
+    if mask:  # theirs loses up to a pixel to int()
       error = np.abs((moved - (yx[1], yx[0])) * (window.width, window.height))
       assert error.max() <= 1.001
 
@@ -171,7 +173,7 @@ def test_centre_window_larger_than_the_image_is_refused():
     geometry.centre_window(300, 300, resize=224, size=256)
 
 
-# Painted dots: what the pixels do, the points do.
+# Painted dots: the points have to follow the pixels.
 
 
 def cut(image, window, flip, size, method):
@@ -182,12 +184,12 @@ def cut(image, window, flip, size, method):
 def check_dot(view, point, mask, found):
   """Compares a grey view float[h, w] in 0 ... 1 with the point that was emitted for it.
 
-  Counts in `found` how many dots were wholly visible and how many were cropped away.
+  Counts in `found` the dots that are wholly visible ('seen') and those cropped away ('away').
   """
   height, width = view.shape
   border = np.concatenate([view[0], view[-1], view[:, 0], view[:, -1]])
   dot = painted_data.find_dot(view)
-  if dot is None or border.max() > 0.3:  # nothing, or part of a dot: its centre may be out
+  if dot is None or border.max() > 0.3:  # no dot, or part of one, whose centre may be outside
     if dot is None:
       assert mask == 0
       found['away'] += 1

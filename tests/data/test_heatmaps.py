@@ -1,4 +1,4 @@
-"""Heat maps as byproducts: the point taken from one, and maps that move as the pixels do."""
+"""Heat maps as byproducts: the point taken from one, and maps that move with the pixels."""
 
 import itertools
 
@@ -88,7 +88,7 @@ def test_a_cropped_and_flipped_heat_map_lies_on_its_pixels(painted):
 
 
 def check_points(batch):
-  """The number of dots that are in the view as a whole; their points lie on them."""
+  """Checks that points lie on the dots that are wholly in view, and returns how many there are."""
   seen = 0
   for hot, (point,), (mask,) in zip(
     batch['heatmap'], batch['point'], batch['point_mask'], strict=True
@@ -158,7 +158,7 @@ def test_options_of_clicks_are_refused(painted, changes, message):
 def test_the_human_map_is_smoothed_as_harmonizations():
   rng = np.random.default_rng(4)
   hot = ndimage.zoom(rng.integers(0, 256, (8, 8)), 32, order=0).astype(np.uint8)
-  # Without antialiasing a quarter of the size is the mean of the two middle pixels of each four.
+  # Without antialiasing, downscaling by 4 averages the two middle pixels of every four.
   small = hot.reshape(64, 4, 64, 4)[:, 1:3, :, 1:3].mean((1, 3))
   offset = np.arange(-5, 5)
   window = np.exp(-(offset[::-1, None] ** 2 + offset**2) / (2 * 10**2))

@@ -1,4 +1,4 @@
-"""Files that are accepted become what an image viewer shows; the others are refused in one line."""
+"""Accepted files decode to what an image viewer shows; the others are refused in one line."""
 
 import io
 import struct
@@ -55,7 +55,7 @@ def _without_adobe_marker(data):
 
 
 def _ycck(data):
-  """The transform of the Adobe marker says YCCK instead of CMYK."""
+  """Sets the transform of the Adobe marker to YCCK instead of CMYK."""
   at = data.index(b'Adobe') + 11
   return data[:at] + b'\2' + data[at + 1 :]
 
@@ -72,7 +72,7 @@ def _png16(kind, channels):
 
 
 def _tiff16():
-  """RGB, which Pillow opens as 8 bits."""
+  """A 16-bit RGB TIFF, which Pillow opens as 8 bits."""
   pixels, depths = np.repeat(DEEP[..., None], 3, -1).astype('<u2').tobytes(), 8 + 2 + 9 * 12 + 4
   tags = [(256, 3, 1, WIDTH), (257, 3, 1, HEIGHT), (258, 3, 3, depths), (259, 3, 1, 1)]
   tags += [(262, 3, 1, 2), (273, 4, 1, depths + 6), (277, 3, 1, 3), (278, 3, 1, HEIGHT)]
@@ -82,7 +82,7 @@ def _tiff16():
 
 
 CMYK = encode(IMAGE.convert('CMYK'), 'JPEG', quality=95)
-# As they are: the pipeline decodes these bytes.
+# Stored as they are: the pipeline decodes these bytes.
 STORED = {
   'JPEG': encode(IMAGE, 'JPEG'),
   'JPEG, progressive': encode(IMAGE, 'JPEG', progressive=True),
@@ -144,7 +144,7 @@ def _viewed(data):
     return np.asarray(ImageOps.exif_transpose(picture).convert('RGB')).astype(int)
 
 
-@pytest.mark.filterwarnings('ignore')  # Pillow's, of transparency
+@pytest.mark.filterwarnings('ignore')  # Pillow warns about transparency
 @pytest.mark.parametrize('kind', STORED | REENCODED)
 @pytest.mark.parametrize('upright', [False, True])
 def test_the_pipeline_reads_what_a_viewer_shows(kind, upright):
@@ -157,7 +157,7 @@ def test_the_pipeline_reads_what_a_viewer_shows(kind, upright):
   tolerance = 0 if lossless else 12
   assert np.abs(image_ops.decode(encoded.data).numpy() - shown).max() <= tolerance
   np.testing.assert_array_equal(image_files.read_upright(data), shown)
-  # As tfds.load decodes it, which knows a GIF by four dimensions, and JPEG only roughly.
+  # As tfds.load decodes it: a GIF would have four dimensions, and JPEG decoding is less exact.
   loaded = tf.ensure_shape(tf.io.decode_image(encoded.data, channels=3), [None, None, 3])
   assert np.abs(loaded.numpy() - shown).max() <= 12
   transparent = any(word in kind for word in ('alpha', 'transparent'))
@@ -182,7 +182,7 @@ def test_the_colours_of_a_palette():
 
 
 def _whole_decode(data):
-  """Whether the pipeline can decode a file, and its size."""
+  """(height, width) if the pipeline can decode the whole file, else None."""
   try:
     with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG')) as picture:
       image_files.check_size(picture.height, picture.width)
@@ -192,7 +192,7 @@ def _whole_decode(data):
   return tuple(shape[:2])
 
 
-@pytest.mark.filterwarnings('ignore')  # Pillow warns of some damage
+@pytest.mark.filterwarnings('ignore')  # Pillow warns about some kinds of damage
 def test_a_jpeg_decoded_to_an_eighth_is_refused_as_a_whole_one_is(tmp_path):
   corpus = inputs.Corpus(tmp_path)
   accepted = refused = 0
@@ -227,7 +227,7 @@ def test_an_image_of_an_extreme_size_is_refused_by_its_header(form, monkeypatch)
 
 
 def test_an_extreme_image_of_a_data_set_of_others_is_squeezed():
-  """Evaluation would resize 8000 x 1 to 2,048,000 x 256."""
+  """Otherwise evaluation would resize 8000 x 1 to 2,048,000 x 256."""
   resized, window = geometry.centre_window(1, 8000, resize=256, size=224)
   assert resized.numpy().tolist() == [256, 50 * 256] and [int(v) for v in window][:2] == [16, 6288]
 

@@ -1,4 +1,4 @@
-"""Pixels against PIL and against torchvision's formulas written out in numpy."""
+"""Pixels against PIL and against torchvision's formulas written out in NumPy."""
 
 import io
 
@@ -76,7 +76,7 @@ def test_every_format_becomes_rgb(kind):
   expected = np.asarray(Image.open(io.BytesIO(data)).convert('RGB'), np.int16)
   ours = image_ops.decode(data).numpy()
   assert ours.dtype == np.uint8 and ours.shape == (40, 53, 3)
-  # CMYK has no exact RGB, and PIL converts it in another way.
+  # CMYK has no exact RGB equivalent, and PIL converts it differently.
   assert np.abs(ours - expected).mean() < (8 if kind == 'CMYK' else 1)
   window = geometry.Window(5, 9, 20, 31)
   part, size, same = image_ops.decode_window(data, lambda h, w: window)
@@ -89,7 +89,7 @@ def test_every_format_becomes_rgb(kind):
 def test_exif_orientation_is_ignored():
   picture = Image.fromarray(photograph(30, 50))
   exif = picture.getexif()
-  exif[0x0112] = 6  # shown turned by a quarter
+  exif[0x0112] = 6  # shown rotated by 90 degrees
   buffer = io.BytesIO()
   picture.save(buffer, 'JPEG', exif=exif)
   assert image_ops.decode(buffer.getvalue()).shape == (30, 50, 3)

@@ -1,4 +1,4 @@
-"""Localized Narratives: reader and builder, and points on what is painted where it was named."""
+"""Localized Narratives: reader, builder, and points that lie on the painted objects named."""
 
 import itertools
 import json
@@ -104,7 +104,7 @@ def test_a_missing_file_is_one_line_with_its_address(tmp_path):
 
 
 def said(*words):
-  """A narrative of utterances, a second each, the mouse at (i / 10, 1) during number i."""
+  """A narrative of utterances of a second each, with the mouse at (i / 10, 1) during number i."""
   positions = np.array([[i / 10, 1.0] for i in range(len(words))]).reshape(-1, 2)
   start = 1000 * np.arange(len(words))
   return localized_narratives.Narrative(
@@ -124,7 +124,7 @@ def said(*words):
     (['mice', 'knives', 'sandwiches'], {'mouse': 0.0, 'knife': 0.1, 'sandwich': 0.2}),
     (['women', 'watch', 'television'], {'person': 0.0, 'tv': 0.2}),
     (['mobile', 'phone'], {'cell phone': 0.05}),
-    (['dogged', 'carpet', 'cattle'], {}),  # no part of a word
+    (['dogged', 'carpet', 'cattle'], {}),  # parts of words do not count
     ([], {}),
   ],
 )
@@ -246,7 +246,7 @@ def test_the_option_for_icons_has_to_fit_the_data(built):
 @pytest.mark.slow
 @pytest.mark.parametrize('degrees', [0, -25])
 def test_points_lie_on_what_was_painted(built, monkeypatch, degrees):
-  """After crop, flip and rotation: each icon, and the end of the trace, which is at the kite."""
+  """After crop, flip and rotation: every icon, and the end of the trace, which is at the kite."""
   monkeypatch.setattr(
     augment,
     'augment',
@@ -286,7 +286,7 @@ def test_a_training_on_narratives(built, tmp_path, byproduct):
   run = loop.train_and_evaluate(c, tmp_path, verbose=False)
   metrics = run.summary['results']['validation']
   assert np.isfinite([metrics['class_loss'], metrics['click_error'], metrics['mAP']]).all()
-  most = 1 if byproduct == 'trace' else 2 / 80  # without what the centre crop leaves out
+  most = 1 if byproduct == 'trace' else 2 / 80  # if the centre crop left nothing out
   assert most / 2 < metrics['points_used'] <= most
   if page := report.write_report(run, tmp_path):
     text = page.read_text()

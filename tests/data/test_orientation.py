@@ -1,4 +1,4 @@
-"""Images are upright, whatever else of their EXIF is broken."""
+"""Images are turned upright even if other EXIF tags are broken."""
 
 import struct
 
@@ -18,7 +18,7 @@ ORIENTED = {
   6: np.rot90(RGB),
   7: RGB[::-1, ::-1].transpose(1, 0, 2),
   8: np.rot90(RGB, -1),
-}  # stored pixels of which RGB is the upright image
+}  # {EXIF orientation: stored pixels whose upright image is RGB}
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'AVIF'])
@@ -49,12 +49,12 @@ def test_orientation_is_found_behind_a_tag_that_cannot_be_read():
   exif = Image.Exif()
   exif[0x010F], exif[0x0112] = 'a maker', 6
   block = exif.tobytes()
-  at = block.index(b'\1\x0f\0\2') + 8  # where its text is: nowhere
+  at = block.index(b'\1\x0f\0\2') + 8  # the offset of its text, here set beyond the end
   data = encode(IMAGE, 'JPEG', exif=block[:at] + b'\0\xff\xff\0' + block[at + 4 :])
   assert image_files.encode(data, upright=True).size == (WIDTH, HEIGHT)
 
 
-@pytest.mark.filterwarnings('ignore')  # Pillow warns of EXIF that it skips
+@pytest.mark.filterwarnings('ignore')  # Pillow warns about EXIF that it skips
 def test_damaged_exif_never_costs_an_image():
   exif = Image.Exif()
   exif[0x0112], exif[0x010F], exif[0x011A] = 6, 'maker', 72.0

@@ -1,4 +1,4 @@
-"""From TFRecords to batches: who sees which examples in which order, options, controls."""
+"""From TFRecords to batches: which host sees which examples in which order, options, controls."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from luab_jax.errors import UserError
 from tests import painted_data
 from tests.painted_data import config, imagenet_example, rows, store
 
-ORDER = 23  # images of the set for questions of order
+ORDER = 23  # images of the data set for tests of the order
 
 
 def steps(batches, count):
@@ -20,9 +20,9 @@ def steps(batches, count):
 
 @pytest.fixture(scope='session')
 def order(tmp_path_factory):
-  """data_dir of 'order': small images, quick to decode.
+  """data_dir of 'order': small images that decode quickly.
 
-  The click of image i is at (i + 1) / 32 and so tells who it is.
+  The click of image i is at x = (i + 1) / 32, which identifies the image.
   """
   folder, rng = tmp_path_factory.mktemp('order'), np.random.default_rng(5)
   examples = [
@@ -54,7 +54,7 @@ def assert_same(left, right):
 
 @pytest.fixture(scope='module')
 def run(order):
-  """Function that yields training batches of one run, and its first seven: 2.4 epochs of 23."""
+  """(function that yields the training batches of a run, its first 7: 2.4 epochs of 23)."""
   data = config(order, 'order', image_size=16, eval_resize=16, color_jitter=0.4)
 
   def batches(num_hosts=1, host=0, **options):
@@ -67,7 +67,7 @@ def run(order):
 @pytest.mark.slow
 @pytest.mark.parametrize(('num_hosts', 'start'), [(2, 0), (4, 4)])
 def test_hosts_together_see_what_one_host_sees(run, num_hosts, start):
-  """Also where a run of one goes on with several, from within the second epoch into the third."""
+  """Also if a run of one host continues on several hosts within epoch two, into epoch three."""
   batches, alone = run
   parts = [steps(batches(num_hosts, h, start_step=start), 7 - start) for h in range(num_hosts)]
   for step, batch in enumerate(alone[start:]):
@@ -101,7 +101,7 @@ def epochs_of_labels(data, *, seed, epochs, batch_size=7, num_examples=ORDER):
 
 @pytest.mark.slow
 def test_every_example_once_an_epoch_in_another_order(order):
-  """With buffers of other sizes: test_shuffling.py."""
+  """Other buffer sizes: test_shuffling.py."""
   data = config(order, 'order', image_size=16, eval_resize=16, shuffle_buffer=5)
   one, _ = epochs_of_labels(data, seed=0, epochs=4)
   two, _ = epochs_of_labels(data, seed=1, epochs=4)
@@ -118,7 +118,7 @@ def test_augmentation_differs_by_seed_epoch_and_position(order):
     for batch in epochs_of_labels(data, seed=seed, epochs=2, batch_size=ORDER)[1]:
       for label, image in zip(batch['label'], batch['image'], strict=True):
         seen.setdefault(int(label), []).append(image.tobytes())
-      # All clicks are at half the height of images of one size: only the windows differ.
+      # All clicks are at half the height of equally large images, so only the windows differ.
       kept = batch['point_mask'][:, 0] > 0
       assert kept.sum() > 3 and len(set(batch['point'][kept, 0, 1])) > kept.sum() / 2
   assert all(len(set(images)) == 4 for images in seen.values())
@@ -204,7 +204,7 @@ def test_spec(order):
 
 
 def whole_images(folder, **changes):
-  """'order' whose crop is the whole 24 x 20, unflipped: emitted points are the recorded ones."""
+  """Config of 'order' with the whole 24 x 20 image as its crop, unflipped: points stay in place."""
   return config(
     folder,
     'order',
@@ -224,7 +224,7 @@ def test_traces(order):
     pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(ORDER), seed=0), 1
   )
   for label, points, mask in zip(batch['label'], batch['point'], batch['point_mask'], strict=True):
-    if label % 4:  # samples at 0 and 1 ms, the click at 2 ms
+    if label % 4:  # trace samples at 0 and 1 ms, the click at 2 ms
       np.testing.assert_allclose(
         points, [(0.1, 0.1), (0.2, 0.2), ((label + 1) / 32, 0.5)], atol=1e-5
       )
@@ -263,7 +263,7 @@ def test_controls_are_fixed_per_image(order, control):
   ) == (control == 'none')
   if control == 'uniform':
     return
-  # Evaluation measures against what people really clicked.
+  # Evaluation always uses the real clicks.
   batches, _ = pipeline.eval_batches(
     data, pipeline.dataset_spec(data), 'train', pipeline.Rows(ORDER)
   )
@@ -272,7 +272,7 @@ def test_controls_are_fixed_per_image(order, control):
     batch['label'], batch['point'][:, 0], batch['point_mask'][:, 0], strict=True
   ):
     if mask:
-      width = 24 / 20  # a square out of the middle of 20 x 24
+      width = 24 / 20  # the view is the middle square of 20 x 24
       np.testing.assert_allclose(point, (((label + 1) / 32 - 0.5) * width + 0.5, 0.5), atol=0.04)
 
 

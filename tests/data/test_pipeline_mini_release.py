@@ -1,4 +1,4 @@
-"""The pipeline over what the two builders make of real photographs."""
+"""The pipeline on data sets that the two builders made from real photographs."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def mini_release(shared, tmp_path_factory):
-  """Both builders' data sets of the real photographs in ../shared/mini_release."""
+  """data_dir of both builders' data sets of the real photographs in `shared`."""
   folder = tmp_path_factory.mktemp('mini')
   for name, module in (
     ('imagenet_ab', imagenet_ab_dataset_builder),
@@ -82,5 +82,5 @@ def test_partial_decoding_of_jpegs_is_close_to_whole_decoding(mini_release):
     )
     assert size.numpy().tolist() == list(whole.shape[:2])
     difference = np.abs(part.numpy().astype(int) - image_ops.crop(whole, window).numpy())
-    # Colours at the very edge are interpolated without their neighbour outside the window.
+    # At the very edge, chroma is interpolated without its neighbour outside the window.
     assert difference[2:-2, 2:-2].max(initial=0) <= 2

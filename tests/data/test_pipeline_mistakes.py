@@ -1,4 +1,4 @@
-"""What the pipeline says when options, data sets, files or images are not as they should be."""
+"""What the pipeline says about wrong options, data sets, files and images."""
 
 import itertools
 
@@ -17,7 +17,11 @@ def steps(batches, count):
 
 
 def small_set(folder, broken=None):
-  """Twelve good images in one file; number 7 is replaced by the bytes `broken`."""
+  """Writes twelve images into one file, number 7 replaced by the bytes `broken`.
+
+  Returns:
+    (data config, path of the TFRecord file).
+  """
   examples = [imagenet_example(i, paint(10, 12, []), label=0) for i in range(12)]
   if broken:
     examples[7] = imagenet_example(7, broken)
@@ -27,7 +31,7 @@ def small_set(folder, broken=None):
 
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
-  """Folder of a data set 'small'."""
+  """data_dir of 'small'."""
   folder = tmp_path_factory.mktemp('small')
   small_set(folder)
   return folder
@@ -143,7 +147,7 @@ def test_damaged_files_are_told(tmp_path, damage, message):
     path.write_bytes(content)
   elif damage == 'cut':
     path.write_bytes(content[:-10])
-  elif damage == 'fewer':  # cut between two records: only the metadata knows
+  elif damage == 'fewer':  # cut between two records: only the metadata tells
     length = int.from_bytes(content[:8], 'little') + 16
     path.write_bytes(content[length:])
   else:

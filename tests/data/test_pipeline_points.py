@@ -1,4 +1,4 @@
-"""Pixels against points: each point of a batch lies on what was painted there."""
+"""Pixels against points: every point of a batch lies on the dot that was painted there."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from luab_jax.data.dataset import Source
 from tests import painted_data
 from tests.painted_data import config, encode, imagenet_example, paint, rows, store
 
-DOTS = 72  # images of the painted set; the label says which one it is
+DOTS = 72  # images of 'dots'; the label identifies the image
 
 
 def steps(batches, count):
@@ -25,7 +25,7 @@ def grey_levels(image):
 
 @pytest.fixture(scope='session')
 def dots(tmp_path_factory):
-  """(data_dir, points by label) of 'dots': images of a dot each."""
+  """(data_dir, points f64[DOTS, 2] by label) of 'dots': images with one dot each."""
   folder = tmp_path_factory.mktemp('dots')
   rng = np.random.default_rng(5)
   kinds = itertools.cycle(['JPEG', 'JPEG', 'PNG', 'L', 'CMYK', 'BMP'])
@@ -48,7 +48,7 @@ def test_the_mean_training_point_is_that_of_the_views_that_evaluation_shows(dots
   assert 0 < (~inside).sum() < DOTS / 2  # the centre crop loses some
   mean = pipeline.EvalSplits(data, spec, pipeline.Rows(1)).mean_point
   np.testing.assert_allclose(mean[0], batch['point'][inside].mean(0), rtol=1e-6)
-  # It is the same whatever a run does to the points that it trains on.
+  # It does not depend on what a run does to its training points.
   data.control, data.byproduct_fraction = 'uniform', 0.1
   changed = pipeline.EvalSplits(data, spec, pipeline.Rows(1)).mean_point
   np.testing.assert_array_equal(mean, changed)
@@ -56,7 +56,7 @@ def test_the_mean_training_point_is_that_of_the_views_that_evaluation_shows(dots
 
 @pytest.fixture(scope='session')
 def icons(tmp_path_factory):
-  """Images with a red, a green and a blue icon of three classes: (folder, {classes: points})."""
+  """(data_dir, {classes: points}) of 'icons': images with a red, a green and a blue icon each."""
   folder = tmp_path_factory.mktemp('icons')
   rng = np.random.default_rng(6)
   colours = [(255, 30, 30), (30, 255, 30), (30, 30, 255)]
@@ -67,7 +67,7 @@ def icons(tmp_path_factory):
     classes.sort()
     points = rng.uniform(0.03, 0.97, (3, 2)).round(4)
     image = paint(height, width, points, radius=3.0, colours=colours)
-    # Classes 0 and 1 have an instance, 2 only an icon; class 79 an instance without icon.
+    # The first two classes have an instance, the third only an icon, class 79 only an instance.
     examples.append(
       painted_data.coco_example(
         i,
@@ -83,7 +83,10 @@ def icons(tmp_path_factory):
 
 
 def check_dot(view, point, mask, found):
-  """As pixels show a dot in float[S, S]: wholly, in part or not at all; and what the point says."""
+  """Compares the dot in a view float[S, S] with its point; counts seen and cropped dots in `found`.
+
+  A dot that is cut by the border is not compared.
+  """
   border = np.concatenate([view[0], view[-1], view[:, 0], view[:, -1]])
   dot = painted_data.find_dot(view, threshold=0.4)
   if dot is None:
@@ -181,7 +184,7 @@ def test_icons_of_eighty_classes_and_their_labels(icons, policy, points):
 
 
 def who_is(truth, label, mask):
-  """The three classes of an image, from the two labels or masks that are left; None if unclear."""
+  """The three classes of an image, from the labels and masks that are left; None if ambiguous."""
   left = set(np.flatnonzero((label + mask) > 0)) - {79}
   fits = [classes for classes in truth if left <= set(classes)]
   return fits[0] if len(fits) == 1 else None
@@ -207,7 +210,7 @@ def test_icons_in_evaluation_and_adds_only(icons):
       classes = next(c for c in truth if label[list(c[:2])].all())
       for k, expected in zip(classes, truth[classes] * factor, strict=True):
         long = np.argmax(np.abs(point[k] - expected)) if mask[k] else None
-        if mask[k]:  # the axis that the square crop left whole is unchanged
+        if mask[k]:  # along the axis that the square crop did not cut, nothing changes
           assert abs(point[k, 1 - long] - expected[1 - long]) < 1e-3
           inside += 1
       assert mask.sum() <= 3 and not point[mask == 0].any()
@@ -268,7 +271,7 @@ def test_an_icon_moved_out_takes_its_label_along_an_erased_one_does_not(icons):
     return steps(batches, 1)[0]
 
   whole, erased = batch(crop_scale=(1.0, 1.0)), batch(crop_scale=(1.0, 1.0), random_erasing=1.0)
-  # Two classes of each image have an icon; those count that an operation left inside.
+  # Two classes of each image have an instance and an icon: their labels follow the icons' masks.
   np.testing.assert_array_equal(whole['label'][:, :79], whole['point_mask'][:, :79])
   assert 30 < whole['label'][:, :79].sum() < 75
   np.testing.assert_array_equal(erased['label'], whole['label'])

@@ -1,4 +1,4 @@
-"""The order of training records: one for any number of hosts, each of which reads its share."""
+"""The order of training records: the same for any number of hosts, each reading its share."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ SIZES = [7, 3, 1, 8, 6, 5, 9, 4, 2, 6, 3, 5, 7, 1, 4, 6, 8, 3, 9, 2, 5, 6]  # re
 
 @pytest.fixture(scope='module')
 def split(tmp_path_factory):
-  """A records.Split whose records say their number; the first two of each file are another's."""
+  """A tfrecords.Split of numbered records; the first two in each file belong to another split."""
   folder = tmp_path_factory.mktemp('order')
   take = np.array(SIZES, np.int64)
   first = np.cumsum(take) - take
@@ -29,7 +29,7 @@ def split(tmp_path_factory):
 
 
 def numbers(split, batch, count, *, hosts=1, host=0, start=0, buffer=10, seed=0):
-  """[(epoch, position, index)] of a host's next `count` steps, checked against the records."""
+  """[(epoch, position, index)] of a host's first `count` steps from `start`, each index checked."""
   stream = shuffling.shuffled(
     split, tfrecords.fold(seed, 0), Rows(batch, hosts, host), start_step=start, buffer_size=buffer
   ).with_options(tfrecords.deterministic_options())
@@ -60,7 +60,7 @@ def test_each_record_once_an_epoch_in_another_order(split, batch, buffer, shards
 @pytest.mark.parametrize('hosts', [2, 4])
 def test_hosts_share_one_order(split, batch, buffer, hosts):
   if batch % hosts:
-    pytest.skip('no even shares')
+    pytest.skip('the batch does not divide evenly')
   steps = 3 * split.num_examples // batch + 2
   alone = numbers(split, batch, steps, buffer=buffer)
   parts = [numbers(split, batch, steps, hosts=hosts, host=h, buffer=buffer) for h in range(hosts)]
@@ -106,7 +106,7 @@ def test_a_host_reads_the_shards_of_its_rows_and_no_others(epoch, total, hosts, 
   [([100] * 32, 0.45, 1.05), ([100, 101] * 16, 0.45, 1.05), ([100] * 31 + [37], 0.55, 1.25)],
 )
 def test_hosts_read_little_more_than_their_share(tmp_path, monkeypatch, sizes, share, whole):
-  """Counted before anything is skipped: all that comes out of a file."""
+  """Counts every record read from a file, including those that are skipped."""
   seen = []
 
   def read(path, skip, take, first):
@@ -130,7 +130,7 @@ def test_hosts_read_little_more_than_their_share(tmp_path, monkeypatch, sizes, s
   for host in range(hosts):
     seen.clear()
     numbers(split, batch, rounds, hosts=hosts, host=host, buffer=12)
-    # Two of eight shards and perhaps a third, the remainder, parts of files, and a little ahead.
+    # Two or three of eight shards, the remainder, parts of files, and some read-ahead.
     assert len(seen) < share * split.num_examples
   seen.clear()
   numbers(split, batch, rounds, buffer=12)
@@ -144,7 +144,7 @@ def test_a_file_that_is_too_short_is_noticed(split):
 
 
 def test_a_batch_holds_records_from_many_places(split):
-  """Shards are far from each other, files in another order each epoch: no batch is one file's."""
+  """Shards are far apart and files reordered every epoch, so no batch comes from a single file."""
   found = numbers(split, 12, 9, buffer=1)
   files = np.searchsorted(split.first, [row[2] for row in found], side='right') - 1
   for step in range(9):

@@ -1,4 +1,4 @@
-"""From byproduct columns to points: reductions, icons, traces, labels, controls."""
+"""From byproduct columns to points: reductions of clicks, icons, traces, labels, controls."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def click(clicks, selected, how):
 
 
 def test_reductions_of_clicks():
-  t = 1_640_000_000_000  # epoch ms: neighbours differ below float32
+  t = 1_640_000_000_000  # ms since the epoch: float32 cannot tell neighbours apart
   clicks = columns(
     [(0.125, 0.25), (0.25, 0.5), (0.5, 0.5), (0.75, 1.0)],
     [t + 5, t + 6, t + 1, t + 3],
@@ -46,7 +46,7 @@ def test_reductions_of_clicks():
 
 
 def authors_mean(blocks):
-  """release_formats.md: the mean of the first click of each selected metadata block."""
+  """The rule of the authors' code: the mean of the first clicks of the selected metadata blocks."""
   firsts = [clicks[0] for selected, clicks in blocks if selected and clicks]
   if not firsts:
     return (0, 0), 0
@@ -71,7 +71,7 @@ def test_mean_agrees_with_the_authors(blocks):
 
 
 def numpy_trace(trace, clicks, selected, num_points):
-  """The definition of targets.trace_points, with numpy's own interpolation."""
+  """The definition of targets.trace_points, with np.interp."""
   nothing = np.zeros((num_points, 2)), 0
   if True not in selected:
     return nothing
@@ -126,7 +126,7 @@ def test_trace_by_hand():
   # At 0, 100, 200 and 300 ms; the sample at 500 ms came after the click.
   np.testing.assert_allclose(points, [(0, 0), (0.4, 0.2), (0.4, 0.6), (0.4, 1.0)], atol=1e-6)
   assert has.numpy().tolist() == [1, 1, 1, 1]
-  for selected in ([False, False], [True, True]):  # none; the first selected one has no track
+  for selected in ([False, False], [True, True]):  # none; the first one selected has no trace
     points, has = targets.trace_points(trace, clicks, tf.constant(selected), 4)
     assert not points.numpy().any() and not has.numpy().any()
 
@@ -176,7 +176,7 @@ def test_icon_policies():
 def test_labels():
   assert targets.multi_hot(tf.constant([4, 1], tf.int64), 5).numpy().tolist() == [0, 1, 0, 0, 1]
   assert targets.multi_hot(tf.constant([], tf.int64), 5).numpy().tolist() == [0] * 5
-  # Instance without icon, with icon inside, with icon cropped away; icons without instance.
+  # An instance without an icon, with one inside, with one cropped away; icons without an instance.
   label, has, kept = [1, 1, 1, 0, 0], [0, 1, 1, 1, 1], [0, 1, 0, 1, 0]
   dropped = targets.drop_cropped_labels(*(tf.constant(v, tf.float32) for v in (label, has, kept)))
   assert dropped.numpy().tolist() == [1, 1, 0, 0, 0]

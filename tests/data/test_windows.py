@@ -1,4 +1,4 @@
-"""Random windows: those of torchvision, draw by draw and as a distribution; and the fair coin."""
+"""Random crops equal torchvision's, draw by draw and in distribution; flips are a fair coin."""
 
 import math
 import random
@@ -97,7 +97,7 @@ def test_windows_are_distributed_as_torchvisions(height, width):
 
   def figures(windows):
     top, left, h, w = windows.T.astype(float)
-    # Ties between integers are broken by a little noise, which the KS test wants.
+    # A little noise breaks ties between integers, which the KS test does not allow.
     noise = np.random.default_rng(0).uniform(0, 1, (5, count))
     return np.stack([h * w, w / h, top, left, h]) + noise * np.array([[1], [1e-3], [1], [1], [1]])
 
@@ -112,7 +112,7 @@ def test_long_images_fall_back_to_the_centre():
   # No area share of at least 0.08 of 10 x 1000 fits 10 px of height at a ratio of at most 4/3.
   assert sample([0, 0], 10, 1000) == (0, 493, 10, 13)
   assert sample([0, 0], 1000, 10) == (493, 0, 13, 10)
-  # Nor does a whole 100 x 200 at ratio 1: the ratio is clamped to the nearer limit.
+  # Nor does the whole area of 100 x 200 at ratio 1: the ratio is clamped to the nearer limit.
   assert sample([0, 0], 100, 200, scale=(1.0, 1.0), ratio=(1.0, 1.0)) == (0, 50, 100, 100)
 
 

@@ -1,4 +1,4 @@
-"""ViT's attention: where cuDNN computes it, and that padding for cuDNN changes nothing."""
+"""ViT's attention: when cuDNN computes it, and that padding for cuDNN changes nothing."""
 
 import functools
 import types

@@ -1,4 +1,4 @@
-"""Heads: what they read, where they point, how they start."""
+"""Heads: their inputs, their points, their initialisation."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from luab_jax.models.heads import LinearHead, SpatialHead
 from tests.small_models import abstract, apply, make, pictures, random_variables
 
-# (classes, points, multi_label): a click, a trace of 8 points, an icon for each of 80 classes
+# (classes, points, multi_label): a click, a trace of 8 points, one icon for each of 80 classes
 TARGETS = [(10, 1, False), (10, 8, False), (80, 80, True)]
 
 

@@ -1,4 +1,4 @@
-"""Weight files that are damaged, hostile or something else: one line, and no code is run."""
+"""Weight files that are damaged, hostile or of other kinds: a one-line error, no code is run."""
 
 import zipfile
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def hostile_programs(marker):
-  """{what it tries: a pickle that would do it}."""
+  """{words of the error: a hostile or damaged pickle program}."""
   command = by_hand.text(f'touch {marker}')
   a = ARRAYS['a']
   return {
@@ -36,7 +36,7 @@ def hostile_programs(marker):
     ),
     'negative size': by_hand.ordered_dict({'a': by_hand.tensor('0', a, strides=(-3, 1))}),
     'no state dict': by_hand.text('hello'),
-    # Other code in place of ours, under the name that stands for it.
+    # Tries to change the default arguments of our own rebuild function.
     'is damaged (AttributeError': b'ctorch._utils\n_rebuild_tensor_v2\nN}'
     + by_hand.text('__defaults__')
     + b')s\x86b',

@@ -1,4 +1,4 @@
-"""Pretrained weights: read, refused if hostile, loaded into a model, exported."""
+"""Pretrained weights: read from files, loaded into a model, exported."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def test_torch_files_are_read(tmp_path, write, wrapper):
 
 
 def checkpoint(entries):
-  """Instructions that push the dict of a training script, {key: instructions}."""
+  """Pickle instructions that push a training script's dict, from {key: instructions}."""
   return b'}(' + b''.join(by_hand.text(key) + value for key, value in entries.items()) + b'u'
 
 
@@ -126,7 +126,7 @@ def test_the_notice_about_the_classifier(tmp_path, name, trained, now, notice):
 
 
 def make(name, head='linear', normalisation='imagenet', classes=10):
-  """(model part of a config, abstract variables for 64 px)"""
+  """(model config, abstract variables for 64 px)."""
   config = default.get_config().model
   config.update(name=name, head=head, dtype='float32', normalisation=normalisation)
   model = build_model(config, num_classes=classes, num_points=1, multi_label=False)
@@ -135,7 +135,7 @@ def make(name, head='linear', normalisation='imagenet', classes=10):
 
 @pytest.fixture(scope='module')
 def vit():
-  """(state dict in timm's names, what it is in our variables)"""
+  """(state dict with timm's names, model config, abstract variables, the converted variables)."""
   state = {k: v.astype('f4') for k, v in timm_vit_ti16(np.random.default_rng(1)).items()}
   config, variables = make('vit_ti16', normalisation='half')
   return state, config, variables, timm_names.convert(state, 'vit_ti16', variables).variables
@@ -181,7 +181,7 @@ def test_npz_expects_pictures_between_minus_one_and_one(tmp_path, vit):
 
 
 def test_position_embeddings_of_patches_alone_and_of_other_sizes(tmp_path, vit):
-  """big_vision adds no position to the class token: ours then has zeros there."""
+  """big_vision adds no position embedding to the class token: ours then has zeros there."""
   state, config, variables, wanted = vit
   patches = {**state, 'pos_embed': state['pos_embed'][:, 1:]}
   np.savez(tmp_path / 'w.npz', **by_hand.flax_names(patches, 3, big_vision=True))

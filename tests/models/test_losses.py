@@ -1,4 +1,4 @@
-"""The joint loss: against PyTorch's formulas written out in numpy, and masks."""
+"""The joint loss: masks, and values against PyTorch's formulas written out in NumPy."""
 
 import functools
 
@@ -67,7 +67,7 @@ def test_bfloat16_logits_are_summed_in_float32():
 
 
 def reference_point_loss(error, kind, beta):
-  """torch.nn.functional.smooth_l1_loss, l1_loss and mse_loss before the reduction."""
+  """torch.nn.functional's smooth_l1_loss, l1_loss and mse_loss with reduction='none'."""
   if kind == 'l1':
     return abs(error)
   if kind == 'l2':
@@ -97,7 +97,7 @@ def test_point_loss(seed, kind, beta):
   each = reference_point_loss((points - point).astype(np.float64), kind, beta).mean(-1)
   assert total == pytest.approx((each * mask).sum(), rel=1e-4, abs=1e-6)
   assert count == mask.sum()
-  # What a masked slot holds does not matter, neither for the loss nor for the gradient.
+  # The content of a masked slot affects neither the loss nor the gradient.
   point[mask == 0] = 77
   (same, _), gradient = point_loss_and_gradient(points, point, mask, kind=kind, beta=beta)
   assert same == total

@@ -1,4 +1,4 @@
-"""Losses of maps: against numpy and numbers worked out by hand; masks, borders, extremes."""
+"""Map losses against NumPy and hand-computed values; masks, borders, extreme logits."""
 
 import functools
 
@@ -33,7 +33,7 @@ def value_and_gradient(logits, point, mask, *, kind, sigma=0.08, radius=0.2):
 
 
 def reference(kind, logits, point, sigma=0.08, radius=0.2):
-  """f64[B,K], written out."""
+  """The losses f64[B,K], written out."""
   height, width = logits.shape[1:3]
   y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
   maps = special.softmax(logits.astype(np.float64), axis=(1, 2))
@@ -58,13 +58,13 @@ def test_a_map_loss_is_its_formula(kind):
   rng = np.random.default_rng(0)
   logits = rng.normal(size=(4, 6, 9, 3)).astype(np.float32) * 3  # a trace of three points
   point = rng.random((4, 3, 2)).astype(np.float32)
-  mask = rng.integers(0, 2, (4, 3)).astype(np.float32) * 0.7  # a weight, as MixUp has them
+  mask = rng.integers(0, 2, (4, 3)).astype(np.float32) * 0.7  # fractional weights, as in MixUp
   options = {'kind': kind, 'sigma': 0.12, 'radius': 0.3}
   (total, count), gradient = value_and_gradient(logits, point, mask, **options)
   expected = reference(kind, logits, point, 0.12, 0.3)
   assert total == pytest.approx((expected * mask).sum(), rel=1e-4)
   assert count == pytest.approx(mask.sum())
-  # What a masked slot holds does not matter, neither for the loss nor for the gradient.
+  # The content of a masked slot affects neither the loss nor the gradient.
   logits[np.broadcast_to(mask[:, None, None] == 0, logits.shape)] = 7
   point[mask == 0] = 9
   (same, _), _ = value_and_gradient(logits, point, mask, **options)
@@ -76,7 +76,7 @@ def test_a_map_loss_is_its_formula(kind):
 def test_the_target_of_a_heat_map_is_the_map_on_the_grid():
   rng = np.random.default_rng(1)
   heat = rng.integers(0, 256, (3, 32, 32)).astype(np.uint8)
-  heat[1] = 0  # somebody's click was there, but nothing is left in the view
+  heat[1] = 0  # there was a click, but no heat is left in the view
   logits = rng.normal(size=(3, 4, 6, 1)).astype(np.float32)
   mask = np.float32([[1], [1], [0.25]])
   total, count = map_sum(logits, np.zeros((3, 1, 2)), mask, loss_config('heatmap'), heat)
@@ -93,10 +93,10 @@ def test_the_target_of_a_heat_map_is_the_map_on_the_grid():
 def test_hand_computed_values_on_four_cells():
   logits = np.log(np.float32([[1, 2], [3, 4]]) / 10)[None, :, :, None]  # a map of 0.1 … 0.4
   one = np.ones((1, 1), np.float32)
-  corner = np.float32([[[0.25, 0.75]]])  # x, y: the centre of the lower left cell, of mass 0.3
+  corner = np.float32([[[0.25, 0.75]]])  # (x, y): the centre of the lower left cell, of mass 0.3
   background, _ = value_and_gradient(logits, corner, one, kind='background', radius=0.6)
   assert background[0] == pytest.approx(0.2)  # only the opposite cell, 0.707 away
-  # Cells 0.5 and 0.707 away weigh exp(-1/2) and exp(-1) where sigma is 0.5.
+  # With sigma 0.5, cells 0.5 and 0.707 away have the weights exp(-1/2) and exp(-1).
   near, far = np.exp(-0.5), np.exp(-1)
   energy, _ = value_and_gradient(logits, corner, one, kind='energy', sigma=0.5)
   assert energy[0] == pytest.approx(1 - (0.3 + near * (0.1 + 0.4) + far * 0.2), rel=1e-5)
@@ -113,7 +113,7 @@ def test_the_gaussian_is_normalised_and_peaks_at_the_point_also_at_the_border(po
   target = np.asarray(gaussian_target(distance, sigma))
   assert target.sum() == pytest.approx(1, rel=1e-5)
   assert target.ravel()[distance.argmin()] == target.max()
-  # A map that equals it has the smallest loss there is, the entropy of the target.
+  # A map that equals the target has the smallest possible loss, the entropy of the target.
   least = -special.xlogy(target, target).sum()
   match = cross_entropy(jnp.log(jnp.maximum(target, 1e-30)), target)
   assert match == pytest.approx(least, abs=1e-4)

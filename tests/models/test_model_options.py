@@ -1,4 +1,4 @@
-"""Options of the network: dropping, position embeddings, pooling, remat, a frozen backbone."""
+"""Model options: dropout, stochastic depth, position embeddings, pooling, remat, freezing."""
 
 import functools
 
@@ -42,7 +42,7 @@ def test_drop_path_drops_whole_examples_and_scales_the_rest():
   kept = first[:, 0, 0] > 0
   np.testing.assert_allclose(first, np.where(kept[:, None, None], 1 / 0.75, 0) * x)
   assert abs(kept.mean() - 0.75) < 0.02
-  assert abs((kept == (second[:, 0, 0] > 0)).mean() - 0.625) < 0.03  # each layer on its own
+  assert abs((kept == (second[:, 0, 0] > 0)).mean() - 0.625) < 0.03  # layers are independent
   assert drop_path(x, None, 0.25, 0) is x is drop_path(x, keys, 0.0, 0)
 
 

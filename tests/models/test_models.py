@@ -1,4 +1,4 @@
-"""Models: sizes, shapes, heads, and BatchNorm over devices."""
+"""Models: parameter counts, shapes, receptive fields, initialisation, BatchNorm over devices."""
 
 import functools
 
@@ -50,7 +50,7 @@ def test_parameter_count_is_timms_plus_two_outputs_a_point(name):
 
 
 def test_a_compiled_bfloat16_model_computes_what_a_float32_one_does():
-  """With jaxlib 0.11 and 0.12.0, XLA's fusions for CPUs give NaN: luab_jax.configure_process."""
+  """XLA's CPU fusions of jaxlib 0.11 and 0.12.0 give NaN; luab_jax.configure_process avoids it."""
   image = pictures(batch=4)
   variables = random_variables(make('tiny_conv'), image)
 
@@ -138,7 +138,7 @@ def test_blocks_start_as_identity_only_with_zero_init_last():
 
 def test_strided_convolutions_are_padded_on_both_sides():
   # The kernel copies its top left input: with padding 1 on each side, output (i, j) is input
-  # (2i - 1, 2j - 1). XLA's 'SAME' would give input (2i, 2j) on an even picture.
+  # (2i - 1, 2j - 1). XLA's 'SAME' would give input (2i, 2j) for an image of even size.
   x = jnp.arange(1.0, 37).reshape(1, 6, 6, 1)
   layer = conv(1, 3, stride=2, dtype=jnp.float32, name=None)
   kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1)
@@ -184,7 +184,7 @@ def test_tiny_conv_sees_28_pixels():
   gradient = gradient_of_a_cell(pictures())[0]
   rows, columns = np.nonzero(jnp.abs(gradient).max(-1))
   for axis in (rows, columns):
-    assert (axis.min(), axis.max()) == (12, 39)  # cell 6 is pixels 24..27, and three cells around
+    assert (axis.min(), axis.max()) == (12, 39)  # cell 6 is pixels 24..27, plus 3 cells each side
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_each_cell_of_tiny_deep_sees_a_border():
     return model.apply(variables, image[None], False)[0].sum(-1)
 
   seen = jnp.abs(gradients(pictures()[0])[0]).max(-1) > 0  # [3,3,48,48]
-  for cell, (first, last) in enumerate([(0, 27), (0, 43), (8, 47)]):  # 13 patches, cut off
+  for cell, (first, last) in enumerate([(0, 27), (0, 43), (8, 47)]):  # 13 patches, clipped
     rows, columns = np.nonzero(seen[cell].any(0))[0], np.nonzero(seen[:, cell].any(0))[1]
     assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (first, last)
 

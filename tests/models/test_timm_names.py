@@ -1,7 +1,7 @@
 """Conversion of timm's weights; if timm is installed, our logits equal its logits.
 
-The environment for the last test is described in benchmarks/timm_parity.py, which does the same at
-224 px. Files: test_load.py.
+benchmarks/timm_parity.py describes the environment for the last test and does the same at 224 px.
+Weight files are tested in test_load.py.
 """
 
 import functools
@@ -53,7 +53,7 @@ def timm_resnet18(rng, classes=10):
 
 
 def timm_vit_ti16(rng, classes=10, tokens=17):
-  """The same for vit_tiny_patch16_224 (here on 64 px)."""
+  """The same for vit_tiny_patch16_224 (here at 64 px)."""
   dim = 192
   shapes = {
     'cls_token': (1, 1, dim),
@@ -81,7 +81,7 @@ def timm_vit_ti16(rng, classes=10, tokens=17):
 
 @pytest.fixture(scope='module')
 def conversions():
-  """name: (state dict, our abstract variables)"""
+  """{name: (state dict, our abstract variables)}."""
   rng = np.random.default_rng(0)
   return {
     'resnet18': (timm_resnet18(rng), abstract_variables(make('resnet18', 'spatial'))),
@@ -111,10 +111,10 @@ def test_conversion_places_every_array(conversions):
   np.testing.assert_allclose(
     ours['params']['backbone']['block11']['proj']['kernel'], vit['blocks.11.attn.proj.weight'].T
   )
-  # as many numbers as in the state dict: none is used twice
+  # as many numbers as in the state dict: no array is used twice
   given = sum(value.size for value in vit.values())
   placed = sum(value.size for value in jax.tree.leaves(ours['params']))
-  assert placed - 2 * (192 + 1) == given  # but for the head's two outputs for the point
+  assert placed - 2 * (192 + 1) == given  # all but the point layer's two outputs
 
 
 @pytest.mark.parametrize('name', ['resnet18', 'vit_ti16'])
@@ -171,7 +171,7 @@ def test_a_classifier_that_does_not_fit_is_initialized(conversions, name):
 
 @pytest.mark.parametrize(('old', 'new'), [(14, 24), (14, 7), (4, 5), (5, 1)])
 def test_position_embeddings_are_resized_bicubically_with_antialiasing(old, new):
-  """Against the formula in float64; benchmarks/timm_parity.py compares with timm's own."""
+  """Against the formula in float64; benchmarks/timm_parity.py compares with timm's function."""
   stretch = max(old / new, 1)  # the filter grows where the grid shrinks
   distance = np.abs((np.arange(new) + 0.5)[:, None] * old / new - (np.arange(old) + 0.5)) / stretch
   a = -0.5  # Keys (1981), equation 4

@@ -1,4 +1,4 @@
-"""Weights into runs and out of them: --config.init_from, exports, model cards."""
+"""Weights that runs start from and export: --config.init_from, exports, model cards."""
 
 import json
 import os
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 
 def fresh(config, workdir):
-  """(run, state, open checkpoints) as train.py starts one."""
+  """(experiment, state, metadata, open checkpoints), as a training run starts."""
   run, checkpoints = Experiment(config), loop.open_checkpoints(workdir, config)
   state, metadata = run.init_or_restore(checkpoints)
   return run, state, metadata, checkpoints
@@ -63,7 +63,7 @@ def test_a_run_starts_from_an_export_and_later_from_its_own_checkpoint(
   changed = started.replace(step=np.int32(3), params=jax.tree.map(lambda x: x * 2, started.params))
   checkpoints.save(3, changed, metadata)
   checkpoints.close()
-  (folder / 'model.safetensors').unlink()  # not needed any more
+  (folder / 'model.safetensors').unlink()  # no longer needed
   run, resumed, _, checkpoints = fresh(config, tmp_path / 'second')
   checkpoints.close()
   assert_same_bits(resumed.params, changed.params)

@@ -1,4 +1,4 @@
-"""Class names in any script: drawn where an installed font has the characters, else one line."""
+"""Class names in any script: drawn if an installed font has the characters, else a note."""
 
 import io
 import warnings
@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 
 from luab_jax.report import fonts, plots
 
-SCRIPT = '\U0001d49e\U0001d4a2'  # of the fonts that matplotlib brings, STIX alone has these
+SCRIPT = '\U0001d49e\U0001d4a2'  # of matplotlib's own fonts, only STIX has these
 NOWHERE = '\U000130b8\U000130b9'  # hieroglyphs
 
 
 @pytest.fixture(autouse=True)
 def matplotlibs_own_fonts(monkeypatch):
-  """No other fonts than matplotlib's, and nothing chosen yet."""
+  """Only matplotlib's own fonts, and none chosen yet."""
   own = [entry for entry in font_manager.fontManager.ttflist if 'mpl-data' in entry.fname]
   monkeypatch.setattr(font_manager.fontManager, 'ttflist', own)
   monkeypatch.setattr(font_manager, 'findSystemFonts', list)
@@ -29,7 +29,7 @@ def matplotlibs_own_fonts(monkeypatch):
 
 
 def drawn(label, family=None):
-  """The image with a label, in the fonts of pages or in given ones."""
+  """Pixels of a figure with a label, in the fonts of our pages or in those of `family`."""
   figure = plots.image(np.zeros((48, 48, 3), np.uint8), [plots.Mark(0.3, 0.5, label=label)])
   if family:
     for text in figure.axes[0].texts:

@@ -1,4 +1,4 @@
-"""Where pages and tables are written: a user's own file stays, a bad folder is one line."""
+"""Writing pages and tables: a user's own file is kept, and a bad folder is a one-line error."""
 
 import pytest
 

@@ -16,7 +16,7 @@ _TRACES = pipeline.DatasetSpec('imagenet_ab/local', ['a'], 1, False, 3, {}, is_t
 
 
 def _near(pixels, colour):
-  """bool[H,W]: pixels of (nearly) a colour '#rrggbb'."""
+  """bool[H,W]: which pixels are (nearly) of the colour '#rrggbb'."""
   wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
   return np.abs(pixels.astype(int) - wanted).max(-1) < 40
 
@@ -42,7 +42,7 @@ def test_boxes_and_trajectories_are_at_their_positions():
     drawn = _near(shown, colour)
     rows, columns = np.nonzero(drawn)
     assert abs(rows.mean() / size - y) < 0.02
-    # The start is a square, larger than the points and the line that follow.
+    # The start is marked by a square, larger than the later points and the line.
     at = [drawn[:, int(x * size)].sum() for x in (0.1, 0.3)]
     assert at[0] > 1.5 * at[1]
   assert captions.describe_boxes_and_trajectories([(0, 0, 0.5, 1)], paths[:1]) == (

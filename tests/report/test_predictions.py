@@ -1,4 +1,4 @@
-"""The predictions that pages show: those of the model, with the boxes of localisation."""
+"""The predictions in reports equal the model's outputs and have the boxes of localisation."""
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ def test_predictions_are_those_of_the_model(synthetic_imagenet_ab):
   output = apply(run.model, variables, found.image[:4])
   np.testing.assert_allclose(found.score[:4], jax.nn.softmax(output['logits']), atol=0.01)
   np.testing.assert_allclose(found.predicted[:4], output['points'], atol=0.01)
-  # The CAM of the likeliest class: its mean over the grid, plus the bias, is that class's logit.
+  # The CAM of the predicted class: its mean over the grid plus the bias is the logit.
   head = variables['params']['head']['classifier']
   best = found.map_class[:4]
   np.testing.assert_array_equal(best, output['logits'].argmax(-1))

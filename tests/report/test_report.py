@@ -1,4 +1,4 @@
-"""report.html and data.html: self-contained, escaped, and nothing in them blank or unnamed."""
+"""report.html and data.html: self-contained, escaped, without blank or undescribed images."""
 
 import json
 import re
@@ -28,7 +28,7 @@ CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 
 @pytest.fixture(scope='module')
 def finished(synthetic_imagenet_ab, tmp_path_factory):
-  """(config, workdir, Run) of nine steps on the embedded ImageNet-AB."""
+  """(config, workdir, Run) after training on the embedded ImageNet-AB."""
   config = short_config(synthetic_imagenet_ab)
   config.log_every, config.eval_every_epochs, config.report_images = 1, 0.0, 4
   config.data.eval_splits = {'clicks': 'train[:50%]', 'moved': 'uncorrelated'}
@@ -136,7 +136,7 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
       'challenge': 0.125,
     },
   }
-  # A set that comes with nothing prepared says so, and its folder's name is text.
+  # A set that is not prepared is listed as such, and names in its command stay text.
   missing = {'imagenet_r': f'imagenet_r: `tfds build imagenet_r --data_dir=`{HOSTILE}`'}
   config.robustness.sets = (
     'imagenet_a',
@@ -216,7 +216,7 @@ def test_a_click_that_is_cropped_away_is_none_that_was_never_recorded(synthetic_
   shown = samples.training_examples(config, 64, 4)
   recorded, inside = shown.recorded[:, 0], np.isfinite(shown.point[:, 0]).all(-1)
   assert not (inside & ~recorded).any()
-  # From the records, without any pixels.
+  # Counted from the records, without decoding images.
   source = Source(config.data, spec, config.data.train_split)
   clicks = [
     source.points(source.parse_byproducts(record))[1][0].numpy()

@@ -1,4 +1,4 @@
-"""The metrics of a run in words, and the accuracy of each class."""
+"""The metrics of a run named in words, and the accuracy of each class."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What there is to draw of a run before its first step."""
+"""Experiments before their first step, for tests of what reports draw. Not a test itself."""
 
 import jax
 

@@ -1,4 +1,4 @@
-"""Checkpoints: round trip, retention, and what happens when files were damaged."""
+"""Checkpoints: round trip, retention, damaged files."""
 
 import math
 import pathlib
@@ -81,7 +81,7 @@ def _with_results(directory, values, **options):
   ],
 )
 def test_the_best_and_every_kth_stay_and_the_newest_always(tmp_path, options, stay):
-  # The newest one is neither the best nor a multiple, and one was not evaluated.
+  # The newest, step 6, is never the best, and step 5 was not evaluated.
   assert _with_results(tmp_path, [0.5, 0.6, 0.9, 0.1, None, 0.3], **options) == stay
   assert _step(_restore(tmp_path)) == 6
 
@@ -89,7 +89,7 @@ def test_the_best_and_every_kth_stay_and_the_newest_always(tmp_path, options, st
 def test_the_best_stays_also_after_another_start(tmp_path):
   assert _with_results(tmp_path, [0.5, 0.9, 0.1], best='validation/top1') == [2, 3]
   results = {step: {'validation': {'top1': v}} for step, v in enumerate([0.5, 0.9, 0.1], start=1)}
-  results[0] = {'other': {'top1': 1.0}}  # of a config with other splits
+  results[0] = {'other': {'top1': 1.0}}  # from a config with other splits
   checkpoints = Checkpoints(tmp_path, keep=1, best='validation/top1', results=results)
   for step in (4, 5):
     checkpoints.save(step, _tree(step), {'step': step})
@@ -142,7 +142,7 @@ def test_no_save_starts_without_room_for_it(tmp_path, monkeypatch):
 
 
 def _flip_a_byte(folder):
-  # The array data lie in the largest file; Orbax restores it without complaint.
+  # The array data are in the largest file; Orbax restores it without complaint.
   file = max((p for p in folder.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
   content = bytearray(file.read_bytes())
   content[len(content) // 2] ^= 1
@@ -186,7 +186,7 @@ def test_all_kinds_of_damage_at_once(tmp_path, capfd):
     range(7, 2, -1), (_flip_a_byte, _truncate, _remove_note, _break_json, _empty), strict=True
   ):
     damage(tmp_path / str(step))
-  (tmp_path / '8.orbax-checkpoint-tmp').mkdir()  # a save that was under way
+  (tmp_path / '8.orbax-checkpoint-tmp').mkdir()  # an interrupted save
   (tmp_path / '8.orbax-checkpoint-tmp' / 'state').mkdir()
   assert _step(_restore(tmp_path)) == 2
   said = capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Compiled programs are taken from disk: where they lie, and what a damaged entry costs."""
+"""Compiled programs are reused from disk: the folder, and what happens if an entry is damaged."""
 
 import pathlib
 
@@ -12,12 +12,12 @@ from luab_jax.runtime import compile_cache, parallel
 
 def _use(folder):
   jax.config.update('jax_compilation_cache_dir', str(folder))
-  compilation_cache.reset_cache()  # JAX keeps to the folder that it had first
+  compilation_cache.reset_cache()  # otherwise JAX keeps using its first folder
 
 
 @pytest.fixture
 def own_cache(tmp_path):
-  """A folder that no other process of the tests reads."""
+  """A cache folder that no other test process uses."""
   before = jax.config.jax_compilation_cache_dir
   _use(tmp_path)
   yield tmp_path
@@ -26,7 +26,7 @@ def own_cache(tmp_path):
 
 @pytest.fixture
 def hits():
-  """A list that grows with each compiled program that JAX takes from disk."""
+  """A list that grows with each compiled program that JAX reads from disk."""
   names = []
 
   def listen(name, **_):
@@ -64,7 +64,7 @@ def test_a_program_comes_from_disk_and_is_compiled_anew_where_its_entry_is_damag
 
 @pytest.fixture
 def unset_cache():
-  """As if no folder had been chosen; afterwards the tests' own folder again."""
+  """JAX without a cache folder; the tests' own folder is restored afterwards."""
   names = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
   values = {name: getattr(jax.config, name) for name in names}
   jax.config.update('jax_compilation_cache_dir', None)
