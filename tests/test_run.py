@@ -102,8 +102,8 @@ _CHANGED = 'from configs import quickstart\ndef get_config():\n  c = quickstart.
     ('Two commands:\n', 'FILE: SyntaxError: invalid syntax (own.py, line 1)'),
     (_CHANGED + 'c.batch_sise = 3\n', 'FILE: AttributeError: Did you mean "batch_size"'),
     (_CHANGED + 'raise ValueError("a\\nb")\n', 'FILE: ValueError: b'),
-    (_CHANGED + 'open("/nowhere")\n', 'FILE: get_config() fails or returns no ConfigDict'),
-    (_CHANGED + 'c.seed = 1\n', 'FILE: get_config() fails or returns no ConfigDict'),
+    (_CHANGED + 'open("/nowhere")\n', 'FILE: get_config() failed or did not return a ConfigDict'),
+    (_CHANGED + 'c.seed = 1\n', 'FILE: get_config() failed or did not return a ConfigDict'),
     ('c = {}\n', "has no attribute 'get_config'"),
   ],
 )

@@ -1,1 +1,1 @@
-"""What people run beside training."""
+"""Tools around training: command line, prediction, export, studies, data and annotation."""

@@ -1,4 +1,4 @@
-"""The command line of run.py: config files and overrides, one line for a mistake, exit statuses."""
+"""The command line of run.py: config files, overrides, one-line errors and exit statuses."""
 
 import contextlib
 import glob
@@ -20,10 +20,14 @@ from luab_jax.tools import overrides
 
 
 class ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
-  """Parser of --config: ml_collections' own, with one line for a mistake in a file or override."""
+  """ml_collections' parser of --config, with one-line errors for a bad file or override."""
 
   def parse(self, argument: str) -> ConfigDict:
-    """Returns the locked config of 'FILE' or 'FILE:argument of get_config'."""
+    """Returns the locked config of 'FILE' or 'FILE:ARGUMENT', the argument of get_config.
+
+    Raises:
+      UserError: the file is missing or fails, or an override is wrong.
+    """
     path = argument.partition(':')[0]
     if not os.path.isfile(path):
       found = ', '.join(sorted(glob.glob('configs/[!_]*.py'))) or 'none in configs/'
@@ -34,7 +38,7 @@ class ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
       raise UserError(f'{path}: {_last_line(error)}') from error
     if not isinstance(config, ConfigDict):
       raise UserError(
-        f'{path}: get_config() fails or returns no ConfigDict: see configs/default.py'
+        f'{path}: get_config() failed or did not return a ConfigDict: see configs/default.py'
       )
     overrides.check(flags.FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=True), config)
     return config
@@ -53,8 +57,8 @@ def describe(config: ConfigDict, source: str) -> str:
   """Lists the keys of a config, each with its value and its comment.
 
   Args:
-    config: of any experiment.
-    source: of configs/default.py, where a key's comment stands above it.
+    config: the config to describe.
+    source: text of configs/default.py, where each key's comment stands above it.
   """
   keys, comment, lines = overrides.flatten(config), '', []
   for line in map(str.strip, source.splitlines()):
@@ -69,7 +73,7 @@ def describe(config: ConfigDict, source: str) -> str:
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Parses the flags and returns the other arguments; raises UserError for a wrong flag."""
+  """Parses the flags and returns the remaining arguments; raises UserError for a wrong flag."""
   flags.FLAGS.set_gnu_getopt()  # options may follow the images of --mode=predict
   try:
     return flags.FLAGS(argv)
@@ -89,10 +93,10 @@ def parse(argv: list[str]) -> list[str]:
 def check_arguments(
   mode: str, config: ConfigDict | None, workdir: str | None, images: list[str]
 ) -> None:
-  """Raises UserError where a mode lacks an argument or does not take it."""
+  """Raises UserError if a mode lacks an argument or got one that it does not take."""
   if mode != 'predict' and images:
     like = f'--config={images[0]}' if images[0].endswith('.py') else '--mode=eval'
-    if key := re.match(r'\W*(config\.\w.*)', images[0]):  # without dashes, or after a long one
+    if key := re.match(r'\W*(config\.\w.*)', images[0]):  # no dashes, or an em dash
       like = f'--{key[1]}'
     raise UserError(f'unexpected argument {images[0]!r}; options look like {like}')
   if mode in ('export', 'predict'):
@@ -113,11 +117,11 @@ def default_workdir(mode: str) -> str:
 
 
 def read_run_config(workdir: str, config: ConfigDict) -> ConfigDict:
-  """The config that a run was started with.
+  """Returns the config that a run was started with.
 
   Args:
-    workdir: of the run.
-    config: the defaults, which are changed.
+    workdir: folder of the run.
+    config: the defaults, updated in place.
 
   Raises:
     UserError: there is no run, or its config.json cannot be read.
@@ -137,7 +141,7 @@ def read_run_config(workdir: str, config: ConfigDict) -> ConfigDict:
 
 
 def start_runtime(config: ConfigDict | None) -> None:
-  """Starts JAX, on all processes of the run; without a config on this one alone."""
+  """Starts JAX on all processes of the run, or on this one alone without a config."""
   # Imported only now: JAX takes seconds, and `--help` should not wait for it.
   from luab_jax.runtime import compile_cache, hosts
 
@@ -150,7 +154,7 @@ def start_runtime(config: ConfigDict | None) -> None:
 
 @contextlib.contextmanager
 def exit_on_broken_pipe() -> Iterator[None]:
-  """Exits quietly once nobody reads stdout any more, as in `| head`."""
+  """Exits quietly when the reader of stdout is gone, as in `| head`."""
   try:
     yield
     sys.stdout.flush()

@@ -22,14 +22,14 @@ _MIN_FREE = 2e9  # bytes for checkpoints, logs and a report
 
 
 def examine(config: ConfigDict | None, workdir: str | os.PathLike) -> int:
-  """Examines this machine and prints what it finds, a line marked FIX for each problem.
+  """Checks this machine and prints the findings, with a line marked FIX for each problem.
 
   Args:
-    config: of a planned run; None for none in particular.
-    workdir: of that run.
+    config: the config of a planned run, if there is one.
+    workdir: folder of that run.
 
   Returns:
-    The exit status: 0 ready, 2 something has to be fixed.
+    The exit status: 0 if ready, 2 if something must be fixed.
   """
   problems = []
   for lines in (
@@ -67,7 +67,7 @@ def _devices(config: ConfigDict | None) -> Iterator[str]:
   device = jax.devices()[0]
   yield (
     f'devices: {jax.device_count()} x {device.device_kind} (platform {device.platform}), '
-    f'{jax.local_device_count()} of them here, {jax.process_count()} process(es)'
+    f'{jax.local_device_count()} of them on this host, {jax.process_count()} process(es)'
   )
   if device.platform == 'cpu' and not os.environ.get('JAX_PLATFORMS'):
     for files, name, extra in (

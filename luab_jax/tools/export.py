@@ -42,7 +42,7 @@ centre-cropped. Values in [0, 1], minus mean {mean}, divided by std {std}
     python run.py --config=... --config.model.name={model} \\
       --config.model.normalisation={normalisation} --config.init_from=model.safetensors
 
-starts a new training run from the backbone and, if the dataset has as many classes, the
+starts a new training run from the backbone and, if the number of classes is the same, the
 classifier. The point layer is initialised from scratch.
 
 ## Files
@@ -52,7 +52,7 @@ classifier. The point layer is initialised from scratch.
 
 ## Licence
 
-The licence of the weights is for the publisher to state, within the terms of the training data.
+The publisher chooses the licence of the weights, within the terms of the training data.
 ImageNet images: non-commercial research and education only (image-net.org). COCO images: Flickr
 terms. Byproducts of ImageNet-AB and COCO-AB: Apache-2.0. Your own data: your terms. If training
 started from pretrained weights (`init_from` below), their licence applies as well.
@@ -68,9 +68,9 @@ started from pretrained weights (`init_from` below), their licence applies as we
 def export(workdir: str | pathlib.Path) -> pathlib.Path:
   """Writes the newest checkpoint of a run to WORKDIR/export/; does not need the dataset.
 
-  Uses the averages (EMA) of parameters and BatchNorm statistics if there are any. Files:
-  model.safetensors (backbone and classifier, float32, in timm's names and layouts, or ours for a
-  model that timm does not have), config.json for timm and the Hugging Face hub,
+  Uses the EMA of parameters and BatchNorm statistics if there is one. Files: model.safetensors
+  (backbone and classifier, float32, with timm's names and layouts, or ours for a model that timm
+  does not have), config.json for timm and the Hugging Face hub,
   point_head.safetensors, classes.json and README.md, a model card.
 
   Args:
@@ -149,7 +149,7 @@ def _format_card(
 
 
 def _metrics_table(workdir: pathlib.Path, step: int) -> str:
-  """The metrics of summary.json as a Markdown table, if they are of this step."""
+  """The metrics of summary.json as a Markdown table, if they belong to this step."""
   path = workdir / 'summary.json'
   summary = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
   if summary.get('step') != step:
@@ -190,14 +190,14 @@ def _timm_usage(config: ConfigDict) -> str:
   """How to load model.safetensors in timm, and what differs there."""
   name, head = config.model.name, config.model.head
   if name not in timm_names.TIMM_MODELS:
-    return f'timm has no {name}: this file has the names of luab_jax.'
+    return f"timm has no {name}: this file uses luab_jax's names."
   text = (
     "    model = timm.create_model('local-dir:PATH', pretrained=True)\n\n"
-    'loads this folder strictly, with the classes and the input of config.json; on the Hugging\n'
-    'Face hub, `hf-hub:OWNER/NAME` does.'
+    'loads this folder strictly, with the classes and input settings of config.json; from the\n'
+    'Hugging Face hub, use `hf-hub:OWNER/NAME`.'
   )
   if head == 'linear':
-    return f'{text} The logits are those of luab_jax.'
+    return f'{text} The logits match those of luab_jax.'
   features = 'the features [B,D,h,w] of `model.forward_features`'
   if name.startswith('vit'):
     tokens = '' if config.model.vit_pool == 'gap' else ' (all but the first)'
@@ -205,7 +205,7 @@ def _timm_usage(config: ConfigDict) -> str:
   if name.startswith('convnext'):
     features = '`model.head.norm` of the features [B,D,h,w] of `model.forward_features`'
   return (
-    f'{text}\nThe features are those of luab_jax, the logits are not: the spatial head pools the '
+    f'{text}\nThe features match those of luab_jax, the logits do not: the spatial head pools the '
     'features by attention\nbefore the classifier, timm averages them. '
     f'With `f` {features} and\n`a` attention.weight of point_head.safetensors, '
     "`p = einsum('kd,bdhw->bkhw', a, f).flatten(2).softmax(2)` are the\nmaps. The mean of the maps "

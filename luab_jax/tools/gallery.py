@@ -1,4 +1,4 @@
-"""What `--mode=predict` leaves to look at: predictions as one page and as a table."""
+"""The predictions of `--mode=predict` as an HTML page and as a CSV table."""
 
 import csv
 import pathlib
@@ -13,7 +13,7 @@ _COLUMNS = ('file', 'label', 'score', 'x', 'y', 'width', 'height', 'overlay', 's
 
 
 def best_point(line: dict[str, Any], point_per_class: bool) -> tuple[float, float]:
-  """(x, y) in pixels of a prediction: the icon of the top class, the click, or the path's end."""
+  """Returns a prediction's (x, y) in pixels: the top class's icon, the click, or the path's end."""
   x, y = line['points'][0 if point_per_class else -1]
   return x, y
 
@@ -21,11 +21,11 @@ def best_point(line: dict[str, Any], point_per_class: bool) -> tuple[float, floa
 def write_table(
   lines: Sequence[dict[str, Any]], folder: pathlib.Path, point_per_class: bool
 ) -> None:
-  """Writes predictions.csv: a row for each file, of its top class; x and y in pixels of the file.
+  """Writes predictions.csv: one row per file with its top class; x and y in pixels of the image.
 
   Args:
-    lines: of predictions.jsonl.
-    folder: for the file.
+    lines: the lines of predictions.jsonl, decoded.
+    folder: where to write the file.
     point_per_class: as in `DatasetSpec`.
   """
   path = folder / 'predictions.csv'
@@ -45,11 +45,11 @@ def write_table(
 def write_gallery(
   lines: Sequence[dict[str, Any]], folder: pathlib.Path, run: str, point_per_class: bool
 ) -> None:
-  """Writes index.html: the overlays beside it with their predictions, and the skipped files.
+  """Writes index.html: the overlays with their predictions, and the skipped files.
 
   Args:
-    lines: of predictions.jsonl.
-    folder: with the overlays.
+    lines: the lines of predictions.jsonl, decoded.
+    folder: the folder of the overlays.
     run: name of the run.
     point_per_class: as in `DatasetSpec`.
   """
@@ -68,7 +68,7 @@ def write_gallery(
     )
     file = urllib.parse.quote(line['overlay'])
     images.append(html.Image(b'', '', alt, f'{name}: {best}', file=file))
-  text = 'Brighter is more weight; the dashed frame is what the model saw of the image.'
+  text = 'Brighter means more weight; the dashed frame is the part of the image the model saw.'
   legend = [('cross', f'predicted point{" of the top class" * point_per_class}')]
   sections = [html.Section('Predictions', [text], images=images, layout='wide', legend=legend)]
   if skipped:
@@ -78,6 +78,6 @@ def write_gallery(
     folder / 'index.html',
     title=f'Predictions: {run}',
     subtitle=f'{len(images):,} predicted, {len(skipped):,} skipped. predictions.csv and '
-    'predictions.jsonl lie beside this page.',
+    'predictions.jsonl are next to this page.',
     sections=sections,
   )

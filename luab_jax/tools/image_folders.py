@@ -14,10 +14,10 @@ def iter_files(
 
   Args:
     folder: where to start.
-    skipped: called with (folder, reason) of a folder that is unreadable, or a link to one of its
+    skipped: called with (folder, reason) for a folder that is unreadable, or a link to one of its
       own parents.
-    without: a folder that is left out if it lies below the first one.
-    parents: the real paths of the folders that are being read.
+    without: a folder to leave out if it lies below `folder`.
+    parents: resolved paths of the parents, to detect cycles of links.
   """
   real = folder.resolve()
   if parents and without and real == without.resolve():

@@ -1,8 +1,8 @@
-"""Folders of files that a command writes: complete first, then swapped; nothing else is removed.
+"""Output folders: new files are completed first, then swapped in; no other file is removed.
 
-`.written.json` in such a folder names the command and what it wrote, as pairs of a path and the
-sha256 of the file, or 'link' for a link to a file of the user's, which is moved to `kept/` instead
-of removed where it has become the only copy.
+`.written.json` in an output folder names the command and lists what it wrote, as pairs of a path
+and the file's sha256, or 'link' for a link to one of the user's files. A link that has become the
+only copy is moved to `kept/` instead of being removed.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _Entries = list[tuple[str, str]]  # (path below the folder, sha256 or _LINK)
 
 
 def refuse_overlap(out: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
-  """Raises UserError where the output folder is inside an input folder, or an input inside it."""
+  """Raises UserError if the output folder is inside an input folder, or an input inside it."""
   for path in inputs:
     if os.path.isdir(path) and _is_inside(out, path):
       raise UserError(f'the output folder {out} is inside the image folder {path}: keep them apart')
@@ -35,9 +35,9 @@ def refuse_overlap(out: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
 
 
 def _is_inside(path: pathlib.Path, folder: pathlib.Path) -> bool:
-  """Whether a path is a folder or in it, however either is written."""
+  """Whether a path is a folder or lies in it, however the two are spelled."""
   path, folder = path.resolve(), folder.resolve()
-  with contextlib.suppress(OSError):  # it does not exist, or cannot
+  with contextlib.suppress(OSError):  # it does not exist, or cannot exist
     there = folder.stat()
     return any(
       os.path.exists(p) and os.path.samestat(p.stat(), there) for p in (path, *path.parents)
@@ -49,20 +49,21 @@ def _is_inside(path: pathlib.Path, folder: pathlib.Path) -> bool:
 def replacing(out: pathlib.Path, command: str) -> Iterator[pathlib.Path]:
   """Yields an empty folder whose files replace those of an earlier call once the block ends.
 
-  If the block raises, everything is as before. Only a BrokenPipeError (or a killed process) leaves
+  If the block raises, nothing changes, except that a BrokenPipeError (like a killed process) leaves
   the unfinished files.
 
   Args:
-    out: the folder, created if necessary. The files of other names in it stay.
-    command: who writes, as in the manifest: no other command's files are replaced.
+    out: the folder, created if necessary. Files with other names in it stay.
+    command: name of the writing command, for the manifest; files of other commands are not
+      replaced.
 
   Raises:
-    UserError: it holds files that an earlier call did not write, or that were changed since, or
-      another process is writing into it.
+    UserError: the folder holds files that an earlier call did not write, or that were changed
+      since, or another process is writing to it.
     OSError: it cannot be written.
   """
   out.resolve().mkdir(parents=True, exist_ok=True)  # resolve: a link to a folder to be made
-  with locked(out, f'{out} is being written by another process: wait for its end'):
+  with locked(out, f'{out} is being written by another process: wait until it has finished'):
     old, stage = _check(out, command), out / _STAGE
     stage.mkdir()
     _write_manifest(stage, command, [])
@@ -83,7 +84,7 @@ def replacing(out: pathlib.Path, command: str) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, held: str) -> Iterator[None]:
-  """Raises UserError(held) if another process holds the folder; a killed one does not."""
+  """Locks a folder; raises UserError(held) if another process that is still alive has locked it."""
   descriptor = os.open(folder, os.O_RDONLY)
   try:
     with contextlib.suppress(OSError):  # a file system without locks

@@ -1,4 +1,4 @@
-"""Overrides of config keys on the command line: one line for each that is malformed."""
+"""Checks config overrides on the command line, with one-line errors."""
 
 import ast
 import difflib
@@ -12,9 +12,9 @@ from ml_collections.config_flags import tuple_parser
 
 from luab_jax.errors import UserError
 
-FREE_SECTION = 'data.eval_splits'  # its keys are the user's
+FREE_SECTION = 'data.eval_splits'  # users choose its keys
 _OVERRIDE = re.compile(r'--?(no)?config\.([^=]*)(?:=(.*))?', re.DOTALL)
-# type of a key: (what its values are, the parser of its flag)
+# type of a key: (its values in words, the parser of its flag)
 _TYPES: dict[type, tuple[str, flags.ArgumentParser]] = {
   bool: ('true or false', flags.BooleanParser()),
   int: ('a whole number', flags.IntegerParser()),
@@ -23,11 +23,11 @@ _TYPES: dict[type, tuple[str, flags.ArgumentParser]] = {
 
 
 def check(arguments: Sequence[str], config: ConfigDict) -> None:
-  """Checks every override; adds the splits that are new to data.eval_splits.
+  """Checks every override, and adds new splits to data.eval_splits.
 
   Args:
-    arguments: of the command line.
-    config: that the overrides change; locked.
+    arguments: the arguments of the command line.
+    config: the locked config that they override.
 
   Raises:
     UserError: there is no such key, or it does not take the value.
@@ -90,7 +90,7 @@ def _example(key: str, value: Any) -> str:
 
 
 def suggest(key: str, keys: dict[str, Any]) -> str:
-  """Names the keys of a section, those of the same name elsewhere, or the nearest in spelling."""
+  """Suggests the keys of a section, keys with the same name elsewhere, or similar spellings."""
   key = re.sub(r'[^\w.]+', '_', key).strip('._').lower()
   near = [name for name in keys if name.startswith(key + '.')] if key else []
   near = near or [name for name in keys if name.rpartition('.')[2] == key.rpartition('.')[2]]
@@ -104,14 +104,14 @@ def suggest(key: str, keys: dict[str, Any]) -> str:
 
 
 def suggest_flag(flag: str, keys: dict[str, Any]) -> str:
-  """The same for a flag that does not exist, such as --batch_size or --config-batch_size."""
+  """Suggests keys for a flag that does not exist, such as --batch_size or --config-batch_size."""
   key = re.sub(r'^(no)?config\W*_?', '', flag, flags=re.IGNORECASE)
   near = suggest(key, keys)
   return re.sub(r'(?<= )(?=[\w.]+[,?])', '--config.', near) if near.endswith('?') else ''
 
 
 def flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
-  """{'data.flip': True, ...} of a config."""
+  """Returns a config as {'data.flip': True, ...}."""
   flat: dict[str, Any] = {}
   for key, value in config.items():
     if isinstance(value, ConfigDict) and f'{prefix}{key}' != FREE_SECTION:

@@ -1,4 +1,4 @@
-"""The command lines of the tools: a mistake is one line."""
+"""The argument parser of the tools, with one-line errors."""
 
 import argparse
 from typing import NoReturn
@@ -7,7 +7,7 @@ from luab_jax.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-  """Raises a mistake as UserError, one line that names --help, without the usage before it."""
+  """Raises UserError for a mistake: one line that points to --help, without the usage text."""
 
   def error(self, message: str) -> NoReturn:
     raise UserError(f'{message}; see {self.prog} --help')

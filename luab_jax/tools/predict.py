@@ -21,22 +21,22 @@ from luab_jax.tools.own_data.problems import pluralize
 
 EXIT_SKIPPED = 65  # EX_DATAERR of sysexits.h
 _OVERLAY_SIZE = 640  # longer side in pixels
-_BATCH_SIZE = 8  # that many photographs are in memory at full size
+_BATCH_SIZE = 8  # full-size images in memory at a time
 
 
 def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
   """Predicts image files with the newest checkpoint of a run.
 
-  Writes WORKDIR/predictions/predictions.jsonl, which has a line for each file with what `Predictor`
-  returns for it (except the map) or why it was skipped, beside it an overlay of each image, the
-  page index.html with all of them, and predictions.csv with the top class of each. Those of an
-  earlier call are replaced once all are complete. Prints a short version of each line.
+  Writes to WORKDIR/predictions: predictions.jsonl with one line per file (what `Predictor` returns
+  except the map, or why the file was skipped), an overlay of each image, index.html with all
+  overlays, and predictions.csv with the top class of each image. The output of an earlier call is
+  replaced once all files are complete. Prints a short version of each line.
 
   Args:
     workdir: folder of the run.
     paths: image files, and folders that are searched recursively.
   Returns:
-    Exit status: 0, or EXIT_SKIPPED where a file was skipped.
+    Exit status: 0, or EXIT_SKIPPED if a file was skipped.
   Raises:
     UserError: no such file, no image, no run, images in WORKDIR/predictions, or a folder that
       cannot be written.
@@ -67,17 +67,17 @@ def predict_files(workdir: str | pathlib.Path, paths: Iterable[str]) -> int:
 
 
 def list_files(paths: Iterable[str]) -> tuple[list[pathlib.Path], int]:
-  """(image files in the given files and folders, number of other files in the folders).
+  """Returns (image files, number of other files in the folders).
 
-  The files of a folder come sorted, without hidden ones; links to folders are followed. A file
-  given by name is always taken.
+  The files of a folder are sorted, hidden ones are left out, and links to folders are followed. A
+  file given by name is always included.
 
   Raises:
     UserError: a path does not exist, or there is no image at all.
   """
   files, others = [], 0
   for path in map(pathlib.Path, paths):
-    if not os.path.exists(path):  # also of a name that is too long
+    if not os.path.exists(path):  # also for a name that is too long
       raise UserError(f'there is no file or folder {member_names.escape(str(path))}')
     if not path.is_dir():
       files.append(path)

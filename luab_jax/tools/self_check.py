@@ -1,4 +1,4 @@
-"""One training step of a tiny network: does this machine compute it, and all devices as one?"""
+"""One training step of a tiny network: does it run here, and do all devices agree with one?"""
 
 import jax
 import numpy as np
@@ -42,13 +42,13 @@ _TRAINING = {
 
 
 def check_step() -> str:
-  """Trains for one step on all devices of all hosts, and for the same step on a single device.
+  """Runs one training step on all devices of all hosts, and the same step on a single device.
 
   Returns:
     One line with the losses.
 
   Raises:
-    UserError: the loss is not finite, or all devices together do not compute what one does.
+    UserError: the loss is not finite, or all devices together give another result than one.
   """
   model = build_model(ConfigDict(_MODEL), num_classes=_CLASSES, num_points=1, multi_label=False)
   optimizer = optax.sgd(0.1)
@@ -64,7 +64,7 @@ def check_step() -> str:
   rows = _EXAMPLES * jax.local_device_count()
   first = jax.process_index() * rows
   local = jax.tree.map(lambda leaf: leaf[first : first + rows], batch)
-  with jax.default_matmul_precision('float32'):  # or accelerators round differently by shape
+  with jax.default_matmul_precision('float32'):  # else accelerators round differently by shape
     on_all = parallel.fetch(
       parallel.map_step(step)(parallel.replicate(state), parallel.shard(local))
     )
@@ -93,14 +93,14 @@ def _compare(on_all: tuple, on_one: tuple) -> str:
   count = jax.device_count()
   if not np.isfinite(loss):
     raise UserError(
-      f'a training step on {count} device(s) gives the loss {loss}: reinstall jax with the wheel '
-      'of this machine'
+      f'a training step on {count} device(s) gives a loss of {loss}: reinstall jax with the wheel '
+      'for this machine'
     )
   pairs = zip(*(jax.tree.leaves(state.params) for state, _ in (on_all, on_one)), strict=True)
   worst = max(float(np.abs(left - right).max()) for left, right in pairs)
   if abs(loss - single) > 1e-3 * abs(single) or worst > 1e-3:
     raise UserError(
-      f'a training step on {count} devices gives the loss {loss:.6g} and on one {single:.6g} '
+      f'a training step on {count} devices gives a loss of {loss:.6g}, on one {single:.6g} '
       f'(parameters differ by up to {worst:.2g}): the devices do not work together; try '
       'NCCL_P2P_DISABLE=1 on GPUs, and check their driver'
     )

@@ -38,7 +38,7 @@ def test_a_machine_that_is_ready(synthetic_imagenet_ab, tmp_path, monkeypatch, c
   out = capsys.readouterr().out
   assert out.splitlines()[-1] == 'ready' and 'FIX' not in out
   assert f'jax {jax.__version__}' in out and f'numpy {np.__version__}' in out
-  assert 'devices: 8 x cpu (platform cpu), 8 of them here, 1 process(es)' in out
+  assert 'devices: 8 x cpu (platform cpu), 8 of them on this host, 1 process(es)' in out
   assert 'sees no accelerator' in out and 'GB free' in out
   assert 'data: imagenet_ab/local, uncorrelated: 40 examples' in out
   assert 'training step: loss 1.' in out and 'on 8 device(s)' in out
@@ -103,7 +103,7 @@ def test_a_step_with_wrong_results_is_a_problem():
 
   assert 'loss 1.5' in self_check._compare(result(1.5, 2.0), result(1.5, 2.0))
   for on_all, message in (
-    ((np.nan, 2.0), 'the loss nan'),
+    ((np.nan, 2.0), 'a loss of nan'),
     ((1.51, 2.0), 'do not work together'),
     ((1.5, 2.01), 'do not work together'),
   ):

@@ -221,7 +221,7 @@ OUTSIDE = [task(1, 'cow/0.jpg', annotation(keypoint(1, 1)))]
     ([task(1, 'cat/0.jpg', 5)], 'none of its tasks.*first problem: annotation malformed|gives a'),
     (OUTSIDE, r"none of its tasks.*task 1, annotation 1: 'cow/0.jpg': no such image.*must end in"),
     (TRACK, 'contains video tracks: export the task as "CVAT for images 1.1"'),
-    ('<annotation><object/></annotation>', 'holds no images as of "CVAT for images 1.1"'),
+    ('<annotation><object/></annotation>', 'holds no images as "CVAT for images 1.1"'),
     (cvat_xml(), 'holds no images'),
     (cvat_xml(cvat_image(0, 'cat/0.jpg', (9, 9))), 'none of its images gives a point'),
     (cvat_xml(cvat_image(0, 'a', (9, 9), cvat_points('1,1')))[:-20], 'not well-formed XML'),

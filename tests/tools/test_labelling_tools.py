@@ -109,7 +109,7 @@ def test_clicks_are_where_they_were_placed_on_photographs_of_every_orientation(
     f'file of clicks, read as {tool}': 1,
     'clicks read': 19,
     'clicks kept': 16,
-    'clicks on pixels as stored, turned upright with them': 4,
+    'clicks on the stored orientation, turned upright': 4,
     'click labelled with another class, skipped': 1,
     'click outside the image, skipped': 1,
     'click on an image of another shape, skipped': 1,

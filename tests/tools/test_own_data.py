@@ -64,7 +64,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
     'images for training': 14,
     'images for validation': 4,
     'images renamed to keep names unique': 2,
-    'image re-encoded as JPEG, as it is turned or of another format': 1,
+    'image re-encoded as JPEG: rotated by EXIF or in another format': 1,
     'images with nearly the same name as another, kept': 2,
     'file without an image extension, skipped': 1,
     'image outside the class folders, skipped': 1,
@@ -271,7 +271,7 @@ def test_boxes_icons_and_pixels_are_turned_together(listed_as_stored, tmp_path, 
   paths = [f'--images={tmp_path}/photos', f'--coco={tmp_path}/instances.json']
   own_data.main([*paths, f'--icons={tmp_path}/icons.csv', f'--out={tmp_path}/raw'])
   output = capsys.readouterr().out
-  assert ('4  images listed as stored: boxes turned' in output) == listed_as_stored
+  assert ('4  images listed in the stored orientation: boxes turned' in output) == listed_as_stored
   assert 'No problems found' in output
   assert (
     build.main(['coco_ab/local', f'--manual_dir={tmp_path}/raw', f'--data_dir={tmp_path}']) == 0

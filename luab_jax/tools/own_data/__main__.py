@@ -1,4 +1,4 @@
-"""Converts your own images into what the builders read: `python -m luab_jax.tools.own_data`."""
+"""Converts your own images into the builders' input: `python -m luab_jax.tools.own_data`."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ TITLE = 'Own data in the layout of '
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-  """Parses the command line; raises UserError for options that do not go together."""
+  """Parses the command line; raises UserError for conflicting or invalid options."""
   args = _parser().parse_args(argv)
   for is_wrong, message in (
     (
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     '--click_units',
     choices=('pixels', 'fraction'),
     default='pixels',
-    help='of x (to the right) and y (down) of a CSV, in the upright, full-size image (default: '
+    help='units of x (right) and y (down) in a CSV, in the upright, full-size image (default: '
     '%(default)s)',
   )
   add_path('--validation', 'folder of validation images, laid out like --images')
@@ -122,9 +122,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _check_paths(args: argparse.Namespace) -> None:
-  """Raises UserError for a path that does not exist, or that overlaps with the output folder."""
+  """Raises UserError for a path that does not exist or overlaps the output folder."""
   for folder in (args.images, args.validation):
-    if folder and not os.path.isdir(folder):  # also of a name that is too long
+    if folder and not os.path.isdir(folder):  # also for a name that is too long
       raise UserError(f'{folder} is not a folder: give the one that holds the images')
   for option in ('clicks', 'icons', 'coco', 'coco_validation'):
     if file := getattr(args, option):

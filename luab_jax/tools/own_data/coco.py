@@ -17,7 +17,7 @@ NAME = coco_files.NAME
 
 
 def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> list[str]:
-  """Converts what the command line names; returns the lines of the table of classes.
+  """Converts the inputs given on the command line; returns the lines of the class table.
 
   Raises:
     UserError: the input cannot be converted.
@@ -60,7 +60,7 @@ def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> 
 
 
 def _find(args: argparse.Namespace, problems: Problems) -> tuple[list[ImageFile], bool]:
-  """Lists the images, each with a unique name; and whether each split has a folder of its own."""
+  """Returns the images, each with a unique name, and whether each split has its own folder."""
   folders = {'train': args.images}
   if args.validation and args.validation.resolve() != args.images.resolve():
     folders['val'] = args.validation
@@ -83,9 +83,9 @@ def _of_known_classes(
 
 
 def _to_record(number: int, size: tuple[int, int], icons: list[Point]) -> CocoRecord:
-  """Returns the record of an image: each icon of a class after the first one moves it.
+  """Returns the record of an image: further icons of a class become moves of its first one.
 
-  It names a worker if they are all of one sitting.
+  The record names the worker if all icons come from one sitting.
   """
   places: dict[str, tuple[float, float]] = {}
   actions = []

@@ -50,15 +50,15 @@ def write(
   """Writes all files.
 
   Args:
-    listing: the images, each of a split and with a unique new name, and the classes.
-    record_of: gives the record of an image, with the id it is given.
+    listing: the images, each with a split and a unique new name, and the classes.
+    record_of: returns the record of an image with the given id.
     out: existing folder.
     problems: records what is kept and skipped.
-    short_side: larger images are reduced to it, in pixels; boxes stay those of the full size, as
-      the size listed beside them does. 0: none is.
+    short_side: short side in pixels that larger images are reduced to; 0 keeps their size. Boxes
+      and listed sizes stay those of the full-size image.
 
   Returns:
-    (lines of the table of classes, {path of an image: its name in the output}).
+    (lines of the class table, {path of an image: its name in the output}).
 
   Raises:
     UserError: a split has no usable image or instance.
@@ -109,13 +109,13 @@ def _in_frame(listed: ListedImage, image: EncodedImage, problems: Problems) -> L
   """
   where, size = str(listed.file.path), image.size
   if image.orientation >= 5 and _is_portrait(listed.size) != _is_portrait(size):
-    problems.count('image listed as stored: boxes turned upright with the pixels')
+    problems.count('image listed in the stored orientation: boxes turned upright with the pixels')
     listed = listed.turn(image.orientation)
   elif image.orientation in (2, 3, 4) or (image.orientation >= 5 and size[0] == size[1]):
     problems.add('image rotated by EXIF, boxes assumed to refer to the upright image', where)
   if size != listed.size:
     problems.add(
-      'image with another size than listed, kept',
+      'image whose size differs from the listed one, kept',
       where,
       f'{size[1]} x {size[0]}, listed {listed.size[1]} x {listed.size[0]} px',
     )
@@ -129,7 +129,7 @@ def _is_portrait(size: tuple[int, int]) -> bool:
 def _annotations(
   listed: ListedImage, number: int, ids: itertools.count, classes: dict[str, int]
 ) -> list[dict]:
-  """Returns the annotations of an image as COCO has them."""
+  """Returns the annotations of an image in COCO's format."""
   return [
     {
       'id': next(ids),
@@ -169,7 +169,7 @@ def _write_instances(
   out: pathlib.Path,
   problems: Problems,
 ) -> None:
-  """Writes the instances files of both splits into their zip."""
+  """Writes the instances files of both splits into one zip."""
   categories = [{'id': number, 'name': name} for name, number in classes.items()]
   with writer.zip_file(out / 'annotations_trainval2014.zip') as archive:
     for split, lists in content.items():

@@ -1,7 +1,7 @@
 """Reads the points of CVAT's export "CVAT for images 1.1" (XML).
 
-x and y are pixels from the outer corner of the top left one, in the image as CVAT showed it: turned
-by EXIF since April 2022 (cvat-ai/cvat#4529), before as stored. Its width and height tell which.
+x and y are in pixels from the top left corner of the image as CVAT showed it: rotated by EXIF since
+April 2022 (cvat-ai/cvat#4529), as stored before that. The listed width and height tell which.
 Format: https://docs.cvat.ai/docs/other/xml_format ("Annotation").
 """
 
@@ -24,11 +24,11 @@ def parse(path: pathlib.Path, data: bytes, problems: Problems) -> list[Mark]:
 
   Args:
     path: for messages.
-    data: the file.
+    data: content of the file.
     problems: counts what is read, and records what cannot be.
 
   Raises:
-    UserError: it is not XML, or not of "CVAT for images".
+    UserError: it is not XML, or not in the format "CVAT for images".
   """
   try:
     root = safe_xml.parse(data)
@@ -36,12 +36,12 @@ def parse(path: pathlib.Path, data: bytes, problems: Problems) -> list[Mark]:
     raise UserError(f'{path} cannot be used: {error}: export it again') from error
   if root.find('track') is not None:
     raise UserError(
-      f'{path} contains video tracks: export the task as "CVAT for images 1.1", which has them '
+      f'{path} contains video tracks: export the task as "CVAT for images 1.1", which stores them '
       'image by image'
     )
   images = root.findall('image') if root.tag == 'annotations' else []
   if not images:
-    raise UserError(f'{path} holds no images as of "CVAT for images 1.1": export it as that')
+    raise UserError(f'{path} holds no images as "CVAT for images 1.1": export it in that format')
   marks: list[Mark] = []
   seen = set()
   for number, image in enumerate(images, 1):

@@ -3,7 +3,7 @@
 | output | content |
 |---|---|
 | train/CLASS/, val/CLASS/ | links to the images; only re-encoded or reduced ones are copies |
-| imagenet_ab_v1_0.tar.gz | train_xml/CLASS/NAME.xml of each image with clicks, one block a click |
+| imagenet_ab_v1_0.tar.gz | train_xml/CLASS/NAME.xml of each image with clicks |
 """
 
 import argparse
@@ -37,7 +37,7 @@ _SPLITS = (*_TRAINING, 'val', 'valid', 'validation', 'dev', 'test', 'testing')  
 
 
 def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> list[str]:
-  """Converts what the command line names; returns the lines of the table of classes.
+  """Converts the inputs given on the command line; returns the lines of the class table.
 
   Raises:
     UserError: the input cannot be converted.
@@ -153,7 +153,7 @@ def _format_splits(folder: pathlib.Path, labels: list[str], option: str) -> str:
 
 
 def _check_classes(images: list[ImageFile], problems: Problems) -> None:
-  """Reports a single class, classes that one split lacks, and names that are nearly the same."""
+  """Reports a single class, classes missing from one split, and nearly identical names."""
   train, validation = ({i.label for i in images if i.split == s} for s in ('train', 'val'))
   if len(train) == 1:
     problems.add('single class: nothing to classify, kept', *train)
@@ -198,7 +198,7 @@ def _place(image: ImageFile, encoded: EncodedImage, out: pathlib.Path, problems:
 
 
 def _to_xml(clicks: list[points.Point]) -> bytes:
-  """Returns the XML of an image: it was selected in each sitting, or by each click without one."""
+  """Returns the XML of an image, with one block per sitting, or per click without a sitting."""
   sittings: dict[str, list[points.Point]] = {}
   for click in clicks:
     sittings.setdefault(click.where, []).append(click)

@@ -14,21 +14,21 @@ from luab_jax.errors import UserError
 from luab_jax.tools import image_folders, output_folder
 from luab_jax.tools.own_data.problems import Problems
 
-_MAX_STEM = 255 - len('.jpeg')  # bytes that a file system takes for a name
+_MAX_STEM = 255 - len('.jpeg')  # bytes; file systems allow 255 for a name
 _CLUTTER = ('thumbs.db', 'desktop.ini')
 
 
 class ImageFile(NamedTuple):
-  """One image file of the user's."""
+  """One of the user's image files."""
 
   path: pathlib.Path
-  folder: pathlib.Path  # that was given
+  folder: pathlib.Path  # as given by the user
   name: str  # path below that folder, with '/'
   label: str  # name of the class folder; '' without class folders
   split: str  # 'train' or 'val'
   new_name: str = ''  # file name in the output
-  sha256: str = ''  # of what was annotated; '': not known
-  size: tuple[int, int] | None = None  # (height, width) upright, as annotated; None: not known
+  sha256: str = ''  # of the file that was annotated; '': unknown
+  size: tuple[int, int] | None = None  # (height, width) upright, as annotated; None: unknown
 
 
 def normalize(text: str) -> str:
@@ -48,11 +48,11 @@ def find_images(
   """Lists the images of a folder in sorted order and counts everything else.
 
   Args:
-    folder: holds class folders, which may hold folders themselves, or images.
+    folder: holds class folders, possibly nested, or images.
     split: 'train' or 'val'.
     problems: records what is skipped.
     has_classes: whether the folders in `folder` are the classes.
-    out: the output folder, where no image may be, also behind a link.
+    out: the output folder, which must not hold any of the images, even through a link.
     without: the other split's folder, left out if it lies in `folder`.
 
   Raises:
@@ -151,9 +151,9 @@ def _shorten(stem: str) -> str:
 def encode(
   image: ImageFile, problems: Problems, short_side: int = 0
 ) -> image_files.EncodedImage | None:
-  """Reads an image as the input pipeline will, upright; None, reported, if it cannot be used.
+  """Reads an image upright, as the input pipeline will; reports an unusable one and returns None.
 
-  A larger one is reduced to `short_side` pixels; 0: none is.
+  A larger image is reduced to a short side of `short_side` pixels; 0 keeps its size.
   """
   try:
     raw = image.path.read_bytes()
@@ -175,7 +175,7 @@ def encode(
     problems.count(f'image reduced to a short side of {short_side} px')
   elif encoded.suffix:
     form = 'PNG' if encoded.suffix == '.png' else 'JPEG'
-    problems.count(f'image re-encoded as {form}, as it is turned or of another format')
+    problems.count(f'image re-encoded as {form}: rotated by EXIF or in another format')
   if encoded.has_alpha:
     problems.count('image with transparency, read as opaque')
   return encoded
@@ -185,7 +185,7 @@ class ImageIndex:
   """Finds images by the names that a user writes."""
 
   def __init__(self, images: list[ImageFile], *, absent: str = 'no such image') -> None:
-    """`images`: those of both splits; `absent`: why there is no image of another name."""
+    """`images`: those of both splits; `absent`: the reason given when no image matches."""
     self._images, self._absent = images, absent
     self._complete: dict[str, list[ImageFile]] = {}  # by normalized name
     self._partial: dict[str, list[ImageFile]] = {}  # by shorter ends of it
@@ -209,8 +209,8 @@ class ImageIndex:
   def find(self, name: str, split: str = '') -> tuple[ImageFile | None, str]:
     """Returns (image, '') for a path or a bare file name, or (None, why no image matches).
 
-    A path may start anywhere, also above the folder that was given, or be absolute; where it says
-    which of the two folders, only that one counts. Case and Unicode form only matter between images
+    A path may be absolute or start anywhere, even above the given folder; if it tells the two
+    folders apart, only the named one is searched. Case and Unicode form matter only between images
     whose names differ in nothing else.
 
     Args:
@@ -228,7 +228,7 @@ class ImageIndex:
   def _in_folder_named(
     self, prefix: list[str], hits: list[ImageFile], split: str
   ) -> list[ImageFile]:
-    """Returns those of a split in the folders whose paths have the longest end of `prefix`."""
+    """Returns the hits of a split in the folders whose paths share most of the end of `prefix`."""
     hits = [image for image in hits if split in ('', image.split)]
     if not hits or not prefix:
       return hits
@@ -241,7 +241,7 @@ class ImageIndex:
 
 
 def _common_end(a: list[str], b: list[str]) -> int:
-  """Returns how many of the last entries are the same."""
+  """Returns the length of the common suffix."""
   pairs = zip(reversed(a), reversed(b), strict=False)
   return len(list(itertools.takewhile(lambda pair: operator.eq(*pair), pairs)))
 
@@ -251,7 +251,7 @@ def _join(parts: list[str]) -> str:
 
 
 def _choose(hits: list[ImageFile], name: str) -> tuple[ImageFile | None, str]:
-  """Returns the only image, or the only one that is spelt exactly so, or why there is none."""
+  """Returns the only image, or the only one with exactly this spelling, or why there is none."""
   hits = [image for image in hits if image.name.endswith(name)] or hits
   return (hits[0], '') if len(hits) == 1 else (None, _format_ambiguous(hits))
 

@@ -1,6 +1,6 @@
 """Reads COCO instances files: images with the boxes of several classes.
 
-A file is read as a whole: 1 GB of memory for a million instances.
+A file is read as a whole, which takes 1 GB of memory per million instances.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from luab_jax.tools.own_data.problems import Problems
 
 Find = Callable[[str], tuple[ImageFile | None, str]]
 
-# What an entry of another form raises when it is read.
+# What reading a malformed entry raises.
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
@@ -26,7 +26,7 @@ class Instance(NamedTuple):
 
   label: str
   box: list[float]  # x, y, width, height in pixels
-  area: float  # pixels
+  area: float  # square pixels
   is_crowd: int  # 0 or 1
 
 
@@ -36,10 +36,10 @@ class ListedImage(NamedTuple):
   file: ImageFile
   size: tuple[int, int]  # (height, width) in pixels, as listed; the boxes refer to it
   instances: list[Instance]
-  is_upright: bool = False  # whether the boxes certainly are in the frame of the upright image
+  is_upright: bool = False  # whether the boxes are known to be in the frame of the upright image
 
   def turn(self, orientation: int) -> 'ListedImage':
-    """Returns it turned with an image of EXIF orientation 5 to 8, which becomes upright."""
+    """Returns the entry turned upright with its image, which has EXIF orientation 5 to 8."""
     height, width = self.size
 
     def turn_box(box: list[float]) -> list[float]:
@@ -60,11 +60,11 @@ class Listing:
   images: dict[pathlib.Path, ListedImage] = dataclasses.field(default_factory=dict)
 
   def add_file(self, path: pathlib.Path, split: str, find: Find, problems: Problems) -> None:
-    """Adds the content of a file.
+    """Adds the content of an instances file.
 
     Args:
       path: the file.
-      split: of its images, 'train' or 'val'.
+      split: the split of its images, 'train' or 'val'.
       find: `ImageIndex.find`, for the file names it lists.
       problems: records what is skipped.
 

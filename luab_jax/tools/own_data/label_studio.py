@@ -1,7 +1,7 @@
 """Reads the keypoints of Label Studio's JSON export.
 
-x and y are percentages of the image as the browser shows it, turned by EXIF; original_width and
-original_height are its size then. image_rotation is the rotation of the view alone: the editor
+x and y are percentages of the image as the browser shows it, rotated by EXIF; original_width and
+original_height are its size in that orientation. image_rotation rotates only the view: the editor
 turns the points back before it stores them. Formats: https://labelstud.io/guide/task_format and
 https://labelstud.io/tags/keypointlabels.
 """
@@ -31,7 +31,7 @@ def parse(path: pathlib.Path, data: bytes, problems: Problems) -> list[Mark]:
 
   Args:
     path: for messages.
-    data: the file.
+    data: content of the file.
     problems: counts what is read, and records what cannot be.
 
   Raises:
@@ -113,7 +113,7 @@ def _parse_region(
   if not (_is_number(x) and _is_number(y)):
     return ['its x or y is not a number']
   if region.get('is_positive') is False:
-    return ['it is negative: placed beside the object']
+    return ['it is a negative point, placed off the object']
   size, height, width = None, region.get('original_height'), region.get('original_width')
   if _is_number(height) and _is_number(width) and min(height, width) >= 1:
     size = (height, width)
@@ -145,14 +145,14 @@ def _is_image(text: str) -> bool:
 
 
 def _spellings(text: str) -> tuple[list[str], str]:
-  """Returns the names that the address of an image may stand for, and that of an uploaded file.
+  """Returns the names that an image's address may stand for, and the name of an uploaded file.
 
-  An address is a path, a URL with percent-encoding, or /data/local-files/?d=PATH. An uploaded file
-  has eight digits of a random number before its name.
+  An address is a path, a URL with percent-encoding, or /data/local-files/?d=PATH. The name of an
+  uploaded file is prefixed with eight random hex digits.
   """
   try:
     address = urllib.parse.urlsplit(text)
-  except ValueError:  # as of http://[
+  except ValueError:  # such as http://[
     return [text], ''
   path = urllib.parse.unquote(address.path)
   names = [text, path]
@@ -174,7 +174,7 @@ def _name(item: Any, number: int) -> str:
 
 
 def _worker(completed_by: Any) -> str:
-  """Returns the id of a user, which an export holds as it is or with the name and address."""
+  """Returns the id of a user, which exports hold alone or along with name and e-mail address."""
   if isinstance(completed_by, dict):
     completed_by = completed_by.get('id')
   return _clean(completed_by) if isinstance(completed_by, int | str) else ''

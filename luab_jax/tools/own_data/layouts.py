@@ -9,7 +9,7 @@ from luab_jax.evaluate.evidence import shortcomings
 from luab_jax.tools import output_folder
 from luab_jax.tools.own_data.problems import Problems, shorten_table
 
-_SEEDS = 5  # of a study as in configs/default.py
+_SEEDS = 5  # of a study, as in configs/default.py
 
 
 def write(
@@ -22,14 +22,14 @@ def write(
   """Converts, then prints counts, problems and the next commands.
 
   Args:
-    out: the folder.
-    command: who writes, see `output_folder.replacing`.
-    title: of what is printed and of the folder's README.txt.
-    name: of the builder and its config.
+    out: the output folder.
+    command: name of the writing command, see `output_folder.replacing`.
+    title: title of the printed summary and of README.txt.
+    name: the builder and its config, such as 'imagenet_ab/local'.
     convert: writes the files into an empty folder; returns the lines of a table.
 
   Raises:
-    UserError: of `convert`, or the folder cannot be written.
+    UserError: `convert` raised it, or the folder cannot be written.
   """
   try:
     with output_folder.replacing(out, command) as folder:

@@ -11,7 +11,7 @@ from luab_jax.tools.own_data.images import ImageFile, ImageIndex
 from luab_jax.tools.own_data.points import Mark, Point
 from luab_jax.tools.own_data.problems import Problems
 
-_MAX_BYTES = 512 << 20  # such a file takes some GB of memory
+_MAX_BYTES = 512 << 20  # a file of this size takes several GB of memory
 _ZIP = b'PK\3\4'
 _ABSENT_IMAGE = '{} without a matching image, skipped'
 
@@ -19,7 +19,7 @@ _ABSENT_IMAGE = '{} without a matching image, skipped'
 class PointFile(NamedTuple):
   """The content of a file."""
 
-  points: dict[pathlib.Path, list[Point]]  # {path of an image: its points in order of time}
+  points: dict[pathlib.Path, list[Point]]  # {path of an image: its points, ordered by time}
   units: str  # of x and y: one of `points.UNITS`, or `points.ANNOTATED`
 
 
@@ -34,13 +34,13 @@ def read(
   Args:
     path: the file.
     index: the images that it may name.
-    units: of a CSV, one of `points.UNITS`; the tools have their own.
+    units: units of a CSV, one of `points.UNITS`; the tools have their own.
     problems: records each point that cannot be used.
     what: 'click' or 'icon'.
 
   Raises:
-    UserError: no such file, of none of these formats, no points, none that matches an image, or
-      the wrong unit.
+    UserError: the file does not exist, has none of these formats or no points, none of its points
+      matches an image, or the unit is wrong.
   """
   data = _read_bytes(path)
   start = data[:1024].removeprefix(codecs.BOM_UTF8).lstrip()[:1]
@@ -49,7 +49,7 @@ def read(
     marks = tool.parse(path, data, problems)
     problems.count(f'file of {what}s, read as {tool.FORMAT}')
     units, row = points.ANNOTATED, tool.RECORD
-    hint = f'. The names that {tool.FORMAT} holds must end in those of your images'
+    hint = f'. The image names in {tool.FORMAT} must end in those of your images'
   else:
     marks, row = _parse_csv(path, data, what), 'row'
     hint = '. The file column must hold CLASS/xxx.jpg, a longer path, or a unique bare file name'

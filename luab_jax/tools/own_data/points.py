@@ -1,4 +1,4 @@
-"""Clicks and icons as own_data has them, and their conversion to fractions of their images."""
+"""Clicks and icons of own data, and their conversion to fractions of their images."""
 
 import pathlib
 from typing import NamedTuple
@@ -9,17 +9,17 @@ from luab_jax.tools.own_data.images import ImageFile
 from luab_jax.tools.own_data.problems import Problems, pluralize
 
 UNITS = ('pixels', 'fraction')  # of a CSV
-ANNOTATED = 'fraction of the image as annotated'  # the unit of an export of a labelling tool
+ANNOTATED = 'fraction of the image as annotated'  # the unit of labelling tools' exports
 # This many points on images whose sides have at least this many pixels, and none beyond 100:
 # probably percentages.
 _MANY, _LARGE = 20, 200
 
 
 class Sitting(NamedTuple):
-  """What a labelling tool tells of one annotation: one worker with one image."""
+  """What a labelling tool records about one annotation: one worker with one image."""
 
   number: str  # of the annotation
-  worker: str  # '' where it is not known
+  worker: str  # '': unknown
   estimate_ms: int | None  # time the worker took; None: not recorded
 
 
@@ -31,7 +31,7 @@ class Point(NamedTuple):
   y: float  # down
   time: float  # ms; the number of the row if there are no times
   label: str  # class of an icon; of a click, '' or what the worker called it
-  size: tuple[float, float] | None = None  # (height, width) as annotated; None: not known
+  size: tuple[float, float] | None = None  # (height, width) as annotated; None: unknown
   sitting: Sitting | None = None  # None: each point counts as placed by another worker
 
 
@@ -41,8 +41,8 @@ class Mark(NamedTuple):
   names: list[str]  # of the image as written, then other spellings of it
   point: Point | str  # or why it cannot be used
   where: str  # as of the point
-  upload: str = ''  # name of the file that was uploaded to a tool, which has changed its characters
-  record: str = ''  # the entry of an export that holds it; '' of a CSV
+  upload: str = ''  # name of an uploaded file, in which the tool has replaced some characters
+  record: str = ''  # the entry of an export that holds it; '' for a CSV
 
 
 class PointScaler:
@@ -87,17 +87,17 @@ class PointScaler:
     return kept
 
   def _turn(self, points: list[Point], image: ImageFile, encoded: EncodedImage) -> list[Point]:
-    """Returns the points of images that were annotated upright, and the others turned with them.
+    """Returns the points in the frame of the upright image.
 
     Tools that ignored EXIF showed the pixels as stored. The size that they wrote tells, unless the
-    image is turned by 180 degrees, mirrored or square.
+    image is rotated by 180 degrees, mirrored or square.
     """
     turned = []
     for point in points:
       if point.size is None or _same_shape(point.size, encoded.size):
         turned.append(point)
       elif encoded.orientation >= 5 and _same_shape(point.size, encoded.size[::-1]):
-        self._problems.count(f'{self._what} on pixels as stored, turned upright with them')
+        self._problems.count(f'{self._what} on the stored orientation, turned upright')
         turned.append(_turn(point, encoded.orientation))
       else:
         self._problems.add(
@@ -150,12 +150,12 @@ class PointScaler:
 
 
 def _same_shape(a: tuple[float, float], b: tuple[float, float]) -> bool:
-  """Whether two sizes are the same up to a scale, within a pixel."""
+  """Whether two sizes are the same up to scale, within a pixel."""
   return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
 
 
 def _turn(point: Point, orientation: int) -> Point:
-  """Turns a point, in fractions of the pixels as stored, with an image of EXIF orientation 5-8."""
+  """Turns a point, in fractions of the stored image, upright for EXIF orientations 5 to 8."""
   return point._replace(
     x=1 - point.y if orientation in (6, 7) else point.y,
     y=1 - point.x if orientation in (7, 8) else point.x,

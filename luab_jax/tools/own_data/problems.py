@@ -1,4 +1,4 @@
-"""What a conversion reports: counts that add up, and every problem by name."""
+"""The report of a conversion: counts that add up, and every problem by name."""
 
 import csv
 import pathlib
@@ -11,8 +11,8 @@ _MAX_CLASSES = 30  # rows of the table on the screen
 class Problems:
   """Counts what is read, written and skipped; writes each problem to problems.csv as it occurs.
 
-  A kind of count or problem starts with its noun in the singular, as in 'image unreadable,
-  skipped', so that it can be printed with any number.
+  Each kind of count or problem starts with a singular noun, as in 'image unreadable, skipped', so
+  that it can be printed with any number.
   """
 
   def __init__(self, file: TextIO) -> None:
@@ -43,11 +43,11 @@ class Problems:
     self._writer.writerow((kind, where, detail))
 
   def number(self, kind: str) -> int:
-    """How often something was counted or was a problem."""
+    """Returns how often a kind was counted or added as a problem."""
     return self._counts.get(kind, 0) + self._problems.get(kind, 0)
 
   def first(self, noun: str) -> str:
-    """The first problem of a noun, such as 'click', for the end of an error message."""
+    """Returns the first problem with a noun, such as 'click', for the end of an error message."""
     for kind, examples in self._examples.items():
       if kind.startswith(f'{noun} '):
         return f'; the first problem: {kind}: {examples[0]:.200}'
@@ -80,7 +80,7 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def format_class_table(rows: dict[str, list[int]], heads: tuple[str, ...]) -> list[str]:
-  """Returns the lines of a table with one row a class: {class: its numbers, one for each head}."""
+  """Returns the lines of a table with one row per class, from {class: a number per column}."""
   width = max(map(len, ['class', *rows]))
   sizes = [max(len(head), 7) for head in heads]
   cells = [('class', heads), *((name, [f'{n:,}' for n in row]) for name, row in rows.items())]

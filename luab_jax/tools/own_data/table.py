@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from luab_jax.errors import UserError
 
-# Neither a thousand nor anything else: 10,5 and 0,125, but not 1,234.
+# Cannot be a thousands separator: 10,5 and 0,125, but not 1,234.
 _DECIMAL_COMMA = re.compile(r'[+-]?(\d*,(\d{1,2}|\d{4,})|0*,\d+)(e[+-]?\d+)?', re.I)
 _DECIMAL_POINT = re.compile(r'[+-]?\d*\.\d*(e[+-]?\d+)?', re.I)
 _UTF16 = (b'\xff\xfe', b'\xfe\xff')  # as Excel's "Unicode text"
 _MAX_TIME = 1 << 53  # ms; exact in a double
-# Seconds, microseconds and nanoseconds since 1970, from 2001 on: (the first, milliseconds in one).
+# Seconds, microseconds and nanoseconds since 1970, from 2001 on: (lowest value, ms in one).
 _EPOCH_UNITS = ((1e9, 1e3), (1e15, 1e-3), (1e18, 1e-6))
 
 
@@ -23,9 +23,9 @@ class Row(NamedTuple):
   """One row."""
 
   where: str  # file and line, for messages
-  cells: dict[str, str]  # {column asked for: text without white space around it}
+  cells: dict[str, str]  # {requested column: text without surrounding white space}
   problem: str  # '' or why it cannot be read
-  decimal_comma: bool  # of the file
+  decimal_comma: bool  # whether the file uses one
 
   def number(self, column: str) -> float:
     """Returns the finite number of a column; raises ValueError with its text."""
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 def read(path: pathlib.Path, required: list[str], *optional: str) -> list[Row]:
-  """Reads a file, see `parse`; raises UserError as well if it cannot be read."""
+  """Reads a file, see `parse`; also raises UserError if it cannot be read."""
   try:
     data = path.read_bytes()
   except OSError as error:
@@ -51,7 +51,7 @@ def read(path: pathlib.Path, required: list[str], *optional: str) -> list[Row]:
 def parse(path: pathlib.Path, data: bytes, required: list[str], *optional: str) -> list[Row]:
   """Reads a table whose first line names the columns, in any order; others are ignored.
 
-  The separator is a comma, a semicolon or a tab. Numbers may have a decimal comma, if none has a
+  The separator is a comma, a semicolon or a tab. Numbers may use a decimal comma if none uses a
   point.
 
   Args:
@@ -108,8 +108,9 @@ def _row(where: str, cells: list[str], columns: list[str], wanted: list[str]) ->
 def parse_times(rows: list[Row]) -> list[float | str]:
   """Returns the time of each row in ms, or why it has none.
 
-  The column `time` may hold milliseconds, ISO 8601 dates (UTC if they do not say), or seconds,
-  microseconds or nanoseconds since 1970. Without it, or if it is empty, rows are in order of time.
+  The column `time` may hold milliseconds, ISO 8601 dates (UTC unless they name a time zone), or
+  seconds, microseconds or nanoseconds since 1970. If it is missing or empty, the order of the rows
+  is the order of time.
   """
   if not any(row.cells.get('time') for row in rows):
     return [float(number) for number in range(len(rows))]
@@ -134,7 +135,7 @@ def _parse_time(row: Row) -> float | str:
   try:
     moment = datetime.datetime.fromisoformat(text)
   except ValueError:
-    return f'{reason}, nor a date in ISO 8601' if text else reason
+    return f'{reason} or an ISO 8601 date' if text else reason
   if moment.tzinfo is None:
     moment = moment.replace(tzinfo=datetime.UTC)
   return moment.timestamp() * 1000
