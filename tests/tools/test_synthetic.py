@@ -205,7 +205,7 @@ def test_objects_are_placed_uniformly():
   [
     (['--release=imagenet'], 'invalid choice'),
     (['--release=coco_ab', '--correlation=70'], '--correlation=70.0 is out of range'),
-    (['--release=coco_ab', '--objects=varied'], '--objects=varied is for imagenet_ab alone'),
+    (['--release=coco_ab', '--objects=varied'], '--objects=varied is only for imagenet_ab'),
     (['--release=coco_ab', '--train=0'], '--train=0 is out of range'),
     (['--release=coco_ab', '--trian=10'], '--trian=10'),
     (['--release=coco_ab', '--size=8'], 'choose from 32'),

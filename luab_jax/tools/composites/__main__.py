@@ -11,7 +11,7 @@ from luab_jax.errors import UserError
 from luab_jax.tools import output_folder
 from luab_jax.tools.parser import Parser
 
-_README = """Composites of Caltech-101, with simulated clicks, in the files of ImageNet-AB
+_README = """Composites of Caltech-101, with simulated clicks, in the format of ImageNet-AB
 
 The photographs and the outlines of their objects are real. All clicks, mouse traces, times and
 ids are SIMULATED from the outlines: nobody clicked.
@@ -33,15 +33,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     prog='python -m luab_jax.tools.composites',
     allow_abbrev=False,
     description='Cut the objects of 19 classes of Caltech-101 out of their photographs, paste them '
-    "on scenes and on each other's backgrounds, and write them in the files of ImageNet-AB with "
-    'clicks simulated from the outlines. The same arguments write the same bytes.',
+    "onto scenes and each other's backgrounds, and write them in the format of ImageNet-AB with "
+    'clicks simulated from the outlines. The same arguments give the same bytes.',
   )
   parser.add_argument(
     '--caltech',
     required=True,
     type=pathlib.Path,
     metavar='FOLDER',
-    help='folder of 101_ObjectCategories.tar.gz and Annotations.tar, as in caltech-101.zip',
+    help='folder with 101_ObjectCategories.tar.gz and Annotations.tar, as in caltech-101.zip',
   )
   parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the files')
   parser.add_argument('--seed', type=int, default=0, help='random seed (default: %(default)s)')
@@ -52,10 +52,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Writes the folder; raises UserError if it cannot be read or written."""
+  """Writes the folder; raises UserError if the archives cannot be read or the folder written."""
   args = parse_arguments(argv)
   if not os.path.isdir(args.caltech):
-    raise UserError(f'--caltech={args.caltech} is not a folder: name the one of both archives')
+    raise UserError(f'--caltech={args.caltech} is not a folder: name the one with both archives')
   if args.out.exists() and not args.out.is_dir():
     raise UserError(f'--out={args.out} is a file: name a folder')
   output_folder.refuse_overlap(args.out, [args.caltech])
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
       text = _README.format(seed=args.seed) + '\n' + '\n'.join(lines) + '\n'
       (folder / 'README.txt').write_text(text, encoding='utf-8')
   except OSError as error:
-    raise UserError(f'cannot write into --out={args.out}: {error}') from error
+    raise UserError(f'cannot write to --out={args.out}: {error}') from error
   build = ['python', '-m', 'tfds_builders.build', 'imagenet_ab/local']
   build += [f'--manual_dir={args.out}', f'--data_dir={args.out}/built']
   train = ['python', 'run.py', '--config=configs/caltech_scenes.py']

@@ -9,24 +9,24 @@ from luab_jax.tools.composites.caltech import Photograph
 
 CANVAS = 104  # side of a composite on a scene, in pixels
 
-_WHITE, _BLACK = 245, 10  # grey values from there on are paper, not a place
-_MOST_PAPER = 0.25  # of a scene
+_WHITE, _BLACK = 245, 10  # grey values from these on are paper, not scenery
+_MOST_PAPER = 0.25  # fraction of a scene
 _MOST_OF_A_SCENE = 100  # photographs
-_TRAINING = 0.6  # of a scene's photographs
-_SMALLEST_CROP = 0.7  # of the short side
+_TRAINING = 0.6  # fraction of a scene's photographs
+_SMALLEST_CROP = 0.7  # fraction of the short side
 
 
 def tile_away(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[np.ndarray, float]:
-  """Fills a box with what is beside it, as Only-BG-T of Xiao et al. 2020 (arXiv:2006.09994).
+  """Fills a box with its surroundings, as in Only-BG-T of Xiao et al. 2020 (arXiv:2006.09994).
 
-  Of the four strips of full width or height beside the box the largest is tiled over the image.
+  The largest of the four full-width or full-height strips around the box is tiled over it.
 
   Args:
     pixels: u8[H, W, 3].
     box: (xmin, ymin, xmax, ymax) within the image.
 
   Returns:
-    (u8[H, W, 3], fraction of the image that the strip covers, 0 where the box fills the image).
+    (u8[H, W, 3], fraction of the image that the strip covers, 0 if the box fills the image).
   """
   height, width, _ = pixels.shape
   xmin, ymin, xmax, ymax = box
@@ -41,13 +41,13 @@ def tile_away(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[np.nd
 
 
 def paper_fraction(pixels: np.ndarray) -> float:
-  """Returns the fraction of u8[..., 3] that is white or black."""
+  """Returns the fraction of the pixels u8[..., 3] that is white or black; 1 for no pixels."""
   values = grey(pixels)
   return float(((values >= _WHITE) | (values <= _BLACK)).mean()) if values.size else 1.0
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
-  """Returns f64[...] of u8[..., 3], ITU-R 601."""
+  """Returns the ITU-R 601 luma f64[...] of RGB u8[..., 3]."""
   return pixels @ np.array([0.299, 0.587, 0.114])
 
 
@@ -56,7 +56,7 @@ def divide_scene(
 ) -> tuple[list[Photograph], list[Photograph]]:
   """Chooses photographs that show a place; returns those for (training, validation).
 
-  Where nearly all are on paper, the four with the least of it are taken.
+  If fewer than four do, the four with the least paper are taken.
   """
   papers = [paper_fraction(photo.pixels) for photo in photos]
   good = [i for i, paper in enumerate(papers) if paper < _MOST_PAPER]
@@ -68,7 +68,7 @@ def divide_scene(
 
 
 def crop_scene(photo: Photograph, rng: np.random.Generator) -> np.ndarray:
-  """Draws a square part of a photograph, mirrored half of the time, u8[CANVAS, CANVAS, 3]."""
+  """Draws a random square crop, mirrored half of the time; returns u8[CANVAS, CANVAS, 3]."""
   width, height = photo.size
   side = min(width, height) * rng.uniform(_SMALLEST_CROP, 1)
   left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
@@ -82,13 +82,13 @@ def crop_scene(photo: Photograph, rng: np.random.Generator) -> np.ndarray:
 def share_scenes(
   count: int, own: int, share: float, scenes: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """Deals scenes to the composites of a class.
+  """Assigns scenes to the composites of a class.
 
   Args:
     count: number of composites.
     own: index of the class's scene.
-    share: of the composites that get it, to the nearest whole number.
-    scenes: number of scenes; the others are dealt evenly.
+    share: fraction of the composites that get it, rounded to whole composites.
+    scenes: number of scenes; the others are assigned evenly.
     rng: source of randomness.
 
   Returns:

@@ -1,4 +1,4 @@
-"""Reads Caltech-101 as it is published: photographs, and outlines that its authors drew by hand.
+"""Reads Caltech-101 as published: photographs, and outlines that its authors drew by hand.
 
 Li, Andreeto, Ranzato, Perona (2022), Caltech 101 (1.0), CaltechDATA, doi:10.22002/D1.20086,
 CC BY 4.0. An outline is a MATLAB file whose `obj_contour` f64[2, V] (x, y) is relative to the
@@ -26,7 +26,7 @@ from luab_jax.tools.own_data.problems import Problems
 IMAGES, OUTLINES = '101_ObjectCategories.tar.gz', 'Annotations.tar'
 SOURCE = 'caltech-101.zip of https://doi.org/10.22002/D1.20086'
 
-# Left out are classes that are largely drawings, and car_side, which is all grey.
+# Without the classes that are mostly drawings, and car_side, which is all grey.
 CLASSES = tuple(
   'airplanes ant barrel beaver bonsai butterfly camera ceiling_fan cellphone crab crayfish '
   'crocodile dolphin dragonfly elephant emu flamingo kangaroo panda'.split()
@@ -45,13 +45,13 @@ SCENES = {
   'underwater': ('hawksbill', 'starfish'),
 }
 
-_OUTLINE_FOLDERS = {'Airplanes_Side_2': 'airplanes'}  # the others are called as those of images
+_OUTLINE_FOLDERS = {'Airplanes_Side_2': 'airplanes'}  # the others are named like those of images
 _FILE = {
   IMAGES: re.compile(r'image_(\d{4})\.jpg'),
   OUTLINES: re.compile(r'annotation_(\d{4})\.mat'),
 }
 _MOST = 130  # photographs of a class: bonsai has 128, airplanes 800
-_LEAST_AREA = 0.01  # of the image, inside the outline
+_LEAST_AREA = 0.01  # fraction of the image inside the outline
 _LONGEST = 3  # times the short side
 
 
@@ -81,7 +81,7 @@ def read(
 
   Args:
     folder: holds IMAGES and OUTLINES.
-    seed: of the choice among the photographs of a class of more than _MOST.
+    seed: seed of the random choice of _MOST photographs from a larger class.
     problems: counts what is left out.
 
   Returns:
@@ -99,7 +99,7 @@ def read(
       problems.add('photograph without an outline, left out', f'{label}/image_{number}.jpg')
     numbers = sorted(images[label].keys() & outlines[label].keys())
     if len(numbers) > _MOST:
-      problems.count(f'photographs of {label} left out at random', len(numbers) - _MOST)
+      problems.count(f'photograph of {label} left out at random', len(numbers) - _MOST)
       numbers = sorted(np.random.default_rng(seed).choice(numbers, _MOST, replace=False).tolist())
     objects[label] = [
       photo
@@ -158,7 +158,7 @@ def _read_archive(
 def _object(
   label: str, number: str, images: dict[str, bytes], outlines: dict[str, bytes], problems: Problems
 ) -> Photograph | None:
-  """Returns a photograph with its outline; None, and a problem, if either is unusable."""
+  """Returns a photograph with its outline, or None, with a problem added, if either is unusable."""
   where = f'{label}/annotation_{number}.mat'
   pixels = _decode(images[number], f'{label}/image_{number}.jpg', problems)
   if pixels is None:
@@ -170,7 +170,9 @@ def _object(
     return None
   height, width, _ = pixels.shape
   if max(width, height) > _LONGEST * min(width, height):
-    problems.add(f'aspect ratio above {_LONGEST}:1, left out', f'{label}/image_{number}.jpg')
+    problems.add(
+      f'photograph with an aspect ratio above {_LONGEST}:1, left out', f'{label}/image_{number}.jpg'
+    )
     return None
   if masks.coverage(outline, (width, height)).mean() < _LEAST_AREA:
     problems.add(f'outline around less than {_LEAST_AREA:.0%} of the image, left out', where)
@@ -179,7 +181,7 @@ def _object(
 
 
 def read_outline(data: bytes) -> np.ndarray:
-  """Reads a MATLAB file.
+  """Reads the outline in a MATLAB file.
 
   Returns:
     f64[V, 2] (x right, y down) in pixels from the image's top left corner.
@@ -196,8 +198,8 @@ def read_outline(data: bytes) -> np.ndarray:
   if contour.ndim != 2 or contour.shape[0] != 2 or contour.shape[1] < 3:
     raise ValueError(f'obj_contour has shape {contour.shape}, not (2, 3 or more)')
   outline = contour.T + np.array([left, top]) - 0.5
-  if not np.abs(outline).max() < 1e5:  # also of NaN
-    raise ValueError('a corner is not finite, or far outside of the image')
+  if not np.abs(outline).max() < 1e5:  # also true for NaN
+    raise ValueError('a corner is not finite, or far outside the image')
   return outline
 
 

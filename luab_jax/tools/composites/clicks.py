@@ -1,4 +1,4 @@
-"""Simulates what a worker's browser records of one image, from the mask of its object."""
+"""Simulates what a worker's browser records for one image, from the mask of its object."""
 
 import numpy as np
 
@@ -7,8 +7,8 @@ from luab_jax.byproducts.imagenet_ab_writer import Showing
 from luab_jax.tools.composites import masks
 from luab_jax.tools.synthetic import behaviour
 
-_SELECTED = 0.9  # of the images
-_DEVIATION = 1 / 6  # of a click, in sides of the box
+_SELECTED = 0.9  # fraction of the images
+_DEVIATION = 1 / 6  # standard deviation of a click, as a fraction of the box's sides
 _SHOWN = 150  # short side on the worker's page, in pixels
 _START, _DAYS = 1640942069944, 30  # ms since 1970
 _TRIES = 100
@@ -17,7 +17,7 @@ _TRIES = 100
 def simulate(rng: np.random.Generator, mask: np.ndarray) -> Showing:
   """Simulates one showing: a trace from a border to a click in the mask.
 
-  One image in ten is not selected and has the trace alone.
+  One image in ten is not selected and has only the trace.
 
   Args:
     rng: source of randomness.
@@ -55,7 +55,7 @@ def aim(rng: np.random.Generator, mask: np.ndarray, shown: tuple[int, int]) -> b
 
   Args:
     rng: source of randomness.
-    mask: f32[H, W] in [0, 1]; inside is half its maximum and more.
+    mask: f32[H, W] in [0, 1]; pixels of at least 0.5, or half the maximum if less, are inside.
     shown: (width, height) of the image on the worker's page: clicks are at whole pixels of it.
 
   Returns:
@@ -71,5 +71,5 @@ def aim(rng: np.random.Generator, mask: np.ndarray, shown: tuple[int, int]) -> b
     x, y = np.floor(np.multiply(spot, size)).astype(int).tolist()
     if 0 <= x < size[0] and 0 <= y < size[1] and inside[y, x]:
       return spot
-  chosen = int(rng.integers(len(rows)))  # its centroid lies far outside, as that of a crescent
+  chosen = int(rng.integers(len(rows)))  # the centroid lies far outside, as in a crescent
   return behaviour.on_pixels(np.array([columns[chosen] + 0.5, rows[chosen] + 0.5]) / size, *shown)

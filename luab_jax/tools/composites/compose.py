@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from luab_jax.tools.composites import masks
 from luab_jax.tools.composites.caltech import Photograph
 
-_FAINT = 0.02  # what is less opaque is cut off
+_FAINT = 0.02  # less opaque pixels are cut off
 
 
 class Cutout(NamedTuple):
@@ -19,7 +19,7 @@ class Cutout(NamedTuple):
 
 
 def resize(photo: Photograph, scale: float) -> Photograph:
-  """Returns a photograph with its outline at another size, a pixel each side at least."""
+  """Returns a photograph and its outline rescaled, to at least one pixel per side."""
   width, height = (max(round(side * scale), 1) for side in photo.size)
   image = Image.fromarray(photo.pixels).resize((width, height), Image.Resampling.LANCZOS)
   factors = np.divide((width, height), photo.size)
@@ -30,7 +30,7 @@ def cut_out(photo: Photograph) -> tuple[Cutout, tuple[int, int]]:
   """Returns the object of a photograph, and the (x, y) of its top left corner there."""
   opacity = masks.soften(masks.coverage(photo.outline, photo.size))
   found = masks.bounds(opacity > min(_FAINT, float(opacity.max()) / 2))
-  assert found, photo.name  # outlines around next to nothing are not read
+  assert found, photo.name  # outlines of almost no area are not read
   xmin, ymin, xmax, ymax = found
   inside = (slice(ymin, ymax), slice(xmin, xmax))
   return Cutout(photo.pixels[inside], opacity[inside]), (xmin, ymin)
@@ -39,10 +39,10 @@ def cut_out(photo: Photograph) -> tuple[Cutout, tuple[int, int]]:
 def paste(
   cutout: Cutout, background: np.ndarray, corner: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Pastes an object.
+  """Pastes an object onto a background.
 
   Args:
-    cutout: fits into the background at that place.
+    cutout: the object, which fits into the background there.
     background: u8[H, W, 3].
     corner: (x, y) of its top left corner.
 
@@ -59,5 +59,5 @@ def paste(
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Cuts the middle of u8[H, W, 3] to the shape of `size` (width, height) and resizes it."""
+  """Centre-crops u8[H, W, 3] to the aspect ratio of `size` (width, height) and resizes it."""
   return np.asarray(ImageOps.fit(Image.fromarray(pixels), size, Image.Resampling.LANCZOS))

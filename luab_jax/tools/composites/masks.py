@@ -30,9 +30,9 @@ def coverage(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def soften(cover: np.ndarray) -> np.ndarray:
-  """Takes a mask f32[H, W] in by a pixel and blurs it, so that no old background comes along.
+  """Erodes a mask f32[H, W] by a pixel and blurs it, so that no old background is pasted along.
 
-  One of an object that is too thin for that is blurred alone.
+  The mask of an object that is too thin for erosion is only blurred.
   """
   cross = ndimage.generate_binary_structure(2, 1)
   eroded = ndimage.grey_erosion(cover, footprint=cross)
@@ -40,7 +40,7 @@ def soften(cover: np.ndarray) -> np.ndarray:
 
 
 def bounds(inside: np.ndarray) -> tuple[int, int, int, int] | None:
-  """Returns (xmin, ymin, xmax, ymax) around the true pixels of bool[H, W]; None: there are none."""
+  """Returns (xmin, ymin, xmax, ymax) around the true pixels of bool[H, W], or None if none is."""
   rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
   if not len(rows):
     return None
@@ -48,9 +48,10 @@ def bounds(inside: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
-  """Returns the box (xmin, ymin, xmax, ymax) of a mask f32[H, W]: its pixels of half and more.
+  """Returns the bounding box (xmin, ymin, xmax, ymax) of a mask f32[H, W].
 
-  An object thinner than two pixels has none of them: then those of half its maximum.
+  It contains the pixels of at least 0.5, or of at least half the maximum if that is less, as for an
+  object thinner than two pixels.
   """
   found = bounds(mask >= min(0.5, float(mask.max()) / 2))
   assert found

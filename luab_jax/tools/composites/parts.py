@@ -1,4 +1,4 @@
-"""Divides the photographs of a class into training and validation, near duplicates together."""
+"""Splits the photographs of a class into training and validation, near duplicates together."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ def divide(
 ) -> tuple[list[Photograph], list[Photograph]]:
   """Returns (training, validation), each in the order of `photos` and with one photograph or more.
 
-  Photographs that are alike, or alike once one of them is mirrored, lie in one part; where they all
-  are alike, chance divides them.
+  Photographs that look alike, mirrored or not, go to the same part; if all of them do, they are
+  split at random.
   """
   groups = group_alike(photos)
   if len(set(groups)) == 1:

@@ -1,7 +1,7 @@
 """The pictures of every split: photographs, and composites of their objects.
 
-Every choice is drawn from a generator of its own, made from the seed and what is chosen: splits
-that share objects, places and sizes draw them from the same one.
+Every random choice has its own generator, made from the seed and the name of the choice: splits
+that share objects, places and sizes draw them from the same generator.
 """
 
 import zlib
@@ -19,9 +19,9 @@ _SHORT_SIDE = 110  # of photographs, in pixels
 _MARGIN = 2  # pixels around an object that its background leaves out
 _PLACES = 2  # composites of an object on scenes
 _MIXED = 3  # composites of an object on backgrounds of photographs
-_SIZES = (0.45, 0.8)  # of an object's longer side, in sides of the canvas
-_THINNEST = 0.08  # strip of a background that is tiled, of the image
-_MOST_PAPER = 0.4  # of a background
+_SIZES = (0.45, 0.8)  # range of an object's longer side, as a fraction of the canvas
+_THINNEST = 0.08  # strip that is tiled, as a fraction of the image
+_MOST_PAPER = 0.4  # fraction of a background
 _LEAST_CONTRAST = 12  # standard deviation of a background's grey values
 _FEWEST = 4  # backgrounds of a class
 
@@ -34,8 +34,8 @@ class Picture(NamedTuple):
     stem: file name without extension.
     pixels: u8[H, W, 3].
     mask: of the object, f32[H, W] in [0, 1]; None: there is no object.
-    place: the same for pictures with the object at the same place: they get the same click.
-    scene, source: of a composite on a scene: the scene and its photograph.
+    place: equal for pictures with the object in the same place, which get the same click.
+    scene, source: the scene of a composite and the photograph it was cropped from; else ''.
   """
 
   label: str
@@ -54,7 +54,7 @@ class _Background(NamedTuple):
     name: of the photograph.
     pixels: u8[H, W, 3].
     strip: fraction of the image that the tiled strip covers.
-    paper: fraction of the strip's surroundings that is white or black.
+    paper: fraction of the pixels outside the object's box that is white or black.
     contrast: standard deviation of the grey values.
   """
 
@@ -92,11 +92,11 @@ class Pictures:
     }
 
   def rng(self, *what: str) -> np.random.Generator:
-    """Returns the source of randomness of one choice."""
+    """Returns the generator of one random choice, which `what` names."""
     return np.random.default_rng([self._seed, zlib.crc32('/'.join(what).encode())])
 
   def count(self) -> int:
-    """Returns how many pictures all splits have, at most."""
+    """Returns how many pictures all splits have together, at most."""
     training, validation = (
       sum(len(photos[part]) for photos in self._objects.values()) for part in (TRAINING, VALIDATION)
     )
@@ -115,7 +115,7 @@ class Pictures:
       yield Picture(label, photo.name, small.pixels, mask, photo.name)
 
   def on_scenes(self, part: int, suffix: str, share: float) -> Iterator[Picture]:
-    """Yields objects, moved and scaled, on scenes; `share` of a class on the scene of the class."""
+    """Yields objects, moved and scaled, on scenes; a fraction `share` of a class on its scene."""
     names = list(SCENES)
     for number, (label, photos) in enumerate(self._objects.items()):
       dealt = iter(
@@ -135,7 +135,7 @@ class Pictures:
           yield Picture(label, stem, pixels, mask, at, names[scene], source.name)
 
   def on_backgrounds(self, suffix: str, *, same: bool) -> Iterator[Picture]:
-    """Yields validation objects where they were, on backgrounds of the same class or others."""
+    """Yields validation objects in their place, on backgrounds of the same or other classes."""
     good = {label: _choose(found) for label, found in self._backgrounds.items()}
     for label, photo in self._photos(VALIDATION):
       small = compose.resize(photo, _scale(photo))
@@ -201,7 +201,7 @@ def _place(
 
 
 def _background(photo: Photograph) -> _Background:
-  """Tiles the object of a photograph away."""
+  """Tiles over the object of a photograph."""
   width, height = photo.size
   xmin, ymin, xmax, ymax = masks.box(masks.coverage(photo.outline, photo.size))
   box = (
@@ -219,7 +219,7 @@ def _background(photo: Photograph) -> _Background:
 
 
 def _choose(found: Sequence[_Background]) -> list[_Background]:
-  """Returns the good backgrounds of a class; where they are too few, the best ones."""
+  """Returns the good backgrounds of a class, or the best ones if too few are good."""
   good = [background for background in found if background.is_good]
   if len(good) >= _FEWEST:
     return good

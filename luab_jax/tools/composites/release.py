@@ -1,4 +1,4 @@
-"""Writes the pictures, boxes and simulated byproducts in the files of ImageNet-AB."""
+"""Writes the pictures, boxes and simulated byproducts in the format of ImageNet-AB."""
 
 import io
 import pathlib
@@ -59,7 +59,7 @@ def write(out: pathlib.Path, pictures: Pictures) -> dict[str, list[int]]:
 
 
 def _to_xml(picture: Picture, folder: str, rng: np.random.Generator | None) -> bytes:
-  """Returns the XML of a picture with an object; with `rng` a worker is simulated."""
+  """Returns the XML of a picture with an object; given `rng`, with a simulated worker."""
   assert picture.mask is not None
   height, width = picture.mask.shape
   box = Box(picture.label, *masks.box(picture.mask), truncated=0, difficult=0)
@@ -71,7 +71,7 @@ def _to_xml(picture: Picture, folder: str, rng: np.random.Generator | None) -> b
 
 
 def encode_jpeg(pixels: np.ndarray) -> bytes:
-  """Encodes u8[H, W, 3] as JPEG whose comment gives credit, as the licence asks."""
+  """Encodes u8[H, W, 3] as a JPEG whose comment gives credit, as the licence requires."""
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG', quality=_QUALITY, comment=CREDIT.encode())
   return file.getvalue()

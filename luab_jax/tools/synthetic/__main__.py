@@ -18,11 +18,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
   parser = Parser(
     prog='python -m luab_jax.tools.synthetic',
     allow_abbrev=False,
-    description='Write a small synthetic data set in the exact files of a real release. The same '
-    'arguments write the same bytes.',
+    description='Write a small synthetic data set in the exact format of a real release. The same '
+    'arguments give the same bytes.',
     formatter_class=argparse.ArgumentDefaultsHelpFormatter,
   )
-  parser.add_argument('--release', required=True, choices=RELEASES, help='whose files to write')
+  parser.add_argument('--release', required=True, choices=RELEASES, help='whose format to write')
   parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the files')
   parser.add_argument('--seed', type=int, default=0, help='seed of the whole data set')
   parser.add_argument('--train', type=int, default=4000, help='number of training images')
@@ -44,7 +44,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
   )
   args = parser.parse_args(argv)
   if args.release == 'coco_ab' and args.objects != 'alike':
-    raise UserError('--objects=varied is for imagenet_ab alone')
+    raise UserError('--objects=varied is only for imagenet_ab')
   for name, least, most in (
     ('seed', 0, 2**63 - 1),
     ('train', 1, 999_999),
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
       title = f'{scene.LABEL}: {args.release}'
       (folder / 'README.txt').write_text(_readme(args, title, counts))
   except OSError as error:
-    raise UserError(f'cannot write into --out={args.out}: {error}') from error
+    raise UserError(f'cannot write to --out={args.out}: {error}') from error
   print(
     f'{args.release} (synthetic) in {args.out}: '
     + ', '.join(f'{number} {what}' for what, number in counts.items())
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _readme(args: argparse.Namespace, title: str, counts: Mapping[str, int]) -> str:
-  """Returns README.txt, which first of all says that the folder is synthetic."""
+  """Returns README.txt, which first says that the folder is synthetic."""
   flags = ' '.join(
     f'--{name}={getattr(args, name)}'
     for name in ('release', 'seed', 'train', 'validation', 'correlation', 'size', 'objects')
@@ -99,7 +99,7 @@ def _readme(args: argparse.Namespace, title: str, counts: Mapping[str, int]) -> 
     title,
     '',
     'Pictures, clicks, mouse tracks, times and boxes in this folder were made by a program.',
-    'They are in the files of the real release, but nothing in them comes from people,',
+    'The files have the format of the real release, but nothing in them comes from people,',
     'ImageNet or COCO.',
     '',
     f'Made by: python -m luab_jax.tools.synthetic {flags} --out=...',

@@ -55,8 +55,7 @@ def on_pixels(point: Sequence[float] | np.ndarray, width: int, height: int) -> P
 def decision_time(rng: np.random.Generator) -> int:
   """Draws the milliseconds from arrival to click.
 
-  Log-normal around 0.6 s, with slow ones of up to half a minute, and one in thirty within a few
-  milliseconds (bots).
+  Log-normal around 0.6 s; 2 % are slower, up to 40 s, and 3 % take a few milliseconds (bots).
   """
   kind = rng.random()
   if kind < 0.03:

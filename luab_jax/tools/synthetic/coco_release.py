@@ -24,11 +24,11 @@ from luab_jax.tools.synthetic.imagenet_release import encode_jpeg
 CLASSES = ('sports ball', 'donut', 'book', 'pizza', 'airplane', 'kite')  # names of scene.SHAPES
 SPLITS = ('train', 'val')
 
-_RADIUS = (0.105, 0.155)  # of the short side: 5 to 7.5 of 48 pixels, so that four find room
+_RADIUS = (0.105, 0.155)  # of the short side: 5 to 7.5 of 48 pixels, so that four objects fit
 _FIRST_ID = {'train': 900_000_001, 'val': 950_000_001}  # no real image has such an id
 _DATE = '2022-01-01 00:00:00'
 
-# COCO 2014: the classes in the order of their ids belong to these supercategories, (name, count).
+# COCO 2014: (supercategory, number of its classes), in the order of the category ids.
 _SUPERCATEGORIES = (
   ('person', 1),
   ('vehicle', 8),
@@ -63,7 +63,7 @@ _PAGE_OF = {
 
 
 def draw(seed: int, split: str, index: int, correlation: float, size: int) -> scene.Scene:
-  """Draws the image `index` of a split, with 1 to 4 objects.
+  """Draws image `index` of a split, with 1 to 4 objects.
 
   Args:
     seed: non-negative.

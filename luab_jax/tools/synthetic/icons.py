@@ -69,16 +69,16 @@ def simulate_session(
 ) -> Session:
   """Simulates one worker's session on one image.
 
-  Of a hundred classes on images, 8 are missed, 15 are dropped somewhere first and then moved to the
-  object, 3 are removed again. On 5 images in a hundred an absent class is placed and removed, on 2
-  it stays.
+  Of the classes on an image, 8 % are missed, 15 % are dropped elsewhere first and then moved to the
+  object, and 3 % are removed again. On 5 % of the images an absent class is placed and removed, on
+  2 % it stays.
 
   Args:
     rng: source of randomness.
     targets: {class name: one of its objects}, the classes on the image.
     page_of: {class name: index into PAGES}.
     absent: names of classes not on the image, one of which a careless worker may pick.
-    image_width, image_height: size of the stored file in pixels.
+    image_width, image_height: size of the stored image in pixels.
   """
   scale = 450 / max(image_width, image_height)
   session = Session(round(image_width * scale), round(image_height * scale))

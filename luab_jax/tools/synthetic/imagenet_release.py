@@ -38,14 +38,14 @@ _COUNTED = (
   'uncorrelated images',
 )
 _FIRST_NUMBER = {'train': 1, 'val': 1_000_001, 'uncorrelated': 2_000_001}  # stems never collide
-# Companions that macOS adds to a tar: an AppleDouble header without entries that matter.
+# Companion files that macOS adds to a tar: an AppleDouble header and no entries that matter.
 _APPLE_DOUBLE = bytes.fromhex('0005160700020000') + b'Mac OS X        ' + bytes(120)
 
 
 def draw(
   seed: int, split: str, index: int, correlation: float, size: int, objects: str = 'alike'
 ) -> tuple[scene.Scene, str]:
-  """Draws the image `index` of a split, independently of the number of images.
+  """Draws image `index` of a split, independently of the number of images.
 
   Args:
     seed: non-negative.
@@ -68,7 +68,7 @@ def draw(
 
 
 def simulate(seed: int, index: int, drawn: scene.Scene) -> list[imagenet_ab_writer.Showing]:
-  """Simulates what is recorded of the workers who are shown training image `index`."""
+  """Simulates what is recorded of the workers who see training image `index`."""
   rng = np.random.default_rng([seed, 1, SPLITS.index('train'), index, 1])
   target = behaviour.target_of(drawn.objects[0], drawn)
   return behaviour.simulate_showings(rng, target, drawn.width, drawn.height)
@@ -164,7 +164,7 @@ def _add_byproducts(
 
 
 def _box_of(drawn: scene.Scene, class_name: str) -> Box:
-  """Returns the box of the object in whole pixels that contain it."""
+  """Returns the smallest box of whole pixels that contains the object."""
   xmin, ymin, xmax, ymax = drawn.objects[0].box
   corners = (math.floor(xmin), math.floor(ymin), math.ceil(xmax), math.ceil(ymax))
   return Box(class_name, *corners, truncated=0, difficult=0)

@@ -19,7 +19,7 @@ UNIFORM = 1 / NUM_TEXTURES  # the correlation at which texture and class are ind
 LABEL = 'luab_jax synthetic'  # written into every file that has a field for it
 
 _SUPERSAMPLING = 8  # subpixels a side; Pillow draws outlines half a subpixel too wide
-_GAP = 1.5  # pixels between two objects: more than a pixel's diagonal, so that they share none
+_GAP = 1.5  # between two objects, in pixels: above a pixel's diagonal, so that they share no pixel
 _MAX_TILT = 0.25  # radians either way: squares stay squares and crosses stay crosses
 _NOISE = 0.03  # standard deviation, in units of full scale
 
@@ -84,9 +84,9 @@ def draw_scene(
   Args:
     rng: source of randomness; the image is a pure function of its state and the other arguments.
     shapes: indices into SHAPES, one per object. An object for which no free place is found is left
-      out; for the first there always is one.
+      out; there always is one for the first.
     texture: texture family, 0 <= texture < NUM_TEXTURES.
-    size: short side in pixels. Three images in ten are a third longer than high, or higher.
+    size: short side in pixels. Three images in ten are 4:3 or 3:4, the others square.
     radius_range: (smallest, largest) radius of an object as a fraction of `size`.
   """
   long_side = round(size * 4 / 3)
@@ -151,14 +151,14 @@ def _place(
 
 
 def _random_ground_colors(rng: np.random.Generator) -> np.ndarray:
-  """Draws two colors f64[2, 3], apart enough to show the texture but not to hide the object."""
+  """Draws two colors f64[2, 3], far enough apart to show the texture, not to hide the object."""
   candidates = rng.uniform(0.1, 0.9, (32, 2, 3))
   distance = np.linalg.norm(candidates[:, 0] - candidates[:, 1], axis=-1)
   return candidates[np.argmin(np.abs(distance - rng.uniform(0.3, 0.5)))]
 
 
 def _random_object_color(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-  """Draws a color f64[3] that differs from all colors between the two of the ground."""
+  """Draws a color f64[3] that differs from all mixtures of the two ground colors."""
   candidates = rng.uniform(0.0, 1.0, (32, 3))
   between = ground[0] + np.linspace(0, 1, 5)[:, None, None] * (ground[1] - ground[0])
   distance = np.linalg.norm(candidates - between, axis=-1).min(axis=0)
