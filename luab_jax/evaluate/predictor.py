@@ -50,7 +50,7 @@ def restore_newest(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str
   if restored[0].get('ema_params') and 'ema_batch_stats' not in restored[0]:
     raise UserError(
       f'the newest checkpoint in {workdir} was written by an older version, which did not average '
-      "BatchNorm's statistics: use that one, or train again"
+      "BatchNorm's statistics: use that version, or train again"
     )
   return restored
 
@@ -128,7 +128,7 @@ class Predictor:
     except (KeyError, AttributeError, TypeError) as error:
       raise UserError(
         f'the newest checkpoint in {workdir} was written by an older version '
-        f'({error}): use that one, or train again'
+        f'({error}): use that version, or train again'
       ) from error
     return cls(
       model,

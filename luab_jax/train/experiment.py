@@ -1,4 +1,4 @@
-"""What a config amounts to: its data set, model, optimizer, steps and evaluations."""
+"""What a config defines: its data set, model, optimizer, steps and evaluations."""
 
 import functools
 import hashlib
@@ -34,34 +34,34 @@ Results = dict[str, dict[str, Any]]  # {split: metrics}
 
 
 class EvaluationCancelled(Exception):
-  """A signal came during an evaluation."""
+  """A stop signal arrived during an evaluation."""
 
 
 class Experiment:
-  """A config and what follows from it.
+  """A config and everything built from it.
 
   Attributes:
     config: ml_collections.ConfigDict.
-    project: its version and commit, see version.py.
+    project: version and commit of the code, see version.py.
     spec: DatasetSpec of the training data.
-    rows: of each batch that are this host's.
-    num_examples: of the training split.
+    rows: the rows of each batch that belong to this host.
+    num_examples: number of training examples.
     splits: EvalSplits of the data set.
     robustness: the benchmark sets that are prepared, and those that are missing.
-    total_steps: of the whole training.
+    total_steps: number of training steps.
     contents: {split: digest} of the data set, see data/contents.py.
     model, optimizer: Flax module, optax transformation.
-    train_step, eval_step: of one device, see `step.make_train_step`, `steps.make_eval_step`.
-    outcomes: of the last final evaluation, see evaluate/outcomes.py.
-    num_params: set by `init_or_restore`.
-    loaded: lines that say what `init_or_restore` took from `config.init_from`.
+    train_step, eval_step: for one device, see `step.make_train_step`, `steps.make_eval_step`.
+    outcomes: per-example outcomes of the final evaluation, see evaluate/outcomes.py.
+    num_params: number of parameters, set by `init_or_restore`.
+    loaded: lines that say what `init_or_restore` loaded from `config.init_from`.
   """
 
   def __init__(self, config: ConfigDict):
-    """Checks the options, reads the metadata of the data, and builds model, optimizer and steps.
+    """Checks the options, reads the data set's metadata, and builds model, optimizer and steps.
 
     Raises:
-      UserError: a wrong option, missing data, an empty split.
+      UserError: an invalid option, missing data, an empty split.
     """
     check_options(config)
     self.config = config
@@ -96,7 +96,7 @@ class Experiment:
     files = hashlib.sha256(train_split.take.tobytes()).hexdigest()[:16]
     self._records = {'num_examples': self.num_examples, 'files': files}
     self.robustness = robustness.prepared(self.config.robustness, self.spec)
-    self.splits.num_examples()  # an empty one is an error now, not after the training
+    self.splits.num_examples()  # raises for an empty split now, not after the training
     self.contents = contents(data)
 
   def _plan_steps(self) -> None:
@@ -112,11 +112,10 @@ class Experiment:
     return make_schedules(self.config, total_steps, self._steps_per_epoch)
 
   def init_or_restore(self, checkpoints: Checkpoints) -> tuple[TrainState, Metadata]:
-    """(state as numpy arrays, metadata): the newest checkpoint, or a fresh state and {}.
+    """(state as numpy arrays, metadata) of the newest checkpoint, or a fresh state and {}.
 
-    A fresh state has the weights of `config.init_from`. Raises UserError where the checkpoint is of
-    another model, of an older version or of classes with other names, or where those weights do not
-    fit.
+    A fresh state has the weights of `config.init_from`, if set. Raises UserError if the checkpoint
+    belongs to another model, an older version or other class names, or if the weights do not fit.
     """
     config = self.config
     init = functools.partial(
@@ -127,7 +126,7 @@ class Experiment:
       image_size=config.data.image_size,
       ema=bool(config.optimizer.ema_decay),
     )
-    # Where there is a checkpoint, no start values are computed, and no code for them compiled.
+    # If there is a checkpoint, initial values are neither compiled nor computed.
     fresh = jax.eval_shape(init) if checkpoints.latest_step() else jax.device_get(init())
     self.num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
     self.loaded = []
@@ -137,19 +136,19 @@ class Experiment:
     state, metadata = restored
     if 'dataset' not in metadata:
       raise UserError(
-        f'{checkpoints.directory} was written by an older version: use that one, or another '
+        f'{checkpoints.directory} was written by an older version: use that version, or another '
         '--workdir'
       )
     if metadata['dataset']['class_names'] != self.spec.class_names:
       raise UserError(
-        f'{checkpoints.directory} was trained on other classes than {config.data.name} in '
-        f'{config.data.data_dir} has: give the --config.data.data_dir it was trained on, or '
-        'another --workdir'
+        f'{checkpoints.directory} was trained on other classes than those of {config.data.name} in '
+        f'{config.data.data_dir}: give the --config.data.data_dir it was trained on, or another '
+        '--workdir'
       )
     return state, metadata
 
   def _with_pretrained(self, fresh: TrainState) -> TrainState:
-    """A fresh state with the weights of `config.init_from`, if that names a file."""
+    """A fresh state with the weights of `config.init_from`, if set."""
     config = self.config
     if not config.init_from:
       return fresh
@@ -166,10 +165,10 @@ class Experiment:
     )
 
   def check_continues(self, metadata: Metadata) -> list[str]:
-    """What to tell about continuing from the checkpoint of this `metadata`, as lines.
+    """Warnings about continuing from the checkpoint with this metadata, one per line.
 
     Raises:
-      UserError: it is beyond the last step, or its data had other records or contents.
+      UserError: it is beyond the last step, or was trained on other records or contents.
     """
     self._check_records(metadata)
     step, planned = metadata.get('step', 0), metadata.get('total_steps', self.total_steps)
@@ -190,11 +189,11 @@ class Experiment:
     return lines
 
   def check_steps(self, step: int) -> None:
-    """Raises UserError where a checkpoint is beyond the last step of this config."""
+    """Raises UserError if a checkpoint is beyond the last step of this config."""
     if step > self.total_steps:
       raise UserError(
-        f'the run has {step} steps, and this config ends after {self.total_steps}: set num_epochs '
-        'or total_steps as they were, or train in another --workdir'
+        f'the run is at step {step}, but this config ends after {self.total_steps}: set num_epochs '
+        'or total_steps back to what they were, or train in another --workdir'
       )
 
   def _check_records(self, metadata: Metadata) -> None:
@@ -203,13 +202,13 @@ class Experiment:
     if before != self._records:
       raise UserError(
         f'the run was trained on {before["num_examples"]:,} records of {data.name}, '
-        f'{data.train_split}; in {data.data_dir} there are {self.num_examples:,} now, or they lie '
-        'in other files: give the data it was trained on, or start again in another --workdir'
+        f'{data.train_split}; {data.data_dir} now has {self.num_examples:,}, or has them in other '
+        'files: give the data it was trained on, or start again in another --workdir'
       )
     check_contents(metadata.get('contents', {}), self.contents, data)
 
   def metadata(self, step: int, log: RunLog) -> Metadata:
-    """What a checkpoint holds beside the state: all that resuming and prediction need to know."""
+    """What a checkpoint holds besides the state: everything that resuming and prediction need."""
     epoch, position = divmod(step * self.config.batch_size, self.num_examples)
     return {
       'step': step,
@@ -228,7 +227,7 @@ class Experiment:
     return step in self._eval_steps
 
   def split_names(self, step: int) -> set[str]:
-    """The splits, benchmark sets included, that the evaluation after this step has results of."""
+    """The splits, including benchmark sets, that the evaluation after this step covers."""
     names = set(self.config.data.eval_splits)
     if step == self.total_steps:
       names |= robustness.split_names(self.robustness.sources)
@@ -249,9 +248,9 @@ class Experiment:
       eval_step: pmapped `self.eval_step`.
       state: replicated TrainState.
       show_progress: whether to show progress bars.
-      final: localisation on all images, not only `config.localization.max_images` of a split; heat
-        maps; and the sets in `config.robustness.sets` that are there. Sets `outcomes`.
-      cancelled: called after each batch, whether to stop.
+      final: measure localisation on all images, not only `config.localization.max_images` of each
+        split, also evaluate heat maps and the prepared robustness sets, and set `outcomes`.
+      cancelled: called for each batch; True stops the evaluation.
     Returns:
       {split: metrics}.
     Raises:
@@ -271,7 +270,7 @@ class Experiment:
 
     where = variables, splits = state.eval_variables(), self.splits
     max_images = None if final else self.config.localization.max_images
-    with localization.thread_pool() as pool:  # it goes on while the devices do all the rest
+    with localization.thread_pool() as pool:  # works while the devices do everything else
       places = evaluate.localize_splits(
         self._localize, *where, pool=pool, max_images=max_images, progress=progress
       )

@@ -32,7 +32,7 @@ class Run(NamedTuple):
   """A run that was trained or evaluated.
 
   Attributes:
-    experiment: its config and what follows from it.
+    experiment: its config and everything built from it.
     state: the state that was evaluated last, as numpy arrays.
     summary: the contents of summary.json.
   """
@@ -42,7 +42,7 @@ class Run(NamedTuple):
   summary: dict[str, Any]
 
 
-# Draws the report while the metric writers are open, which show it, too; returns its path.
+# Draws the report, also for the metric writers, which are still open; returns its path.
 DrawReport = Callable[[Run, pathlib.Path, MetricWriters], pathlib.Path | None]
 
 
@@ -64,8 +64,9 @@ def train_and_evaluate(
     draw_batch: draws images of the first batch for the metric writers.
     draw_report: draws the report of the finished run.
   Raises:
-    UserError: bad config, missing data, a workdir of another run or in use, a loss not finite.
-    Preempted: SIGTERM or SIGINT came; the state is saved.
+    UserError: an invalid config, missing data, a workdir that is in use or belongs to another run,
+      a loss that is not finite.
+    Preempted: SIGTERM or SIGINT was received; the state is saved.
   """
   workdir = pathlib.Path(workdir)
   experiment = Experiment(config)
@@ -124,7 +125,7 @@ def _train_and_evaluate(
     finally:
       log.close()
       with hosts.exit_on_process_loss():
-        checkpoints.close()  # waits for what is being saved
+        checkpoints.close()  # waits for saves in progress
   summary = write_summary(
     experiment,
     workdir,
@@ -167,17 +168,17 @@ class _Loop:
   ) -> Results | None:
     """Trains from step `start` to the end.
 
-    Inside a step JAX refuses every copy between host and device that is not explicit.
+    Inside a step, JAX raises an error on implicit copies between host and device.
 
     Args:
-      start: steps done.
+      start: number of steps already done.
       batches: host batches from step `start` on.
       profile: traces some of the steps.
-      evaluate_first: an earlier start was stopped in the evaluation after step `start`.
+      evaluate_first: an earlier start was interrupted during the evaluation after step `start`.
     Returns:
-      The results of the last evaluation; None if an earlier start had them already.
+      The results of the last evaluation; None if an earlier start has already written them.
     Raises:
-      Preempted: a signal came; the state is saved.
+      Preempted: a signal was received; the state is saved.
     """
     total_steps = self._experiment.total_steps
     results = self._evaluate(start) if evaluate_first else None
@@ -191,7 +192,7 @@ class _Loop:
         self._log.add(step, sums)
       stopping, results = self._stop.at(step), None
       if step == total_steps:
-        self._save(step)  # first: its evaluation may be the longest one
+        self._save(step)  # before the final evaluation, which may be the longest
       if self._experiment.is_evaluated_at(step) and not stopping:
         results = self._evaluate(step)
         stopping = results is None
@@ -202,7 +203,7 @@ class _Loop:
     return results
 
   def _evaluate(self, step: int) -> Results | None:
-    """Writes the results of this step and returns them; None if a signal came."""
+    """Evaluates, writes the results and returns them; None if a signal was received."""
     final = step == self._experiment.total_steps
     try:
       with self._log.paused():
@@ -215,7 +216,7 @@ class _Loop:
         )
     except EvaluationCancelled:
       return None
-    if final:  # before the lines, which say that the evaluation is done
+    if final:  # before the lines of metrics.jsonl, which mark the evaluation as done
       outcomes.write(self._workdir, self._experiment.outcomes)
     for split, metrics in results.items():
       self._log.write(step, split, metrics)
@@ -223,7 +224,7 @@ class _Loop:
     return results
 
   def _save(self, step: int) -> None:
-    self._log.flush()  # a loss that is not finite stops the run here, before it could be saved
+    self._log.flush()  # raises if a loss is not finite, before anything is saved
     state = parallel.fetch(self.state)
     check_finite(step, state)
     self._checkpoints.save(step, state, self._experiment.metadata(step, self._log))
@@ -232,7 +233,7 @@ class _Loop:
 def open_checkpoints(
   workdir: pathlib.Path, config: ConfigDict, *, read_only: bool = False
 ) -> Checkpoints:
-  """The run's checkpoints, kept as the config says."""
+  """Opens the run's checkpoints with the retention settings of the config."""
   return Checkpoints(
     workdir / 'checkpoints',
     keep=config.keep_checkpoints,
@@ -253,9 +254,9 @@ def evaluate_only(
 ) -> Run:
   """Evaluates the newest checkpoint of a run on `config.data.eval_splits` and the robustness sets.
 
-  Writes summary.json and, unless the run is being trained, which writes there itself, outcomes.npz
-  and the lines of metrics.jsonl, where they replace those of the same step.
-  Arguments as in `train_and_evaluate`. Raises UserError without a checkpoint.
+  Writes summary.json and, unless the run is being trained by a process that writes them itself,
+  outcomes.npz and metrics.jsonl, where the new lines replace those of the same step.
+  Arguments as in `train_and_evaluate`. Raises UserError if there is no checkpoint.
   """
   workdir = pathlib.Path(workdir)
   experiment = Experiment(config)

@@ -1,8 +1,8 @@
 """The log of a run: metrics.jsonl, the scalars of the metric writers, a progress bar.
 
-A line of metrics.jsonl is a pure function of the run's configuration: it holds no times, so that a
-run that was interrupted and resumed leaves the same file as an undisturbed one. Speed goes to the
-metric writers and to the console.
+A line of metrics.jsonl is a pure function of the run's config: it contains no times, so that an
+interrupted and resumed run leaves the same file as an uninterrupted one. Speed goes only to the
+metric writers and the console.
 """
 
 import collections
@@ -32,7 +32,7 @@ from luab_jax.train.metrics_file import Metrics
 
 
 class RunLog:
-  """Collects what the steps return and writes it once an interval, without stopping the device."""
+  """Collects what the steps return and logs it once per interval, without stalling the device."""
 
   def __init__(
     self,
@@ -50,13 +50,13 @@ class RunLog:
     """Opens the log for a run that starts (or continues) at `start_step`.
 
     Args:
-      workdir: metrics.jsonl lies there.
+      workdir: folder of the run, with metrics.jsonl.
       config: of the run; log_every, batch_size and data.image_size are read.
-      total_steps, num_examples: of the training, for the progress and the epoch.
-      start_step: later lines are dropped from metrics.jsonl, they will be written again.
-      drop_evaluation: so are the results of `start_step` itself, as its evaluation is repeated.
-      metadata: of the checkpoint that is continued: `partial_sums` and `unwritten_lines`.
-      writers: MetricWriters that get the lines too; the caller closes them.
+      total_steps, num_examples: training steps and examples, to report progress and epochs.
+      start_step: lines of later steps are dropped from metrics.jsonl; they will be written again.
+      drop_evaluation: also drop the results of `start_step`, because its evaluation is repeated.
+      metadata: of the checkpoint that is resumed: `partial_sums` and `unwritten_lines`.
+      writers: MetricWriters that also get the metrics; the caller closes them.
       verbose: False: no messages, and a progress bar that is removed at the end.
 
     Raises:
@@ -73,12 +73,12 @@ class RunLog:
     self._total_steps, self._start_step = total_steps, start_step
     self._num_examples = num_examples
     self._began = self._compiled = time.perf_counter()
-    self._clock = (self._began, start_step)  # begin of the interval, later by what is left out
+    self._clock = (self._began, start_step)  # start of the interval, shifted by excluded time
     self._step_times: list[float] = []  # seconds per step, one for each interval
     self._compiling = False
     self._verbose = verbose
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
-    self._unwritten = ''  # lines for which there was no room yet
+    self._unwritten = ''  # lines that could not be written yet
     self._writers = writers or MetricWriters()
     if self._main:
       unwritten = metadata.get('unwritten_lines', '')
@@ -87,7 +87,7 @@ class RunLog:
     self._bar = _progress_bar(total_steps, start_step, shown=self.on_terminal, leave=verbose)
 
   def compiling(self) -> None:
-    """Says that the step is being compiled; the next `add` ends that."""
+    """Shows that the step is being compiled, until the next `add`."""
     self._compiling = True
     if self.on_terminal:
       self._bar.set_postfix_str('compiling (once)')
@@ -96,7 +96,7 @@ class RunLog:
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Flushes, and leaves the time spent inside out of images/s."""
+    """Flushes, and excludes the time spent inside from images/s."""
     self.flush()
     paused_at = time.perf_counter()
     yield
@@ -106,13 +106,13 @@ class RunLog:
     seconds = time.perf_counter() - since
     self._clock = (self._clock[0] + seconds, self._clock[1])
     if self.on_terminal:
-      self._bar.last_print_t += seconds  # from which tqdm takes the rate, and so the time left
+      self._bar.last_print_t += seconds  # tqdm derives the rate and the remaining time from it
 
   def add(self, step: int, sums: Sums) -> None:
     """Takes the replicated sums of one step; fetches those of a finished interval.
 
-    The newest step is left on the device: once its successor has been dispatched, the interval
-    before it is done, so fetching does not make the device wait.
+    An interval is fetched only after the step that follows it has been dispatched, so fetching does
+    not keep the device waiting.
 
     Raises:
       UserError: a loss of the interval is not finite.
@@ -128,7 +128,11 @@ class RunLog:
     self._bar.update()
 
   def flush(self) -> None:
-    """Waits for all steps so far and adds them up, writing a line for each finished interval."""
+    """Waits for all steps so far and adds them up, writing a line for each finished interval.
+
+    Raises:
+      UserError: a loss or gradient norm is not finite.
+    """
     steps, pending = [step for step, _ in self._pending], [sums for _, sums in self._pending]
     self._pending = []
     local = jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), pending))
@@ -159,9 +163,9 @@ class RunLog:
     return self._unwritten
 
   def ms_per_step(self) -> float | None:
-    """Milliseconds a training step takes, data included: the median over the intervals.
+    """Milliseconds per training step, including data loading: the median over the intervals.
 
-    The time of compilation and evaluations is left out. None with fewer than three intervals.
+    Compilation and evaluations are excluded. None with fewer than three intervals.
     """
     times = self._step_times
     return round(1000 * statistics.median(times), 3) if len(times) >= 3 else None
@@ -170,7 +174,7 @@ class RunLog:
     metrics = mean_metrics(self._sums, image_size=self._image_size)
     if metrics.get('skipped') == 1:
       raise UserError(
-        f'every one of the {self._log_every} steps up to {step} was skipped, as its loss was not '
+        f'all {self._log_every} steps up to step {step} were skipped because their loss was not '
         'finite: skipping does not help. Try a lower --config.optimizer.learning_rate'
       )
     self._sums = {}
@@ -182,7 +186,7 @@ class RunLog:
     self.write(step, 'train', metrics, images_per_s=speed)
 
   def write(self, step: int, split: str, metrics: Metrics, **speed: float) -> None:
-    """Writes one line {step, split, **metrics}; `speed` goes to writers and console alone."""
+    """Writes one line {step, split, **metrics}; `speed` goes only to the writers and console."""
     if not self._main:
       return
     self._append(json.dumps({'step': step, 'split': split, **metrics}) + '\n')
@@ -196,7 +200,7 @@ class RunLog:
       self.message(f'step {step} {split}: {text}')
 
   def _progress(self, step: int) -> str:
-    """Epoch, and wall-clock time in this start: 'epoch 1.5 of 12, 00:40 elapsed, 04:35 left'."""
+    """Epoch, and wall-clock time of this start: 'epoch 1.5 of 12.0, 00:40 elapsed, 04:35 left'."""
     now, steps = time.perf_counter(), step - self._start_step
     epoch, epochs = (n * self._batch_size / self._num_examples for n in (step, self._total_steps))
     times = {'elapsed': now - self._began}
@@ -208,28 +212,28 @@ class RunLog:
     )
 
   def _fitting(self, text: str) -> str:
-    """The metrics that fit beside the bar: tqdm would cut a number in two."""
+    """As many metrics as fit beside the bar: tqdm would cut a number in half."""
     shape = self._bar.format_dict
     bar = self._bar.format_meter(**{**shape, 'ncols': None, 'postfix': ', '})
     room = (shape['ncols'] or 80) - len(bar)
     return text if len(text) <= room else text[: max(room, 0)].rpartition(', ')[0]
 
   def _append(self, line: str) -> None:
-    """Appends to metrics.jsonl, or keeps the line until it can: no run dies of its log."""
+    """Appends to metrics.jsonl, or keeps the line for later: the log must not end the run."""
     waiting = bool(self._unwritten)
     self._unwritten += line
     try:
-      with self._path.open('r+b', buffering=0) as file:  # not made anew if the folder has gone
+      with self._path.open('r+b', buffering=0) as file:  # does not recreate a deleted file
         size, content = file.seek(0, 2), self._unwritten.encode()
-        if file.write(content) < len(content):  # a disk that gets full takes what it can
+        if file.write(content) < len(content):  # a disk that fills up takes a part of it
           file.truncate(size)
           raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       self._unwritten = ''
     except OSError as error:
       if not waiting:
         self.message(
-          f'{self._path} cannot be written ({error}); training continues, its lines are kept '
-          'in memory until they can'
+          f'{self._path} cannot be written ({error}); training continues, and the lines are kept '
+          'in memory until they can be written'
         )
 
   def message(self, text: str) -> None:
@@ -239,12 +243,12 @@ class RunLog:
         tqdm.tqdm.write(text, file=sys.stderr)
 
   def close(self) -> None:
-    """Removes or ends the progress bar, and tries once more to write what could not be written."""
+    """Closes the progress bar, and tries once more to write lines that could not be written."""
     self._bar.close()
     if self._unwritten:
       self._append('')
     if self._unwritten:
-      self.message(f'{self._path} lacks the last lines: {len(self._unwritten.splitlines())}')
+      self.message(f'{self._path}: lines missing at the end: {len(self._unwritten.splitlines())}')
 
 
 def _progress_bar(total: int, initial: int, *, shown: bool, leave: bool) -> tqdm.tqdm:

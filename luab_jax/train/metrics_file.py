@@ -1,4 +1,4 @@
-"""metrics.jsonl: a line {step, split, **metrics} for each training interval and evaluation."""
+"""metrics.jsonl: a line {step, split, **metrics} per training interval and evaluated split."""
 
 import json
 import os
@@ -14,7 +14,7 @@ Metrics = dict[str, Any]
 def read_lines(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """All lines of a run's metrics.jsonl as dicts, oldest first; [] if there is none yet.
 
-  Raises UserError where the file is there and cannot be read.
+  Raises UserError if the file exists but cannot be read.
   """
   path = pathlib.Path(workdir) / 'metrics.jsonl'
   try:
@@ -26,7 +26,7 @@ def read_lines(workdir: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def all_results(workdir: str | os.PathLike) -> dict[int, dict[str, Metrics]]:
-  """{step: {split: metrics}} of the evaluations, as metrics.jsonl has them."""
+  """{step: {split: metrics}} of the evaluations in metrics.jsonl."""
   results: dict[int, dict[str, Metrics]] = {}
   for line in read_lines(workdir):
     if line['split'] != 'train':
@@ -41,7 +41,7 @@ def results_at(workdir: str | os.PathLike, step: int) -> dict[str, Metrics]:
 
 
 def replace_lines(workdir: str | os.PathLike, step: int, results: dict[str, Metrics]) -> None:
-  """Writes {split: metrics} of a step into metrics.jsonl, instead of the lines of those splits."""
+  """Writes {split: metrics} of a step to metrics.jsonl, replacing its lines of those splits."""
   path = pathlib.Path(workdir) / 'metrics.jsonl'
   lines = [
     line for line in read_lines(workdir) if line['step'] != step or line['split'] not in results
@@ -51,13 +51,13 @@ def replace_lines(workdir: str | os.PathLike, step: int, results: dict[str, Metr
 
 
 def repair(path: pathlib.Path, start_step: int, drop_evaluation: bool, unwritten: str) -> None:
-  """Drops the lines of steps that will be run again and a half-written last one; adds `unwritten`.
+  """Drops lines of steps that will be repeated and a half-written last line; adds `unwritten`.
 
-  Raises UserError where the file cannot be read or written.
+  Raises UserError if the file cannot be read or written.
   """
   lines = read_lines(path.parent)
   known = {(line['step'], line['split']) for line in lines}
-  # In file order: what was unwritten at the checkpoint may have been written after it, in part.
+  # In file order: lines unwritten at the checkpoint may have been written after it, at least some.
   lines += [
     line for line in _complete_lines(unwritten) if (line['step'], line['split']) not in known
   ]

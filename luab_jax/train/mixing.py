@@ -1,22 +1,24 @@
-"""MixUp and CutMix: images of a batch mixed in pairs, on the device; their targets are kept apart.
+"""MixUp and CutMix: images of a batch are mixed in pairs on the device; targets stay separate.
 
 MixUp (Zhang et al. 2018, arXiv:1710.09412) shows s times the image plus (1 - s) times its partner,
-s drawn from Beta(alpha, alpha). CutMix (Yun et al. 2019, arXiv:1905.04899) pastes a rectangle of
-the partner over the image: a share of 1 - s of the picture around a uniform pixel, cut off at the
-border; s is then the share of the image that is left.
+with s drawn from Beta(alpha, alpha). CutMix (Yun et al. 2019, arXiv:1905.04899) pastes a rectangle
+of the partner over the image, centred on a random pixel, with a share of 1 - s of the image's area
+and clipped at the border; s is then the share of the image that remains.
 
-As torchvision's v2 MixUp and CutMix and timm's Mixup(mode='batch'), one s and one rectangle a step,
-f(seed, step), for the whole global batch. With both alphas above 0 a step does one or the other,
-with probability 1/2 (timm's switch_prob, torchvision's RandomChoice).
+As in torchvision's v2 MixUp and CutMix and timm's Mixup(mode='batch'), there is one s and one
+rectangle per step, a function of seed and step, for the whole global batch. With both alphas above
+0 each step applies one of the two, with probability 1/2 (timm's switch_prob, torchvision's
+RandomChoice).
 
-The partner of example 2 i of the global batch is 2 i + 1, and the other way round; torchvision
-takes the example before, timm counts from the end. Neighbours share a device whatever their number,
-so that nothing is sent between devices and 1, 2, 4 and 8 give the same result; the order of the
-records is random, so neighbours are as good as any.
+Examples 2i and 2i + 1 of the global batch are partners; torchvision takes the previous example,
+timm the batch in reverse. Neighbours share a device whatever the number of devices, so that nothing
+is sent between devices and 1, 2, 4 and 8 give the same result. The order of the records is random,
+so neighbours are as good as any other pairs.
 
-The loss is s times that of the image's targets plus (1 - s) times that of its partner's. In
-the class loss, which is linear in the label, that is the loss of the mixed labels. Points go by the
-same weights; one that the rectangle hides is masked, and of the partner's only those in it count.
+The loss is s times the loss on the image's targets plus (1 - s) times that on its partner's. For
+the classification loss, which is linear in the label, this is the loss on the mixed labels. Points
+have the same weights; the image's points under the rectangle are masked, and of its partner's only
+those inside it count.
 """
 
 import jax
@@ -29,16 +31,16 @@ from luab_jax.models import normalise
 from luab_jax.train.state import seed_key
 
 _TARGETS = ('label', 'point', 'point_mask', 'example_mask', 'heatmap')
-_MIX = (1 << 32) - 1  # folded into the key of a step; stochastic depth folds in rows of the batch
+_MIX = (1 << 32) - 1  # folded into the key of a step; stochastic depth folds in row numbers
 
 
 def is_on(data: ConfigDict) -> bool:
-  """Whether a config's `data` part asks for MixUp or CutMix."""
+  """Whether the `data` section of a config turns on MixUp or CutMix."""
   return bool(data.mixup_alpha or data.cutmix_alpha)
 
 
 def check_pairs(config: ConfigDict) -> None:
-  """Raises UserError where the pairs would not stay on one device each."""
+  """Raises UserError if a pair would be split between devices."""
   divisor = 2 * jax.device_count()
   if is_on(config.data) and config.batch_size % divisor:
     raise UserError(
@@ -48,17 +50,17 @@ def check_pairs(config: ConfigDict) -> None:
 
 
 def mix(config: ConfigDict, batch: Batch, step: jax.Array) -> Batch:
-  """Mixes one device's part of a batch.
+  """Mixes one device's shard of a batch.
 
   Args:
-    config: of the experiment; `seed`, `data.mixup_alpha`, `data.cutmix_alpha` (0: without) and
-      `model.normalisation` count.
+    config: of the experiment; `seed`, `data.mixup_alpha`, `data.cutmix_alpha` (0: off) and
+      `model.normalisation` are used.
     batch: see `pipeline`; an even number of examples.
-    step: i32 scalar, the optimizer steps done.
+    step: i32 scalar, number of optimizer steps done.
 
   Returns:
-    The batch with mixed images, normalised f32[b,S,S,3]; `example_mask` holds the weight of the
-    image's targets and `partner` the targets of its partner, with weights alike.
+    The batch with mixed images, normalised f32[b,S,S,3]; `example_mask` holds the weights of the
+    images' targets, and `partner` the targets of their partners with weights of their own.
   """
   image = batch['image']
   if image.dtype == jnp.uint8:
@@ -78,12 +80,12 @@ def mix(config: ConfigDict, batch: Batch, step: jax.Array) -> Batch:
 
 
 def _swap(x: jax.Array) -> jax.Array:
-  """[b,...] with neighbours exchanged."""
+  """[b,...] with neighbours swapped."""
   return x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
 
 
 def _targets(targets: Batch, visible: jax.Array, weight: jax.Array) -> Batch:
-  """The targets of images that are seen as far as `visible` f32[S,S] says."""
+  """The targets of images that have the share `visible` f32[S,S] of each pixel."""
   size = visible.shape[0]
   pixel = jnp.clip((targets['point'] * size).astype(jnp.int32), 0, size - 1)
   seen = visible[pixel[..., 1], pixel[..., 0]] > 0
@@ -97,12 +99,12 @@ def _targets(targets: Batch, visible: jax.Array, weight: jax.Array) -> Batch:
 
 
 def share_map(key: jax.Array, size: int, mixup_alpha: float, cutmix_alpha: float) -> jax.Array:
-  """f32[S,S]: how much of each pixel is the image's own, and not its partner's.
+  """f32[S,S]: the share of each pixel that comes from the image itself, not from its partner.
 
   Args:
-    key: of the step, the same on all devices.
+    key: PRNG key of the step, the same on all devices.
     size: S, side of the images in pixels.
-    mixup_alpha, cutmix_alpha: see the module; 0: without.
+    mixup_alpha, cutmix_alpha: see the module's docstring; 0: off.
   """
   choice_key, share_key, box_key = jax.random.split(key, 3)
   alphas = jnp.array([alpha for alpha in (mixup_alpha, cutmix_alpha) if alpha])
@@ -118,8 +120,8 @@ def cut_map(share: jax.Array, centre: jax.Array, size: int) -> jax.Array:
   """f32[S,S]: 0 in CutMix's rectangle, 1 elsewhere, as in torchvision's v2 CutMix.
 
   Args:
-    share: f32 scalar, the share of the image that would be left if the border cut nothing off.
-    centre: i32[2], (y, x) of the rectangle in pixels.
+    share: f32 scalar, the share of the image that remains if the border clips nothing.
+    centre: i32[2], (y, x) of the rectangle's centre in pixels.
     size: S.
   """
   half = (0.5 * jnp.sqrt(1 - share) * size).astype(jnp.int32)

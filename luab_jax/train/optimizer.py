@@ -1,4 +1,4 @@
-"""The optimizer, and what changes with the step: learning rate and weights of the losses."""
+"""The optimizer, and the schedules of the learning rate and the loss weights."""
 
 import functools
 import re
@@ -31,7 +31,7 @@ def make_schedules(config: ConfigDict, total_steps: int, steps_per_epoch: float)
   """The schedules of an experiment that trains for `total_steps`.
 
   Raises:
-    UserError: a wrong option in `config.loss`.
+    UserError: an invalid option in `config.loss`.
   """
   loss = config.loss
   weight_schedule = functools.partial(
@@ -50,7 +50,7 @@ def make_schedules(config: ConfigDict, total_steps: int, steps_per_epoch: float)
 def learning_rate_schedule(
   optimizer: ConfigDict, total_steps: int, steps_per_epoch: float
 ) -> optax.Schedule:
-  """Linear warm-up from 0, then a cosine to 0 at `total_steps` (the field's standard recipe)."""
+  """Linear warm-up from 0, then cosine decay to 0 at `total_steps` (the standard recipe)."""
   warmup = min(round(optimizer.warmup_epochs * steps_per_epoch), max(total_steps - 1, 0))
   return optax.schedules.warmup_cosine_decay_schedule(
     init_value=0.0 if warmup else optimizer.learning_rate,
@@ -61,17 +61,17 @@ def learning_rate_schedule(
 
 
 def weight_decay_mask(params: Params) -> Params:
-  """True for the kernels alone: biases, norms, tokens and position embeddings do not decay."""
+  """True for kernels only: biases, norms, tokens and position embeddings are not decayed."""
   return jax.tree_util.tree_map_with_path(
     lambda path, leaf: leaf.ndim > 1 and path[-1].key == 'kernel', params
   )
 
 
 def layer_numbers(params: Params) -> Params:
-  """The layer of each parameter: 0 for what comes before the first block or stage, then 1, 2, …
+  """The layer number of each parameter: 0 before the first block or stage, then 1, 2, …
 
-  Layers are the blocks of a ViT and the stages of the others. The head, and a norm before it, come
-  after the last. As in BEiT (Bao et al. 2022, arXiv:2106.08254) and timm's layer decay by block.
+  Layers are the blocks of a ViT and the stages of the other models. The head, and a norm before it,
+  come after the last layer. As in BEiT (Bao et al. 2022, arXiv:2106.08254) and timm's layer decay.
   """
   patterns = (r'block(\d+)(?:_|$)', r'layer(\d)_\d+$', r'stage(\d)_\w+$')  # ResNets count from 1
   first = 0 if any('layer1_0' in name for name in params['backbone']) else 1
@@ -110,8 +110,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """Builds SGD with Nesterov momentum or AdamW from the config of an experiment.
 
-  SGD adds the decay to the gradient before the momentum (as PyTorch does); AdamW decouples it. With
-  `model.freeze_backbone` the backbone neither moves nor decays.
+  SGD adds the weight decay to the gradient before the momentum (as PyTorch does); AdamW decouples
+  it. With `model.freeze_backbone` the backbone is neither updated nor decayed.
 
   Raises:
     UserError: unknown optimizer name.

@@ -1,4 +1,4 @@
-"""The options of a config: checked before any file is opened, each with one line."""
+"""Checks the options of a config before any file is opened; a mistake gets one line."""
 
 import optax
 from ml_collections import ConfigDict
@@ -43,9 +43,9 @@ _BELOW_ONE = ('momentum', 'beta1', 'beta2', 'ema_decay')
 
 
 def check_options(config: ConfigDict) -> None:
-  """Raises UserError for values that would fail later or not mean anything, whatever the data."""
+  """Raises UserError for values that would fail later or are meaningless on any data set."""
   for key, low in _LOWEST:
-    if not config[key] >= low:  # nor NaN
+    if not config[key] >= low:  # also rejects NaN
       raise UserError(f'{key}={config[key]} is too small: at least {low}')
   for key in _BELOW_ONE:
     if not config.optimizer[key] < 1:
@@ -55,7 +55,7 @@ def check_options(config: ConfigDict) -> None:
       f'num_epochs={config.num_epochs} trains nothing: set it, or total_steps, above 0'
     )
   if not -(1 << 63) <= config.seed < 1 << 63:
-    raise UserError(f'seed={config.seed} does not fit into 64 bits')
+    raise UserError(f'seed={config.seed} does not fit in 64 bits')
   if config.on_nan not in ('stop', 'skip'):
     raise UserError(f"on_nan='{config.on_nan}' is unknown: choose stop or skip")
   parallel.check_batch_size(config.batch_size, config.optimizer.grad_accum_steps)
@@ -78,12 +78,12 @@ def check_options(config: ConfigDict) -> None:
 
 
 def _check_has_maps(config: ConfigDict) -> None:
-  """Raises UserError for a map loss where the linear head has no map a point."""
+  """Raises UserError if the map loss does not fit `data.control` or the maps of the linear head."""
   model, map_loss = config.model, config.loss.map_loss
   if map_loss == 'heatmap' and config.data.control != 'none':
     raise UserError(
-      f"loss.map_loss='heatmap': data.control='{config.data.control}' replaces points and leaves "
-      'heat maps; choose another map loss'
+      f"loss.map_loss='heatmap': data.control='{config.data.control}' replaces points but not heat "
+      'maps; choose another map loss'
     )
   if map_loss == 'none' or model.head != 'linear':
     return
@@ -112,7 +112,7 @@ def _check_best_split(config: ConfigDict) -> None:
 
 
 def check_keep_best(config: ConfigDict, spec: DatasetSpec) -> None:
-  """Raises UserError where `config.keep_best` names a metric that is never measured."""
+  """Raises UserError if `config.keep_best` names a metric that is never measured."""
   split, metric = _split_and_metric(config.keep_best)
   names = metric_names(
     config.model.head,

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""The training state, which a run carries from step to step."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from luab_jax.models import Params, Variables, eval_variables
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """All that changes during training.
+  """Everything that changes during training.
 
   Attributes:
     step: i32 scalar, optimizer steps done.
@@ -50,7 +50,7 @@ def init_state(
   Args:
     model: Flax module; `model.init(key, image[1, S, S, 3], train=False)`.
     optimizer: optax transformation.
-    seed: of 64 bits; the parameters are a function of it alone.
+    seed: a signed 64-bit integer, which alone determines the parameters.
     image_size: S; position embeddings depend on it.
     ema: keep averages of the parameters and of BatchNorm's statistics.
   """
@@ -73,21 +73,21 @@ def init_state(
 
 
 def seed_key(seed: int) -> jax.Array:
-  """The key of a seed of 64 bits."""
-  # As jax.random.key with x64: without, the upper half of a seed would not count.
+  """The PRNG key of a 64-bit seed."""
+  # As jax.random.key with x64 enabled; without it, the upper half of the seed would be ignored.
   halves = np.array([seed], np.int64).view(np.uint32)[::-1]
   return jax.random.wrap_key_data(jnp.asarray(halves), impl='threefry2x32')
 
 
 def check_finite(step: int, state: TrainState) -> None:
-  """Raises UserError if a state on the host has a number that is not finite.
+  """Raises UserError if a state on the host has a value that is not finite.
 
   Loss and gradient norm do not show it: a step computes them before it updates the parameters.
   """
   if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
     return
   raise UserError(
-    f'after step {step} a parameter is not finite, and is not saved: the last good checkpoint '
+    f'after step {step} a parameter is not finite, so nothing is saved: the last good checkpoint '
     'is kept. Try a lower --config.optimizer.learning_rate, --config.optimizer.grad_clip_norm=1 '
     'or --config.on_nan=skip'
   )

@@ -1,8 +1,8 @@
 """One training step, seen from a single device.
 
-An SPMD function: it sees one device's state and its part of the batch, and reduces over
+An SPMD function: it sees one device's state and shard of the batch, and reduces over
 `parallel.AXIS` what has to be global. Losses and metrics are returned as {name: (sum, count)} over
-the whole global batch, so nothing depends on how many devices or hosts there are.
+the whole global batch, so nothing depends on the number of devices or hosts.
 """
 
 from collections.abc import Callable
@@ -41,9 +41,9 @@ def make_train_step(
     model: see `luab_jax.models`.
     optimizer, schedules: see `optimizer`; the learning rate is only reported here.
     spec: of the data set.
-    config: of the experiment. The gradient of micro-batches is that of the whole batch. With
-      on_nan='skip' a step whose loss, gradient or result is not finite changes nothing but the
-      step number; it counts as `skipped`, its other sums are left out.
+    config: of the experiment. Gradient accumulation gives the gradient of the whole batch. With
+      on_nan='skip' a step whose loss, gradient or result is not finite changes only the step
+      number and the schedules; it counts as `skipped`, and its other sums are 0.
   Returns:
     A function to be mapped by `parallel.map_step`; for the batch see `pipeline`.
   """
@@ -75,7 +75,7 @@ def make_train_step(
       jax.grad(forward, has_aux=True), state, batch, config.optimizer.grad_accum_steps
     )
     gradient, sums = jax.lax.psum((gradient, sums), AXIS)
-    # Devices normalise with their own statistics, but share the running averages.
+    # Devices may normalise with their own batch statistics, but share the running averages.
     batch_stats = jax.lax.pmean(batch_stats, AXIS)
     new_state = _update(state, optimizer, gradient, batch_stats, config.optimizer.ema_decay)
     sums |= {
@@ -93,7 +93,7 @@ def make_train_step(
 def _total_loss(
   sums: Sums, counts: tuple[jax.Array, jax.Array], weights: dict[str, jax.Array]
 ) -> jax.Array:
-  """The loss, or a micro-batch's or device's share in it; `counts` of `_global_counts`."""
+  """The total loss, or the part of one micro-batch or device; `counts` from `_global_counts`."""
   examples, points = counts
   loss = sums['class_loss'][0] / examples + weights['point_weight'] * sums['point_loss'][0] / points
   if 'map_loss' in sums:
@@ -102,10 +102,10 @@ def _total_loss(
 
 
 def _global_counts(batch: Batch) -> tuple[jax.Array, jax.Array]:
-  """The weights of the examples and of the points in the global batch, added up; 1 for none.
+  """Total weights of the examples and of the points in the global batch; 1 if there are none.
 
-  They do not depend on the parameters: known before, they make the loss of every micro-batch and
-  device a summand of the one global loss, whose gradients simply add up.
+  They do not depend on the parameters. Known in advance, they make the loss of each micro-batch and
+  device a summand of the global loss, so that the gradients simply add up.
   """
   examples, points = batch['example_mask'].sum(), valid_points(batch).sum()
   if 'partner' in batch:
@@ -116,7 +116,7 @@ def _global_counts(batch: Batch) -> tuple[jax.Array, jax.Array]:
 
 
 def _randomised(config: ConfigDict, batch: Batch, step: jax.Array) -> Batch:
-  """A batch with MixUp or CutMix, and with keys [b] of the examples for what the model drops.
+  """Applies MixUp or CutMix, and adds the PRNG keys [b] for dropout and stochastic depth.
 
   Both are the same on any number of devices.
   """
@@ -135,7 +135,7 @@ def _accumulate(
   batch: Batch,
   num_micro_batches: int,
 ) -> tuple[Params, Params, Sums]:
-  """(gradient, batch_stats, sums) of a batch, in one or several micro-batches one after another."""
+  """(gradient, batch_stats, sums) of a batch, computed in one or more sequential micro-batches."""
   if num_micro_batches == 1:
     gradient, (batch_stats, sums) = gradient_of(state.params, state.batch_stats, batch)
     return gradient, batch_stats, sums
@@ -162,7 +162,7 @@ def _update(
 ) -> TrainState:
   """The state after an optimizer step.
 
-  Parameters and BatchNorm statistics are averaged alike, as in timm's ModelEmaV2; after t steps the
+  Both parameters and BatchNorm statistics are averaged, as in timm's ModelEmaV2; after t steps the
   decay is min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage.
   """
   updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -186,13 +186,13 @@ def _update(
 def _skip_unless_finite(
   state: TrainState, new_state: TrainState, sums: Sums
 ) -> tuple[TrainState, Sums]:
-  """(next state, sums): those given, or, if a number is not finite, the old state and no sums."""
+  """(new state, sums) as given, or the old state and zero sums if a value is not finite."""
   finite = jnp.isfinite(sums['loss'][0]) & jnp.isfinite(sums['grad_norm'][0])
   for leaf in jax.tree.leaves((new_state.params, new_state.batch_stats)):
     finite &= jnp.isfinite(leaf).all()
 
   def choose(after: Any, before: Any) -> Any:
-    if isinstance(after, optax.ScaleByScheduleState):  # the learning rate moves on with the steps
+    if isinstance(after, optax.ScaleByScheduleState):  # the learning rate follows the step number
       return after
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
 

@@ -1,4 +1,4 @@
-"""What a run is, in one line, and summary.json: its results, how long it took on what machine."""
+"""The one-line description of a run, and summary.json: its results, duration and machine."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from luab_jax.train.experiment import Experiment, Results
 
 
 def describe(experiment: Experiment, start: int) -> str:
-  """One line: what is trained on what, from step `start` on."""
+  """One line: model, data, steps and devices of a run that starts or continues at step `start`."""
   config, device = experiment.config, jax.devices()[0]
   begin = f'continues at step {start} of' if start else 'starts:'
   return (
@@ -38,13 +38,13 @@ def write_summary(
 
   Args:
     experiment, workdir: of the run.
-    step, results: which evaluation, {split: metrics}.
-    seconds, steps: the duration of this start and how many steps it trained.
+    step, results: of the evaluation, {split: metrics}.
+    seconds, steps: duration of this start, and the number of steps it trained.
     ms_per_step: of this start, None if unknown.
   """
   path = workdir / 'summary.json'
   if not steps:  # nothing was trained now: an earlier measurement stays valid
-    with contextlib.suppress(OSError, ValueError):  # there is none, or a damaged one
+    with contextlib.suppress(OSError, ValueError):  # the file is missing or damaged
       ms_per_step = json.loads(path.read_text(encoding='utf-8')).get('ms_per_step')
   summary = {
     'step': step,

@@ -1,4 +1,4 @@
-"""Which version of the project is running."""
+"""The version of the project that is running."""
 
 import contextlib
 import functools
@@ -9,17 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@functools.cache  # at the first call: the checkout may change while a run is under way
+@functools.cache  # as of the first call: the checkout may change during a run
 def project_version() -> dict[str, str]:
-  """{'luab_jax': version, 'commit': hash} of the running code; each only where it is known.
+  """{'luab_jax': version, 'commit': hash} of the running code; each only if it is known.
 
-  The hash ends in -dirty where tracked files differ from it. Without git, or installed outside of
-  a checkout, there is none.
+  The hash ends in -dirty if tracked files differ from it. Without git, or installed outside a
+  checkout, there is none.
   """
   found = {}
   with contextlib.suppress(PackageNotFoundError):
     found['luab_jax'] = version('luab_jax')
-  if (_ROOT / '.git').exists():  # else git would take the commit of a folder above
+  if (_ROOT / '.git').exists():  # otherwise git would report the commit of a parent folder
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     with contextlib.suppress(OSError, subprocess.SubprocessError):
       done = subprocess.run(

@@ -19,19 +19,19 @@ def hostile_programs(marker):
   command = by_hand.text(f'touch {marker}')
   a = ARRAYS['a']
   return {
-    'names the code posix.system': b'cposix\nsystem\n(' + command + b'tR',
-    'names the code os.system': by_hand.text('os')
+    'refers to posix.system': b'cposix\nsystem\n(' + command + b'tR',
+    'refers to os.system': by_hand.text('os')
     + by_hand.text('system')
     + b'\x93'
     + command
     + b'\x85R',
-    'names the code builtins.eval': by_hand.ordered_dict({'a': b'cbuiltins\neval\n'}),
-    'names the code posix.system, which': b'(' + command + b'iposix\nsystem\n',
+    'refers to builtins.eval': by_hand.ordered_dict({'a': b'cbuiltins\neval\n'}),
+    'refers to posix.system, code': b'(' + command + b'iposix\nsystem\n',
     "'str' object is not callable": b'(ctorch\nFloatStorage\n' + command + b'o',
     'unregistered extension code 1': b'\x82\x01',
     'is damaged (TypeError': b'ctorch\nFloatStorage\n)R',
-    'reaches over': by_hand.ordered_dict({'a': by_hand.tensor('0', a, offset=1)}),
-    'not all in the file': by_hand.ordered_dict(
+    'extends beyond': by_hand.ordered_dict({'a': by_hand.tensor('0', a, offset=1)}),
+    'not completely in the file': by_hand.ordered_dict(
       {'a': by_hand.tensor('0', a, shape=(30000, 30000), strides=(0, 0))}
     ),
     'negative size': by_hand.ordered_dict({'a': by_hand.tensor('0', a, strides=(-3, 1))}),
@@ -61,7 +61,7 @@ def test_the_hostile_file_would_run_if_it_were_unpickled(tmp_path):
   import pickle
 
   marker = tmp_path / 'executed'
-  pickle.loads(b'\x80\x02' + hostile_programs(marker)['names the code posix.system'] + b'.')
+  pickle.loads(b'\x80\x02' + hostile_programs(marker)['refers to posix.system'] + b'.')
   assert marker.exists()
 
 
@@ -97,7 +97,7 @@ def test_other_files_are_refused_in_one_line(tmp_path):
   for name, words in {
     'objects.npz': 'Object arrays cannot be loaded',
     'text': 'not a safetensors, .pth or .npz',
-    'zip': 'neither of torch',
+    'zip': "neither torch's",
     'absent': 'No such file',
   }.items():
     with pytest.raises(UserError, match=words) as error:

@@ -89,10 +89,10 @@ def test_numbers_of_8_bits_are_refused_in_one_line(tmp_path):
   header = {'conv1.weight': {'dtype': 'F8_E4M3', 'shape': [4], 'data_offsets': [0, 4]}}
   text = json.dumps(header).encode()
   path.write_bytes(len(text).to_bytes(8, 'little') + text + bytes(4))
-  with pytest.raises(UserError, match='conv1.weight is of F8_E4M3, expected floating point'):
+  with pytest.raises(UserError, match='conv1.weight has dtype F8_E4M3, expected 16, 32 or 64-bit'):
     load.load_pretrained(path, *make('resnet18'))
   safetensors.numpy.save_file(state | {'conv1.weight': np.ones((64, 3, 7, 7), 'i1')}, path)
-  with pytest.raises(UserError, match='conv1.weight is of int8, expected floating point'):
+  with pytest.raises(UserError, match='conv1.weight has dtype int8, expected 16, 32 or 64-bit'):
     load.load_pretrained(path, *make('resnet18'))
   storage = b'(' + by_hand.text('storage') + b'ctorch.storage\nUntypedStorage\n' + by_hand.text('0')
   tensor = b'ctorch._utils\n_rebuild_tensor_v3\n(' + storage + by_hand.text('cpu') + b'K\x04tQ'
@@ -168,7 +168,7 @@ def test_npz_of_augreg_and_big_vision_are_the_same_network(
   )
   found, lines = load.load_pretrained(tmp_path / 'w.npz', config, variables)
   assert_started(found, wanted)
-  assert re.search(r'152 arrays of 5,\d+,\d+ numbers loaded$', lines[0]), lines
+  assert re.search(r'loaded 152 arrays, 5,\d+,\d+ values$', lines[0]), lines
 
 
 def test_npz_expects_pictures_between_minus_one_and_one(tmp_path, vit):
@@ -222,10 +222,10 @@ def test_half_precision_becomes_float32_and_new_layers_are_listed(tmp_path):
   assert kernel.dtype == np.float32
   np.testing.assert_array_equal(kernel, state['conv1.weight'].astype('f4').transpose(2, 3, 1, 0))
   assert lines[1] == (
-    '  new: the classifier (the file has 1000 classes, the data 10); the point layer (it has none '
-    'there); skipped: fc.bias, fc.weight, 20 step counters of BatchNorm'
+    '  new: the classifier (the file has 1000 classes, the data 10); the point layer (the file has '
+    'none); skipped: fc.bias, fc.weight, 20 step counters of BatchNorm'
   )
-  assert lines[0].startswith(f'init_from {tmp_path}/w.pth: 100 arrays of 11,186,112 numbers')
+  assert lines[0].startswith(f'init_from {tmp_path}/w.pth: loaded 100 arrays, 11,186,112 values')
 
 
 def test_another_network_is_refused_in_one_line(tmp_path, vit):

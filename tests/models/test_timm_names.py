@@ -152,7 +152,7 @@ def test_a_classifier_that_does_not_fit_is_initialized(conversions, name):
       f'{layer}.weight': np.zeros((1000, dim)),
       f'{layer}.bias': np.zeros(1000),
     },
-    'that of the file reads a layer more': {
+    "the file's follows an extra layer": {
       **state,
       'pre_logits.fc.weight': np.zeros((dim, dim)),
       'pre_logits.fc.bias': np.zeros(dim),
@@ -160,13 +160,13 @@ def test_a_classifier_that_does_not_fit_is_initialized(conversions, name):
   }
   for why, weights in cases.items():
     done = timm_names.convert(weights, name, variables)
-    assert done.initialized == {'the classifier': why, 'the point layer': 'it has none there'}
+    assert done.initialized == {'the classifier': why, 'the point layer': 'the file has none'}
     kept = done.variables['params']['head']['classifier']
     assert kept == variables['params']['head']['classifier']
     assert set(done.skipped) | set(done.loaded) == set(weights)
     assert not head & set(done.loaded)
   done = timm_names.convert(state, name, variables)
-  assert done.initialized == {'the point layer': 'it has none there'} and head < set(done.loaded)
+  assert done.initialized == {'the point layer': 'the file has none'} and head < set(done.loaded)
 
 
 @pytest.mark.parametrize(('old', 'new'), [(14, 24), (14, 7), (4, 5), (5, 1)])
@@ -189,7 +189,7 @@ def test_position_embeddings_are_resized_bicubically_with_antialiasing(old, new)
   without_class = timm_names.resize_position_embeddings(value[:, 1:], 1 + old**2)
   np.testing.assert_array_equal(without_class[:, 1:], value[:, 1:])
   assert not without_class[:, 0].any()
-  with pytest.raises(ValueError, match='no class token and a square'):
+  with pytest.raises(ValueError, match='not a class token and a square'):
     timm_names.resize_position_embeddings(value[:, :3], 5)
 
 

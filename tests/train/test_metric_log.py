@@ -94,7 +94,7 @@ def test_what_never_could_be_written_is_said(tmp_path, capfd):
   (tmp_path / 'metrics.jsonl').unlink()
   log.write(1, 'validation', {'top1': 0.5})
   log.close()
-  assert 'metrics.jsonl lacks the last lines: 1' in capfd.readouterr().err
+  assert 'metrics.jsonl: lines missing at the end: 1' in capfd.readouterr().err
 
 
 def test_a_cut_line_and_what_comes_after_the_checkpoint_go(tmp_path):
@@ -117,7 +117,7 @@ def test_skipped_steps_are_counted_and_an_interval_of_nothing_else_ends_the_run(
   assert second['loss'] == 6 and second['skipped'] == 0
   log.add(5, _sums(0.0, 1))
   log.add(6, _sums(0.0, 1))
-  with pytest.raises(UserError, match='every one of the 2 steps up to 6 was skipped'):
+  with pytest.raises(UserError, match='all 2 steps up to step 6 were skipped'):
     log.flush()
   log.close()
 

@@ -20,19 +20,19 @@ import safetensors
 from luab_jax.errors import UserError
 from luab_jax.models.weights import torch_pickle
 
-# Of arrays of 8 bits and fewer, whose scales are elsewhere.
-EXPECTED = 'expected floating point of 16, 32 or 64 bits: convert the weights, with their scales'
+# For arrays of 8 bits or fewer, whose scales are stored separately.
+EXPECTED = 'expected 16, 32 or 64-bit floating point: convert the weights, applying their scales'
 _MAX_BYTES = 4 << 30  # of all arrays together; a ViT-B/16 has 0.35 GB
 
 
 class WeightFile(NamedTuple):
-  """The content of a file of weights.
+  """The contents of a weight file.
 
   Attributes:
     arrays: {name: array in the file's dtype}.
     kind: 'safetensors', 'pth' or 'npz'.
     metadata: {key: text}; safetensors only.
-    part: the key that the arrays were under in a training checkpoint, such as 'model_ema', or ''.
+    part: the key of the arrays in a training checkpoint, such as 'model_ema'; '' without one.
   """
 
   arrays: dict[str, np.ndarray]
@@ -42,18 +42,18 @@ class WeightFile(NamedTuple):
 
 
 def read(path: str | os.PathLike) -> WeightFile:
-  """Reads a file of weights.
+  """Reads a weight file.
 
   Raises:
-    UserError: it cannot be read, is damaged, of another format, too large, or (a .pth) holds more
-      than tensors.
+    UserError: the file cannot be read, is damaged or too large, has another format, or is a .pth
+      file that holds more than tensors.
   """
   try:
     with open(path, 'rb') as file:
       start = file.read(9)
     if pathlib.Path(path).stat().st_size > _MAX_BYTES:
       raise ValueError(f'it is larger than {_MAX_BYTES >> 30} GiB')
-    if start[8:] == b'{':  # first, since any bytes may precede it: they are a length
+    if start[8:] == b'{':  # first, because the 8 bytes before it are a length and may be anything
       return _read_safetensors(path)
     if start[:2] == b'PK':
       return _read_zip(path)
@@ -92,7 +92,7 @@ def _read_safetensors(path: str | os.PathLike) -> WeightFile:
     for name in names:
       dtype = file.get_slice(name).get_dtype()
       if re.match('F[48]', dtype):
-        raise ValueError(f'{name} is of {dtype}, {EXPECTED}')
+        raise ValueError(f'{name} has dtype {dtype}, {EXPECTED}')
     arrays = {name: file.get_tensor(name) for name in names}
     return WeightFile(arrays, 'safetensors', dict(file.metadata() or {}))
 
@@ -106,14 +106,14 @@ def _read_zip(path: str | os.PathLike) -> WeightFile:
       arrays, part = torch_pickle.read_zip(archive)
       return WeightFile(arrays, 'pth', {}, part)
   if not names or not all(name.endswith('.npy') for name in names):
-    raise ValueError('it is a zip, but neither of torch (data.pkl) nor of numpy (only .npy)')
+    raise ValueError("it is a zip file, but neither torch's (data.pkl) nor numpy's (only .npy)")
   with np.load(path, allow_pickle=False) as arrays:
     return WeightFile({name: _number_array(name, arrays[name]) for name in arrays}, 'npz', {})
 
 
 def _number_array(name: str, array: np.ndarray) -> np.ndarray:
-  if array.dtype == 'V2':  # how numpy saves bfloat16
+  if array.dtype == 'V2':  # numpy saves bfloat16 like this
     return array.view(ml_dtypes.bfloat16)
   if array.dtype.kind not in 'biuf':
-    raise ValueError(f'{name} is of {array.dtype!s:.40}, expected numbers')
+    raise ValueError(f'{name} has dtype {array.dtype!s:.40}, expected numbers')
   return array

@@ -10,7 +10,7 @@ from luab_jax.errors import UserError
 from luab_jax.models import VITS
 from luab_jax.models.weights import files, timm_names, vit_names
 
-# {(has it a class token, head that the classifier was trained with, head now): what changes for it}
+# {(model has a class token, head the classifier was trained with, head now): what it now gets}
 _NOTICES = {
   (True, 'linear', 'spatial'): 'the class token; the spatial head gives it the patches',
   (True, 'spatial', 'linear'): 'the patches; the linear head gives it the class token',
@@ -24,8 +24,8 @@ def load_pretrained(
   """Loads the weights in a file into freshly initialized variables.
 
   Args:
-    path: weights of a ResNet or ViT: .safetensors or .pth with the names of timm, torchvision or
-      `--mode=export`, or .npz of augreg or big_vision.
+    path: weights of a ResNet, ConvNeXt or ViT: .safetensors or .pth with the names of timm,
+      torchvision or `--mode=export`, or .npz of augreg or big_vision.
     model_config: `config.model`.
     variables: params and batch_stats as returned by the model's `init`.
 
@@ -34,7 +34,7 @@ def load_pretrained(
     and what keeps its initial values).
 
   Raises:
-    UserError: the file cannot be read, holds another model, or expects another normalisation.
+    UserError: the file cannot be read, holds another model, or needs another normalisation.
   """
   path = pathlib.Path(path).expanduser()
   file = files.read(path)
@@ -49,7 +49,7 @@ def load_pretrained(
 
 
 def _unwrap(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Removes what all names begin with: module. of DataParallel, _orig_mod., model., net."""
+  """Removes prefixes that all names share, such as module. (DataParallel) and _orig_mod."""
   first = next((name.partition('.')[0] + '.' for name in state if '.' in name), '')
   while first and all(name.startswith(first) or name == 'n_averaged' for name in state):
     state = {name.removeprefix(first): value for name, value in state.items()}
@@ -63,7 +63,7 @@ def _check_normalisation(
   expected = file.metadata.get('normalisation', 'half' if file.kind == 'npz' else '')
   if expected not in ('', model_config.normalisation):
     raise UserError(
-      f"{path}: these weights expect images with model.normalisation='{expected}', the config "
+      f"{path}: these weights expect images with model.normalisation='{expected}', but the config "
       f"has '{model_config.normalisation}'; add --config.model.normalisation={expected}"
     )
 
@@ -75,19 +75,19 @@ def _describe(
   file: files.WeightFile,
   model_config: ConfigDict,
 ) -> list[str]:
-  """Returns two lines, and one for each thing that the user should check."""
+  """Returns two lines, plus one for each thing that the user should check."""
   numbers = sum(state[name].size for name in done.loaded)
   initialized = '; '.join(f'{part} ({why})' for part, why in done.initialized.items())
   part = f' ({file.part})' if file.part else ''
   lines = [
-    f'init_from {path}{part}: {len(done.loaded)} arrays of {numbers:,} numbers loaded'
+    f'init_from {path}{part}: loaded {len(done.loaded)} arrays, {numbers:,} values'
     + (f', position embeddings resized {done.resized}' if done.resized else ''),
     f'  new: {initialized}; skipped: {_skipped(done.skipped)}',
   ]
   is_vit = model_config.name in VITS
   if is_vit and 'normalisation' not in file.metadata and model_config.normalisation == 'imagenet':
     lines.append(
-      "  are these timm's augreg weights, or others with mean 0.5? Then start again with "
+      "  if these are timm's augreg weights, or others trained with mean 0.5, start again with "
       '--config.model.normalisation=half'
     )
   heads = file.metadata.get('head', 'linear'), model_config.head

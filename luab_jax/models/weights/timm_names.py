@@ -1,4 +1,4 @@
-"""Weights between timm's names and layouts and our variables, both ways."""
+"""Converts weights between our variables and timm's names and layouts, in both directions."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from luab_jax.errors import UserError
 from luab_jax.models import CONVNEXTS, RESNETS
 from luab_jax.models.weights import files
 
-# Our name of each model that timm has, and timm's.
+# {our name of a model: timm's name}
 TIMM_MODELS = {
   **{name: name for name in RESNETS},
   'vit_ti16': 'vit_tiny_patch16_224',
@@ -49,8 +49,8 @@ VIT_NAMES = (
   (r'^block(\d+)/', r'blocks/\1/'),
 )
 LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
-# Counters of BatchNorm and of averaging, and a layer between features and classifier of the first
-# ViTs.
+# Step counters of BatchNorm and weight averaging, and a layer between features and classifier in
+# the first ViTs.
 _WITHOUT_COUNTERPART = (
   'num_batches_tracked',
   'n_averaged',
@@ -63,9 +63,9 @@ class Conversion(NamedTuple):
   """Result of `convert`.
 
   Attributes:
-    variables: ours, with the arrays of the file filled in, float32 numpy.
+    variables: our variables with the arrays of the file filled in, float32 numpy.
     loaded: names of the arrays in the file that were loaded.
-    skipped: names of those that our model has no use for.
+    skipped: names of the arrays in the file that our model does not use.
     initialized: {module that keeps its initial values: why}.
     resized: '' or how the position embeddings were resized, e.g. '14x14 -> 24x24'.
   """
@@ -94,7 +94,7 @@ def timm_names(variables: dict, model_name: str) -> dict[str, str]:
 
 
 def _timm_name(path: str, names: tuple[tuple[str, str], ...]) -> str:
-  """Returns the name of one of our leaves, e.g. 'backbone/layer1_0/conv1/kernel'."""
+  """Returns timm's name of one of our arrays, e.g. of 'backbone/layer1_0/conv1/kernel'."""
   path = path.removeprefix('backbone/')
   for pattern, replacement in names:
     path = re.sub(pattern, replacement, path)
@@ -121,20 +121,20 @@ def resize_position_embeddings(value: np.ndarray, tokens: int) -> np.ndarray:
 
   Args:
     value: f32[1,N,D] of a class token and a square grid of patches, or of the grid alone; the
-      class token is then filled with zeros.
-    tokens: N needed, a square plus 1.
+      embedding of the class token is then zero.
+    tokens: the N required, a square plus 1.
 
   Returns:
     f32[1,tokens,D], bicubic with antialiasing, by Pillow, whose filter torch adopted.
 
   Raises:
-    ValueError: N is neither a square nor a square plus 1.
+    ValueError: N is neither a square nor a square plus 1, or `tokens` is not a square plus 1.
   """
   if round(value.shape[1] ** 0.5) ** 2 == value.shape[1]:
     value = np.concatenate([np.zeros_like(value[:, :1]), value], axis=1)
   old, new = (round((count - 1) ** 0.5) for count in (value.shape[1], tokens))
   if old**2 + 1 != value.shape[1] or new**2 + 1 != tokens:
-    raise ValueError(f'{value.shape[1]} position embeddings are no class token and a square')
+    raise ValueError(f'{value.shape[1]} position embeddings are not a class token and a square')
   if old == new:
     return value
   channels = [
@@ -159,8 +159,8 @@ def convert(
   embeddings are resized.
 
   Args:
-    state_dict: {timm's name: array}. Of other names, only BatchNorm's step counters and a layer
-      between features and classifier are allowed.
+    state_dict: {timm's name: array}. The only other names allowed are step counters and a layer
+      between features and classifier.
     model_name: our name of the model, e.g. 'resnet50'.
     variables: params and batch_stats of our model, as returned by `init`; not modified.
     source: where the weights come from (a file name), for error messages.
@@ -171,11 +171,11 @@ def convert(
   flat = traverse_util.flatten_dict(variables, sep='/')
   wanted = timm_names(variables, model_name)
   layout = to_flax_layout if model_name in TIMM_MODELS else lambda value: value
-  # Loaded or initialized as a whole, weight and bias.
+  # Weight and bias are loaded or initialized together.
   classifier = {path: name for path, name in wanted.items() if '/head/classifier/' in path}
   extra = sorted(set(state_dict) - set(wanted.values()))
   skipped = [name for name in extra if name.endswith(_WITHOUT_COUNTERPART)]
-  initialized = {'the point layer': 'it has none there'}
+  initialized = {'the point layer': 'the file has none'}
   if why := _classifier_problem(state_dict, classifier, flat, layout):
     initialized = {'the classifier': why, **initialized}
     skipped += sorted(set(classifier.values()) & set(state_dict))
@@ -186,7 +186,7 @@ def convert(
   for path, name in wanted.items():
     dtype = np.asarray(state_dict[name]).dtype
     if dtype.kind != 'f' and dtype != ml_dtypes.bfloat16:
-      raise UserError(f'{source}: {name} is of {dtype}, {files.EXPECTED}')
+      raise UserError(f'{source}: {name} has dtype {dtype}, {files.EXPECTED}')
     value = layout(np.asarray(state_dict[name], np.float32))
     if name == 'pos_embed' and value.shape != flat[path].shape and value.ndim == 3:
       value, resized = _resized(value, flat[path].shape[1], source)
@@ -194,7 +194,7 @@ def convert(
       raise UserError(
         f'{source}: not the weights of a {model_name}: {name} has the shape '
         f'{_format_shape(np.shape(state_dict[name]))}, which is {_format_shape(value.shape)} here, '
-        f'and {_format_shape(flat[path].shape)} is needed; set --config.model.name to the model of '
+        f'but {_format_shape(flat[path].shape)} is needed; set --config.model.name to the model of '
         'the file'
       )
     flat[path] = np.ascontiguousarray(value)
@@ -247,7 +247,7 @@ def _classifier_problem(
   if missing:
     return 'the file has none'
   if any('pre_logits' in name for name in state_dict):
-    return 'that of the file reads a layer more'
+    return "the file's follows an extra layer"
   for path, name in classifier.items():
     shape = layout(np.empty(np.shape(state_dict[name]), bool)).shape
     if shape != flat[path].shape:

@@ -2,12 +2,12 @@
 
 A .pth file holds a pickle that builds the state dict. It is unpickled with the few names that state
 dicts need mapped to functions below (the recipe "Restricting Globals" of Python's pickle
-documentation). Names that training scripts save beside the weights (their arguments, for example)
-stand for an object that keeps nothing; any other name is refused. Nothing is imported by a name
-from the file.
+documentation). Objects that training scripts save alongside the weights (their arguments, for
+example) are replaced by a placeholder that keeps nothing; any other name is refused. Nothing that
+the file names is imported.
 
 Two formats are in use: a zip (torch >= 1.6) and, for example in torchvision's older files, five
-pickles in a row followed by the data of the tensors.
+pickles in a row followed by the tensor data.
 """
 
 import collections
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-# The first things in a file of the second format: torch.serialization's MAGIC_NUMBER and version.
+# A file of the second format starts with torch.serialization's MAGIC_NUMBER and PROTOCOL_VERSION.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {
   'DoubleStorage': np.dtype('<f8'),
@@ -41,7 +41,8 @@ _DTYPES = {
 }
 _TENSOR_FUNCTIONS = (('torch._utils', '_rebuild_tensor'), ('torch._utils', '_rebuild_tensor_v2'))
 _PARAMETER_FUNCTIONS = (('torch._utils', '_rebuild_parameter'), ('torch.nn.parameter', 'Parameter'))
-# Of several sets of weights in a training checkpoint, the first of these; averaged ones as in timm.
+# If a training checkpoint has several sets of weights, the first of these keys is read: averaged
+# weights before others, as in timm.
 _WRAPPERS = (
   'state_dict_ema',
   'model_ema',
@@ -53,7 +54,7 @@ _WRAPPERS = (
   'model',
   'net',
 )
-# What training scripts save beside the weights: modules, and names of builtins and torch.
+# What training scripts save alongside the weights: modules, and names of builtins and torch.
 _IGNORED_MODULES = re.compile(
   r'(argparse|collections|datetime|pathlib|types|enum|addict|easydict|ml_collections|omegaconf|yacs'
   r'|numpy|torch\.optim|_codecs)(\..*)?'
@@ -90,7 +91,7 @@ class _Storage(NamedTuple):
 class _Tensor(NamedTuple):
   """A view of a storage; offset and strides in elements.
 
-  `dtype` is that of a storage of bytes: torch's name, for those that have no storage of their own.
+  `dtype` is torch's name of a dtype that has no storage class and is kept in one of bytes, or ''.
   """
 
   storage: _Storage
@@ -101,7 +102,7 @@ class _Tensor(NamedTuple):
 
 
 class _Ignored:
-  """Stands for an object beside the weights: takes what unpickling does to it, keeps nothing."""
+  """Placeholder for an object saved with the weights: accepts any unpickling, keeps nothing."""
 
   def __new__(cls, *_args: Any, **_kwargs: Any) -> '_Ignored':
     return super().__new__(cls)
@@ -116,14 +117,14 @@ class _Ignored:
 
 
 class _Unpickler(pickle.Unpickler):
-  """Unpickles tensors as `_Tensor`s; `storages` are those that they refer to, by key."""
+  """Unpickles tensors as `_Tensor`s; `storages` holds the storages that they refer to, by key."""
 
   def __init__(self, file: io.BytesIO):
-    super().__init__(file, encoding='utf-8')  # of strings from Python 2, as in torch
+    super().__init__(file, encoding='utf-8')  # for strings from Python 2, as in torch
     self.storages: dict[str, _Storage] = {}
 
   def find_class(self, module: str, name: str) -> Any:
-    # Bound methods and strings, whose attributes a pickle cannot set.
+    # Returns bound methods and strings, on which a pickle cannot set attributes.
     if (module, name) == ('collections', 'OrderedDict'):
       return collections.OrderedDict
     if (module, name) in _TENSOR_FUNCTIONS:
@@ -139,10 +140,10 @@ class _Unpickler(pickle.Unpickler):
       or (module in ('builtins', '__builtin__') and name in _IGNORED_BUILTINS.split())
       or (module == 'torch' and name in _IGNORED_TORCH)
     ):
-      # A new class each time, which a pickle may set attributes of.
+      # A new class each time, because a pickle may set attributes on it.
       return type('Ignored', (_Ignored,), {})
     raise BadTorchFile(
-      f'it names the code {f"{module}.{name}":.80}, which is no part of weights and was not run'
+      f'it refers to {f"{module}.{name}":.80}, code that is not part of weights and was not run'
     )
 
   def persistent_load(self, pid: Any) -> _Storage:
@@ -171,14 +172,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_zip(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], str]:
-  """Reads an open zip of torch's.
+  """Reads the state dict from an open zip file written by torch.
 
   Returns:
-    (the state dict, {name: read-only array in the file's dtype}; '' or the key of a training
-    checkpoint that it was under).
+    (the state dict as {name: read-only array in the file's dtype}, its key in a training
+    checkpoint or '').
 
   Raises:
-    BadTorchFile: it is damaged or holds more than tensors.
+    BadTorchFile: the file is damaged or holds more than tensors.
   """
   try:
     names = archive.namelist()
@@ -197,7 +198,7 @@ def read_zip(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], str]:
 
 
 def read_stream(data: bytes) -> tuple[dict[str, np.ndarray], str]:
-  """The same for the bytes of a file of the older format."""
+  """Like `read_zip`, for the bytes of a file in the older format."""
   try:
     file = io.BytesIO(data)
     if (_Unpickler(file).load(), _Unpickler(file).load()) != (_MAGIC, _PROTOCOL):
@@ -217,7 +218,7 @@ def read_stream(data: bytes) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _state_dict(content: Any, values: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-  """Returns ({name: array} of the weights in an unpickled object, '' or the key they are under)."""
+  """Returns ({name: array} of the weights in an unpickled object, their key or '')."""
   found = _find_weights(content)
   by_wrapper = {key.split('.')[0]: key for key in reversed(found)}
   key = next((by_wrapper[key] for key in _WRAPPERS if key in by_wrapper), min(found, default=''))
@@ -230,9 +231,9 @@ def _state_dict(content: Any, values: dict[str, np.ndarray]) -> tuple[dict[str, 
 
 
 def _find_weights(content: Any) -> dict[str, dict[str, _Tensor]]:
-  """{key: {name: tensor}} of the dicts, however deep, with a module's tensor ('conv1.weight')."""
+  """{key: {name: tensor}} of the dicts, at any depth, with a module's tensor ('conv1.weight')."""
   found, seen, parts = {}, set(), [('', content)]
-  for key, part in parts:  # which grows
+  for key, part in parts:  # grows inside the loop
     if isinstance(part, dict) and id(part) not in seen:
       seen.add(id(part))
       tensors = {str(name): value for name, value in part.items() if isinstance(value, _Tensor)}
@@ -246,20 +247,20 @@ def _find_weights(content: Any) -> dict[str, dict[str, _Tensor]]:
 
 
 def _view(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
-  """Returns the array that a tensor is, a view of the values of its storage."""
+  """Returns a tensor as an array, a view of the values of its storage."""
   storage, offset, shape, strides, dtype = tensor
   if not all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides)):
-    raise ValueError('a tensor of negative size')
+    raise ValueError('a tensor with a negative size')
   complete = len(values) == storage.size
   if dtype:
-    values = values.view(dtype)  # numpy knows those of ml_dtypes
+    values = values.view(dtype)  # numpy knows the names of ml_dtypes, too
   if not complete or math.prod(shape) > len(values):
-    raise ValueError('a tensor that is not all in the file')
+    raise ValueError('a tensor that is not completely in the file')
   if not math.prod(shape):
     return np.zeros(shape, values.dtype)
   last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
   if last >= len(values):
-    raise ValueError('a tensor that reaches over its storage')
+    raise ValueError('a tensor that extends beyond its storage')
   return np.lib.stride_tricks.as_strided(
     values[offset:], shape, [stride * values.itemsize for stride in strides], writeable=False
   )

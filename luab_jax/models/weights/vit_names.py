@@ -1,4 +1,4 @@
-"""ViT weights of torchvision, augreg and big_vision under timm's names, in timm's layouts."""
+"""Converts ViT weights of torchvision, augreg and big_vision to timm's names and layouts."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import numpy as np
 
 from luab_jax.errors import UserError
 
-# Of torchvision.models.vit_b_16, applied in this order; mlp.linear_1 is mlp.0 in newer files.
+# For torchvision.models.vit_b_16, applied in this order; mlp.linear_1 is mlp.0 in newer files.
 _TORCHVISION = (
   (r'^class_token$', 'cls_token'),
   (r'^encoder\.pos_embedding$', 'pos_embed'),
@@ -37,8 +37,8 @@ def from_flax(arrays: dict[str, np.ndarray], source: str | os.PathLike) -> dict[
   """Converts the arrays of a ViT's .npz to timm's names and layouts.
 
   Args:
-    arrays: {name: array} as augreg ('opt/target/…' or bare) or big_vision ('params/…',
-      'params/img/…') names them, one block at a time or all of them stacked (scan).
+    arrays: {name: array} as named by augreg ('opt/target/…' or no prefix) or big_vision
+      ('params/…', 'params/img/…'), with separate blocks or all blocks stacked (scan).
     source: name of the file, for error messages.
 
   Returns:
@@ -94,7 +94,7 @@ def from_flax(arrays: dict[str, np.ndarray], source: str | os.PathLike) -> dict[
 
 
 def _unstack(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Splits 'encoderblock', all blocks along a first axis, into 'encoderblock_0' and so on."""
+  """Splits 'encoderblock', all blocks stacked on the first axis, into 'encoderblock_0', …"""
   stacked = 'Transformer/encoderblock/'
   split = {name: value for name, value in arrays.items() if not name.startswith(stacked)}
   for name in arrays.keys() - split.keys():
