@@ -1,5 +1,5 @@
-"""Readers and writers of the records of the two releases, as typed numpy columns."""
+"""Readers and writers of annotation records, as typed numpy columns."""
 
 
 class BadRecord(ValueError):
-  """A record that cannot be used; the message says why. Builders report it, count it, go on."""
+  """A record that cannot be used; the message says why. Builders log it, count it and go on."""

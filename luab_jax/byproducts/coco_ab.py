@@ -1,7 +1,7 @@
 """Reads COCO-AB records (`coco_ab_v1_0.json`) and replays their icon placements.
 
-The release is one JSON list of 82,765 objects, 398 MB, and is held in memory while it is read. This
-is the only module that knows its field names. Data: Han et al., "Neglected Free Lunch: Learning
+The release is one JSON list of 82,765 objects (398 MB), held in memory while it is read. Only this
+module and coco_ab_writer.py know the field names. Data: Han et al., "Neglected Free Lunch: Learning
 Image Classifiers Using Annotation Byproducts" (2023).
 """
 
@@ -61,7 +61,7 @@ class Categories(NamedTuple):
 
 
 class CocoRecord(NamedTuple):
-  """What one worker did on one image. Sizes in pixels; 0: the image had not loaded."""
+  """What one worker did on one image. Sizes are in pixels, 0 if the image had not loaded."""
 
   number: int = 0  # Index of the record in the file, from 0.
   image_id: int = 0
@@ -93,7 +93,7 @@ class CorruptRecord(NamedTuple):
 
 
 # The JSON as released. Fields that other releases may lack are optional; unknown ones are ignored.
-_Coordinate = Annotated[float, msgspec.Meta(ge=-1e3, le=1e3)]  # in widths or heights of the image
+_Coordinate = Annotated[float, msgspec.Meta(ge=-1e3, le=1e3)]  # in image widths or heights
 _Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
@@ -153,15 +153,15 @@ def read_records(
 ) -> Iterator[CocoRecord | CorruptRecord]:
   """Yields every record of a COCO-AB file, in file order.
 
-  A record that lacks a required field or holds a value of the wrong type or out of range (a
-  coordinate beyond 1,000) comes as a `CorruptRecord`.
+  A record that lacks a required field, or has a value of the wrong type or out of range (such as a
+  coordinate beyond ±1,000), is yielded as a `CorruptRecord`.
 
   Args:
     path: the JSON file.
     progress: called with the number of bytes decoded since its last call.
 
   Raises:
-    UserError: the file is missing or is not one JSON list (truncated, damaged).
+    UserError: the file is missing or is not a JSON list (truncated or damaged).
   """
   path = os.fspath(path)
   with reader.open_verified(path, source=URL) as file:
@@ -223,18 +223,18 @@ def _to_arrays(raw: _Record, number: int) -> CocoRecord:
 
 
 def _xy(points: list) -> np.ndarray:
-  """Returns float64 [N, 2] of N objects with x and y."""
+  """Returns the x and y of N objects as float64 [N, 2]."""
   return np.array([(point.x, point.y) for point in points], np.float64).reshape(-1, 2)
 
 
 def replay_icons(
   actions: Actions, class_index: dict[str, int] = CLASS_INDEX
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
-  """Replays the icon placements: which icons were on the image when the worker submitted it.
+  """Replays the actions; returns the icons that were on the image when the worker submitted it.
 
-  In recorded order, `add` and `move` put the class's one icon at their target (so a second `add`
-  is a move, and a `move` of an icon that is not there places it), `remove` takes it away if it is
-  there. An `add` or `move` without a target changes nothing.
+  Each class has at most one icon. In recorded order, `add` and `move` put it at their target (so a
+  second `add` acts as a move, and a `move` of an absent icon places it); `remove` takes it away if
+  it is present. An `add` or `move` without a target changes nothing.
 
   Args:
     actions: the history of one record.
@@ -243,7 +243,7 @@ def replay_icons(
   Returns:
     icons: class name -> (x right, y down) relative to the shown image, as recorded, for the known
       classes, in the order of their indices.
-    unknown: the names among `actions.icon` that are no known class, sorted; they were skipped.
+    unknown: the names in `actions.icon` that are not known classes, sorted; they were skipped.
   """
   left: dict[str, tuple[float, float]] = {}
   for action, icon, target in zip(actions.action, actions.icon, actions.to_xy, strict=True):

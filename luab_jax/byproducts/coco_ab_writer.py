@@ -1,4 +1,4 @@
-"""Writes records as `coco_ab_v1_0.json`, with the keys of the release in their order.
+"""Writes records in the format of `coco_ab_v1_0.json`, with the keys in the order of the release.
 
 `coco_ab.read_records` reads back what `to_json` writes.
 """
@@ -18,7 +18,7 @@ class Action(NamedTuple):
   """One icon added, moved or removed."""
 
   action: str  # one of ACTION_NAMES
-  icon: str  # name of a class
+  icon: str  # class name
   time_ms: int  # since the page was opened
   from_xy: Point | None = None  # None where an icon is added
   to_xy: Point | None = None  # None where an icon is removed
@@ -34,7 +34,7 @@ class Visit(NamedTuple):
 
 
 def to_actions(rows: Sequence[Action]) -> Actions:
-  """Returns the columns of a history of icons, in recorded order."""
+  """Returns a history of icon actions as columns, in the given order."""
   return Actions(
     action=np.array([ACTION_NAMES.index(row.action) for row in rows], np.int64),
     icon=tuple(row.icon for row in rows),
@@ -45,7 +45,7 @@ def to_actions(rows: Sequence[Action]) -> Actions:
 
 
 def to_categories(rows: Sequence[Visit]) -> Categories:
-  """Returns the columns of the visits to pages of icons, in recorded order."""
+  """Returns the visits to pages of icons as columns, in the given order."""
   return Categories(
     index=np.array([row.index for row in rows], np.int32),
     name=tuple(row.name for row in rows),
@@ -55,12 +55,12 @@ def to_categories(rows: Sequence[Visit]) -> Categories:
 
 
 def _to_xy(points: list[Point | None]) -> np.ndarray:
-  """Returns f64[N,2], NaN for None."""
+  """Returns float64 [N, 2], NaN for None."""
   return np.array([point or (np.nan, np.nan) for point in points], np.float64).reshape(-1, 2)
 
 
 def to_json(records: Iterable[CocoRecord]) -> bytes:
-  """Returns the JSON file of some records; values that a record lacks are left out."""
+  """Returns the records as a JSON file; values that a record lacks are left out."""
   return json.dumps([_to_object(record) for record in records]).encode()
 
 

@@ -1,10 +1,10 @@
-"""Reads the XML files of ImageNet-AB (`train_xml/<class>/<stem>.xml`); the writer is beside it.
+"""Reads the XML files of ImageNet-AB (`train_xml/<class>/<stem>.xml`).
 
-Coordinates are (x right, y down) relative to the image as it was shown, nominally in [0, 1], and
-kept as recorded; boxes are in pixels of the size in the header. Times are milliseconds since 1970,
-durations milliseconds. Values missing in the file are NaN, None, '' or an empty list, as each field
-says. Data: Han et al., "Neglected Free Lunch: Learning Image Classifiers Using Annotation
-Byproducts" (2023).
+Coordinates are (x right, y down) relative to the image as shown, nominally in [0, 1], and kept as
+recorded; boxes are in pixels, relative to the image size in the header. Times are milliseconds
+since 1970, durations milliseconds. Values missing from the file become NaN, None, '' or an empty
+list, as noted for each field. Data: Han et al., "Neglected Free Lunch: Learning Image Classifiers
+Using Annotation Byproducts" (2023).
 """
 
 from typing import NamedTuple
@@ -14,14 +14,14 @@ import numpy as np
 
 from luab_jax.byproducts import BadRecord, safe_xml
 
-MAX_XML_BYTES = 4 << 20  # a trace of ten minutes has about 3 MiB; real files a few KiB
+MAX_XML_BYTES = 4 << 20  # a ten-minute trace takes about 3 MiB, real files a few KiB
 _MAX_COORDINATE = 1e3  # in image widths or heights
 _MAX_INTEGER = 1 << 53  # exact in a double, and far beyond any time in ms
 _ABSENT = float('nan')
 
 
 class Block(NamedTuple):
-  """One `metadata` element: one time the image was shown to a worker."""
+  """One `metadata` element: one showing of the image to a worker."""
 
   assignment_id: str = ''
   hit_id: str = ''
@@ -48,15 +48,15 @@ class Points(NamedTuple):
 
 
 class Hovers(NamedTuple):
-  """N times that the cursor entered or left the image."""
+  """N events of the cursor entering or leaving the image."""
 
-  action: list[str]  # N of 'enter', 'leave', or as recorded
+  action: list[str]  # N strings as recorded, normally 'enter' or 'leave'
   time_ms: np.ndarray  # int64[N]
   block: np.ndarray  # int32[N], index into Record.blocks
 
 
 class Box(NamedTuple):
-  """One VOC `object`, in pixels of the size in the header."""
+  """One VOC `object`, in pixels, relative to the image size in the header."""
 
   label: str
   xmin: float
@@ -75,7 +75,7 @@ class Record(NamedTuple):
   trace: Points
   hovers: Hovers
   boxes: list[Box]
-  size: tuple[int, int] | None  # (width, height) of the header in px; None: no header
+  size: tuple[int, int] | None  # (width, height) from the header in px; None: no header
 
 
 def _no_points() -> Points:
@@ -97,9 +97,9 @@ def parse_xml(data: bytes) -> Record:
     data: content of the file.
 
   Raises:
-    BadRecord: the file is larger than MAX_XML_BYTES, not well-formed, not an `annotation`, declares
-      a document type (the way to entity bombs), or has a point without x, y or time, or a number
-      that is malformed, not finite or out of range.
+    BadRecord: the file is larger than MAX_XML_BYTES, is not well-formed, is not an `annotation`,
+      declares a document type (which enables entity bombs), has a point without x, y or time or an
+      object without a box, or has a value that is malformed, not finite or out of range.
   """
   if len(data) > MAX_XML_BYTES:
     raise BadRecord(f'it has {len(data)} bytes, more than {MAX_XML_BYTES}')
@@ -158,7 +158,7 @@ def _parse_hovers(metadata: list[ElementTree.Element]) -> Hovers:
 
 
 def _rows(metadata: list[ElementTree.Element], tag: str) -> list[tuple[int, ElementTree.Element]]:
-  """Returns (index of the block, element) of each entry of a list; an empty element is no entry."""
+  """Returns (block index, element) for each entry of a list, skipping empty elements."""
   return [
     (block, row)
     for block, element in enumerate(metadata)
@@ -173,7 +173,7 @@ def _times(rows: list[tuple[int, ElementTree.Element]]) -> np.ndarray:
 
 
 def _integer(text: str | None) -> int:
-  """Returns an integer; a fraction, should a browser have written one, is rounded."""
+  """Returns an integer, rounding any fraction that a browser may have written."""
   return round(_number(text))
 
 
@@ -190,7 +190,7 @@ def _number(text: str | None) -> float:
     value = float(text)
   except ValueError as error:
     raise BadRecord(f'{text!r:.40} is not a number') from error
-  if not -_MAX_INTEGER <= value <= _MAX_INTEGER:  # so that NaN fails as well
+  if not -_MAX_INTEGER <= value <= _MAX_INTEGER:  # this way round, NaN fails too
     raise BadRecord(f'{text!r:.40} is not finite or out of range')
   return value
 
@@ -200,7 +200,7 @@ def _text(fields: dict[str, str | None], tag: str) -> str:
 
 
 def _truth(fields: dict[str, str | None], tag: str) -> bool | None:
-  """Returns True, False or None (absent); compares words, since bool('False') is True."""
+  """Returns True, False or None (absent); compares strings, since bool('False') is True."""
   text = _text(fields, tag).lower()
   if text not in ('true', 'false', ''):
     raise BadRecord(f'<{tag}> is {text!r:.40}, neither True nor False')
@@ -213,7 +213,7 @@ def _parse_size(header: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _parse_box(element: ElementTree.Element) -> Box:
-  """Returns a VOC `object`; the box is kept as written, even where it leaves the image."""
+  """Returns a VOC `object`; the box is kept as written, even if it extends beyond the image."""
   box = element.find('bndbox')
   if box is None:
     raise BadRecord('an <object> has no <bndbox>')

@@ -1,4 +1,4 @@
-"""Writes records as XML files of ImageNet-AB, with the layout of the release.
+"""Writes records as ImageNet-AB XML files, in the layout of the release.
 
 `imagenet_ab.parse_xml` reads back what `to_xml` writes.
 """
@@ -33,7 +33,7 @@ def to_record(
   """Returns the record of an image.
 
   Args:
-    showings: in order of time.
+    showings: in chronological order.
     boxes: in pixels of the image.
     size: (width, height) of the image in pixels; None: the XML gets no VOC header.
   """
@@ -68,12 +68,11 @@ def to_xml(
   """Returns the XML file of a record.
 
   Args:
-    record: what it holds; a VOC header is written if the size of the image is known.
+    record: the content; a VOC header is written if the size of the image is known.
     folder: the class, or the folder of the image; '' is left out.
     stem: file name of the image without extension; '' is left out.
     database: name of the data set in the VOC header.
-    indent: whether to write one element per line, as in the release; the box files of ILSVRC2012
-      are written without.
+    indent: whether to write one element per line, as in the release, instead of a single line.
   """
   root = ElementTree.Element('annotation')
   names = {'filename': stem, 'folder': folder}
@@ -93,7 +92,7 @@ def to_xml(
 
 
 def _add_header(root: ElementTree.Element, record: Record, database: str) -> None:
-  """Adds what VOC has after the names of the image."""
+  """Adds the VOC elements that follow the folder and the file name."""
   assert record.size
   _add(_add(root, 'source'), 'database', database)
   size = _add(root, 'size')
@@ -142,14 +141,14 @@ def _metadata(record: Record, index: int, block: Block) -> ElementTree.Element:
     _add(root, 'selected', block.selected)
   _add_number(root, 'selectedCount', block.selected_count)
   clicks = _rows(record.clicks, index)
-  if clicks:  # unlike the other lists, an empty one leaves no element in the release
+  if clicks:  # unlike the other lists, an empty one has no element in the release
     _add_list(root, 'selectedRecord', clicks)
   _add(root, 'worker_id', block.worker_id)
   return root
 
 
 def _rows(points: Points, index: int) -> list[dict[str, int | float]]:
-  """Returns the points of a block as the children of their elements."""
+  """Returns the points of a block, each as {tag of a child element: value}."""
   of_block = points.block == index
   columns = (column[of_block].tolist() for column in (points.time_ms, points.x, points.y))
   return [{'time': time, 'x': x, 'y': y} for time, x, y in zip(*columns, strict=True)]

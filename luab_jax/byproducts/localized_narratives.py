@@ -1,7 +1,7 @@
-"""Reads Localized Narratives (JSON Lines), and says where the mouse was while a class was named.
+"""Reads Localized Narratives (JSON Lines) and finds where the mouse was while a class was named.
 
-Annotators described an image aloud while they moved the mouse over what they spoke of. This is the
-only module that knows the field names, which are those of "File formats" on
+Annotators described an image aloud while moving the mouse over what they were describing. Only this
+module knows the field names, which are documented under "File formats" on
 https://google.github.io/localized-narratives/. Data: Pont-Tuset et al., "Connecting Vision and
 Language with Localized Narratives" (ECCV 2020), CC BY 4.0.
 """
@@ -23,9 +23,9 @@ FILE_NAMES = (
   'coco_val_localized_narratives.jsonl',
 )
 
-# What annotators call COCO's classes beside their names: the other lemmas of the WordNet 3.0 synset
-# that LVIS gives each class (coco_to_synset.json), as far as people say them of such an object; for
-# person LVIS's own synonyms (lvis_v1, Gupta et al. 2019).
+# What annotators call COCO's classes besides their names: the other lemmas of the WordNet 3.0
+# synset that LVIS assigns to each class (coco_to_synset.json), where people use them for such
+# objects; for person, LVIS's own synonyms (lvis_v1, Gupta et al. 2019).
 SYNONYMS = {
   'person': ('baby', 'child', 'boy', 'girl', 'man', 'woman', 'human'),
   'bicycle': ('bike',),
@@ -51,7 +51,7 @@ _PLURALS = {
 
 
 class Line(NamedTuple):
-  """Where a narrative is."""
+  """The position of a narrative in its file."""
 
   path: str
   number: int  # from 1
@@ -71,24 +71,24 @@ class BadLine(NamedTuple):
 
 
 class Narrative(NamedTuple):
-  """What one annotator said of an image and where the mouse was; U utterances, T positions.
+  """What one annotator said about an image and where the mouse was: U utterances, T positions.
 
-  Times are ms since the recording began.
+  Times are in ms since the recording began.
   """
 
   annotator_id: int
   caption: str
   voice_recording: str  # path below .../localized-narratives/voice-recordings
-  utterance: tuple[str, ...]  # a word or a few; their order is that of the caption
+  utterance: tuple[str, ...]  # U, each of one or a few words, in the order of the caption
   start_ms: np.ndarray  # int64 [U]
   end_ms: np.ndarray  # int64 [U]
-  trace_xy: np.ndarray  # float64 [T, 2], (x right, y down), [0, 1] or a little beyond
+  trace_xy: np.ndarray  # float64 [T, 2], (x right, y down), in [0, 1] or slightly outside
   trace_time_ms: np.ndarray  # int64 [T]
-  trace_segment: np.ndarray  # int32 [T], a new one each time the mouse came back
+  trace_segment: np.ndarray  # int32 [T], a new one each time the mouse re-entered the image
 
 
 # The JSON as released.
-_Coordinate = Annotated[float, msgspec.Meta(ge=-1e3, le=1e3)]  # in widths or heights of the image
+_Coordinate = Annotated[float, msgspec.Meta(ge=-1e3, le=1e3)]  # in image widths or heights
 _Seconds = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
@@ -114,7 +114,7 @@ class _Narrative(msgspec.Struct, gc=False):
 
 
 class _ImageId(msgspec.Struct):
-  image_id: str | int  # COCO's is a number in a string
+  image_id: str | int  # COCO's are numbers in strings
 
 
 _decode_image_id = msgspec.json.Decoder(_ImageId).decode
@@ -125,9 +125,10 @@ _BAD_LINE = (msgspec.MsgspecError, ValueError, RecursionError)
 def read_lines(
   path: str | os.PathLike, *, progress: Callable[[int], None] | None = None
 ) -> Iterator[Line | BadLine]:
-  """Yields every line of a file, in its order: of which image it is. Empty lines do not count.
+  """Yields the position and the image id of every line, in file order; empty lines are skipped.
 
-  Narratives are long; `read` gets one when it is its turn.
+  Narratives are long, so `read` loads each one only when it is needed. A line without a readable
+  image id is yielded as a `BadLine`.
 
   Args:
     path: the file.
@@ -152,8 +153,8 @@ def read_lines(
 def read(line: Line) -> Narrative | BadLine:
   """Reads the narrative of a line.
 
-  A line that lacks a field or holds a value of the wrong type or out of range (a coordinate beyond
-  1,000) comes as a `BadLine`.
+  A line that lacks a field, or has a value of the wrong type or out of range (such as a coordinate
+  beyond ±1,000), is returned as a `BadLine`.
   """
   with open(line.path, 'rb') as file:
     file.seek(line.offset)
@@ -182,14 +183,14 @@ def _milliseconds(seconds: list[float]) -> np.ndarray:
   return np.round(np.array(seconds, np.float64) * 1000).astype(np.int64)
 
 
-Vocabulary = dict[tuple[str, ...], str]  # {words in lower case: class}
+Vocabulary = dict[tuple[str, ...], str]  # {lower-case words: class}
 
 
 @functools.cache
 def vocabulary(class_names: tuple[str, ...]) -> Vocabulary:
-  """The words that name a class: its name, its synonyms, and the plural of each.
+  """The words that name each class: its name, its synonyms, and their plurals.
 
-  Where two classes claim the same words, they belong to the class of that name.
+  Words that are the name of one class and a synonym of another stand for the former.
   """
   names = {_words(name): name for name in class_names}
   synonyms = {_words(other): name for name in names.values() for other in SYNONYMS.get(name, ())}
@@ -212,12 +213,13 @@ def _plural(word: str) -> str:
 def named_points(narrative: Narrative, words: Vocabulary) -> dict[str, tuple[float, float]]:
   """Where the mouse was while a class was named: class -> (x right, y down) in the image (ours).
 
-  The median, by coordinate, of the positions from the beginning of the utterance with the first
-  word of the name to the end of that with its last. People circle an object or scribble over it, so
-  its middle is meant; the way there and away, of a few positions, moves a mean but hardly a median.
-  Of several mentions the first with a position counts: the second 'person' often is another one,
-  and between the two is neither. The longest name wins: a hot dog is no dog. A word may mean
-  something else (an orange shirt): only the labels of the image can tell.
+  This is the coordinate-wise median of the positions from the start of the utterance with the
+  name's first word to the end of the one with its last. Annotators circle an object or scribble
+  over it, which puts the median near its centre; the few positions on the way there and back would
+  shift a mean, but hardly a median. If a class is named several times, the first mention with a
+  position counts: a second 'person' is often someone else, and a point between the two would be on
+  neither. The longest name wins: a hot dog is not a dog. A word may also mean something else (an
+  orange shirt), which only the labels of the image can tell.
   """
   spoken = [(word, i) for i, text in enumerate(narrative.utterance) for word in _words(text)]
   time, longest = narrative.trace_time_ms, max(map(len, words), default=0)

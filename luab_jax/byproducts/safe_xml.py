@@ -1,4 +1,4 @@
-"""Parses XML of unknown origin without expanding entities."""
+"""Parses untrusted XML without expanding entities."""
 
 from xml.etree import ElementTree
 
@@ -8,12 +8,12 @@ from luab_jax.byproducts import BadRecord
 def parse(data: bytes) -> ElementTree.Element:
   """Returns the root of a document without a document type, which therefore declares no entities.
 
-  The encoding is fixed to UTF-8, whatever the file declares, so that the bytes looked for are the
-  only spelling of a document type; UTF-16, which expat recognizes by its first two bytes, would
-  contain NUL bytes.
+  UTF-8 is forced, whatever the file declares, so that a document type can be spelled only with the
+  bytes searched for; UTF-16, which expat recognizes by its first two bytes, contains NUL bytes.
 
   Raises:
-    BadRecord: it is not well-formed, or has a document type (the way to entity bombs) or NUL bytes.
+    BadRecord: it is not well-formed, or has a document type (which enables entity bombs) or NUL
+      bytes.
   """
   if b'\0' in data or b'<!DOCTYPE' in data or b'<!ENTITY' in data:
     raise BadRecord('it has a document type or NUL bytes, which are refused')

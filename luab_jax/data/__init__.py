@@ -1,4 +1,4 @@
-"""From TFRecords to batches. TensorFlow only reads data: accelerators are hidden from it."""
+"""From TFRecords to batches. TensorFlow only reads data, so GPUs are hidden from it."""
 
 import tensorflow as tf
 

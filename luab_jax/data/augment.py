@@ -1,16 +1,16 @@
-"""RandAugment, TrivialAugment and random erasing of a training view, whose points go with it.
+"""RandAugment, TrivialAugment and random erasing of a training view and its points.
 
 The 14 operations, their ranges, signs and bins are those of torchvision's v2 transforms RandAugment
 (Cubuk et al. 2020, arXiv:1909.13719) and TrivialAugmentWide (Müller and Hutter 2021,
-arXiv:2103.10158). As in torchvision's reference recipes pixels move bilinearly and black comes in
-from outside; a shear keeps the top left corner, a rotation the centre.
+arXiv:2103.10158). As in torchvision's reference recipes, interpolation is bilinear and the outside
+is black; a shear keeps the top left corner fixed, a rotation the centre.
 
-An operation of GEOMETRIC moves the points by the matrix that moves the pixels. A point that leaves
-the picture is masked, and stays masked where a second operation would bring its place back.
+The operations in GEOMETRIC move the points by the matrix that moves the pixels. A point that leaves
+the image is masked, and stays masked even if a later operation would bring it back into view.
 
-Boxes and masks of objects are in evaluation batches alone, which are not augmented.
+Only evaluation batches have boxes and masks of objects, and they are not augmented.
 
-All a function of the seed; TensorFlow ops, eager or inside tf.data.
+Everything is a function of the seed. TensorFlow ops, eager or inside tf.data.
 """
 
 import functools
@@ -25,10 +25,10 @@ from luab_jax.data import geometry, image_ops
 AUGMENTS = ('none', 'randaugment', 'trivial')
 MAX_MAGNITUDE = 30
 
-# Area and width / height of what is erased, and the chance: Zhong et al. 2020, arXiv:1708.04896,
-# with the limits of torchvision's RandomErasing.
+# Area and width / height of the erased window, after Zhong et al. 2020 (arXiv:1708.04896) and with
+# the limits of torchvision's RandomErasing.
 _ERASED_AREA, _ERASED_RATIO = (0.02, 0.33), (1 / 3.3, 1 / 0.3)
-# ImageNet's mean, which is 0 where torchvision's recipes erase: after normalising.
+# ImageNet's mean: torchvision's recipes erase with 0 after normalisation.
 _ERASED_COLOUR = (124, 116, 104)
 
 # Image uint8[S, S, 3], or uint8[S, S, 4] with a heat map; points [K, 2]; mask [K].
@@ -36,7 +36,7 @@ Example = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
 def _enhance(change: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-  """(uint8 image, value) -> uint8, truncated as PIL does, of a change by the factor 1 + value."""
+  """`change` with the factor 1 + value: (uint8 image, value) -> uint8, truncated as in PIL."""
   return lambda image, value: tf.cast(change(tf.cast(image, tf.float32), 1 + value), tf.uint8)
 
 
@@ -64,22 +64,22 @@ PHOTOMETRIC = {
   'equalize': lambda image, value: image_ops.equalize(image),
 }
 OPERATIONS = (*GEOMETRIC, *PHOTOMETRIC)
-SIGNED = (*GEOMETRIC, *_ENHANCE)  # half of their values are negative
+SIGNED = (*GEOMETRIC, *_ENHANCE)  # these take either sign, with equal probability
 
 
 def augment(
   data: ConfigDict, image: tf.Tensor, points: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor
 ) -> Example:
-  """What `data.augment` names: RandAugment or TrivialAugment, or nothing.
+  """Applies the policy that `data.augment` names: RandAugment, TrivialAugment or none.
 
   Args:
     data: the `data` part of a config; `augment_ops` and `augment_magnitude` are RandAugment's.
-    image: uint8[S, S, 3], or [S, S, 4]: a heat map as fourth channel moves, but has no colours.
+    image: uint8[S, S, 3], or [S, S, 4] with a heat map, which moves but keeps its values.
     points, mask: float32[K, 2] relative to the image, float32[K].
     seed: a stateless seed, int64[2].
 
   Returns:
-    (image, points, mask) alike.
+    (image, points, mask) of the same shapes and dtypes.
   """
   if data.augment == 'none':
     return image, points, mask
@@ -98,14 +98,14 @@ def augment(
 
 
 def magnitudes(policy: str, size: int) -> np.ndarray:
-  """float64[operations, 31]: what each magnitude is to each operation.
+  """float64[operations, 31]: the value of each operation at each magnitude.
 
-  The largest ones of 'randaugment' and 'trivial': shear 0.3 and 0.99 pixels a pixel, translation
-  150/331 of the side and 32 pixels, rotation 30 and 135 degrees, enhancement by 1 ± 0.9 and
-  1 ± 0.99, posterize to 4 and 2 bits, solarize from 0 on.
+  At the highest magnitude, for 'randaugment' and 'trivial': shear by 0.3 and 0.99 pixels per pixel,
+  translation by 150/331 of the side and 32 pixels, rotation by 30 and 135 degrees, enhancement by
+  factors of 1 ± 0.9 and 1 ± 0.99, posterize to 4 and 2 bits, solarize from 0 upwards.
 
   Args:
-    policy: of AUGMENTS.
+    policy: one of AUGMENTS.
     size: S, side of the image in pixels.
   """
   trivial = policy == 'trivial'
@@ -128,7 +128,7 @@ def magnitudes(policy: str, size: int) -> np.ndarray:
 def apply(
   name: str, value: tf.Tensor, image: tf.Tensor, points: tf.Tensor, mask: tf.Tensor
 ) -> Example:
-  """One of OPERATIONS with its `value`, float32 scalar, sign included; the rest as in `augment`."""
+  """Applies one of OPERATIONS with `value`, a signed float32 scalar; the rest as in `augment`."""
   if name in PHOTOMETRIC:
     changed = PHOTOMETRIC[name](image[..., :3], value)
     if image.shape[-1] == 4:
@@ -142,10 +142,10 @@ def apply(
 def erase(
   data: ConfigDict, image: tf.Tensor, points: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor
 ) -> Example:
-  """Paints over a random window with the chance `data.random_erasing`, and masks points in it.
+  """With probability `data.random_erasing`, paints over a random window and masks the points in it.
 
-  The window is drawn as by torchvision's RandomErasing, but may fill the height or the width.
-  Arguments and result as of `augment`.
+  The window is drawn as in torchvision's RandomErasing, but may fill the height or the width.
+  Arguments and result as for `augment`.
   """
   if not data.random_erasing:
     return image, points, mask

@@ -1,4 +1,4 @@
-"""Batches as training and evaluation iterate over them; what cannot be read is named."""
+"""Batches for training and evaluation to iterate over; errors name the file that cannot be read."""
 
 import itertools
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ def batched(
   source: Source | robustness_sets.Source,
   filtered: str = '',
 ) -> Batches:
-  """Batches of a dataset of examples, two of them prepared ahead."""
+  """Batches a dataset of examples and prefetches two of them."""
   dataset = dataset.batch(rows.count, drop_remainder=True).prefetch(2)
   dataset = dataset.with_options(tfrecords.deterministic_options())
   return Batches(dataset, stream, rows.count, source, filtered)

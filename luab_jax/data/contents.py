@@ -1,4 +1,4 @@
-"""Which contents a data set had when a run was trained on it: counts and shards do not show that.
+"""Detects a data set rebuilt with other contents since a run began; its counts may be the same.
 
 The builders keep a digest of every split in metadata.json, see tfds_builders/content_digest.py.
 """
@@ -19,7 +19,7 @@ Contents = dict[str, str]  # {split as built: digest}
 def contents(data: ConfigDict) -> Contents:
   """The digests of all splits that a config's `data` part trains or evaluates on.
 
-  A split has none if an older version of the builders has written it.
+  Splits written by an older version of the builders have none.
   """
   builder = tfrecords.open_builder(data.name, data.data_dir)
   known = _read(pathlib.Path(os.fspath(builder.data_path)) / 'metadata.json')
@@ -32,7 +32,7 @@ def contents(data: ConfigDict) -> Contents:
 
 
 def check_contents(before: Contents, now: Contents, data: ConfigDict) -> None:
-  """Raises UserError where a split has other contents `now` than `before`, at the run's start."""
+  """Raises UserError if a split's contents `now` differ from those `before`, when the run began."""
   changed = [name for name in before if now.get(name, before[name]) != before[name]]
   if changed:
     raise UserError(
@@ -45,5 +45,5 @@ def check_contents(before: Contents, now: Contents, data: ConfigDict) -> None:
 def _read(path: pathlib.Path) -> Contents:
   try:
     return dict(json.loads(path.read_text(encoding='utf-8')))
-  except (OSError, ValueError, TypeError):  # none, or not ours
+  except (OSError, ValueError, TypeError):  # there is none, or it is not ours
     return {}

@@ -1,9 +1,9 @@
 """Controls: byproducts that say nothing about their image, to measure what the real ones add.
 
 'shuffled': a fixed permutation of the byproducts among the images of the training split that have
-one (for COCO: of the icons of each class). 'uniform': a fixed random position each. Both in image
-coordinates, before the crop, and the same in every epoch: f(seed, number of the record in the
-split). Whatever depends on the points, such as COCO's dropped labels, depends on these.
+one (for COCO: of the icons of each class). 'uniform': a fixed random position for each. Both are in
+image coordinates, before the crop, and the same in every epoch: f(seed, index of the record in the
+split). Whatever depends on the points, such as COCO's dropped labels, then depends on these.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def make_control(source: Source, seed: tf.Tensor, filtered: Filter) -> Callable[
   Args:
     source: of the training split.
     seed: a stateless seed, int64[2].
-    filtered: of `filters.make_filter`.
+    filtered: from `filters.make_filter`.
 
   Returns:
     A function (index int64 scalar, points float32[K, 2], has float32[K]) -> (points, has) that
@@ -47,9 +47,9 @@ def make_control(source: Source, seed: tf.Tensor, filtered: Filter) -> Callable[
 
 
 def uniform_points(points: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-  """Independent positions, uniform over the image, in place of float32[K, 2] recorded ones.
+  """Replaces recorded points, float32[K, 2], by independent ones, uniform over the image.
 
-  A point recorded outside the image stays there, so that as many points count as without control.
+  A point recorded outside the image is kept, so that as many points count as without the control.
   """
   random = tf.random.stateless_uniform(tf.shape(points), seed)
   return tf.where(geometry.inside(points)[..., None], random, points)
@@ -63,7 +63,8 @@ def permute(
   Args:
     points, has: float32[N, K, 2] and float32[N, K].
     rng: source of randomness.
-    per_column: each of the K columns by itself (classes) rather than complete rows (traces).
+    per_column: whether to permute each of the K columns by itself (classes) instead of complete
+      rows (traces).
 
   Returns:
     float32[N, K, 2]; `has` stays valid, as a trace has all of its points or none.

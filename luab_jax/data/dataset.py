@@ -1,6 +1,6 @@
-"""One data set as a config's `data` part names it: its options, its metadata, its columns.
+"""The data set that a config's `data` part selects: its options, metadata and columns.
 
-targets.py turns a record's columns into points and labels; tfrecords.py finds and orders records.
+targets.py turns a record's columns into points and labels; tfrecords.py finds and reads records.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from luab_jax.errors import UserError
 Batch = dict[str, Any]  # {name: array}: see the batch contract in pipeline.py
 Fields = dict[str, Any]  # {column of a record: tensor}, nested, or {name in a batch: tensor}
 
-# Keys of `data`, in the order that filters.py applies them; 0: off.
+# Keys of `data`, in the order in which filters.py applies them; 0: off.
 FILTERS = ('min_estimate_ms', 'max_estimate_ms', 'min_worker_ms', 'max_per_worker')
 
 
 class DatasetSpec(NamedTuple):
-  """What a model needs to know of a data set."""
+  """What a model needs to know about a data set."""
 
   name: str
   class_names: list[str]
@@ -38,14 +38,14 @@ class DatasetSpec(NamedTuple):
 
 
 def dataset_spec(data: ConfigDict) -> DatasetSpec:
-  """Reads the metadata of the data set that a config's `data` part names.
+  """Reads the metadata of the data set that a config's `data` part selects.
 
   Args:
     data: the `data` part of a config.
 
   Raises:
-    UserError: the data set is not there (with the command that builds it), is not one of ours, or
-      an option has an unknown value.
+    UserError: the data set is missing (the message has the command that builds it) or has no
+      byproducts, or an option is invalid or does not fit the data set.
   """
   check_options(data)
   builder = tfrecords.open_builder(data.name, data.data_dir)
@@ -61,8 +61,8 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
   narrated, is_trace = 'narratives' in features, data.byproduct == 'trace'
   if multi_label and is_trace and not narrated:
     raise UserError(
-      f"data.byproduct='trace' needs one object an image or narratives, and {data.name} has icons "
-      "of several: set data.byproduct='click'"
+      f"data.byproduct='trace' needs one object per image or narratives, but {data.name} has icons "
+      "of several objects: set data.byproduct='click'"
     )
   if multi_label and narrated != (data.icons == 'named'):
     raise UserError(
@@ -71,7 +71,7 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
     )
   if multi_label and (key := next(filter(data.get, FILTERS), '')):
     raise UserError(
-      f'data.{key}={data[key]} filters clicks of ImageNet-AB, and {data.name} has icons: set '
+      f'data.{key}={data[key]} filters clicks of ImageNet-AB, but {data.name} has icons: set '
       f'data.{key}=0'
     )
   names = features['labels'].feature.names if multi_label else features['label'].names
@@ -89,7 +89,7 @@ def dataset_spec(data: ConfigDict) -> DatasetSpec:
 
 
 def _check_click(data: ConfigDict, has_heatmap: bool) -> None:
-  """Raises UserError for options of clicks where there are heat maps, and the other way round."""
+  """Raises UserError for click options if the data set has heat maps, and vice versa."""
   choices = heatmaps.POINTS if has_heatmap else targets.CLICKS
   what = 'heat maps' if has_heatmap else 'clicks'
   if data.click not in choices and data.byproduct == 'click':
@@ -103,7 +103,7 @@ def _check_click(data: ConfigDict, has_heatmap: bool) -> None:
     )
   if has_heatmap and (key := next(filter(data.get, FILTERS), '')):
     raise UserError(
-      f'data.{key}={data[key]} is about the clicks of ImageNet-AB, and {data.name} has heat maps: '
+      f'data.{key}={data[key]} filters clicks of ImageNet-AB, but {data.name} has heat maps: '
       f'set data.{key}=0'
     )
 
@@ -126,7 +126,7 @@ class Source:
     objects: bool = False,
     builder: tfds.core.DatasetBuilder | None = None,
   ):
-    """`objects`: whether to parse the true boxes, if there are any; `builder`: if it is open."""
+    """`objects`: whether to parse ground-truth boxes, if any; `builder`: if already open."""
     self.data = data
     self.spec = spec
     builder = builder or tfrecords.open_builder(data.name, data.data_dir)
@@ -139,11 +139,11 @@ class Source:
     return self._parse(record, self._columns() | self._object_columns() | {'image': True})
 
   def parse_byproducts(self, record: tf.Tensor) -> Fields:
-    """As `parse`, without the image."""
+    """As `parse`, without the image and the boxes."""
     return self._parse(record, self._columns())
 
   def parse_blocks(self, record: tf.Tensor) -> Fields:
-    """What the filters of ImageNet-AB's byproducts go by."""
+    """The columns that the filters of ImageNet-AB's byproducts use."""
     blocks = {'selected', 'estimate_time_ms', 'estimate_time_known', 'worker_id'}
     return self._parse(record, {'file_name': True, 'blocks': blocks})
 
@@ -157,7 +157,7 @@ class Source:
     return features.deserialize_example(record, decoders=decoders)
 
   def _columns(self) -> dict[str, Any]:
-    """The columns that the chosen options need; nothing else of a record is parsed."""
+    """The columns that the chosen options need; nothing else in a record is parsed."""
     named = {'file_name': True}
     rows = {'x', 'y', 'time_ms', 'block'}
     if self.spec.multi_label and self.spec.is_trace:
@@ -215,9 +215,9 @@ class Source:
   def groups(self, fields: Fields, has: tf.Tensor) -> Fields:
     """Groups of labels whose mAP is reported separately, from fields and `has` of `points`.
 
-    {} without `objects` or with one label an image; else size_group int32[C], see targets.py, and,
-    unless the points are a trace, icon_group int32[C]: 0 for an image nobody annotated, 1 for a
-    class without icon, 2 with one.
+    {} without `objects` or with one label per image; otherwise size_group int32[C], see targets.py,
+    and, unless the points are a trace, icon_group int32[C]: 0 for an image nobody annotated, 1 for
+    a class without an icon, 2 for a class with one.
     """
     if not self._objects or not self.spec.multi_label:
       return {}
@@ -259,7 +259,7 @@ def check_options(data: ConfigDict) -> None:
     ('max_estimate_ms', data.max_estimate_ms and data.min_estimate_ms),
     ('trace_points', 2 if data.byproduct == 'trace' else 0),
   ):
-    if not data[key] >= low:  # nor NaN
+    if not data[key] >= low:  # true for NaN as well
       raise UserError(f'data.{key}={data[key]} is too small: at least {low}')
   for key, largest in (
     ('byproduct_fraction', 1),

@@ -1,4 +1,4 @@
-"""One example of a batch: the fields of a record -> pixels, label and points of a view of it."""
+"""One example of a batch: the fields of a record -> the pixels, label and points of a view."""
 
 import functools
 
@@ -8,19 +8,19 @@ from ml_collections import ConfigDict
 from luab_jax.data import augment, geometry, heatmaps, image_ops, robustness_sets, targets
 from luab_jax.data.dataset import Fields, Source
 
-# More than almost any image has; boxes beyond are counted in box_overflow.
+# More than almost any image has; any further boxes are only counted, in box_overflow.
 MAX_BOXES = 100
-# Folded into the seed of an example, whose first draws are the crop, the flip and the jitter.
+# Folded into an example's seed, from which the seeds of crop, flip and jitter are split.
 _AUGMENT, _ERASE = 0, 1
 
 
 def train_example(
   source: Source, fields: Fields, points: tf.Tensor, has: tf.Tensor, seed: tf.Tensor
 ) -> Fields:
-  """Crops, flips, jitters and augments the training example of an image.
+  """Makes a training example of an image: cropped, flipped, jittered and augmented.
 
-  With icon_label='drop_when_icon_cropped' a class also loses its label when an operation moves its
-  icon out of the picture, but keeps it when the icon is erased: the object is hidden, not gone.
+  With icon_label='drop_when_icon_cropped', a class also loses its label when an augmentation moves
+  its icon out of the image, but keeps it when the icon is erased: the object is hidden, not gone.
 
   Args:
     source: of the record.
@@ -59,8 +59,8 @@ def eval_example(source: Source, fields: Fields, *, boxes: bool, whole: bool) ->
   Args:
     source: of the record.
     fields: of the record, from `source.parse`.
-    boxes: whether to add the true boxes.
-    whole: `whole_view` instead of `centre_view`.
+    boxes: whether to add the ground-truth boxes.
+    whole: whether to use `whole_view` instead of `centre_view`.
 
   Returns:
     A row of the batch contract in pipeline.py.
@@ -91,7 +91,7 @@ def eval_points(source: Source, fields: Fields) -> Fields:
 def label_set_example(
   data: ConfigDict, source: robustness_sets.Source, fields: Fields, class_mask: tf.Tensor
 ) -> Fields:
-  """The example of a benchmark set's image; `class_mask` bool[C] is that of the set."""
+  """The example of an image in a benchmark set; `class_mask` bool[C] is that of the set."""
   size = [data.image_size] * 2
   view = whole_view if source.cropped else centre_view
   image, _, _ = view(data, image_ops.decode(fields['image']))
@@ -115,7 +115,7 @@ def centre_view(data: ConfigDict, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     image: uint8[H, W, 3].
 
   Returns:
-    (image uint8[S, S, 3], int32[2] size after resizing, the window cut out of that).
+    (image uint8[S, S, 3], int32[2] (height, width) after resizing, the window cropped from it).
   """
   height, width = tf.unstack(tf.shape(image)[:2])
   resized, window = geometry.centre_window(
@@ -130,7 +130,7 @@ def whole_view(data: ConfigDict, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
   """The view that localisation is measured on: the whole image, squashed to a square.
 
   As in the code of "Evaluating Weakly Supervised Object Localization Methods Right"
-  (github.com/clovaai/wsolevaluation). Arguments and result as of `centre_view`; no box is cut.
+  (github.com/clovaai/wsolevaluation). Arguments and result as for `centre_view`; no box is clipped.
   """
   side = tf.constant(data.image_size)
   size = [data.image_size] * 2
@@ -156,7 +156,7 @@ def _boxes_in_view(
 def _with_heatmap(
   image: tf.Tensor, source: Source, fields: Fields, size: tf.Tensor, window: geometry.Window
 ) -> tf.Tensor:
-  """The view with that of its heat map as fourth channel, which moves with it from now on."""
+  """The view, with its heat map as a fourth channel that is moved with it from here on."""
   if not source.spec.has_heatmap:
     return image
   heat = heatmaps.view(fields['heatmap'], size, window, source.data.image_size)

@@ -1,8 +1,8 @@
-"""Filters of ImageNet-AB's byproducts for training: which selections of images by workers count.
+"""Filters of ImageNet-AB's byproducts for training: which selections by workers count.
 
-An image that a worker did not decide about, because a click came in no time or from a worker who
-clicks everything, tells little. A selection that is dropped loses its click and its trace; its
-image stays, without a point if no other selection of it is left.
+A selection says little if the worker made no real decision: a click within milliseconds, or by
+someone who clicks everything. A selection that is dropped loses its click and its trace; its image
+stays, without a point if none of its other selections is left.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from luab_jax.errors import UserError
 
 Filter = Callable[[tf.Tensor, Fields], Fields]
 
-_HASHES = 2**62  # buckets: in practice, every worker has one of its own
+_HASHES = 2**62  # buckets; in practice, no two workers share one
 
 
 class Blocks(NamedTuple):
-  """All blocks of a split, in file order: each is one image as it was shown to one worker.
+  """All blocks of a split, in file order; each is one showing of an image to a worker.
 
   Attributes:
-    image: int64[n], the number of its record in the split, ascending.
+    image: int64[n], the index of the image's record in the split, ascending.
     selected: bool[n]; the byproducts of the others never count.
     time_ms: float64[n], the estimate time; NaN where none was recorded.
-    worker: int64[n], a number for each worker. Records without a worker's name share one.
-    priority: int64[n], a pseudo-random number of the image, from its file name alone.
+    worker: int64[n], a number for each worker; blocks without a worker id share one.
+    priority: int64[n], a pseudo-random number for the image, from its file name alone.
   """
 
   image: np.ndarray
@@ -40,7 +40,7 @@ class Blocks(NamedTuple):
 
 
 def make_filter(source: Source) -> tuple[Filter, str]:
-  """The filters that the `data` part of a config sets; with any, this reads the split once.
+  """The filters set in the `data` part of a config; if there are any, this reads the split once.
 
   Args:
     source: of the training split.
@@ -50,7 +50,7 @@ def make_filter(source: Source) -> tuple[Filter, str]:
     that count are selected; one line that says what was dropped, '' without filters).
 
   Raises:
-    UserError: nothing is left.
+    UserError: no byproduct is left.
   """
   data, split = source.data, source.split
   if not any(data[key] for key in FILTERS):
@@ -80,7 +80,7 @@ def make_filter(source: Source) -> tuple[Filter, str]:
 def keep(blocks: Blocks, data: ConfigDict) -> tuple[np.ndarray, dict[str, int]]:
   """Applies the filters in the order of `FILTERS`.
 
-  A worker's mean time is that of all of the worker's selections; `max_per_worker` is about those
+  A worker's mean time is over all of the worker's selections; `max_per_worker` counts only those
   that the other filters leave.
 
   Args:
@@ -88,7 +88,7 @@ def keep(blocks: Blocks, data: ConfigDict) -> tuple[np.ndarray, dict[str, int]]:
     data: the `data` part of a config.
 
   Returns:
-    (bool[n], which blocks count; {filter that is on: selections that it dropped of those left}).
+    (bool[n], which blocks count; {active filter: number of the remaining selections it dropped}).
   """
   kept, dropped = blocks.selected.copy(), {}
   for key in FILTERS:
@@ -100,7 +100,11 @@ def keep(blocks: Blocks, data: ConfigDict) -> tuple[np.ndarray, dict[str, int]]:
 
 
 def _passes(key: str, limit: int, blocks: Blocks, kept: np.ndarray) -> np.ndarray:
-  """bool[n]: which blocks pass one filter; one without a recorded time passes none about time."""
+  """bool[n]: which blocks pass one filter.
+
+  Blocks without a recorded time do not pass `min_estimate_ms` and `max_estimate_ms`, and workers
+  without any do not pass `min_worker_ms`.
+  """
   if key == 'min_estimate_ms':
     return blocks.time_ms >= limit
   if key == 'max_estimate_ms':
@@ -114,7 +118,7 @@ def _passes(key: str, limit: int, blocks: Blocks, kept: np.ndarray) -> np.ndarra
   rows = np.flatnonzero(kept)
   rows = rows[np.lexsort((blocks.priority[rows], worker[rows]))]
   _, start, count = np.unique(worker[rows], return_index=True, return_counts=True)
-  rank = np.arange(len(rows)) - np.repeat(start, count)  # among the worker's own
+  rank = np.arange(len(rows)) - np.repeat(start, count)  # among the worker's rows
   passes = np.zeros_like(kept)
   passes[rows[rank < limit]] = True
   return passes
@@ -125,7 +129,7 @@ def _read_blocks(source: Source) -> Blocks:
     fields = source.parse_blocks(record)
     blocks = fields['blocks']
     time = tf.cast(blocks['estimate_time_ms'], tf.float64)
-    # A hash that TensorFlow promises to keep from release to release.
+    # TensorFlow guarantees that this hash stays the same across releases.
     priority = tf.strings.to_hash_bucket_fast(fields['file_name'], _HASHES)
     shape = tf.shape(blocks['selected'])
     return Blocks(

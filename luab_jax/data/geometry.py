@@ -1,4 +1,4 @@
-"""Where a point goes when its image is cropped, flipped, resized, sheared, shifted or turned:
+"""Where a point goes when its image is cropped, flipped, resized, sheared, shifted or rotated:
 coordinates only, no pixels.
 
 Conventions, everywhere in this file:
@@ -6,7 +6,7 @@ Conventions, everywhere in this file:
     the top left pixel, (1, 1) that of the bottom right one. Pixel i of a row of W pixels
     covers [i/W, (i+1)/W] and has its centre at (i + 0.5) / W. Resizing therefore moves no point.
   * A window (top, left, height, width) is in integer pixels, int32.
-  * A matrix float32[3, 3] takes (x, y, 1) in pixels of the image to pixels of the result.
+  * A matrix float32[3, 3] maps (x, y, 1) in pixels of the image to pixels of the result.
   * Both borders belong to the window, so that a flip never changes which points are inside.
   * A point outside has mask 0 and value 0. The mask alone decides; there are no sentinels.
 
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 CROP_TRIES = 10
-# Longer side / shorter side: resizing a longer image would take gigabytes for a meaningless centre
-# crop. image_files refuses such images; in other people's data sets they are squeezed to this.
+# Longer side / shorter side. Resizing a longer image would take gigabytes for a meaningless centre
+# crop: image_files refuses such images, and those in other people's data sets are squeezed to this.
 MAX_RATIO = 50
 Array = Any  # a number, numpy array or tensor
 
@@ -44,9 +44,10 @@ def sample_window(
 ) -> Window:
   """Draws the window of torchvision's `RandomResizedCrop`.
 
-  Up to ten tries of an area fraction uniform in `scale` and a width-to-height ratio log-uniform in
-  `ratio`; the first that fits is placed uniformly. If none fits, the largest centred window whose
-  ratio is within the limits. The ten tries are drawn at once, which changes no probability.
+  Up to ten times, the area fraction is drawn uniformly from `scale` and the width-to-height ratio
+  log-uniformly from `ratio`; the first window that fits is placed uniformly. If none fits, the
+  window is the largest centred one whose ratio is within the limits. All ten tries are drawn at
+  once, which does not change the distribution.
 
   Args:
     seed: int[2], a stateless seed: the same seed gives the same window.
@@ -74,7 +75,7 @@ def sample_window(
 
 
 def _fallback(size: tf.Tensor, ratio: tuple[float, float]) -> tf.Tensor:
-  """The largest centred window with its ratio within `ratio`; float64[4] for float64[2] `size`."""
+  """The largest centred window whose ratio is within `ratio`: float64[4] for `size` float64[2]."""
   height, width = size[0], size[1]
   tall = width / height < min(ratio)
   wide = width / height > max(ratio)
@@ -98,7 +99,7 @@ def centre_window(
 ) -> tuple[tf.Tensor, Window]:
   """The evaluation view: the short side resized to `resize`, then a centred `size` x `size` crop.
 
-  Rounding as torchvision's `Resize` and `CenterCrop`. A long side is at most MAX_RATIO * `resize`.
+  Rounds as torchvision's `Resize` and `CenterCrop`. The long side is at most MAX_RATIO * `resize`.
 
   Args:
     height, width: int scalars, size of the image in pixels.
@@ -107,6 +108,9 @@ def centre_window(
 
   Returns:
     (int32[2] (height, width) of the resized image, Window in pixels of the resized image).
+
+  Raises:
+    ValueError: `size` is larger than `resize`.
   """
   if size > resize:
     raise ValueError(f'a crop of {size} px does not fit an image resized to {resize} px')
@@ -118,7 +122,7 @@ def centre_window(
 
 
 def _in_pixels(image_size: Array, window: Window) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """float32[2], (x, y): size of the image, corner and extent of the window."""
+  """Size of the image, corner and extent of the window: float32[2], (x, y) each."""
   size = tf.stack([image_size[1], image_size[0]])
   corner = tf.stack([window.left, window.top])
   extent = tf.stack([window.width, window.height])
@@ -128,10 +132,10 @@ def _in_pixels(image_size: Array, window: Window) -> tuple[tf.Tensor, tf.Tensor,
 def move_points(
   points: Array, mask: Array, image_size: Array, window: Window, flip: Array = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Points of an image as points of the view that `window` and then `flip` cut out of it.
+  """Maps the points of an image to the view made by cropping it to `window` and then flipping it.
 
   Args:
-    points: float32[..., K, 2], (x, y) relative to the image; outside if not finite.
+    points: float32[..., K, 2], (x, y) relative to the image; non-finite ones count as outside.
     mask: float32[..., K], 1 where there is a point.
     image_size: int[2], (height, width) of the image in pixels.
     window: Window in pixels of the same image.
@@ -139,7 +143,7 @@ def move_points(
 
   Returns:
     (points float32[..., K, 2] relative to the view, mask float32[..., K]); a point outside the view
-    has mask 0 and value 0, as every masked point.
+    has mask 0 and value 0, like every masked point.
   """
   points = tf.convert_to_tensor(points, tf.float32)
   size, corner, extent = _in_pixels(image_size, window)
@@ -149,7 +153,7 @@ def move_points(
 
 
 def points_in_image(points: Array, image_size: Array, window: Window) -> tf.Tensor:
-  """Points of a view as points of the image it was cut out of: undoes `move_points` without flip.
+  """Maps the points of a view back to the image: the inverse of `move_points` without a flip.
 
   Args:
     points: float32[..., K, 2], (x, y) relative to the view.
@@ -157,14 +161,14 @@ def points_in_image(points: Array, image_size: Array, window: Window) -> tf.Tens
     window: Window in pixels of the same image.
 
   Returns:
-    float32[..., K, 2], (x, y) relative to the image; where it was resized before, that is the same.
+    float32[..., K, 2], (x, y) relative to the image, whether or not it was resized before the crop.
   """
   size, corner, extent = _in_pixels(image_size, window)
   return (tf.convert_to_tensor(points, tf.float32) * extent + corner) / size
 
 
 def move_boxes(boxes: Array, image_size: Array, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-  """Boxes of an image as boxes of the view that `window` cuts out of it, clipped to the view.
+  """Maps the boxes of an image to the view made by cropping it to `window`, and clips them to it.
 
   Args:
     boxes: float32[n, 4], (x0, y0, x1, y1) relative to the image.
@@ -172,7 +176,7 @@ def move_boxes(boxes: Array, image_size: Array, window: Window) -> tuple[tf.Tens
     window: Window in pixels of the same image.
 
   Returns:
-    (boxes float32[n, 4] relative to the view, bool[n] whether any area of it is left).
+    (boxes float32[n, 4] relative to the view, bool[n] whether any area of the box is left).
   """
   size, corner, extent = _in_pixels(image_size, window)
   corners = tf.reshape(tf.cast(boxes, tf.float32), [-1, 2, 2])
@@ -182,7 +186,7 @@ def move_boxes(boxes: Array, image_size: Array, window: Window) -> tuple[tf.Tens
 
 
 def _affine(*entries: Array) -> tf.Tensor:
-  """float32[3, 3] of the six entries of its first two rows."""
+  """float32[3, 3] from the six entries of its first two rows."""
   return tf.reshape(tf.stack([tf.cast(v, tf.float32) for v in (*entries, 0, 0, 1)]), [3, 3])
 
 
@@ -197,17 +201,17 @@ def shear_y(value: Array) -> tf.Tensor:
 
 
 def translate_x(value: Array) -> tf.Tensor:
-  """The matrix of a shift to the right by the whole pixels in `value`."""
+  """The matrix of a shift to the right by `value` pixels, truncated to whole ones."""
   return _affine(1, 0, tf.cast(value, tf.int32), 0, 1, 0)
 
 
 def translate_y(value: Array) -> tf.Tensor:
-  """The matrix of a shift down by the whole pixels in `value`."""
+  """The matrix of a shift down by `value` pixels, truncated to whole ones."""
   return _affine(1, 0, 0, 0, 1, tf.cast(value, tf.int32))
 
 
 def rotate(value: Array, size: Array) -> tf.Tensor:
-  """The matrix of a turn by `value` degrees, counterclockwise, around the centre.
+  """The matrix of a counterclockwise rotation by `value` degrees around the centre.
 
   Args:
     value: float scalar.
@@ -222,7 +226,7 @@ def rotate(value: Array, size: Array) -> tf.Tensor:
 def transform_points(
   points: Array, mask: Array, size: Array, matrix: Array
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Points of an image after `matrix` has moved its pixels; the size stays.
+  """Moves the points of an image by the `matrix` that moves its pixels; the size stays the same.
 
   Args:
     points: float32[..., K, 2], (x, y) relative to the image.
@@ -231,7 +235,7 @@ def transform_points(
     matrix: float32[3, 3].
 
   Returns:
-    (points float32[..., K, 2], mask float32[..., K]), as of `move_points`.
+    (points float32[..., K, 2], mask float32[..., K]), as from `move_points`.
   """
   extent = tf.cast(tf.stack([size[1], size[0]]), tf.float32)
   moved = tf.linalg.matvec(matrix[:2, :2], points * extent) + matrix[:2, 2]
@@ -243,7 +247,7 @@ def cover_points(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Masks the points that a window covers, its borders included.
 
-  Arguments and result as of `transform_points`; `window` in pixels of the image.
+  Arguments and result as for `transform_points`; `window` is in pixels of the image.
   """
   pixels, corner, extent = _in_pixels(size, window)
   covered = inside((points * pixels - corner) / extent)

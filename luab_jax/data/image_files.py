@@ -1,13 +1,13 @@
 """Which image files are accepted, and how each becomes what an image viewer shows.
 
 The pipeline decodes JPEG and PNG as viewers do: those files are stored as they are. Others are
-re-encoded first: CMYK JPEGs, whose inversion decoders disagree about, and BMP, GIF, WebP, TIFF and
-AVIF. Of several frames the first counts. Alpha is dropped and colour profiles are ignored, as
-torchvision does. PNG and TIFF of more than 8 bits per channel are refused: 8 bits would keep a part
-of their values, and only their user knows which.
+re-encoded first: CMYK JPEGs, which some decoders invert and others do not, and BMP, GIF, WebP, TIFF
+and AVIF. Of several frames, the first is used. Alpha is dropped and colour profiles are ignored, as
+in torchvision. PNGs and TIFFs with more than 8 bits per channel are refused: 8 bits can keep only
+part of their range, and only the user knows which part.
 
-A user's own files (own_data, predict) are turned by their EXIF orientation; the builders store
-pixels unturned, as the byproducts of the releases refer to them.
+The EXIF orientation is applied to a user's own files (own_data, predict), but not by the builders:
+the byproducts of the releases refer to the stored pixels.
 """
 
 import io
@@ -24,7 +24,7 @@ from luab_jax.data.geometry import MAX_RATIO
 
 _NOISE = re.compile(r'\{\{.*?\}\}|\[Op:\w+\]')  # what TensorFlow wraps its messages in
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'TIFF', 'AVIF')
-_PHOTOS = ('JPEG', 'MPO', 'WEBP', 'AVIF')  # re-encoded as JPEG. MPO: of some cameras
+_PHOTOS = ('JPEG', 'MPO', 'WEBP', 'AVIF')  # re-encoded as JPEG; some cameras write MPO
 _EIGHT_BITS = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')  # Pillow's modes
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _TRANSPOSE = {
@@ -36,15 +36,15 @@ _TRANSPOSE = {
   7: Image.Transpose.TRANSVERSE,
   8: Image.Transpose.ROTATE_90,
 }
-_JPEG_QUALITY = 95  # of a file in its full size
+_JPEG_QUALITY = 95  # at full size
 _JPEG = b'\xff\xd8\xff'
-_PNG_DEPTH = 24  # offset of the bits a channel in a PNG file
-_TIFF_DEPTHS = 258  # tag: bits of each channel
+_PNG_DEPTH = 24  # offset of the bits per channel in a PNG file
+_TIFF_DEPTHS = 258  # TIFF tag: bits of each channel
 MAX_PIXELS = 90_000_000  # 270 MB decoded
 
 EXTENSIONS = (
   *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.avif'),
-  *('.heic', '.heif'),  # not decoded, but named as images that cannot be read
+  *('.heic', '.heif'),  # not decoded, but reported as unreadable images
 )
 
 
@@ -53,7 +53,7 @@ class BadImage(ValueError):
 
 
 class Reduction(NamedTuple):
-  """How large images are stored: smaller, since decoding is what input costs most."""
+  """How large images are stored: smaller, since decoding is the main cost of input."""
 
   short_side: int  # at most, in pixels
   quality: int = 90  # of a JPEG
@@ -63,15 +63,15 @@ class EncodedImage(NamedTuple):
   """An image file as a data set stores it: JPEG or PNG."""
 
   data: bytes
-  size: tuple[int, int]  # (height, width) in pixels before a reduction: byproducts refer to them
+  size: tuple[int, int]  # (height, width) in pixels before any reduction: byproducts refer to it
   stored_size: tuple[int, int]  # of `data`
-  suffix: str = ''  # '.jpg' or '.png' if it was re-encoded; '': the bytes of the file
+  suffix: str = ''  # '.jpg' or '.png' if it was re-encoded; '': the original bytes
   orientation: int = 1  # the EXIF orientation that was applied; 1: none
-  has_alpha: bool = False  # had transparent pixels, perhaps; they are read as opaque
+  has_alpha: bool = False  # it may have had transparent pixels, which are read as opaque
 
 
 def check_size(height: int, width: int) -> None:
-  """Raises BadImage for an image of too many pixels, or too long for its width."""
+  """Raises BadImage for an image with too many pixels or too extreme an aspect ratio."""
   if width * height > MAX_PIXELS:
     raise BadImage(f'it has {width} × {height} pixels, more than {MAX_PIXELS}')
   if max(width, height) > MAX_RATIO * min(width, height):
@@ -86,13 +86,13 @@ def encode(
 ) -> EncodedImage:
   """Returns an image file that the pipeline decodes to what an image viewer shows.
 
-  JPEG, WebP and AVIF are re-encoded as JPEG of quality 95 (reduced ones: `Reduction.quality`), the
-  others as PNG; neither has EXIF.
+  What has to be re-encoded becomes a JPEG of quality 95 (if reduced, of `Reduction.quality`) if it
+  is JPEG, WebP or AVIF, otherwise a PNG; neither has EXIF.
 
   Args:
     data: the file.
     upright: whether to apply its EXIF orientation.
-    reduction: of images whose short side is longer; None: all keep their size.
+    reduction: for images with a longer short side; None: all keep their size.
 
   Raises:
     BadImage: it cannot be decoded, has more than 8 bits per channel, or fails `check_size`.
@@ -121,7 +121,7 @@ def encode(
 
 
 def read_upright(data: bytes) -> np.ndarray:
-  """Decodes a file to uint8[H,W,3], turned as its EXIF orientation says.
+  """Decodes a file to uint8[H, W, 3] with its EXIF orientation applied.
 
   The pixels are those that the training pipeline decodes.
 
@@ -145,8 +145,8 @@ def image_size(data: bytes) -> tuple[int, int]:
   """Returns (height, width) of a JPEG or PNG after decoding it the way the pipeline will.
 
   A valid header does not rule out missing pixels, and other decoders accept other files, so
-  TensorFlow decodes the image. A JPEG is decoded to an eighth of its size: the same bytes are read
-  and the same errors found in half the time, 1.2 ms of CPU for 70 KB.
+  TensorFlow decodes the image. A JPEG is decoded at an eighth of its size: this reads the same
+  bytes and finds the same errors in half the time, 1.2 ms of CPU for 70 KB.
 
   Raises:
     BadImage: as `encode`.
@@ -165,7 +165,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def _open(data: bytes) -> Image.Image:
-  """Reads the header of a file, no more; raises ValueError for pixels that cannot be used."""
+  """Reads only the header of a file; raises BadImage for pixels that cannot be used."""
   image = Image.open(io.BytesIO(data), formats=_FORMATS)
   check_size(image.height, image.width)
   depths = getattr(image, 'tag_v2', {}).get(_TIFF_DEPTHS, (8,))
@@ -177,7 +177,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _is_stored(image: Image.Image) -> bool:
-  """Whether the pipeline decodes the file itself to what a viewer shows."""
+  """Whether the pipeline decodes the file, as it is, to what a viewer shows."""
   return image.format == 'PNG' or (image.format in ('JPEG', 'MPO') and image.mode != 'CMYK')
 
 
@@ -206,9 +206,9 @@ def _find_orientation(exif: bytes) -> int | None:
 
 
 def _to_rgb(image: Image.Image, orientation: int) -> Image.Image:
-  """Decodes the first frame, turned from the EXIF orientation given."""
+  """Decodes the first frame and applies the given EXIF orientation."""
   rgb = image.convert('RGB')
-  # Pillow turns a TIFF when it decodes it, and only a TIFF.
+  # Pillow itself applies the orientation when it decodes a TIFF, but no other format.
   return (
     rgb if orientation == 1 or image.format == 'TIFF' else rgb.transpose(_TRANSPOSE[orientation])
   )

@@ -1,4 +1,4 @@
-"""Pixels: decoding, cropping, resizing, colours, moving by a matrix (TensorFlow ops).
+"""Pixels: decoding, cropping, resizing, colour changes, affine transforms (TensorFlow ops).
 
 EXIF orientation is ignored, as boxes and byproducts refer to the stored pixels.
 """
@@ -23,6 +23,9 @@ def decode(data: tf.Tensor | bytes) -> tf.Tensor:
 
   Returns:
     uint8[height, width, 3].
+
+  Raises:
+    tf.errors.InvalidArgumentError: it cannot be decoded.
   """
   return tf.cond(tf.io.is_jpeg(data), lambda: _decode_jpeg(data), lambda: _decode_other(data))
 
@@ -30,7 +33,7 @@ def decode(data: tf.Tensor | bytes) -> tf.Tensor:
 def decode_window(
   data: tf.Tensor | bytes, choose_window: Callable[[tf.Tensor, tf.Tensor], Window]
 ) -> tuple[tf.Tensor, tf.Tensor, Window]:
-  """Decodes only the window of the image that `choose_window` picks; JPEG skips the rest.
+  """Decodes the window of an image that `choose_window` picks; of a JPEG, nothing else is decoded.
 
   Args:
     data: string scalar, the bytes of the file.
@@ -58,7 +61,7 @@ def decode_window(
 
 
 def size(data: tf.Tensor | bytes) -> tf.Tensor:
-  """int32[2] (height, width) of an image file: of JPEG and PNG, from the header alone."""
+  """int32[2] (height, width) of an image file; for JPEG and PNG, from the header alone."""
 
   def png() -> tf.Tensor:
     width_height = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
@@ -81,7 +84,7 @@ def _decode_other(data: tf.Tensor | bytes) -> tf.Tensor:
 
 
 def crop(image: tf.Tensor, window: Window) -> tf.Tensor:
-  """Crops an image [height, width, channels] to a window."""
+  """Crops an image [height, width, 3] to a window."""
   image = image[window.top : window.top + window.height, window.left : window.left + window.width]
   return tf.ensure_shape(image, [None, None, 3])
 
@@ -89,13 +92,13 @@ def crop(image: tf.Tensor, window: Window) -> tf.Tensor:
 def resize(
   image: tf.Tensor, size: Sequence[int] | tf.Tensor, method: str, antialias: bool = True
 ) -> tf.Tensor:
-  """Resizes, pixel centres at (i + 0.5) / n.
+  """Resizes an image; pixel centres are at (i + 0.5) / n.
 
   Args:
     image: uint8 or float32 [height, width, 3], 0 ... 255.
     size: int[2], (height, width) in pixels.
     method: 'bicubic' (a = -0.5, as PIL) or 'bilinear'.
-    antialias: whether the kernel widens where an image shrinks, as PIL's does; without it pixels
+    antialias: whether the kernel is widened when the image shrinks, as in PIL; otherwise, pixels
       between the samples are skipped.
 
   Returns:
@@ -119,7 +122,7 @@ def _resize_rows(rows: tf.Tensor, number: int | tf.Tensor, method: str) -> tf.Te
   """Resizes [n, k] to [number, k], as an image of one column with k channels.
 
   TensorFlow's kernel is fast along the channels. This way, with transpositions that need not keep
-  the three colours together, resizing takes 0.4 of the time and gives the same bits.
+  the three colours together, resizing takes 0.4 times as long, with bit-identical results.
   """
   channels = tf.shape(rows)[1]
   column = tf.image.resize(rows[:, tf.newaxis], [number, 1], method=method, antialias=True)
@@ -134,7 +137,7 @@ def flip(image: tf.Tensor, flag: tf.Tensor) -> tf.Tensor:
 def color_jitter(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
   """torchvision's `ColorJitter(strength, strength, strength)`: brightness, contrast, saturation.
 
-  Each factor is uniform in [max(0, 1 - strength), 1 + strength]; the three come in random order.
+  Each factor is uniform in [max(0, 1 - strength), 1 + strength]; the order of the three is random.
 
   Args:
     image: float32[height, width, 3], 0 ... 255.
@@ -158,7 +161,7 @@ def color_jitter(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tenso
 
 
 def brightness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-  """Blends a float32 image, 0 ... 255, with black (0 gives black, 1 the image), as PIL does."""
+  """Blends a float32 image, 0 ... 255, with black (factor 0: black, 1: the image), as PIL does."""
   return _blend(image, 0.0, factor)
 
 
@@ -183,17 +186,17 @@ def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def posterize(image: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-  """Keeps the `bits` highest bits of a uint8 image; float scalar, 1 to 8."""
+  """Keeps the `bits` (float scalar, 1 to 8) most significant bits of a uint8 image."""
   return image & tf.cast(256 - 2 ** (8 - bits), tf.uint8)
 
 
 def solarize(image: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-  """Inverts the values of a uint8 image from `threshold` (float scalar, 0 ... 255) on."""
+  """Inverts the values of a uint8 image at or above `threshold` (float scalar, 0 ... 255)."""
   return tf.where(tf.cast(image, tf.float32) < threshold, image, 255 - image)
 
 
 def autocontrast(image: tf.Tensor) -> tf.Tensor:
-  """Spreads each channel of a uint8 image over 0 ... 255; one of a single value stays."""
+  """Stretches each channel of a uint8 image to 0 ... 255; a constant channel is left unchanged."""
   low = tf.cast(tf.reduce_min(image, axis=[0, 1]), tf.float32)
   span = tf.cast(tf.reduce_max(image, axis=[0, 1]), tf.float32) - low
   spread = (tf.cast(image, tf.float32) - low) * 255 / tf.maximum(span, 1)
@@ -201,7 +204,7 @@ def autocontrast(image: tf.Tensor) -> tf.Tensor:
 
 
 def equalize(image: tf.Tensor) -> tf.Tensor:
-  """Makes the histogram of each channel of a uint8 image as even as PIL's `ImageOps.equalize`."""
+  """Equalizes the histogram of each channel of a uint8 image, as PIL's `ImageOps.equalize`."""
   places = tf.cast(image, tf.int32) + tf.constant([0, 256, 512])  # in one table of all channels
   counts = tf.math.bincount(places, minlength=768, maxlength=768)
   below = tf.cumsum(tf.reshape(counts, [3, 256]), axis=1, exclusive=True)
@@ -213,17 +216,17 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
 
 
 def transform(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-  """Moves the pixels, bilinearly; black comes in from outside.
+  """Moves the pixels by an affine matrix, interpolated bilinearly; the outside is black.
 
   Args:
     image: uint8[height, width, channels].
-    matrix: float32[3, 3], where a place (x, y, 1) in pixels goes, see geometry.
+    matrix: float32[3, 3], maps (x, y, 1) in pixels to its new position, see geometry.py.
 
   Returns:
-    uint8 of the same shape, truncated as PIL's.
+    uint8 of the same shape, truncated as in PIL.
   """
   back = tf.linalg.inv(matrix)[:2]
-  # The op counts from the centres of pixels, a matrix from the corner of the first.
+  # The op's origin is the centre of the first pixel, the matrix's is that pixel's corner.
   offset = tf.reduce_sum(back * [0.5, 0.5, 1.0], axis=1, keepdims=True) - 0.5
   rows = tf.concat([back[:, :2], offset], axis=1)
   moved = tf.raw_ops.ImageProjectiveTransformV3(

@@ -3,37 +3,37 @@
 Every batch is a dict of
 
   image         uint8[B, S, S, 3]    RGB as decoded; models normalise it, on the device
-  label         int32[B], or float32[B, C] of 0 and 1 where an image has several (COCO)
+  label         int32[B], or float32[B, C] of 0 and 1 if an image can have several (COCO)
   point         float32[B, K, 2]     (x right, y down) in [0, 1] of the CROP; 0 where masked
   point_mask    float32[B, K]        1 where there is a point inside the crop
   example_mask  float32[B]           0 for the padding of the last evaluation batch, else 1
 
-Of data sets with heat maps (ClickMe) also
+Data sets with heat maps (ClickMe) add
 
-  heatmap       uint8[B, S, S]       moved, erased and cut as the image is, but not its colours
-  human_map     float32[B, S, S]     `heatmaps.smoothed`; with `whole=True`
+  heatmap       uint8[B, S, S]       moved, cropped and erased like the image; values unchanged
+  human_map     float32[B, S, S]     `heatmaps.smoothed`; only with `whole=True`
 
-`eval_batches(..., boxes=True)` adds the true boxes, moved and cut as the image is, M = MAX_BOXES:
+`eval_batches(..., boxes=True)` adds the ground-truth boxes, clipped to the view, M = MAX_BOXES:
 
   box           float32[B, M, 4]     (x0, y0, x1, y1) in [0, 1] of the view; 0 where masked
-  box_mask      float32[B, M]        1 where there is a box of which the view shows something
-  box_label     int32[B, M]          its class: the image's, or that of a COCO instance
-  box_overflow  int32[B]             boxes in the view beyond the M first ones, which are left out
+  box_mask      float32[B, M]        1 where there is a box that is at least partly in view
+  box_label     int32[B, M]          the class of the image, or of the COCO instance
+  box_overflow  int32[B]             boxes in the view beyond the first M, which are left out
 
-`eval_batches(..., names=True)` has file_name bytes[B] (dtype object; b'' for padding).
+`eval_batches(..., names=True)` adds file_name bytes[B] (dtype object; b'' for padding).
 
-`eval_batches` of COCO have size_group and, with icons, icon_group, int32[B, C] (`Source.groups`),
-which like the labels describe the whole image.
+For COCO, `eval_batches` adds size_group and, with icons, icon_group, int32[B, C] (`Source.groups`),
+which, like the labels, describe the whole image.
 
 `label_set_batches`, for benchmark sets without byproducts (robustness_sets.py), has image,
 example_mask and
 
   valid_labels  bool[B, C]           the correct classes; none: the image does not count
   class_mask    bool[B, C]           the classes that a prediction is chosen from
-  mask          float32[B, S, S, 1]  1 on the foreground; only of sets that have masks
+  mask          float32[B, S, S, 1]  1 on the foreground; only for sets with masks
 
-K = 1 for ImageNet-AB, 80 for COCO-AB (one per class), T for traces. B is the host's share of
-the global batch. There is no -1 and no (y, x) order.
+K = 1 for ImageNet-AB and ClickMe, 80 for COCO-AB (one per class), T for traces. B is the host's
+share of the global batch. There is no -1 and no (y, x) order.
 
 Training: row r of step s is number g = s * batch_size + r of an endless stream of epochs of N
 examples; epoch g // N, position g % N. Order = f(seed, epoch, batch_size), see shuffling.py,
@@ -41,10 +41,10 @@ augmentation = f(seed, epoch, position), both stateless: a run that is resumed a
 spread over other hosts, sees the same bytes. The view is a window as in torchvision's
 RandomResizedCrop, resized, jittered, flipped, augmented and partly erased (augment.py).
 
-Evaluation: every example once, in file order; each host reads a contiguous share of the split.
-Short side to `eval_resize`, centre crop; for localisation the whole image squashed to S x S instead
-(`whole=True`). It sees the real byproducts whatever `control`, `byproduct_fraction` and the filters
-say, and the real labels whatever `icon_label` says: these options are about training.
+Evaluation: every example once, in file order; each host reads a contiguous share of the split. The
+short side is resized to `eval_resize` and the centre cropped; for localisation, the whole image is
+squashed to S x S instead (`whole=True`). Evaluation always uses the real byproducts and labels:
+`control`, `byproduct_fraction`, the filters and `icon_label` affect training only.
 """
 
 import functools
@@ -87,15 +87,16 @@ def train_batches(
   Args:
     data: the `data` part of a config.
     spec: of the data set, from `dataset_spec`.
-    rows: of the host. The batch may exceed the data set: it spans epochs where it has to.
-    seed: of order, augmentation and controls.
-    start_step: first step; what its epoch has before it is read but not decoded.
+    rows: of the host. A batch larger than the data set spans several epochs.
+    seed: for order, augmentation and controls.
+    start_step: first step; earlier records of its epoch are read but not decoded.
 
   Returns:
     Batches (module docstring) of `rows.count` examples.
 
   Raises:
-    UserError: wrong split or batch size; while iterating, an unreadable record.
+    UserError: wrong split or batch size, or filters that leave no byproduct; while iterating, an
+      unreadable record.
   """
   rows.check()
   source = Source(data, spec, data.train_split)
@@ -123,14 +124,14 @@ def train_batches(
 class EvalSplits:
   """The evaluation batches of the splits of a data set.
 
-  TensorFlow traces the way from a record to an example, which takes longer than reading a small
-  split: once for each view, for all splits and evaluations.
+  TensorFlow traces the code from a record to an example, which takes longer than reading a small
+  split. This is done once for each view and reused by all splits and evaluations.
 
   Attributes:
     data: the `data` part of a config.
     spec: of the data set, from `dataset_spec`.
     builder: of the data set, read-only.
-    has_boxes: whether the data set has true boxes.
+    has_boxes: whether the data set has ground-truth boxes.
   """
 
   def __init__(self, data: ConfigDict, spec: DatasetSpec, rows: Rows):
@@ -156,15 +157,15 @@ class EvalSplits:
 
     Args:
       split: TFDS split or subsplit.
-      boxes: whether to add the true boxes; masked throughout where the data set has none.
-      whole: the whole image squashed to the input size (`examples.whole_view`) instead of the
-        centre.
+      boxes: whether to add the ground-truth boxes; all are masked if the data set has none.
+      whole: whether to squash the whole image to the input size (`examples.whole_view`) instead of
+        cropping its centre.
       names: whether to add the file names.
-      max_examples: only the first ones, which are random ones: TFDS shuffled them; None: all.
+      max_examples: only the first ones, a random sample since TFDS shuffled them; None: all.
 
     Returns:
-      (Batches, their number: the same on every host). The last batch is padded with zeros, with
-      example_mask 0; a host may get a batch of padding alone.
+      (Batches, their number, which is the same on every host). The last batch is padded with zeros,
+      with example_mask 0; a host may get a batch of nothing but padding.
 
     Raises:
       UserError: wrong split or batch size; while iterating, an unreadable record.
@@ -194,11 +195,12 @@ class EvalSplits:
 
   @property
   def mean_point(self) -> np.ndarray:
-    """float32[K, 2]: the mean recorded point of the training split, in the view of evaluation.
+    """float32[K, 2]: the mean recorded point of the training split, in the evaluation view.
 
-    Of the first 10,000 examples, which are random ones: their points inside the view, the real
-    ones whatever `control`, `byproduct_fraction` and the filters say, so that runs that differ in
-    these are compared with the same point. The centre where none of them has a point k.
+    The mean is over the points inside the view of the first 10,000 examples, a random sample. They
+    are the real ones whatever `control`, `byproduct_fraction` and the filters say, so that runs
+    that differ in these are compared with the same point. If no example has point k, it is the
+    centre.
 
     Raises:
       UserError: an unreadable record.
@@ -234,7 +236,7 @@ def eval_batches(
 def label_set_batches(
   data: ConfigDict, source: robustness_sets.Source, rows: Rows
 ) -> tuple[Batches, int]:
-  """As `EvalSplits.batches`, of the images of a benchmark set and their valid labels.
+  """As `EvalSplits.batches`, for the images of a benchmark set and their valid labels.
 
   Args:
     data: the `data` part of a config: how images are resized and cropped.
@@ -242,7 +244,7 @@ def label_set_batches(
     rows: of the host.
 
   Returns:
-    (Batches, their number: the same on every host).
+    (Batches, their number, which is the same on every host).
   """
   class_mask = source.class_mask  # may read the whole set: not while TensorFlow traces the pipeline
   return _Examples(

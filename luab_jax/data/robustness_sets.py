@@ -1,8 +1,8 @@
-"""Benchmark sets without byproducts: images, and for each the set of its valid labels.
+"""Benchmark sets without byproducts: images, each with the set of its valid labels.
 
 The sets are those TFDS builds (imagenet_v2, imagenet2012_real …) and our backgrounds_challenge. One
-form holds them all: an ordinary label is a set of one class, a ReaL label of several or none, and a
-label of ImageNet-9 stands for all the ImageNet classes under it.
+format fits them all: an ordinary label is a set of one class, a ReaL label a set of any number of
+classes, and an ImageNet-9 label the set of all ImageNet classes that belong to it.
 """
 
 import functools
@@ -21,12 +21,12 @@ class Part(NamedTuple):
   """A split of a built data set, and how it is evaluated.
 
   Attributes:
-    data: name in TFDS's folder layout, 'imagenet_v2/matched-frequency'.
+    data: name in TFDS's folder layout, such as 'imagenet_v2/matched-frequency'.
     split: its split.
     label_column: its column with the valid label or labels.
-    cropped: the authors of the set have cropped its images to the model's view: the whole image is
-      resized to the model's input, nothing is cropped away.
-    only_present: a prediction is one of the classes that occur in the set, not of all.
+    cropped: whether the set's authors have already cropped its images to the model's view; if so,
+      the whole image is resized to the model's input.
+    only_present: whether predictions are restricted to the classes that occur in the set.
   """
 
   data: str
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class Source:
-  """The records of one Part, parsed; as `dataset.Source` for the sets with byproducts.
+  """The records of one Part, parsed; the counterpart of `dataset.Source`.
 
   Attributes:
     split: tfrecords.Split.
@@ -50,12 +50,12 @@ class Source:
     """Reads the metadata.
 
     Args:
-      part: Part.
+      part: the split and how it is evaluated.
       data_dir: where TFDS keeps data sets.
       class_names: of the model, in the order of its logits.
 
     Raises:
-      UserError: the set is not there, has other classes or lacks the column.
+      UserError: the set is missing, has other classes than the model, or lacks a column.
     """
     builder = tfrecords.open_builder(part.data, data_dir)
     self.split = tfrecords.open_split(builder, part.split)
@@ -76,7 +76,7 @@ class Source:
   def class_mask(self) -> np.ndarray:
     """bool[C]: the classes that a prediction is chosen from.
 
-    With `only_present` those that occur, for which every record is read once, undecoded.
+    With `only_present`, the classes that occur: every record is read once, images undecoded.
     """
     if not self._only_present:
       return np.ones(self.num_classes, bool)
@@ -117,7 +117,7 @@ class Source:
 def _check_classes(builder: Any, part: Part, class_names: Sequence[str]) -> None:
   """Raises UserError unless the column's classes are the model's."""
   feature = builder.info.features[part.label_column]
-  feature = getattr(feature, 'feature', feature)  # of a sequence
+  feature = getattr(feature, 'feature', feature)  # for a sequence
   names = feature.names
   nameless = names == [str(i) for i in range(feature.num_classes)]  # siscore: ImageNet's indices
   if feature.num_classes == len(class_names) and (nameless or names == list(class_names)):

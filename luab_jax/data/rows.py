@@ -12,7 +12,7 @@ from luab_jax.errors import UserError
 class Rows:
   """The rows of each global batch that belong to one host: contiguous ones.
 
-  `Rows(batch_size)` are all rows, for a single host.
+  `Rows(batch_size)` is all rows, for a single host.
   """
 
   batch_size: int  # global
@@ -38,7 +38,7 @@ class Rows:
       )
 
   def span(self, num_examples: int) -> tuple[int, int]:
-    """(start, stop) of the host's share where order does not matter: neighbours among all."""
+    """(start, stop) of the host's contiguous share of all examples, where order does not matter."""
     start, stop = (num_examples * host // self.num_hosts for host in (self.host, self.host + 1))
     return start, stop
 

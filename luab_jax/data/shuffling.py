@@ -1,19 +1,20 @@
-"""The order of the records of a split in training, and those that each host has to read.
+"""The order of a split's records in training, and which of them each host has to read.
 
 An epoch is cut into epoch shards, so that a host reads only those that its rows come from. With N
-records, global batches of B rows and V shards of b = B / V rows each: the files are shuffled and
-concatenated; the last F B records, F = N // B, are cut into V shards of F b records; each shard
-passes through a shuffle buffer of its own. Then F rounds take b records of every shard in turn, and
-the N - F B records before the shards come last, shuffled too:
+records, global batches of B rows, and V shards that give b = B / V rows to each batch: the files
+are shuffled and concatenated; the last F B records, F = N // B, are cut into V shards of F b
+records; each shard has its own shuffle buffer. Then F rounds take b records from every shard in
+turn, and the N - F B records before the shards come last, shuffled too:
 
   position k B + v b + i of an epoch is record k b + i of shard v    (k < F, v < V, i < b)
 
-(A TFRecord file is read from its beginning. With the remainder in front, shards of files of one
-size begin soon after the beginning of a file; with it behind, they would begin near the end.)
+(A TFRecord file has to be read from its beginning. With the remainder in front, the shards of files
+of equal size begin near the beginning of a file; with it at the end, they would begin near the end
+of one.)
 
-The order is a function of (seed, epoch, split, B, buffer size), whatever the number of hosts. Of H
-hosts each reads V / H shards, one more where an epoch does not begin with a batch, and the
-remainder. A split that fits into the buffer is one shard without remainder: a complete shuffle.
+The order is a function of (seed, epoch, split, B, buffer size), whatever the number of hosts. Each
+of H hosts reads V / H shards (one more if the epoch does not begin at a batch boundary) and the
+remainder. A split that fits into the buffer is one shard without a remainder: a full shuffle.
 """
 
 from typing import NamedTuple
@@ -23,18 +24,18 @@ import tensorflow as tf
 from luab_jax.data import tfrecords
 from luab_jax.data.rows import Rows
 
-# More would open more files and mix no better; a batch holds records from this many places.
+# A batch has records from this many places; more would open more files without mixing better.
 MAX_SHARDS = 64
-# At least. Where a shard begins within a file, everything before it in the file is read in vain.
+# At least: where a shard begins within a file, everything before it in the file is read in vain.
 _FILES_PER_SHARD = 4
-_READERS = 16  # shards that are read at the same time
+_READERS = 16  # shards that are read in parallel
 
-# (path, skip, take, first index, end) of each file in a shuffled order; end: records so far
+# (path, skip, take, first index, end) of each file, in shuffled order; end: cumulative sum of take
 _Files = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 
 
 class _Epoch(NamedTuple):
-  """How an epoch is cut, see above."""
+  """How an epoch is cut, see the module docstring."""
 
   total: int  # N
   batch_size: int  # B
@@ -48,7 +49,7 @@ class _Epoch(NamedTuple):
 def shuffled(
   split: tfrecords.Split, seed: tf.Tensor, rows: Rows, *, start_step: int, buffer_size: int
 ) -> tf.data.Dataset:
-  """The endless stream of a host's records, each of the N once an epoch over all hosts.
+  """The endless stream of a host's records; over all hosts, each of the N occurs once per epoch.
 
   Row r of step s is number g = s B + r of the stream of epochs: position g % N of epoch g // N.
 
@@ -56,9 +57,9 @@ def shuffled(
     split: of N records.
     seed: a stateless seed, int64[2].
     rows: of the host.
-    start_step: global step to begin at. What the host's shards have before it in its epoch is read
+    start_step: global step to begin at. Earlier records of its epoch in the host's shards are read
       and dropped undecoded.
-    buffer_size: records, over all shards.
+    buffer_size: size of the shuffle buffers of all shards together, in records.
 
   Returns:
     Dataset of (epoch int64, position in the epoch int64, index int64, record string).
@@ -92,7 +93,7 @@ def _plan(split: tfrecords.Split, batch_size: int, buffer_size: int) -> _Epoch:
 
 
 def num_shards(num_examples: int, num_files: int, batch_size: int, buffer_size: int) -> int:
-  """How many epoch shards there are: a divisor of the batch size; see above."""
+  """The number of epoch shards, a divisor of the batch size; see the module docstring."""
   if num_examples <= max(buffer_size, batch_size):
     return 1
   limit = max(min(MAX_SHARDS, num_files // _FILES_PER_SHARD), 1)
@@ -104,7 +105,7 @@ def _epoch_records(
 ) -> tf.data.Dataset:
   """(epoch, position, index, record) of the host's shards in turn, then of the remainder.
 
-  `skipped`: int64, records at the beginning of each shard that are not wanted.
+  `skipped`: int64, how many records to skip at the beginning of each shard.
   """
 
   def shard_records(shard: tf.Tensor) -> tf.data.Dataset:
@@ -139,8 +140,8 @@ def _epoch_records(
 
 
 def _shards_of_host(plan: _Epoch, rows: Rows, epoch: tf.Tensor) -> tf.Tensor:
-  """int64[...]: the shards with records of a host's rows in an epoch, ascending."""
-  # The host's rows are `count` neighbours on a circle of batch_size positions, from here on.
+  """int64[...]: the shards that the host's rows of an epoch come from, ascending."""
+  # From here on, the host's rows are `count` consecutive positions on a circle of batch_size.
   first = (rows.first - epoch * plan.total) % rows.batch_size
   needed = tf.minimum((first % plan.block + rows.count - 1) // plan.block + 1, plan.shards)
   return tf.sort((first // plan.block + tf.range(needed)) % plan.shards)

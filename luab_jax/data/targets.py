@@ -27,10 +27,10 @@ def click_point(clicks: Columns, selected: tf.Tensor, how: str) -> tuple[tf.Tens
 
   Args:
     clicks: dict of x, y float32[n], time_ms int64[n], block int32[n]. Rows without finite
-      coordinates do not count.
+      coordinates are ignored.
     selected: bool[blocks].
-    how: 'mean', the authors' reduction: the mean over the selected blocks of the block's first
-      click; 'first' or 'last' click in time of all selected blocks. Rows of the same time keep
+    how: 'mean' (authors): the mean of the first click of each selected block; 'first' or
+      'last': the earliest or latest click in any selected block. Clicks with the same time keep
       their order.
 
   Returns:
@@ -49,12 +49,13 @@ def click_point(clicks: Columns, selected: tf.Tensor, how: str) -> tuple[tf.Tens
 def trace_points(
   trace: Columns, clicks: Columns, selected: tf.Tensor, num_points: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """The mouse track up to the click, resampled to points evenly spaced in time (ours).
+  """The mouse trace up to the click, resampled to points evenly spaced in time (ours).
 
-  The block is the first selected one. Its path has the track's samples that are not later than the
-  block's first click, in time order, and ends with that click itself. Point k of T is the path at
-  time start + (end - start) * k / (T - 1), start = first sample, end = click, interpolated linearly
-  in time. Without a selected block, a click in it or a sample before it, all T points are masked.
+  Only the first selected block is used. The path has its samples up to its first click, in time
+  order, and ends with that click. Point k of T is the path at time start + (end - start) * k /
+  (T - 1), interpolated linearly in time, where start is the time of the first sample and end that
+  of the click. Without a selected block, a click in it or a sample before the click, all T points
+  are masked.
 
   Args:
     trace, clicks: dicts of x, y float32[n], time_ms int64[n], block int32[n].
@@ -77,10 +78,10 @@ def trace_points(
 
 
 def narrated_trace_points(trace: Columns, num_points: int) -> tuple[tf.Tensor, tf.Tensor]:
-  """The mouse track of the first narrative that has one, resampled as in `trace_points` (ours).
+  """The mouse trace of the first narrative that has one, resampled as in `trace_points` (ours).
 
-  No click ends it: the path is that from the first sample to the last; straight while the mouse was
-  off the image. With fewer than two samples all points are masked.
+  There is no click: the path goes from the first sample to the last, in a straight line while the
+  mouse was off the image. With fewer than two samples, all points are masked.
 
   Args:
     trace: dict of x, y float32[n], time_ms int64[n], block int32[n], the number of the narrative.
@@ -104,7 +105,7 @@ def _resample(xy: tf.Tensor, time: tf.Tensor, num_points: int) -> tuple[tf.Tenso
     wanted = tf.linspace(0.0, knots[-1], num_points)
     right = tf.clip_by_value(tf.searchsorted(knots, wanted, side='right'), 1, tf.size(knots) - 1)
     t0, t1 = tf.gather(knots, right - 1), tf.gather(knots, right)
-    # Knots of the same time: the later one holds.
+    # Of two knots at the same time, the later one counts.
     weight = tf.where(t1 > t0, (wanted - t0) / tf.where(t1 > t0, t1 - t0, 1.0), 1.0)[:, None]
     return (1 - weight) * tf.gather(xy, right - 1) + weight * tf.gather(xy, right)
 
@@ -122,7 +123,7 @@ def _selected_rows(rows: Columns, selected: tf.Tensor) -> tuple[tf.Tensor, tf.Te
 
 
 def _first_of_each(values: tf.Tensor) -> tf.Tensor:
-  """bool[n]: which entries of [n] do not occur earlier in the row."""
+  """bool[n]: which of `values` [n] differ from all values before them."""
   same = tf.cast(values[:, None] == values[None, :], tf.int32)
   return tf.reduce_sum(tf.linalg.band_part(same, -1, 0), axis=1) == 1  # itself only
 
@@ -138,9 +139,9 @@ def icon_points(
       float32[n].
     class_names: the names of the C classes in label order.
     add_action: int, the label of an `add` action, for 'adds_only'.
-    how: 'replayed' (ours): what is left after every add, move and remove; 'adds_only' (authors):
-      the place of the last `add` of the class, later moves and removes ignored; 'named' (ours):
-      where the mouse was while a narrative named the class, as the builder found it.
+    how: 'replayed' (ours): the icons left after every add, move and remove; 'adds_only' (authors):
+      where the class was last added, ignoring moves and removes; 'named' (ours): where the mouse
+      was while a narrative named the class, as computed by the builder.
 
   Returns:
     (float32[C, 2], float32[C]).
@@ -156,9 +157,9 @@ def icon_points(
     of_class &= tf.equal(actions['action'], add_action)[:, None]
   of_class &= tf.reduce_all(tf.math.is_finite(xy), axis=-1)[:, None]
   rows = tf.range(tf.shape(xy)[0])[:, None]
-  last = tf.reduce_max(tf.where(of_class, rows, -1), axis=0)  # [C]; negative where a class has none
+  last = tf.reduce_max(tf.where(of_class, rows, -1), axis=0)  # [C]; negative without an icon
   has = last >= 0
-  # A row of zeros in front, which classes without an icon take.
+  # Classes without an icon take the row of zeros in front.
   xy = tf.gather(tf.concat([tf.zeros([1, 2]), xy], axis=0), tf.where(has, last + 1, 0))
   return xy, tf.cast(has, tf.float32)
 
@@ -166,18 +167,18 @@ def icon_points(
 def true_boxes(
   objects: Columns, label: tf.Tensor, multi_label: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """The true boxes of an image.
+  """The ground-truth boxes of an image.
 
   Args:
-    objects: columns bbox float32[n, 4] (top, left, bottom, right) and, with `multi_label`, label
-      int64[n] and is_crowd bool[n].
+    objects: columns bbox float32[n, 4] (top, left, bottom, right), relative to the image, and, with
+      `multi_label`, label int64[n] and is_crowd bool[n].
     label: int32 scalar, the image's class, which is that of all its boxes; not used with
       `multi_label`.
-    multi_label: each box has its class; boxes around a crowd, which outline no object, are left
-      out.
+    multi_label: whether each box has a class of its own; if so, boxes around a crowd, which outline
+      no single object, are left out.
 
   Returns:
-    (float32[m, 4] (x0, y0, x1, y1), int32[m] classes).
+    (float32[m, 4] (x0, y0, x1, y1), relative to the image, int32[m] classes).
   """
   boxes = tf.gather(objects['bbox'], [1, 0, 3, 2], axis=1)
   if not multi_label:
@@ -189,11 +190,11 @@ def true_boxes(
 
 
 def size_groups(objects: Columns, num_classes: int) -> tf.Tensor:
-  """How large the largest object of each class is in an image, in COCO's three sizes.
+  """The size of the largest object of each class in an image, in COCO's three size classes.
 
   Args:
-    objects: columns area float32[n] (pixels of the segmentation in the image as stored), label
-      int64[n], is_crowd bool[n]; a crowd is no object.
+    objects: columns area float32[n] (pixels of the segmentation, before any reduction), label
+      int64[n], is_crowd bool[n]; crowds are ignored.
     num_classes: C.
 
   Returns:
@@ -215,8 +216,9 @@ def subsample_byproducts(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Removes the byproducts from all but a fraction of the images (ours).
 
-  Which images keep theirs is a function of the file name alone, whatever the seed or the split: the
-  same in every epoch and run, and a smaller fraction is a subset of a larger one.
+  Which images keep theirs depends on the file name alone, not on the seed or the split: they are
+  the same in every epoch and run, and those of a smaller fraction are a subset of those of a larger
+  one.
 
   Args:
     points, has: float32[K, 2] and float32[K].
@@ -226,7 +228,7 @@ def subsample_byproducts(
   Returns:
     (float32[K, 2], float32[K]), zeros for an image without byproducts.
   """
-  # A hash that TensorFlow promises to keep from release to release.
+  # TensorFlow guarantees that this hash stays the same across releases.
   bucket = tf.strings.to_hash_bucket_fast(file_name, _BUCKETS)
   kept = tf.cast(bucket < round(fraction * _BUCKETS), tf.float32)
   return points * kept, has * kept

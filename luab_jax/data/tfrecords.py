@@ -170,7 +170,7 @@ def open_split(builder: tfds.core.DatasetBuilder, name: str) -> Split:
 
 
 def part_of(split: Split, start: int, stop: int) -> Split:
-  """The records [start, stop) of a Split, with their numbers in it; its other files stay closed."""
+  """The records [start, stop) of a Split, with their numbers in it; other files are not opened."""
   begin, end = (np.clip(at - split.first, 0, split.take) for at in (start, stop))
   return split._replace(
     num_examples=stop - start, skip=split.skip + begin, take=end - begin, first=split.first + begin
@@ -180,8 +180,8 @@ def part_of(split: Split, start: int, stop: int) -> Split:
 def first_fraction(builder: tfds.core.DatasetBuilder, name: str, fraction: float) -> str:
   """The TFDS subsplit that holds the first `fraction` of a split's records.
 
-  TFDS shuffles records when it writes them, so these are random records; a smaller fraction is a
-  subset of a larger one. Of a sum of splits, it is the first fraction of each.
+  TFDS shuffles records when it writes them, so this is a random sample; a smaller fraction is a
+  subset of a larger one. For a sum of splits, it is the first fraction of each.
 
   Args:
     builder: from `open_builder`.
@@ -201,7 +201,7 @@ def first_fraction(builder: tfds.core.DatasetBuilder, name: str, fraction: float
 
 
 def fold(seed: int, *numbers: int | tf.Tensor) -> tf.Tensor:
-  """A stateless seed int64[2] for an int seed and further ints or int scalars."""
+  """A stateless seed, int64[2], from an int seed and further ints or int tensors (scalars)."""
   folded = tf.constant([seed, 0], tf.int64)
   for number in numbers:
     folded = tf.random.fold_in(folded, number)
@@ -216,9 +216,9 @@ def in_order(split: Split) -> tf.data.Dataset:
 
 
 def scan(split: Split, of_record: Callable[..., Any]) -> Iterator[Any]:
-  """What `of_record` makes of (index, record), in file order: batches of 1,024, ragged if need be.
+  """Yields the results of `of_record(index, record)` in file order, in (ragged) batches of 1,024.
 
-  A progress bar appears only on a terminal, and only if it takes long.
+  A progress bar appears only on a terminal, and only if the scan takes long.
   """
   table = in_order(split).map(of_record, num_parallel_calls=cores(), deterministic=True)
   table = table.ragged_batch(_SCANNED).with_options(deterministic_options())
@@ -235,7 +235,7 @@ def scan(split: Split, of_record: Callable[..., Any]) -> Iterator[Any]:
 
 
 def deterministic_options() -> tf.data.Options:
-  """Options of all datasets here: autotune would end short loops up to a second late."""
+  """Options of all datasets here. No autotune: it can end short loops up to a second late."""
   options = tf.data.Options()
   options.deterministic = True
   options.autotune.enabled = False
@@ -252,5 +252,5 @@ def _files(split: Split) -> tf.data.Dataset:
 
 
 def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-  """Dataset of (index int64 from `first` on, record string) of one file."""
+  """Dataset of (index int64, counted from `first`, record string) of one file."""
   return tf.data.TFRecordDataset(path).skip(skip).take(take).enumerate(first)

@@ -111,7 +111,7 @@ def _instances(tmp_path, **changes):
   ids=str,
 )
 def test_absurd_instances_stop_the_build_in_one_line(tmp_path, changes):
-  with pytest.raises(UserError, match=r'i.json is not as in COCO: .*\$.annotations\[0\]'):
+  with pytest.raises(UserError, match=r"i.json is not in COCO's format: .*\$.annotations\[0\]"):
     Join().add_instances(_instances(tmp_path, **changes), 'i.json')
 
 
@@ -166,7 +166,7 @@ def test_an_instances_file_without_instances_is_refused(tmp_path, text):
   """It used to be taken for one whose images show nothing, giving a data set without labels."""
   path = tmp_path / 'annotations_trainval2014.zip'
   path.write_bytes(_zip([('i.json', text)]))
-  with pytest.raises(UserError, match='i.json is not as in COCO: '):
+  with pytest.raises(UserError, match="i.json is not in COCO's format: "):
     Join().add_instances(path, 'i.json')
 
 

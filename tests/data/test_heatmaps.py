@@ -147,7 +147,7 @@ def test_erasing_takes_the_heat_away():
   [
     ({'click': 'mean'}, "data.click='mean' does not fit heat, which has heat maps: choose one"),
     ({'byproduct': 'trace'}, "data.byproduct='trace': heat has heat maps and no traces"),
-    ({'max_per_worker': 3}, 'data.max_per_worker=3 is about the clicks of ImageNet-AB, and heat'),
+    ({'max_per_worker': 3}, 'data.max_per_worker=3 filters clicks of ImageNet-AB, but heat'),
   ],
 )
 def test_options_of_clicks_are_refused(painted, changes, message):

@@ -96,7 +96,7 @@ def test_further_mistakes(small, tmp_path):
     {'train': [painted_data.coco_example(0, paint(10, 12, []))]},
     num_shards=1,
   )
-  with pytest.raises(UserError, match='one object an image'):
+  with pytest.raises(UserError, match='one object per image'):
     pipeline.dataset_spec(config(tmp_path, 'icons', byproduct='trace'))
   with pytest.raises(UserError, match='data.max_per_worker=3 filters clicks of ImageNet-AB'):
     pipeline.dataset_spec(config(tmp_path, 'icons', max_per_worker=3))

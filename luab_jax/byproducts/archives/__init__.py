@@ -1,1 +1,1 @@
-"""Archives: read member by member, never extracted; written reproducibly."""
+"""Archives, read member by member without extraction and written reproducibly."""

@@ -17,18 +17,18 @@ class Entry(NamedTuple):
   """A file in an archive or folder; it can be read until the next one is requested."""
 
   name: str  # <class>/<file> in a class tar
-  size: int  # as claimed, in bytes
+  size: int  # in bytes, as the header claims
   problem: str  # '' or why it is refused
   read: Callable[[], bytes]
 
 
 def iter_tar(file: IO[bytes], nested: bool, part: int | None = None) -> Iterator[Entry]:
-  """Yields the entries of a tar but directories and macOS companions.
+  """Yields the entries of a tar, except directories and macOS companions.
 
   Args:
     file: the open tar, seekable.
-    nested: whether a member `<class>.tar` gives its own members, as `<class>/<file>`.
-    part: with `nested`, number of the only class tar to read.
+    nested: whether to yield the members of a member `<class>.tar`, as `<class>/<file>`.
+    part: with `nested`, index of the only class tar to read; None: all.
 
   Raises:
     As strict_tar.iter_members.
@@ -41,7 +41,7 @@ def iter_tar(file: IO[bytes], nested: bool, part: int | None = None) -> Iterator
     if nested and is_file and member.name.endswith('.tar'):
       if part in (None, class_tars):
         inner = tar.extractfile(member)
-        assert inner is not None  # as it is for links and devices
+        assert inner is not None  # None only for links and devices
         for entry in iter_tar(inner, nested=False):
           yield entry._replace(name=f'{member.name.removesuffix(".tar")}/{entry.name}')
       class_tars += 1
@@ -54,12 +54,12 @@ def iter_tar(file: IO[bytes], nested: bool, part: int | None = None) -> Iterator
 
 def _read_tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
   file = tar.extractfile(member)
-  assert file is not None  # as it is a regular file
+  assert file is not None  # since it is a regular file
   return file.read()
 
 
 def iter_zip(file: IO[bytes], progress: Progress) -> Iterator[Entry]:
-  """Yields the entries of an open zip but directories and macOS companions."""
+  """Yields the entries of an open zip, except directories and macOS companions."""
   with zipfile.ZipFile(file) as archive:
     for member in archive.infolist():
       progress(member.compress_size)
@@ -71,19 +71,19 @@ def iter_zip(file: IO[bytes], progress: Progress) -> Iterator[Entry]:
       elif member.flag_bits & 1:
         problem = 'it is encrypted'
       elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        problem = 'it is neither stored nor deflated'  # decompressed without a limit by zipfile
+        problem = 'it is neither stored nor deflated'  # zipfile decompresses these without a limit
       read = functools.partial(_read_zip_member, archive, member)
       yield Entry(member.filename, member.file_size, problem, read)
 
 
 def _read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
   with archive.open(member) as file:
-    # With a size: without one, zipfile decompresses all there is, whatever the header claims.
+    # Without a size, zipfile would decompress everything, whatever the header claims.
     return file.read(member.file_size)
 
 
 def iter_folder(root: pathlib.Path, progress: Progress, part: int | None) -> Iterator[Entry]:
-  """Yields the files of all class folders, sorted, or of the one of number `part`."""
+  """Yields the files of all class folders, sorted, or only of the one with index `part`."""
   folders = visible(root)
   for folder in folders if part is None else [folders[part]]:
     if not folder.is_dir():

@@ -2,7 +2,7 @@
 
 Nothing is extracted to disk, and at most one member is in memory. Archives are not trusted:
 absolute names, `..`, links, devices and oversized members are refused, and a truncated or damaged
-archive is a UserError.
+archive raises a UserError.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ from luab_jax.byproducts.archives.entries import (
 from luab_jax.errors import UserError
 
 MIB = 1 << 20
-MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image has 15 MiB
+MAX_MEMBER_BYTES = 64 * MIB  # the largest ILSVRC2012 image is 15 MiB
 _GZIP, _ZIP = b'\x1f\x8b', b'PK'  # first bytes
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError)
-# tarfile and zipfile raise these, too, on headers that make no sense.
+# On headers that make no sense, tarfile and zipfile also raise these.
 _BAD_HEADER = (ValueError, LookupError, ArithmeticError, RuntimeError, struct.error)
 
 # Called with the (escaped) name of a refused member and the reason.
@@ -55,7 +55,7 @@ def require(path: str | os.PathLike, source: str) -> pathlib.Path:
 def open_verified(
   path: str | os.PathLike, *, sha256: str = '', source: str = 'its publisher'
 ) -> Iterator[IO[bytes]]:
-  """Opens a file for reading once its sha256 is checked.
+  """Opens a file for reading after checking its sha256.
 
   Args:
     path: the file.
@@ -63,8 +63,8 @@ def open_verified(
     source: where to get the file, for error messages.
 
   Raises:
-    UserError: the file is missing, unreadable or (as the block finds) damaged, or has another
-      digest.
+    UserError: the file is missing or unreadable, has another digest, or turns out to be damaged
+      while the block reads it.
   """
   path = require(path, source)
   with _damage_named(path, source), open(path, 'rb') as file:
@@ -111,8 +111,9 @@ def iter_members(
     sha256: expected digest of the archive in hex, checked first; '' skips the check.
     source: where to get the archive, for error messages.
     max_bytes: larger members are refused.
-    refused: called with (name, reason) of each refused member; without it the first one raises.
-    progress: called with the number of bytes of the archive (folder: of the files) read.
+    refused: called with (name, reason) for each refused member; without it, the first one raises.
+    progress: called with the number of bytes of the archive, or of the folder's files, read since
+      its last call.
 
   Raises:
     UserError: the archive is missing, truncated, damaged or has another sha256, or a member was
@@ -132,11 +133,11 @@ def iter_class_members(
   progress: Progress | None = None,
   part: int | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
-  """Yields (class, file name, bytes) of a tar of `<class>.tar`, or of class folders in any form.
+  """Yields (class, file name, bytes) from a tar of `<class>.tar`, or class folders in any form.
 
   Class tars are streamed, too. A member without a class is refused. Arguments and errors are those
-  of `iter_members`; with `part` (see `count_class_parts`) only the class tar or class folder of
-  that number is read.
+  of `iter_members`; with `part` (see `count_class_parts`), only the class tar or class folder with
+  that index is read.
   """
   entries = _entries(path, sha256, source, progress, nested=True, part=part)
   for name, data in _read(path, source, max_bytes, refused, entries):
@@ -171,9 +172,9 @@ def class_names(path: str | os.PathLike, *, source: str = 'its publisher') -> se
 
 
 def count_class_parts(path: str | os.PathLike, *, source: str = 'its publisher') -> int:
-  """Returns the number of class tars in a tar, or of class folders, if there is nothing else in it.
+  """Returns the number of class tars in a tar, or of class folders in a folder.
 
-  Otherwise, and for compressed archives, the number is 0: it has to be read in one go.
+  Returns 0 if there is anything else in it, or if it is compressed: it has to be read in one go.
 
   Raises:
     UserError: it is missing, truncated or damaged.
@@ -268,7 +269,7 @@ def _entries(
       yield entry
       progress(file.tell() - position)
       position = file.tell()
-    while magic == _GZIP and data.read(MIB):  # to the checksum
+    while magic == _GZIP and data.read(MIB):  # up to the checksum, to have it verified
       pass
     progress(file.seek(0, os.SEEK_END) - position)
 

@@ -12,11 +12,11 @@ _EXTENSIONS = (
   tarfile.GNUTYPE_LONGNAME,
   tarfile.GNUTYPE_LONGLINK,
 )
-_MAX_EXTENSION = 1 << 20  # bytes; a path has 4 KiB, an extended attribute 64
+_MAX_EXTENSION = 1 << 20  # bytes; a path takes up to 4 KiB, an extended attribute 64 KiB
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-  """A header; tarfile would take a bad one, or the end of the file, for the end of the archive."""
+  """A header; tarfile mistakes a bad one, or the end of the file, for the end of the archive."""
 
   @classmethod
   def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
@@ -49,7 +49,7 @@ def iter_members(file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.Tar
     fileobj=file, mode='r:', tarinfo=_StrictTarInfo, encoding='utf-8', errors='surrogateescape'
   ) as tar:
     while (member := tar.next()) is not None:
-      tar.members.clear()  # type: ignore[attr-defined]  # or the headers of a million files stay
+      tar.members.clear()  # type: ignore[attr-defined]  # or it keeps a million headers
       if member.size < 0:  # as a pax header may claim
         raise tarfile.ReadError(f'a header claims {member.size} bytes')
       yield tar, member

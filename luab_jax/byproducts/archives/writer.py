@@ -1,4 +1,4 @@
-"""Writes archives with the same bytes on every run: fixed dates and owners, no names in headers.
+"""Writes byte-identical archives on every run: fixed dates and owners, no names in gzip headers.
 
 Each archive is written beside its destination and moved there once it is complete, so that an
 interrupted run leaves no truncated archive under the final name.
@@ -33,7 +33,7 @@ def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def gzip_file(path: pathlib.Path) -> Iterator[gzip.GzipFile]:
-  """Yields a file for writing that is compressed, without time and name in its header."""
+  """Yields a gzip file for writing, without a time or a name in its header."""
   with (
     replacing(path) as file,
     gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=file, mtime=0) as stream,
@@ -69,7 +69,7 @@ def tar_of_tars(path: pathlib.Path, names: Iterable[str]) -> Iterator[dict[str, 
 
 
 def add_tar(outer: tarfile.TarFile, name: str, members: Iterable[tuple[str, bytes]]) -> None:
-  """Adds a tar of (name, data) as the file `name`; it is kept on disk until it is complete."""
+  """Adds a tar of (name, data) as the file `name`; it is first written to a temporary file."""
   with tempfile.TemporaryFile() as file:
     with tarfile.open(fileobj=file, mode='w') as tar:
       for member in members:
@@ -88,9 +88,9 @@ def zip_file(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 
 
 def add_to_zip(archive: zipfile.ZipFile, name: str, data: bytes, compress: bool = False) -> None:
-  """Adds `data` as the file `name`; compression pays for text, not for JPEGs."""
+  """Adds `data` as the file `name`; compression is worthwhile for text, not for JPEGs."""
   member = zipfile.ZipInfo(name, _ZIP_DATE)
   member.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-  member.create_system = 3  # Unix everywhere, or Windows would write other bytes
+  member.create_system = 3  # Unix everywhere: Windows would write other bytes
   member.external_attr = 0o644 << 16
   archive.writestr(member, data)
