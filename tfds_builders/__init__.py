@@ -1,1 +1,1 @@
-"""TFDS builders that package ImageNet-AB and COCO-AB."""
+"""TFDS builders for ImageNet-AB, COCO-AB, ClickMe and the Backgrounds Challenge."""

@@ -42,7 +42,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
   names = [f'{name}/{config}' for name, configs in CONFIGS.items() for config in configs]
   parser = _Parser(
     prog='python -m tfds_builders.build',
-    description='Builds one of the TFDS data sets of this folder.',
+    description='Builds one of the TFDS data sets in this folder.',
   )
   parser.add_argument('dataset', choices=names)
   parser.add_argument('--manual_dir', required=True, help='folder of the raw files')
@@ -55,7 +55,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
   parser.add_argument(
     '--overwrite',
     action='store_true',
-    help='build again; what was built before is deleted once the new one is complete',
+    help='build it again; the old data set is deleted once the new one is complete',
   )
   return parser.parse_args(argv)
 
@@ -80,10 +80,10 @@ def build(
 
   Raises:
     UserError: the input is missing or damaged, or too much of it is bad; data_dir cannot be written
-      or has too little room; the data set to overwrite has files that are none of its own.
+      or has too little space; the data set to overwrite has files that no build wrote.
   """
   manual_dir = pathlib.Path(manual_dir).expanduser().resolve()
-  if not os.path.isdir(manual_dir):  # also of a name that is too long
+  if not os.path.isdir(manual_dir):  # False also for a name that is too long
     raise UserError(
       f'--manual_dir={manual_dir} is not a folder: put the raw files there, see '
       f'tfds_builders/{dataset.partition("/")[0]}/README.md'
@@ -91,7 +91,7 @@ def build(
   configure_process()
   import tensorflow_datasets as tfds
 
-  tfds.disable_progress_bar()  # TFDS's bars know no total; ours show the time left
+  tfds.disable_progress_bar()  # TFDS's bars have no total; ours show the time left
   data_dir = pathlib.Path(data_dir).expanduser().resolve()
 
   def prepare(folder: pathlib.Path) -> pathlib.Path:
@@ -112,7 +112,7 @@ def build(
 def _replace(
   old: pathlib.Path, data_dir: pathlib.Path, prepare: Callable[[pathlib.Path], pathlib.Path]
 ) -> pathlib.Path:
-  """Builds a data set anew beside the old one, which goes once the new one is complete."""
+  """Builds a new data set beside the old one, which is deleted once the new one is complete."""
   for path in old.iterdir():
     if path.is_dir() or not _BUILT.fullmatch(path.name):
       raise UserError(f'{path} was not written by a build: move it away before --overwrite')

@@ -33,7 +33,7 @@ class BuildStopped(UserError, SystemExit):
 
 @contextlib.contextmanager
 def one_line_errors(data_dir: str | os.PathLike) -> Iterator[None]:
-  """Raises a UserError of the block, or that `data_dir` cannot be written, as BuildStopped."""
+  """Raises a UserError of the block, or a failure to write to `data_dir`, as BuildStopped."""
   try:
     yield
   except UserError as error:
@@ -45,11 +45,11 @@ def one_line_errors(data_dir: str | os.PathLike) -> Iterator[None]:
 
 
 def _write_problem(error: BaseException | None) -> str:
-  """Returns the message of the OS, TensorFlow or SQLite about a full or read-only disk.
+  """Returns the message of the OS, TensorFlow or SQLite about a full or read-only disk, or ''.
 
-  TFDS raises its own exceptions from theirs. Bad input has raised a UserError before.
+  TFDS raises its own exceptions from theirs. Bad input has already raised a UserError.
   """
-  import tensorflow as tf  # slow, and in use by now
+  import tensorflow as tf  # slow to import, but already imported by now
 
   kinds = (
     OSError,
@@ -64,10 +64,10 @@ def _write_problem(error: BaseException | None) -> str:
 
 
 def check_room(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
-  """Raises UserError if a disk has less room than the raw files of a data set take.
+  """Raises UserError if a disk has less free space than the raw files of a data set take.
 
   Args:
-    folder: where the data set is built; nothing is checked for a bucket.
+    folder: where the data set is built; a bucket is not checked.
     inputs: the archives, or folders of class folders, whose content it will hold.
   """
   needed = sum(map(_input_bytes, inputs))
@@ -95,7 +95,10 @@ def warn_about_beam(name: str, download_config) -> None:
 def max_bad_share() -> float:
   """Returns the share of bad input that a build accepts, in [0, 1].
 
-  It is an environment variable because `tfds build` has no options for builders.
+  It is set by an environment variable because `tfds build` has no options for builders.
+
+  Raises:
+    UserError: the variable is not a number from 0 to 1.
   """
   text = os.environ.get(MAX_BAD_SHARE_VARIABLE, '')
   try:
@@ -135,7 +138,7 @@ class BuildSummary:
     """Counts one bad input and names it in the log.
 
     Args:
-      reason: the kind, one of a few, such as 'corrupt XML'.
+      reason: the kind of problem, such as 'corrupt XML'.
       where: file and member.
       detail: what is wrong with this one.
     """
@@ -147,7 +150,7 @@ class BuildSummary:
     self._noted[what] += int(amount)
 
   def add_content(self, digest: int) -> None:
-    """Adds the digest of an example, see content_digest.py; only for Beam's workers."""
+    """Adds the digest of an example, see content_digest.py; only used by Beam's workers."""
     self._content = content_digest.add(self._content, digest)
 
   def state(self) -> dict[str, Any]:
@@ -192,7 +195,7 @@ class BuildSummary:
 
 @contextlib.contextmanager
 def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable[[int], None]]:
-  """Shows how much of a file or folder is read, the rate and the time left.
+  """Shows how much of a file or folder has been read, the rate and the time left.
 
   Hidden where stderr is not a terminal.
 
@@ -210,7 +213,7 @@ def progress_bar(path: str | os.PathLike, description: str) -> Iterator[Callable
 
 
 def _input_bytes(path: str | os.PathLike) -> int:
-  """Returns the bytes of a file, or of the files in the folders of a folder."""
+  """Returns the size in bytes of a file, or of all files in the subfolders of a folder."""
   path = pathlib.Path(path)
   if path.is_dir():
     return sum(file.stat().st_size for file in path.glob('*/*') if file.is_file())

@@ -1,7 +1,7 @@
-"""A digest of what a split holds, kept in the data set's metadata.json: {split: 16 hex digits}.
+"""A digest of a split's contents, kept in the data set's metadata.json: {split: 16 hex digits}.
 
 The same examples give the same digest in any order and any build. The files do not: TFDS writes
-the columns of a record in another order in every process.
+the columns of a record in a different order in every process.
 """
 
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -20,19 +20,19 @@ def digest(key: str, example: dict[str, Any]) -> int:
 
 
 def add(*digests: int) -> int:
-  """The digest of several examples, or of several groups of them; 0 of none."""
+  """The digest of several examples, or of several groups of them; 0 if there are none."""
   return sum(digests) % _MODULUS
 
 
 def to_text(total: int) -> str:
-  """As metadata.json has it."""
+  """The digest as written to metadata.json."""
   return f'{total:016x}'
 
 
 def digested(
   examples: Iterable[tuple[str, dict]], digests: MutableMapping[str, str], split: str
 ) -> Iterator[tuple[str, dict]]:
-  """Yields the (key, example) pairs of a split; in the end writes their digest into `digests`."""
+  """Yields the (key, example) pairs of a split, then writes their digest into `digests`."""
   total = 0
   for key, example in examples:
     total = add(total, digest(key, example))

@@ -1,4 +1,4 @@
-"""Decodes every image once, in threads, and re-encodes those that a data set cannot store."""
+"""Decodes every image once, in threads, and re-encodes those that cannot be stored as they are."""
 
 import collections
 import concurrent.futures
@@ -15,7 +15,7 @@ Item = TypeVar('Item')
 
 
 def check_image(data: bytes, reduction: Reduction | None = None) -> EncodedImage | BadImage:
-  """Returns an image as it is stored, pixels unturned, or why it cannot be used."""
+  """Returns an image as it is stored, EXIF orientation ignored, or why it cannot be used."""
   try:
     return encode(data, reduction=reduction)
   except BadImage as error:
@@ -27,13 +27,13 @@ def check_images(
 ) -> Iterator[tuple[Item, EncodedImage | BadImage]]:
   """Yields (item, result of `check_image` on its image) in the order of the items.
 
-  TensorFlow decodes without Python's lock, so threads are enough. At most four items per thread
+  TensorFlow releases the GIL while it decodes, so threads are enough. At most four items per thread
   are held in addition to the yielded one.
 
   Args:
     items: whatever has an image; iterated in the calling thread.
     data_of: returns the image file of an item.
-    reduction: of large images; None: all keep their size.
+    reduction: for large images; None: all keep their size.
   """
   threads = min(cores(), MAX_THREADS)
   pool = concurrent.futures.ThreadPoolExecutor(threads)

@@ -9,11 +9,11 @@ from luab_jax.data.image_files import Reduction
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class ImageConfig(tfds.core.BuilderConfig):
-  """A config whose name begins with that of its raw files, such as local_short288.
+  """A config; its name begins with the kind of its raw files, as in local_short288.
 
   Attributes:
-    short_side: images with a longer short side are stored reduced to it, in pixels; 0: all files
-      are stored as they are.
+    short_side: in pixels; images with a longer short side are stored reduced to it. 0: all keep
+      their size.
     jpeg_quality: of reduced images.
   """
 
@@ -37,9 +37,9 @@ class ImageConfig(tfds.core.BuilderConfig):
 
 
 def with_reduced(*configs: ImageConfig) -> list[ImageConfig]:
-  """Returns the configs, and each again with images of a short side of at most 288 pixels.
+  """Returns the configs, and each again with images reduced to a short side of at most 288 pixels.
 
-  288: a centre crop of 224 out of 256, as evaluation takes it, still is a reduction.
+  With 288, resizing to 256 for a centre crop of 224, as evaluation does, still is a reduction.
   """
   reduced = [
     dataclasses.replace(

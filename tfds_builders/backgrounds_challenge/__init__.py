@@ -1,1 +1,1 @@
-"""The backgrounds_challenge data set: ImageNet-9 with its backgrounds exchanged or taken away."""
+"""The backgrounds_challenge data set: ImageNet-9 with its backgrounds exchanged or removed."""

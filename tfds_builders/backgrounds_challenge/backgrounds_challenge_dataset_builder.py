@@ -23,8 +23,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ),
     tfds.core.BuilderConfig(
       name='foregrounds',
-      description="Original images with the mask of their foreground, to be put on others' "
-      'backgrounds.',
+      description='Original images with the mask of their foreground, to be placed on the '
+      'backgrounds of other images.',
     ),
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -81,7 +81,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
     self._right_labels = release.read_mapping(manual_dir / release.MAPPING_NAME)
     self._source = release.find(manual_dir)
-    if not self._has_masks:  # which need but a part of the release
+    if not self._has_masks:  # foregrounds need only part of the release
       build_summary.check_room(self.data_dir_root, [self._source])
     folders = ('original', release.MASKS) if self._has_masks else release.VARIATIONS
     self._read(folders)

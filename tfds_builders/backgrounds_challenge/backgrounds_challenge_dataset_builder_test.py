@@ -27,7 +27,7 @@ DOG = 'val/00_dog/n0_0'
 def build_and_load(manual_dir, data_dir, config):
   """Builds and returns {split: {file name: example}} with the JPEGs undecoded."""
   path = build.build(f'backgrounds_challenge/{config}', manual_dir=manual_dir, data_dir=data_dir)
-  builder = tfds.builder_from_directory(path)  # as without the builder's code
+  builder = tfds.builder_from_directory(path)  # without the builder's code
   assert builder.info.features['label'].names == list(CLASSES)
   splits = builder.as_dataset(decoders={'image': tfds.decode.SkipDecoding()})
   return {
@@ -133,7 +133,7 @@ def test_every_value_is_kept_from_every_layout(tmp_path, capsys, layout):
 
 
 def test_what_is_none_of_the_release_is_passed_over(tmp_path, capsys):
-  """One refused and one given twice of 217 are below the accepted share of 1 %."""
+  """Of 217, one refused and one given twice are below the accepted share of 1 %."""
   raw = small_release.write_archive(
     tmp_path / 'raw',
     {

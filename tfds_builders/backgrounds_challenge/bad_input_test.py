@@ -55,8 +55,8 @@ BAD_MASKS = {
   'cut off': (lambda _: small_release.npy(MASK)[:-5], 'it is not an npy file'),
   'empty': (lambda _: b'', 'it is not an npy file: No data'),
   'transposed': (lambda _: small_release.npy(MASK.T), 'it has 24 × 32 px, its image 32 × 24'),
-  'channels': (lambda _: small_release.npy(np.dstack([MASK] * 3)), 'it is 3-D of bool'),
-  'text': (lambda _: small_release.npy(np.full(SIZE[::-1], '1')), 'it is 2-D of <U1'),
+  'channels': (lambda _: small_release.npy(np.dstack([MASK] * 3)), 'it is a 3-D bool array'),
+  'text': (lambda _: small_release.npy(np.full(SIZE[::-1], '1')), 'it is a 2-D <U1 array'),
   '255': (lambda _: small_release.npy(255 * MASK), 'other values than 0 and 1'),
   'half': (lambda _: small_release.npy(0.5 * MASK), 'other values than 0 and 1'),
   'nan': (lambda _: small_release.npy(np.nan * MASK), 'other values than 0 and 1'),
@@ -73,7 +73,7 @@ def test_bad_masks_are_refused_and_never_executed(tmp_path, kind):
   with pytest.raises(release.BadMask, match=message):
     release.read_mask(make(tmp_path / 'executed'), SIZE[::-1])
   assert not (tmp_path / 'executed').exists()
-  # The trap is one: it springs where pickles are trusted.
+  # The trap works: it springs where pickles are trusted.
   np.load(io.BytesIO(trapped(tmp_path / 'executed')), allow_pickle=True)
   assert (tmp_path / 'executed').exists()
 
@@ -176,7 +176,7 @@ MISTAKES = {
   ),
   'no JSON': (_mapping('{"0": 8,'), f'in_to_in9.json cannot be read .* {AGAIN}'),
   'deep JSON': (_mapping('[' * 10**5), f'in_to_in9.json cannot be read .* {AGAIN}'),
-  'no object': (_mapping([0] * 1000), f'is no JSON object of ImageNet classes: .* {AGAIN}'),
+  'no object': (_mapping([0] * 1000), f'is not a JSON object of ImageNet classes: .* {AGAIN}'),
   'class 1000': (_mapping({**MAPPING, '1000': 0}), f"maps '1000' to 0, .* {AGAIN}"),
   'class 01': (_mapping({**MAPPING, '01': 0}), f"maps '01' to 0, .* {AGAIN}"),
   'label 9': (_mapping({**MAPPING, '5': 9}), f"maps '5' to 9, .* {AGAIN}"),

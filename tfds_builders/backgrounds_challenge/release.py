@@ -132,7 +132,7 @@ def iter_files(
 
 
 def _iter_release(source, folders, summary):
-  """Yields (variation, class folder, file, bytes) of what lies at the right depth."""
+  """Yields (variation, class folder, file, bytes) of the files at the right depth."""
 
   def refused(name, reason):
     summary.skip('refused member', f'{source}: {name}', reason)
@@ -159,7 +159,7 @@ def _iter_release(source, folders, summary):
 
 
 def class_names(spool: Spool, folders: Collection[str], source: pathlib.Path) -> list[str]:
-  """Returns the nine class folders, sorted: their order is the label.
+  """Returns the nine class folders, sorted: their index is the label.
 
   Raises:
     UserError: there are more or fewer, or a variation lacks one of them.
@@ -171,7 +171,7 @@ def class_names(spool: Spool, folders: Collection[str], source: pathlib.Path) ->
         f'{source} holds no {folder}/val/<class>/<file>: get {ARCHIVE_NAME} again '
         f'from {ARCHIVE_URL}'
       )
-  # A mask of an unknown class is a mask without an image, no class.
+  # A folder that only the masks have is not a class: its masks are masks without an image.
   names = sorted(set().union(*(classes[folder] for folder in folders if folder != MASKS)))
   if len(names) != NUM_CLASSES:
     raise UserError(
@@ -191,11 +191,11 @@ def read_mapping(path: pathlib.Path) -> list[list[int]]:
   """Returns the ImageNet classes (0 to 999, in the order of the wnids) of each of the nine labels.
 
   Args:
-    path: `in_to_in9.json`: {"<ImageNet class>": <label 0 to 8, or -1 for none of them>}; a class
-      that is missing has none either.
+    path: `in_to_in9.json`: {"<ImageNet class>": <label 0 to 8, or -1 for none of them>}; a missing
+      class has no label either.
 
   Raises:
-    UserError: it is missing or not such a file.
+    UserError: the file is missing or not of this form.
   """
   remedy = f'get {MAPPING_NAME} again from {MAPPING_URL}'
   try:
@@ -203,7 +203,7 @@ def read_mapping(path: pathlib.Path) -> list[list[int]]:
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{path} cannot be read ({error}): {remedy}') from error
   if not isinstance(mapping, dict):
-    raise UserError(f'{path} is no JSON object of ImageNet classes: {remedy}')
+    raise UserError(f'{path} is not a JSON object of ImageNet classes: {remedy}')
   keys = {str(index) for index in range(1000)}
   right = [[] for _ in range(NUM_CLASSES)]
   for key, label in mapping.items():
@@ -223,12 +223,12 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
   """Returns a foreground mask, bool [H, W].
 
   Args:
-    data: the npy file: a 2-D array of 0 and 1, of bool or a number type.
+    data: the npy file: a 2-D array of 0 and 1, of boolean or numeric dtype.
     size: (H, W) of its image.
 
   Raises:
-    BadMask: it is damaged, holds Python objects (they are not unpickled), other values or more
-      than one channel, or has another size than the image.
+    BadMask: it is damaged, holds Python objects (which are not unpickled) or other values, has
+      more than one channel, or differs in size from the image.
   """
   try:
     array = np.load(io.BytesIO(data), allow_pickle=False)
@@ -237,7 +237,7 @@ def read_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
   if not isinstance(array, np.ndarray):
     raise BadMask('it is not an npy file but an archive')
   if array.ndim != 2 or array.dtype.kind not in 'biuf':
-    raise BadMask(f'it is {array.ndim}-D of {array.dtype!s:.40}, expected 2-D of 0 and 1')
+    raise BadMask(f'it is a {array.ndim}-D {array.dtype!s:.40} array, expected 2-D of 0 and 1')
   if array.shape != size:
     raise BadMask(f'it has {array.shape[1]} × {array.shape[0]} px, its image {size[1]} × {size[0]}')
   if not np.isin(array, (0, 1)).all():

@@ -1,4 +1,4 @@
-"""Writes a small release in the files of the real one, for tests and the benchmark."""
+"""Writes a small release, with the files of the real one, for tests and the benchmark."""
 
 import io
 import json
@@ -27,7 +27,7 @@ CLASSES = (
   '08_fish',
 )
 SIZE = (32, 24)  # width, height
-IMAGES = 3  # of a class and variation
+IMAGES = 3  # per class and variation
 # Both ways to say that an ImageNet class has no label: -1 for 9, 19, ..., no entry from 997 on.
 MAPPING = {str(index): index % 10 if index % 10 < 9 else -1 for index in range(997)}
 _MASK_TYPES = (np.bool_, np.uint8, np.int64, np.float64)
@@ -56,7 +56,7 @@ def npy(array) -> bytes:
 
 
 def files(images=IMAGES, make_image=paint, make_mask=foreground) -> dict[str, bytes]:
-  """Returns {path: bytes} of a release, masks last; they come in several number types."""
+  """Returns {path: bytes} of a release, masks last; the masks have several dtypes."""
   release = {
     f'{variation}/val/{name}/n{label}_{index}.JPEG': make_image(variation, label, index)
     for variation in VARIATIONS

@@ -1,1 +1,1 @@
-"""The clickme data set: images with heat maps of where people clicked what mattered to them."""
+"""The clickme data set: ImageNet images with heat maps of the parts that mattered to people."""

@@ -12,17 +12,18 @@ from tfds_builders.clickme import release
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-  """ImageNet images and where people clicked what mattered to them."""
+  """ImageNet images with heat maps of the parts that mattered to people."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'The TFRecords that Harmonization (2022) published.'}
   BUILDER_CONFIGS = [
-    tfds.core.BuilderConfig(name='released', description='All 318 and 17 shards.'),
-    tfds.core.BuilderConfig(name='local', description='Those shards that are there.'),
+    tfds.core.BuilderConfig(name='released', description='All 318 + 17 shards.'),
+    tfds.core.BuilderConfig(name='local', description='Whichever shards are present.'),
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'python -m tfds_builders.clickme.download --out=RAW puts the shards (train/train-0.tfrecords '
-    '..., val/val-0.tfrecords ...) into manual_dir. We could not find their licence.'
+    'python -m tfds_builders.clickme.download --out=RAW downloads the shards '
+    '(train/train-0.tfrecords ..., val/val-0.tfrecords ...); give RAW as manual_dir. '
+    'We could not find their licence.'
   )
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -37,7 +38,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       ),
       'label': tfds.features.ClassLabel(
         names_file=str(tfds.core.tfds_path('datasets/imagenet2012/labels.txt')),
-        doc='Class of ImageNet, as released.',
+        doc='ImageNet class, as released.',
       ),
       'file_name': tfds.features.Text(doc='<shard>/<record>, such as train-3/17.'),
     }

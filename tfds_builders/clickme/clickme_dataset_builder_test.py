@@ -19,7 +19,7 @@ SHARDS = {
 
 def build_local(raw, data_dir):
   path = build.build('clickme/local', manual_dir=raw, data_dir=data_dir)
-  return tfds.builder_from_directory(path)  # as without the builder's code
+  return tfds.builder_from_directory(path)  # without the builder's code
 
 
 def rows(builder, split, **options):
@@ -50,8 +50,11 @@ def test_bad_records_are_named_and_left_out(tmp_path, capsys, caplog, monkeypatc
   monkeypatch.setenv('LUAB_MAX_BAD_SHARE', '0.9')
   image, heat = jpeg(picture(0.5, 0.5)), jpeg(blob(0.5, 0.5))
   bad = [
-    (record(image, heat, 1000), 'label 1000 is none of 0 to 999'),
-    (record(image, image, 1), 'heatmap has 256 × 256 pixels of 3 channels, not 256 × 256 of 1'),
+    (record(image, heat, 1000), 'label 1000 is outside 0 to 999'),
+    (
+      record(image, image, 1),
+      'heatmap has 256 × 256 pixels and 3 channels, expected 256 × 256 and 1',
+    ),
     (record(jpeg(picture(0.5, 0.5)[:200]), heat, 1), 'image has 256 × 200 pixels'),
     (record(image[:500], heat, 1), 'image: '),
     (record(image, b'', 1), 'heatmap: '),

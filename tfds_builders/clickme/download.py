@@ -1,7 +1,7 @@
 """Downloads the shards of ClickMe: `python -m tfds_builders.clickme.download --out=RAW`.
 
 Nothing else downloads them: we could not find the licence of these files, and their images are
-ImageNet's, which has terms of its own. What is there already is kept.
+ImageNet's, which has terms of its own. Files that are already there are kept.
 """
 
 import argparse
@@ -22,16 +22,16 @@ NOTICE = (
 
 
 def download(out: pathlib.Path, *, url: str = release.URL) -> int:
-  """Gets the shards that are missing in a folder; returns their number.
+  """Downloads the shards that are missing from a folder; returns their number.
 
-  A shard has its name only once it is complete.
+  A shard gets its final name only once it is complete.
 
   Args:
     out: the folder, for train/train-N.tfrecords and val/val-N.tfrecords.
     url: of the folder that has the same files.
 
   Raises:
-    OSError: the network or the disk fails; what was complete stays.
+    OSError: the network or the disk fails; complete shards are kept.
   """
   names = [
     f'{split}/{split}-{i}.tfrecords'
@@ -55,7 +55,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
   """Parses the command line."""
   parser = argparse.ArgumentParser(
     prog='python -m tfds_builders.clickme.download',
-    description='Downloads the 335 shards of ClickMe that are not there yet.',
+    description='Downloads those of the 335 shards of ClickMe that are missing.',
     epilog=NOTICE,
   )
   parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the shards')
@@ -69,9 +69,9 @@ def main(argv: list[str]) -> int:
   try:
     count = download(out)
   except OSError as error:
-    print(f'error: {error}; run the command again to go on', file=sys.stderr)
+    print(f'error: {error}; run the command again to continue', file=sys.stderr)
     return 2
-  print(f'{count} shards downloaded; all of {sum(release.SHARDS.values())} are in {out}')
+  print(f'{count} shards downloaded; all {sum(release.SHARDS.values())} are in {out}')
   return 0
 
 

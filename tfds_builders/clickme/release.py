@@ -1,7 +1,8 @@
-"""The released TFRecords of ClickMe: where they are and what is in a record.
+"""The released TFRecords of ClickMe: where they are and what a record contains.
 
 Names, URLs and features are those of harmonization/common/clickme_dataset.py in
-github.com/serre-lab/Harmonization (Fel et al. 2022), whose reader takes JPEGs of 256 x 256 pixels.
+github.com/serre-lab/Harmonization (Fel et al. 2022), whose reader expects JPEGs of 256 x 256
+pixels.
 """
 
 import pathlib
@@ -30,7 +31,7 @@ class BadRecord(ValueError):
 
 
 class Record(NamedTuple):
-  """One image as released."""
+  """One image as released; image and heatmap are JPEG files."""
 
   image: bytes
   heatmap: bytes
@@ -38,14 +39,14 @@ class Record(NamedTuple):
 
 
 class Place(NamedTuple):
-  """Where a record is."""
+  """The position of a record."""
 
   shard: pathlib.Path
-  number: int  # of the record in its shard, from 0 on
+  number: int  # index of the record in its shard, from 0
 
   @property
   def name(self) -> str:
-    """Such as train-3/17: the release names no images."""
+    """A name such as train-3/17, as the release has no file names."""
     return f'{self.shard.stem}/{self.number}'
 
 
@@ -54,7 +55,7 @@ def find(manual_dir: pathlib.Path, *, complete: bool) -> dict[str, list[pathlib.
 
   Args:
     manual_dir: the folder.
-    complete: whether all 318 and 17 must be there; else there may be fewer, and one split.
+    complete: whether all 318 + 17 must be present; otherwise, any shards of either split will do.
 
   Raises:
     UserError: a shard is missing, or there is none at all.
@@ -66,8 +67,9 @@ def find(manual_dir: pathlib.Path, *, complete: bool) -> dict[str, list[pathlib.
     if complete and len(present) < number:
       first = next(path for path in paths if path not in present)
       raise UserError(
-        f'{first} is missing ({len(present)} of {number} shards are there): python -m '
-        f'tfds_builders.clickme.download --out={manual_dir} gets it; --config=local takes fewer'
+        f'{first} is missing ({len(present)} of {number} shards are present): python -m '
+        f'tfds_builders.clickme.download --out={manual_dir} downloads it; --config=local accepts '
+        'fewer'
       )
     if present:
       found[SPLITS[folder]] = present
@@ -80,7 +82,7 @@ def find(manual_dir: pathlib.Path, *, complete: bool) -> dict[str, list[pathlib.
 
 
 def read_shard(path: pathlib.Path) -> Iterator[tuple[Place, bytes]]:
-  """Yields the records of a shard; raises UserError where it is damaged."""
+  """Yields the records of a shard; raises UserError if it is damaged."""
   try:
     for number, data in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
       yield Place(path, number), data
@@ -92,14 +94,14 @@ def read_shard(path: pathlib.Path) -> Iterator[tuple[Place, bytes]]:
 
 
 def parse(data: bytes) -> Record:
-  """Returns the features of a record; raises BadRecord for others than those of the release."""
+  """Returns the features of a record; raises BadRecord if they are not as in the release."""
   try:
     record = tf.io.parse_single_example(data, _FEATURES)
   except tf.errors.InvalidArgumentError as error:
     raise BadRecord('it does not hold one image, one heatmap and one label') from error
   found = Record(record['image'].numpy(), record['heatmap'].numpy(), int(record['label']))
   if not 0 <= found.label < NUM_CLASSES:
-    raise BadRecord(f'label {found.label} is none of 0 to {NUM_CLASSES - 1}')
+    raise BadRecord(f'label {found.label} is outside 0 to {NUM_CLASSES - 1}')
   for name in ('image', 'heatmap'):
     _check_jpeg(name, getattr(found, name), channels=1 if name == 'heatmap' else 3)
   return found
@@ -114,6 +116,6 @@ def _check_jpeg(name: str, data: bytes, *, channels: int) -> None:
   if shape != (*SIZE, channels):
     height, width, depth = shape
     raise BadRecord(
-      f'{name} has {width} × {height} pixels of {depth} channels, not {SIZE[1]} × {SIZE[0]} of '
-      f'{channels}'
+      f'{name} has {width} × {height} pixels and {depth} channels, expected {SIZE[1]} × {SIZE[0]} '
+      f'and {channels}'
     )

@@ -1,1 +1,1 @@
-"""The coco_ab data set: COCO 2014 images with COCO-AB annotation byproducts."""
+"""The coco_ab data set: COCO images with byproducts of COCO-AB or Localized Narratives."""

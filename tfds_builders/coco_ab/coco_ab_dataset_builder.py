@@ -20,7 +20,7 @@ from tfds_builders.image_config import with_reduced
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-  """COCO images, their instances, and what people did on them."""
+  """COCO images, their instances, and what annotators did on them."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First release.'}
@@ -31,7 +31,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       'the checksum of every file is verified.',
     ),
     CocoConfig(
-      name='local', description='Your own files of the same names and formats from manual_dir.'
+      name='local', description='Your own files of the same names and formats, from manual_dir.'
     ),
     CocoConfig(
       name='narratives',
@@ -42,12 +42,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     CocoConfig(
       name='local_narratives',
       narrated=True,
-      description='Files of the names and formats of COCO 2017 and any Localized Narratives '
-      '(*_localized_narratives*.jsonl) from manual_dir.',
+      description='Files with the names and formats of COCO 2017 and any Localized Narratives '
+      '(*_localized_narratives*.jsonl), from manual_dir.',
     ),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'Put the files into manual_dir that tfds_builders/coco_ab/README.md lists. Of the configs 2014 '
+    'Put the files listed in tfds_builders/coco_ab/README.md into manual_dir. For the configs 2014 '
     'and narratives, zips and COCO-AB are downloaded (20 GB) if missing.'
   )
 
@@ -86,7 +86,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     annotations = files[config.annotations]
     if config.is_local:
       names = class_names(annotations, map(_instances, config.splits.values()))
-      self.info.features['labels'].feature.names = names  # one label, which the others are too
+      self.info.features['labels'].feature.names = names  # shared by all label features
       self._join.class_index = {name: index for index, name in enumerate(names)}
     for name in sorted(files.keys() - config.urls):
       self._read_narratives(files[name])
@@ -151,7 +151,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       )
 
   def _joined(self, images, folder, progress) -> Iterator[Joined]:
-    """Yields the listed images, each with what belongs to it; of duplicates the first."""
+    """Yields the listed images, each with what belongs to it; only the first of duplicates."""
     for name, data in reader.iter_members(
       images,
       source=self.builder_config.urls[f'{folder}.zip'],

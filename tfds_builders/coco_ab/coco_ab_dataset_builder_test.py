@@ -27,7 +27,7 @@ def temporary_release():
 
 
 class CocoAbTest(tfds.testing.DatasetBuilderTestCase):
-  """TFDS's own checks of both configs, on generated files."""
+  """TFDS's own checks of the configs with COCO-AB, on generated files."""
 
   DATASET_CLASS = coco_ab_dataset_builder.Builder
   SPLITS = {'train': 3, 'validation': 1}
@@ -141,7 +141,7 @@ def test_mini_release(shared, tmp_path, monkeypatch):
 
 
 def registered(folder):
-  """Makes the files in `folder` the registered ones of the config 2014."""
+  """Returns the `url_infos` that register the files in `folder` for the config 2014."""
   return {
     url: checksums.UrlInfo(
       size=(folder / name).stat().st_size,

@@ -19,14 +19,14 @@ def features(
   """Returns the features of an example. Points are x right, y down; boxes are in TFDS's order.
 
   Args:
-    class_names: the classes; None where they are set later, once for all labels.
+    class_names: the classes; None: they are set later, once for all labels.
     byproducts: records.py or narratives.py, whose features are added.
   """
   label = tfds.features.ClassLabel(names=class_names)
   return tfds.features.FeaturesDict(
     {
       'image': tfds.features.Image(
-        doc='The file as released, byte for byte; in …_short288 reduced.'
+        doc='The file as released, byte for byte; reduced in …_short288.'
       ),
       'file_name': tfds.features.Text(
         doc='Such as COCO_train2014_000000000009.jpg; in COCO 2017 000000000009.jpg.'
@@ -49,8 +49,8 @@ def features(
           'bbox': tfds.features.BBoxFeature(
             doc='[ymin, xmin, ymax, xmax] as fractions of the image, clipped to it.'
           ),
-          'area': column(np.float32, 'Pixels of the segmentation, before a reduction.'),
-          'is_crowd': column(np.bool_, 'Whether the box contains a group.'),
+          'area': column(np.float32, 'Area of the segmentation in pixels, before any reduction.'),
+          'is_crowd': column(np.bool_, 'Whether the box is around a crowd.'),
           'label': label,
         },
         doc=_DOC(desc="COCO's instances, in the order of their ids."),
@@ -72,7 +72,7 @@ def build_example(
     image: the image file and what belongs to it; boxes are relative to the size it is listed with.
     size: (height, width) of the decoded image in pixels.
     class_index: the classes, name -> index.
-    byproducts: as of `features`.
+    byproducts: as for `features`.
   """
   return {
     'image': image.data,
@@ -92,7 +92,7 @@ def build_example(
 
 
 def _relative_box(instance: Instance, listed: Listed) -> tfds.features.BBox:
-  """Returns the box as fractions, clipped: rounding puts some of COCO's a hair outside."""
+  """Returns the box as fractions, clipped: rounding puts some of COCO's slightly outside."""
 
   def clip(value):
     return min(max(value, 0.0), 1.0)

@@ -16,17 +16,18 @@ from tfds_builders.image_config import ImageConfig
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class CocoConfig(ImageConfig):
-  """Whose byproducts.
+  """A config of coco_ab.
 
   Attributes:
-    narrated: those of Localized Narratives, on COCO 2017, instead of COCO-AB's, on COCO 2014.
+    narrated: whether the byproducts are those of Localized Narratives, on COCO 2017, instead of
+      COCO-AB's, on COCO 2014.
   """
 
   narrated: bool = False
 
   @property
   def byproducts(self) -> ModuleType:
-    """The module with their features."""
+    """The module with the features of the byproducts."""
     return narratives if self.narrated else records
 
   @property
@@ -50,7 +51,7 @@ class CocoConfig(ImageConfig):
 
   @property
   def urls(self) -> dict[str, str]:
-    """{name: URL} of the other files; those of `2014` and `narratives` have checksums."""
+    """{name: URL} of all files but narratives; those of `2014` and `narratives` have checksums."""
     zips = {f'{folder}.zip': f'{COCO_URL}/zips/{folder}.zip' for folder in self.splits.values()}
     zips[self.annotations] = f'{COCO_URL}/annotations/{self.annotations}'
     return zips if self.narrated else zips | {coco_ab.FILE_NAME: coco_ab.URL}
@@ -62,7 +63,7 @@ class CocoConfig(ImageConfig):
 
 
 def find_files(config: CocoConfig, dl_manager) -> dict[str, pathlib.Path]:
-  """Returns {name: path} of the raw files; those beside `config.urls` are narratives.
+  """Returns {name: path} of the raw files; those not in `config.urls` are narratives.
 
   Raises:
     UserError: a file is missing, has another checksum or could not be downloaded.
@@ -90,7 +91,7 @@ def _manual_dir(config: CocoConfig, dl_manager) -> pathlib.Path:
 
 def _download(config: CocoConfig, dl_manager) -> dict[str, pathlib.Path]:
   try:
-    # Takes a file of the registered name from manual_dir if it is there, and verifies it too.
+    # A file of the registered name in manual_dir is used instead, and verified too.
     return dl_manager.download(config.urls)
   except tfds.download.download_manager.NonMatchingChecksumError as error:
     what = ' '.join(str(error).partition('To debug')[0].split())

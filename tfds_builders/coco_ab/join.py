@@ -24,7 +24,7 @@ class Listed(NamedTuple):
 
 
 class Instance(msgspec.Struct, gc=False):
-  """One annotated object; box in pixels of the stored image, x right, y down."""
+  """One annotated object; box (x right, y down) and area in pixels of the image as listed."""
 
   id: int
   label: int  # index of the class
@@ -47,7 +47,7 @@ class Joined(NamedTuple):
   byproducts: CocoRecord | list[Narrative] | None
 
 
-# An instances file of COCO's; fields that are not needed are ignored.
+# One of COCO's instances files; fields that are not needed are ignored.
 _Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _Size = Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
 # 2^53 is exact as a double and finite as the float32 that is stored.
@@ -97,7 +97,7 @@ def class_names(archive: str | os.PathLike, members: Iterable[str]) -> tuple[str
     members: names of the instances files in it.
 
   Returns:
-    COCO's 80 classes where all names are among them, else the names in the order of their ids.
+    COCO's 80 classes if all names are among them, else the names in the order of their ids.
 
   Raises:
     UserError: a file is missing or damaged, or a category cannot be a class.
@@ -122,10 +122,10 @@ def class_names(archive: str | os.PathLike, members: Iterable[str]) -> tuple[str
 
 
 class Join:
-  """Annotations and records that wait for their image; taking them removes them.
+  """Annotations and records that wait for their image; `take` removes them.
 
   Attributes:
-    class_index: name of a class -> its index.
+    class_index: class name -> index.
   """
 
   def __init__(self, class_index: dict[str, int] = CLASS_INDEX):
@@ -138,21 +138,21 @@ class Join:
     self._lines: dict[int, list[Line]] = collections.defaultdict(list)  # by image id
 
   def add_records(self, records: Iterable[CocoRecord]) -> Iterator[CocoRecord]:
-    """Stores the records; of two of one image the last counts, the others are yielded."""
+    """Stores the records; if an image has several, the last is kept and the others are yielded."""
     for record in records:
       if replaced := self._records.pop(record.image_id, None):
         yield replaced
       self._records[record.image_id] = record
 
   def add_line(self, line: Line) -> None:
-    """Stores where a narrative is; an image may have several."""
+    """Stores the position of a narrative; an image may have several."""
     self._lines[line.image_id].append(line)
 
   def add_instances(self, archive: str | os.PathLike, member: str) -> None:
     """Reads one of COCO's instances files out of its zip.
 
     Raises:
-      UserError: the zip or the member is missing or damaged, or not as COCO's are.
+      UserError: the zip or the member is missing, damaged or not in COCO's format.
     """
     content = _decode(archive, member, _InstancesFile)
     for image in content.images:
@@ -185,7 +185,7 @@ class Join:
   def take(self, image_id: int) -> tuple[list[Instance], CocoRecord | list[Line] | None] | None:
     """Returns what belongs to a listed image, instances in the order of their ids.
 
-    None if it was taken before.
+    None if they have already been taken.
     """
     if image_id in self._taken:
       return None
@@ -214,7 +214,7 @@ def _decode(archive: str | os.PathLike, member: str, kind: type[_File]) -> _File
 
 def _not_coco(archive: str | os.PathLike, member: str, problem: str) -> UserError:
   return UserError(
-    f'{archive}: {member} is not as in COCO: {problem}; fix it, or get the file from '
+    f"{archive}: {member} is not in COCO's format: {problem}; fix it, or get the file from "
     f'{_annotations_url(member)}'
   )
 

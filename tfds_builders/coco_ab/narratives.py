@@ -14,7 +14,7 @@ _DOC = tfds.features.Documentation
 
 def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.FeatureConnector]:
   """Returns the features of the narratives of an image, by name."""
-  block = column(np.int32, 'Which of the narratives.')
+  block = column(np.int32, 'Index of the narrative.')
   x = column(np.float32, 'Right, as a fraction of the width; may lie a little outside [0, 1].')
   y = column(np.float32, 'Down, as a fraction of the height; may lie a little outside [0, 1].')
   return {
@@ -22,21 +22,21 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
     'icons': tfds.features.Sequence(
       {'label': label, 'x': x, 'y': y},
       doc=_DOC(
-        desc='Where the mouse was while a class was named (ours): of the first narrative that '
-        'names it, see localized_narratives.named_points; at most one per class, by class.'
+        desc='Where the mouse was while a class was named (ours), in the first narrative that '
+        'names it, see localized_narratives.named_points; at most one per class, in class order.'
       ),
     ),
     'narratives': tfds.features.Sequence(
       {
-        'annotator_id': column(np.int64, 'Number of the annotator.'),
-        'caption': tfds.features.Text(doc='What was said, as written down by the annotator.'),
+        'annotator_id': column(np.int64, 'Annotator id.'),
+        'caption': tfds.features.Text(doc='What was said, as transcribed by the annotator.'),
         'voice_recording': tfds.features.Text(doc='Path of the recording.'),
       },
       doc=_DOC(desc='One for each time the image was described, in the order of the files.'),
     ),
     'utterances': tfds.features.Sequence(
       {
-        'text': tfds.features.Text(doc='A word or a few of the caption.'),
+        'text': tfds.features.Text(doc='One or a few words of the caption.'),
         'start_ms': column(np.int64, 'Milliseconds since the recording began.'),
         'end_ms': column(np.int64, 'Milliseconds since the recording began.'),
         'block': block,
@@ -49,7 +49,7 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
         'y': y,
         'time_ms': column(np.int64, 'Milliseconds since the recording began.'),
         'block': block,
-        'segment': column(np.int32, 'Within its narrative; new at each re-entry of the mouse.'),
+        'segment': column(np.int32, 'Within its narrative; a new one at each re-entry.'),
       },
       doc=_DOC(desc='Positions of the mouse over the image, in recorded order.'),
     ),

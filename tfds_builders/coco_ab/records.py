@@ -1,4 +1,4 @@
-"""What a worker of COCO-AB did on an image, as features."""
+"""What a COCO-AB worker did on an image, as features."""
 
 from typing import Any
 
@@ -31,17 +31,17 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
     'icons': tfds.features.Sequence(
       {'label': label, 'x': x, 'y': y},
       doc=_DOC(
-        desc='What is left after replaying the actions: at most one icon per class, by class.'
+        desc='Icons left after replaying the actions: at most one per class, in class order.'
       ),
     ),
     'actions': tfds.features.Sequence(
       {
         'action': tfds.features.ClassLabel(names=coco_ab.ACTION_NAMES),
         'icon': tfds.features.Text(doc='Name as recorded; normally one of the 80 classes.'),
-        'from_x': _point('Where it was taken, right', 'width'),
-        'from_y': _point('Where it was taken, down', 'height'),
-        'to_x': _point('Where it was put, right', 'width'),
-        'to_y': _point('Where it was put, down', 'height'),
+        'from_x': _point('Start point, right', 'width'),
+        'from_y': _point('Start point, down', 'height'),
+        'to_x': _point('End point, right', 'width'),
+        'to_y': _point('End point, down', 'height'),
         'time_ms': time,
       },
       doc=_DOC(desc='Every icon placed, moved or removed, in recorded order.'),
@@ -51,7 +51,7 @@ def features(label: tfds.features.ClassLabel) -> dict[str, tfds.features.Feature
         'index': column(np.int32, 'Which of the eleven pages of icons.'),
         'name': tfds.features.Text(doc='Name of the page, such as Animal.'),
         'time_ms': time,
-        'using_keyboard': column(np.bool_, 'Whether it was opened by key.'),
+        'using_keyboard': column(np.bool_, 'Whether it was opened with the keyboard.'),
       },
       doc=_DOC(desc='Every page of icons opened, in recorded order.'),
     ),
@@ -71,16 +71,16 @@ def _record_features() -> tfds.features.FeaturesDict:
       'original_width': column(np.int32, 'Pixels of the file shown; 0: not loaded.'),
       'original_height': column(np.int32, 'Pixels of the file shown; 0: not loaded.'),
       'time_spent_ms': column(np.int64, 'Milliseconds spent on the page.'),
-      'hit_id': tfds.features.Text(doc='Mechanical Turk HIT.'),
-      'worker_id': tfds.features.Text(doc='Anonymised worker.'),
+      'hit_id': tfds.features.Text(doc='Mechanical Turk HIT id.'),
+      'worker_id': tfds.features.Text(doc='Anonymised worker id.'),
       'page_id': column(np.int32, 'Page within the HIT; -1: absent in the record.'),
     },
-    doc='The rest of the record; zeros and empty texts if has_record is false.',
+    doc='The rest of the record; zeros and empty strings if has_record is false.',
   )
 
 
 def column(dtype: type, text: str) -> tfds.features.Scalar:
-  """Returns a number with its meaning."""
+  """Returns a scalar feature with its description."""
   return tfds.features.Scalar(dtype, doc=text)
 
 
@@ -92,7 +92,7 @@ def encode(record: coco_ab.CocoRecord | None, class_index: dict[str, int]) -> di
   """Returns the values of `features`.
 
   Args:
-    record: of an image, or None.
+    record: the record of an image, or None.
     class_index: the classes, name -> index.
   """
   has_record, record = record is not None, record or _NO_RECORD

@@ -1,4 +1,4 @@
-"""Writes narratives of painted images in the files of COCO 2017 and Localized Narratives.
+"""Writes painted images and their narratives as files of COCO 2017 and Localized Narratives.
 
 For tests. Each image has a ball (red) and a kite (green); its narrative circles both.
 """
@@ -22,7 +22,7 @@ SAID = (
   ('next to two', 2.3, 2.5),
   ('kites,', 2.6, 3.5),
 )
-RADIUS = 0.05  # of what is painted and circled, as a fraction of the shorter side
+RADIUS = 0.05  # of the painted discs and the circles around them, relative to the shorter side
 
 
 def scene(image_id):
@@ -83,7 +83,7 @@ def narrative(image_id, places, *, size, radius=RADIUS):
 
 
 def write_release(folder, *, train=range(1, 5), validation=(90,), change=lambda lines: lines):
-  """Writes all files; `change` maps the lines of the narratives, which are of all images."""
+  """Writes all files; `change` is applied to the list of narrative lines of all images."""
   folder, lines = pathlib.Path(folder), []
   splits = {'train2017': train, 'val2017': validation}
   with zipfile.ZipFile(folder / 'annotations_trainval2017.zip', 'w') as annotations:

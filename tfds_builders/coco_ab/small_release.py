@@ -1,4 +1,4 @@
-"""Writes a COCO-AB release of four plain images in the files of the real one, for tests."""
+"""Writes a COCO-AB release of four plain images, with the files of the real one, for tests."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from PIL import Image
 from luab_jax.byproducts import coco_ab
 from tfds_builders.coco_ab import coco_ab_dataset_builder
 
-# category_id -> name: COCO's ids have gaps and the file need not list them in order.
+# category_id -> name. COCO's ids have gaps, and the file need not list them in order.
 CATEGORIES = {90: 'toothbrush', 1: 'person', 47: 'cup', 18: 'dog'}
 SIZE = {'train2014': {9: (64, 48), 25: (40, 40), 30: (32, 50)}, 'val2014': {42: (33, 47)}}
 

@@ -5,7 +5,7 @@
                         └─────────────── counts ───────────────────┴─ a small file ─ the summary
 
 Class tars are parts that are read in parallel; a tar.gz of XMLs is one part, since it can only be
-read from its start. Records and summary are those of a build without Beam.
+read from its start. The records and the summary are the same as in a build without Beam.
 """
 
 import collections
@@ -29,13 +29,13 @@ from tfds_builders.image_check import check_image
 from tfds_builders.imagenet_ab import release as release_files
 from tfds_builders.imagenet_ab.release import Release
 
-# Not names of splits, which have no '/'. XMLs and boxes are counted before the first split.
+# Not split names, which have no '/'. XMLs and boxes are counted before the first split.
 _XMLS, _BOXES, _COUNTS = '/xmls', '/boxes', '/counts'
 _USER_ERROR = re.compile(r'\bUserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
-_NO_EXAMPLES = re.compile(r'number of generated examples is 0 for split (\w+)')  # TFDS's words
+_NO_EXAMPLES = re.compile(r'number of generated examples is 0 for split (\w+)')  # TFDS's wording
 
-# (source, position, folder, file name or stem, bytes), as workers exchange it: a plain tuple has a
-# fast coder. By its position, (part, member), the first of two duplicates is always the same one.
+# (source, position, folder, file name or stem, bytes), as exchanged by workers: a plain tuple has a
+# fast coder. The position, (part, member), decides which of two duplicates comes first.
 _Entry = tuple[str, tuple[int, int], str, str, bytes]
 
 
@@ -106,7 +106,7 @@ class BeamBuild:
 
 @contextlib.contextmanager
 def worker_errors() -> Iterator[None]:
-  """Raises the UserErrors of workers in the block as such.
+  """Raises the UserErrors of workers as such.
 
   A runner raises another exception, whose text has the worker's traceback and the name of a step.
   """
@@ -166,7 +166,7 @@ class _Read(_CountingDoFn):
       return
     images = self._release.iter_images(source, self._summaries[source], part=class_part)
     for member, (label, file_name, data) in enumerate(images):
-      # By the stem alone: boxes have no class.
+      # Keyed by the stem alone, since boxes have no class.
       stem = posixpath.splitext(file_name)[0]
       yield stem, (source, (number, member), label, file_name, data)
 
@@ -212,7 +212,7 @@ class _Join(_CountingDoFn):
 
 
 def _parts(release: Release) -> list[tuple[int, str, int | None]]:
-  """Returns (number, source, part of it or None for all of it) of everything to read."""
+  """Returns (number, source, part of it or None for all of it) for everything to read."""
   parts = [(_XMLS, None)] + ([(_BOXES, None)] if release.boxes else [])
   for split, path in release.images.items():
     count = 0

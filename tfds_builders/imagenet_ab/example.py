@@ -8,11 +8,11 @@ from luab_jax.byproducts import imagenet_ab as byproducts
 _X = np.float32, 'Right, as a fraction of the shown width; nominally in [0, 1], as recorded.'
 _Y = np.float32, 'Down, as a fraction of the shown height; nominally in [0, 1], as recorded.'
 _TIME = np.int64, 'Milliseconds since 1970-01-01 UTC.'
-_BLOCK = np.int32, 'Index into blocks: which of the times the image was shown.'
+_BLOCK = np.int32, 'Index into blocks: which showing of the image.'
 _BLOCK_COLUMNS = {
-  'assignment_id': (np.str_, 'Mechanical Turk assignment.'),
-  'hit_id': (np.str_, 'Mechanical Turk HIT.'),
-  'worker_id': (np.str_, 'Anonymised worker.'),
+  'assignment_id': (np.str_, 'Mechanical Turk assignment id.'),
+  'hit_id': (np.str_, 'Mechanical Turk HIT id.'),
+  'worker_id': (np.str_, 'Anonymised worker id.'),
   'selected': (np.bool_, 'Whether the image was selected when the page was submitted.'),
   'selected_known': (np.bool_, 'Whether selected was recorded.'),
   'selected_count': (np.float32, 'How often the worker selected it; NaN: absent.'),
@@ -35,7 +35,7 @@ def features(label: tfds.features.ClassLabel) -> tfds.features.FeaturesDict:
   return tfds.features.FeaturesDict(
     {
       'image': tfds.features.Image(
-        doc='The file as released, byte for byte; in …_short288 reduced.'
+        doc='The file as released, byte for byte; reduced in …_short288.'
       ),
       'file_name': tfds.features.Text(doc='Such as n01440764_10026.JPEG.'),
       'label': label,
@@ -47,9 +47,9 @@ def features(label: tfds.features.ClassLabel) -> tfds.features.FeaturesDict:
         doc='Size of the decoded image, as stored.',
       ),
       'has_xml': tfds.features.Scalar(np.bool_, doc='Whether the image has a readable record.'),
-      'blocks': _table(_BLOCK_COLUMNS, 'The times the image was shown to a worker.'),
+      'blocks': _table(_BLOCK_COLUMNS, 'One row for each time the image was shown to a worker.'),
       'clicks': _table(points, 'Clicks that selected the image, in time order within a block.'),
-      'trace': _table(points, 'Mouse positions while not selected, in time order in a block.'),
+      'trace': _table(points, 'Mouse positions while unselected, in time order within a block.'),
       'hovers': _table(hovers, 'The mouse entering and leaving the image.'),
       'objects': tfds.features.Sequence(
         {
@@ -60,14 +60,14 @@ def features(label: tfds.features.ClassLabel) -> tfds.features.FeaturesDict:
           'truncated': tfds.features.Scalar(np.int32, doc='0 or 1; -1: absent.'),
           'difficult': tfds.features.Scalar(np.int32, doc='0 or 1; -1: absent.'),
         },
-        doc='Bounding boxes, where the files have them.',
+        doc='Bounding boxes, if the files have them.',
       ),
     }
   )
 
 
 def _table(columns: dict[str, tuple[type, str]], text: str) -> tfds.features.FeaturesDict:
-  """Returns columns of equal length: stored as Sequence({...}) would, but encoded 10 × faster."""
+  """Returns columns of equal length: stored like Sequence({...}), but encoded 10 × faster."""
   return tfds.features.FeaturesDict(
     {
       name: tfds.features.Tensor(shape=(None,), dtype=dtype, doc=doc)
@@ -146,8 +146,8 @@ def encode_boxes(
   """Returns the value of `objects`, and how many boxes were left out for having no area.
 
   Args:
-    record: the boxes in px of the size in its header, of the image where it has no header.
-    size: (height, width) of the image in px before a reduction.
+    record: has the boxes, in px relative to the size in its header or, without one, to the image.
+    size: (height, width) of the image in px before any reduction.
   """
   objects = {'bbox': [], 'label': [], 'truncated': [], 'difficult': []}
   without_area = 0

@@ -104,7 +104,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     if files.boxes:
       with build_summary.progress_bar(files.boxes, 'Reading XMLs') as progress:
         self._fill(self._boxes, files.boxes, files.iter_boxes(self._summary, progress=progress))
-    self._seen = self._new_store()  # of names only
+    self._seen = self._new_store()  # names only
 
   def _new_store(self) -> XmlStore:
     # In the folder of the build, where space is planned for; a bucket has no files to seek in.
@@ -134,7 +134,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       raise UserError(f'{path} holds no images: expected <class>.tar or <class>/<image> in it')
 
   def _joined(self, split: str, progress) -> Iterator[release.Joined]:
-    """Yields the images of a split, each with its XMLs; of duplicates the first."""
+    """Yields the images of a split, each with its XMLs; only the first of duplicates."""
     for label, file_name, data in self._release.iter_images(
       split, self._summary, progress=progress
     ):

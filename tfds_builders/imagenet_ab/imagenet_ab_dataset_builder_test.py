@@ -1,4 +1,4 @@
-"""imagenet_ab: TFDS's own checks, every value, every refusal, and the real command line."""
+"""imagenet_ab: TFDS's own checks, every value of an example, and what is borrowed from TFDS."""
 
 import hashlib
 import io
@@ -65,7 +65,7 @@ ILSVRC_TRAIN = {
   'n01739381': {'n01739381_1309.JPEG': CMYK, 'n01739381_1.JPEG': image('red')},
   'n02077923': {'n02077923_14822.JPEG': CMYK[:-60]},  # damaged: left out
   'n02105855': {'n02105855_2933.JPEG': image('green', form='PNG')},
-  'n99999999': {'n99999999_1.JPEG': image('red')},  # none of the 1000 classes: left out
+  'n99999999': {'n99999999_1.JPEG': image('red')},  # not one of the 1000 classes: left out
 }
 
 

@@ -53,10 +53,10 @@ class Release:
   images: dict[str, pathlib.Path]  # the archive or folder of each split
   classes: dict[str, int]  # name -> index
   xmls: pathlib.Path
-  xml_sha256: str  # '': any
+  xml_sha256: str  # '': not checked
   boxes: pathlib.Path | None  # None: there is none
   is_local: bool
-  reduction: Reduction | None  # of large images; None: all keep their size
+  reduction: Reduction | None  # for large images; None: all keep their size
 
   @property
   def image_source(self) -> str:
@@ -99,13 +99,13 @@ class Release:
   def iter_xmls(
     self, summary: BuildSummary, *, progress: reader.Progress | None = None
   ) -> Iterator[tuple[str, str, bytes]]:
-    """Yields (class name, stem, bytes) of the byproducts; the sha256 is checked at the end."""
+    """Yields (class name, stem, bytes) of the byproducts; the sha256 is checked first."""
     yield from _iter_xmls(self.xmls, XML_SOURCE, self.xml_sha256, summary, progress)
 
   def iter_boxes(
     self, summary: BuildSummary, *, progress: reader.Progress | None = None
   ) -> Iterator[tuple[str, str, bytes]]:
-    """Yields (folder, stem, bytes) of the XMLs of boxes."""
+    """Yields (folder, stem, bytes) of the XMLs with boxes."""
     if self.boxes:
       yield from _iter_xmls(self.boxes, BOX_SOURCE, '', summary, progress)
 
@@ -145,14 +145,14 @@ class Release:
   def skip_duplicate_image(
     self, split: str, label: str, file_name: str, summary: BuildSummary
   ) -> None:
-    """Counts an image whose name was read before."""
+    """Counts an image whose name has been read before."""
     summary.skip(
       'image given twice', f'{self.images[split]}: {label}/{file_name}', 'the first one is used'
     )
 
 
 def skip_duplicate_xml(path: pathlib.Path, folder: str, stem: str, summary: BuildSummary) -> None:
-  """Counts an XML whose name was read before."""
+  """Counts an XML whose name has been read before."""
   summary.skip('XML given twice', f'{path}: {folder}/{stem}.xml', 'the first one is used')
 
 
@@ -164,7 +164,7 @@ def find(
   Args:
     manual_dir: the folder.
     names: the classes; None for `local`, where the folders are the classes.
-    reduction: of large images; None: all keep their size.
+    reduction: for large images; None: all keep their size.
 
   Raises:
     UserError: a file is missing or its headers are damaged.

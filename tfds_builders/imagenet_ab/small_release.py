@@ -1,4 +1,4 @@
-"""Writes a release of a few plain images in the files of the real one, for tests."""
+"""Writes a release of a few plain images, with the files of the real one, for tests."""
 
 import io
 import pathlib
@@ -107,7 +107,7 @@ def write_release(folder, classes=None, xmls=None, validation=None):
 def build_local(manual_dir, data_dir):
   """Builds and returns {split: {file name: example}} with the image files undecoded."""
   path = build.build('imagenet_ab/local', manual_dir=manual_dir, data_dir=data_dir)
-  builder = tfds.builder_from_directory(path)  # as without the builder's code
+  builder = tfds.builder_from_directory(path)  # without the builder's code
   names = builder.info.features['label'].names
   splits = builder.as_dataset(decoders={'image': tfds.decode.SkipDecoding()})
   return {

@@ -17,7 +17,7 @@ class XmlStore:
     """Opens an empty store in `folder`: about 5 GB for all of ImageNet-AB."""
     handle, path = tempfile.mkstemp(dir=folder, prefix='imagenet_ab_', suffix='.sqlite')
     os.close(handle)
-    # TFDS may run a split in another thread than the one that opened the store, never in two.
+    # TFDS may generate a split in a thread other than the one that opened the store, but only one.
     self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     # Nothing to roll back, since nothing is kept. 64 MiB of cache hold the index.
     self._database.execute('PRAGMA journal_mode=OFF')
@@ -26,7 +26,7 @@ class XmlStore:
     self._database.execute('CREATE TABLE xml (key TEXT PRIMARY KEY, data BLOB)')
     os.unlink(path)
     self._database.execute('BEGIN')
-    self._used = bytearray()  # one flag a row
+    self._used = bytearray()  # one flag per row
 
   def add(self, folder: str, stem: str, data: bytes) -> bool:
     """Stores one XML; returns False and keeps the old one if the name is taken."""
@@ -49,7 +49,7 @@ class XmlStore:
     return row[1]
 
   def unused(self) -> int:
-    """Returns how many XMLs no image has asked for."""
+    """Returns the number of XMLs that no image has asked for."""
     return self._used.count(0)
 
   def __enter__(self):
