@@ -1,6 +1,6 @@
 """A run of nine steps, for tests of whole runs; also a config file for run.py.
 
-Tests that train it as it is share its compiled steps, in this process and in others.
+Tests that train it unchanged share its compiled steps, within a process and across processes.
 """
 
 import jax
@@ -10,7 +10,7 @@ from configs import quickstart
 
 
 def short_config(data_dir):
-  """Nine steps of 32 images of 32 px; an epoch is 3 steps, a line 2 steps."""
+  """Nine steps of 32 images of 32 px: 3 steps per epoch, a logged line every 2 steps."""
   config = quickstart.get_config()
   config.batch_size = 32
   config.num_epochs = 3.0
@@ -32,5 +32,5 @@ get_config = short_config  # --config=tests/short_run.py:DATA_DIR
 
 
 def assert_same_bits(left, right):
-  """Two trees of arrays hold the same bits."""
+  """Asserts that two trees of arrays are equal bit for bit."""
   jax.tree.map(np.testing.assert_array_equal, left, right)

@@ -1,4 +1,4 @@
-"""Models for tests, with variables that take no compilation. Not a test itself."""
+"""Models for tests, with variables that need no compilation. Not a test itself."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def apply(model, variables, image):
 
 
 def abstract(model, size=224):
-  """Shapes of variables and outputs for two pictures, without computing anything."""
+  """(shapes of the variables, shapes of the outputs) for two images; computes nothing."""
   image = jnp.zeros((2, size, size, 3))
   variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, False))
   outputs = jax.eval_shape(lambda v: model.apply(v, image, False), variables)
@@ -39,7 +39,7 @@ def abstract(model, size=224):
 
 
 def random_variables(model, image, seed=1):
-  """Variables that are nowhere at a special start value, without compiling `init`."""
+  """Random variables, none at a special initial value such as 0 or 1; does not compile `init`."""
   rng = np.random.default_rng(seed)
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, False))
   flat = traverse_util.flatten_dict(shapes, sep='/')

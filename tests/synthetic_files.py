@@ -17,7 +17,7 @@ TRAIN, VALIDATION = 360, 60
 
 
 def generate(release, out, train, validation, seed=0, hash_seed='0'):
-  """Runs the command as a user does, in a process of its own; returns {file name: sha256}."""
+  """Runs the command as a user would, in its own process; returns {file name: sha256}."""
   subprocess.run(
     [
       sys.executable,
@@ -45,7 +45,7 @@ def tar_members(path):
 
 
 def images_of(path):
-  """{(class, stem): RGB array} of a tar of class tars."""
+  """{(class, stem): u8[H, W, 3]} of a tar of class tars."""
   images = {}
   for name, data in tar_members(path).items():
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -56,7 +56,7 @@ def images_of(path):
 
 
 def annotations_of(path):
-  """{(class, stem): root element} of the byproducts, companions left out."""
+  """{(class, stem): root element} of the byproducts' XMLs, without macOS companion files."""
   return {
     tuple(name.removesuffix('.xml').split('/')[1:]): ET.fromstring(data)
     for name, data in tar_members(path / 'imagenet_ab_v1_0.tar.gz').items()
@@ -65,14 +65,14 @@ def annotations_of(path):
 
 
 def points(block, tag):
-  """f64[N, 3] (time, x, y) of the elements `tag` of a metadata element."""
+  """f64[N, 3] of (time, x, y) from the elements `tag` of a metadata element."""
   elements = [e for e in block.findall(tag) if len(e)]
   rows = [[float(e.findtext(t)) for t in ('time', 'x', 'y')] for e in elements]
   return np.array(rows).reshape(-1, 3)
 
 
 def tags(root):
-  """Set of paths of tags below an element, as 'object/bndbox/xmin'."""
+  """Set of tag paths below an element, such as 'object/bndbox/xmin'."""
   found = set()
   for child in root:
     found |= {child.tag} | {f'{child.tag}/{path}' for path in tags(child)}
@@ -80,7 +80,7 @@ def tags(root):
 
 
 def keys(value):
-  """Set of paths of keys in JSON; list items are alike, so they share one path."""
+  """Set of key paths in JSON; the items of a list share one path."""
   if isinstance(value, list):
     return set().union(*map(keys, value))
   if isinstance(value, dict):

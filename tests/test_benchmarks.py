@@ -1,4 +1,4 @@
-"""The benchmark harness: its arithmetic, its table, and the benchmarks in a tiny form."""
+"""The benchmark harness: its arithmetic, its tables, and the benchmarks in tiny form."""
 
 import importlib
 import json
@@ -25,14 +25,14 @@ def test_alternatives_take_turns_to_and_fro():
 
 
 def test_ratios_are_those_of_neighbours():
-  # A machine that becomes slower: the medians alone would say 20 / 10.
+  # On a machine that slows down, the ratio of the medians would be 20 / 10.
   first = [{'seconds': s} for s in (1, 10, 100)]
   turns = [{'seconds': s} for s in (3, 20, 300)]
   summary = harness.summarise(turns, first)['seconds']
   assert (summary['median'], summary['min'], summary['max']) == (20, 3, 300)
   assert summary['ratio'] == {'median': 3, 'min': 2, 'max': 3}
   assert 'ratio' not in harness.summarise([{'peak': 1.0}], [{'seconds': 1.0}])['peak']
-  share = [{'waiting, %': 1.0}]  # of which a ratio says nothing
+  share = [{'waiting, %': 1.0}]  # a ratio of percentages is meaningless
   assert 'ratio' not in harness.summarise(share, share)['waiting, %']
 
 
@@ -125,7 +125,7 @@ def test_the_table_has_every_result(tmp_path):
     ('input_pipeline', 'x'),
     ('step', 'one'),
     ('step', 'two'),
-  ]  # in the order of the names
+  ]  # sorted by name
   goals = table.goals(lines).splitlines()
   assert goals[3] == '| one: b / a | ≤ 1.5 | 2 | **not met** | `python -m benchmarks step` |'
   assert any('not run' in row and 'imagenet_ab_build' in row for row in goals)
@@ -161,7 +161,7 @@ def test_the_command_lists_and_runs_them(monkeypatch, capsys):
   assert [name for name in BENCHMARKS if f'  {name} ' not in said] == []
   monkeypatch.setattr(sys, 'argv', ['benchmarks', 'nothing'])
   assert main() == 2 and "'nothing'" in capsys.readouterr().err
-  for name in BENCHMARKS.keys() - {'augment_parity', 'timm_parity'}:  # they need torch
+  for name in BENCHMARKS.keys() - {'augment_parity', 'timm_parity'}:  # these need torch
     assert callable(importlib.import_module(f'benchmarks.{name}').main), name
 
 
@@ -190,7 +190,7 @@ import tensorflow
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
   """Runs a benchmark in its tiny form; returns {case: line of its results}."""
-  # No block at all: compiling is what these tests spend their time on.
+  # No blocks at all: these tests spend most of their time compiling.
   monkeypatch.setitem(models.VITS, 'tiny_vit', (16, 0, 2, 8))
 
   def run(name, *options):

@@ -1,4 +1,4 @@
-"""Configs: locked, documented, and they build what they name."""
+"""Configs are locked and documented, and build the models and schedules they name."""
 
 import importlib.util
 import pathlib
@@ -27,7 +27,7 @@ def test_every_config_is_locked_and_says_what_it_is(path):
   if path.stem == 'default':
     return
   for word in ('Paper:', 'Command', 'Hardware:', 'Expected:'):
-    assert word in module.__doc__, f'{path.name}: its docstring says nothing of {word}'
+    assert word in module.__doc__, f'{path.name}: its docstring lacks {word}'
 
 
 def test_every_key_of_the_default_config_has_a_comment():

@@ -1,12 +1,12 @@
-"""Every command and snippet in the documents: understood by the real parser, and executed here on
-tiny settings, or marked 'needs data' (documents.read_markdown says how).
+"""Every command and snippet in the documents is accepted by the real parser, and either executed
+here with tiny settings or marked 'needs data' (see documents.read_markdown).
 
-Of run.py, `make quickstart` trains; other trainings and evaluations go as far as the first step,
-with their data opened and their model made.
+`make quickstart` trains. Other run.py commands that train or evaluate stop before the first step,
+once the data are opened and the model is built.
 
-Elsewhere are executed: studies (test_study), benchmarks in a tiny form (test_benchmarks), notebooks
+Executed by other tests: studies (test_study), benchmarks in tiny form (test_benchmarks), notebooks
 (test_notebooks), `tfds build` (test_build), the doctor (test_doctor), the annotation demo
-(test_server_faults). `pip install` and lines of other programs are not looked at.
+(test_server_faults). `pip install` and lines of other programs are not checked.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests.command_checks import check, run_arguments
 from tests.documents import ROOT, parse_command, read_markdown
 from tfds_builders import build
 
-_TRAINED = 'runs/quickstart'  # by `make quickstart`; that it trains suffices for one of them
+_TRAINED = 'runs/quickstart'  # the workdir of `make quickstart`, the only command that trains
 _TINY_RELEASE = ['--train=48', '--validation=24', '--size=32']
 _TINY_RUN = [
   '--config.batch_size=16',
@@ -82,7 +82,7 @@ def test_every_command_is_understood(path, monkeypatch):
 
 
 def _stage(command):
-  """When it is executed here, with the other commands; None where it is not."""
+  """The stage in which a command is executed here; None if it is not."""
   program, *args = command.words
   if command.is_form or command.marked:
     return None
@@ -100,7 +100,7 @@ def _stage(command):
 
 
 def _needs_no_data(command):
-  """Whether it may stand there unmarked: executed, here or elsewhere, or nothing to be executed."""
+  """Whether a command may be unmarked: it is executed, here or elsewhere, or cannot be."""
   program, *args = command.words
   if program in ('make', 'source') or command.is_form or command.marked:
     return True
@@ -122,7 +122,7 @@ def test_what_is_not_executed_is_marked_needs_data(path):
 def _execute(command):
   program, *args = command.words
   if program == 'tfds':
-    # A process of its own: where a builder's class is known TFDS does not note the second format.
+    # In its own process: TFDS does not record the second format if it knows the builder's class.
     words = [
       '-m',
       'tensorflow_datasets.scripts.cli.main',
@@ -138,7 +138,7 @@ def _execute(command):
     with run_arguments([*args, *(_TINY_RUN if config else [])]) as rest:
       training = run._MODE.value in ('train', 'eval') and not run._HELP_CONFIG.value
       if training and (config and run._WORKDIR.value != _TRAINED):
-        # All that could be wrong with the command: options, data, splits, model, schedules.
+        # Checks everything that could be wrong: options, data, splits, model, schedules.
         experiment.Experiment(run._CONFIG.value)
       else:
         assert run.main(rest) == 0, args
@@ -146,7 +146,7 @@ def _execute(command):
 
 @pytest.fixture(scope='module')
 def executed(tmp_path_factory):
-  """A folder as a reader's checkout after all commands of all pages: `make quickstart` first."""
+  """A checkout in which all commands of all pages have been run, `make quickstart` first."""
   folder = tmp_path_factory.mktemp('checkout')
   (folder / 'configs').symlink_to(ROOT / 'configs')
   made = subprocess.run(
@@ -160,7 +160,7 @@ def executed(tmp_path_factory):
   stages = {c.words: _stage(c) for c in commands if _stage(c) is not None}
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(folder)
-    patch.setenv('JAX_NUM_CPU_DEVICES', '8')  # as conftest.py has set them
+    patch.setenv('JAX_NUM_CPU_DEVICES', '8')  # as in conftest.py
     for words in sorted(stages, key=stages.get):
       _execute(documents.Command(words))
   return folder

@@ -1,10 +1,10 @@
-"""Figures in the documents are as new as the code they were measured with.
+"""Figures in the documents were measured with the current code.
 
 A comment before a table names the files that its figures depend on, and a digest of their code:
 
   <!-- measured: configs/quickstart.py luab_jax/models/tiny.py @ 1a2b3c4d5e6f -->
 
-A folder stands for the Python files in it. Comments, docstrings and blank lines do not count.
+A folder stands for all Python files in it. Comments, docstrings and blank lines do not count.
 """
 
 import ast
@@ -53,7 +53,7 @@ def _digest(names):
 def test_figures_are_as_new_as_the_code(place, table, names, digest):
   assert _digest(names) == digest, (
     f'{place}: code in {", ".join(names)} has changed since the figures under "{table}" were '
-    'measured. Measure them again; or, if the change cannot affect them, confirm them. '
+    'measured. Measure them again, or make sure that the change cannot affect them. '
     f'Then write: @ {_digest(names)}'
   )
 

@@ -1,4 +1,4 @@
-"""Style, types and sizes; `make lint` checks the first two."""
+"""Style, types, and lengths of files and functions; `make lint` checks the first two."""
 
 import ast
 import pathlib

@@ -1,4 +1,4 @@
-"""Which Python `make` takes, what it says where none will do, and the versions for each."""
+"""Which Python `make` uses, what it says if none is suitable, and the locked versions for each."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def make(tmp_path):
-  """Runs make in a folder and on a PATH with the given Pythons alone: {name: (version, venv)}."""
+  """Runs make with only the given Pythons on PATH: {name: (version, whether it has venv)}."""
   for name in ('Makefile', 'requirements.lock', 'pyproject.toml'):
     shutil.copy(ROOT / name, tmp_path)
   program = shutil.which('make')

@@ -1,4 +1,4 @@
-"""The notebooks: run from top to bottom on tiny settings, stored without outputs."""
+"""The notebooks run from top to bottom with tiny settings and are stored without outputs."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def test_a_notebook_is_stored_bare_and_says_where_it_comes_from_once(path):
   assert badge in notebook.cells[0].source
   assert text.count(repo) == 2  # there and in the badge
   assert f"sed -i 's/{repo.split('/')[0]}/" in notebook.cells[0].source
-  # What a TPU runtime must not get.
+  # Packages that must not be installed on a TPU runtime.
   installed = [line for line in text.splitlines() if re.match(r'\s*!.*install ', line)]
   assert installed
   for line in installed:
@@ -46,7 +46,7 @@ def test_a_notebook_is_stored_bare_and_says_where_it_comes_from_once(path):
 
 @pytest.fixture
 def run_notebook(tmp_path, monkeypatch):
-  """Runs a notebook with other settings; returns its text outputs and how many pictures it drew."""
+  """Runs a notebook with other settings; returns (its text outputs, number of images drawn)."""
   folder = tmp_path / 'kernels' / 'this'
   folder.mkdir(parents=True)
   (folder / 'kernel.json').write_text(
@@ -84,7 +84,7 @@ def run_notebook(tmp_path, monkeypatch):
     outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
     data = [output.get('data', {}) for output in outputs]
     text = ''.join(output.get('text', '') for output in outputs)
-    assert 'os.fork()' not in text  # JAX warns of shell commands after its import
+    assert 'os.fork()' not in text  # JAX warns about shell commands after its import
     return text + '\n'.join(d.get('text/markdown', '') for d in data), sum(
       'image/png' in d for d in data
     )
@@ -105,7 +105,7 @@ def test_byproducts_of_synthetic_releases(run_notebook):
 
 
 def test_byproducts_of_files_that_are_named(run_notebook, shared):
-  """The mini release has real photographs; there are no pictures for the COCO records."""
+  """The mini release has real photographs; the COCO records have no images here."""
   mini = shared / 'mini_release'
   archive = next((mini / 'imagenet_ab').glob('imagenet_ab_v1_0*'))
   text, pictures = run_notebook(

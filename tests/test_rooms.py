@@ -1,4 +1,4 @@
-"""The rooms of luab_jax: who may import whom, as docs/architecture.md says."""
+"""The rooms (subpackages) of luab_jax: which may import which, as in docs/architecture.md."""
 
 import ast
 import functools
@@ -12,7 +12,7 @@ import tomllib
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# What a room may not import, not even inside a function.
+# Packages that a room must not import, not even inside a function.
 DRAWING = {'matplotlib', 'jinja2'}
 FORBIDDEN = {
   'byproducts': {'tensorflow', 'tensorflow_datasets', 'jax', 'flax', *DRAWING},
@@ -23,7 +23,7 @@ FORBIDDEN = {
 
 
 def _imports(path):
-  """Full names of all that a file imports, also inside functions."""
+  """Full names of everything that a file imports, also inside functions."""
   names = set()
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
@@ -36,7 +36,7 @@ def _imports(path):
 
 @functools.cache
 def _graph(folder):
-  """{module: names that it imports} of a package of the project."""
+  """{module: names that it imports} of one of the project's packages."""
   return {
     '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'): _imports(path)
     for path in sorted((ROOT / folder).rglob('*.py'))
@@ -44,14 +44,14 @@ def _graph(folder):
 
 
 def _room(name):
-  """The room that a dotted name belongs to, '' for luab_jax itself."""
+  """The room that a dotted name belongs to; '' for luab_jax itself and for other packages."""
   parts = name.split('.')
   there = parts[0] == 'luab_jax' and len(parts) > 1 and (ROOT / 'luab_jax' / parts[1]).is_dir()
   return parts[1] if there else ''
 
 
 def _table():
-  """{room: rooms it may import} of the table in docs/architecture.md."""
+  """{room: rooms it may import} from the table in docs/architecture.md."""
   rows = re.findall(r'^\| `(\w+)` \|.*\|(.*)\|$', (ROOT / 'docs/architecture.md').read_text(), re.M)
   return {room: set(re.findall(r'`(\w+)`', allowed)) for room, allowed in rows}
 
@@ -60,7 +60,7 @@ def test_the_table_names_the_rooms_there_are():
   folders = {path.name for path in (ROOT / 'luab_jax').iterdir() if path.is_dir()}
   assert _table().keys() == folders - {'__pycache__'}
   files = {path.name for path in (ROOT / 'luab_jax').iterdir() if path.is_file()}
-  assert files <= {'__init__.py', 'errors.py', 'py.typed'}, 'a file that lives in no room'
+  assert files <= {'__init__.py', 'errors.py', 'py.typed'}, 'a file outside of all rooms'
 
 
 def test_the_table_has_no_cycle():
@@ -78,7 +78,7 @@ def test_rooms_import_what_the_table_allows():
 
 def test_modules_have_no_cycle():
   graph = _graph('luab_jax') | _graph('tfds_builders')
-  # `from package import name` imports the package, and the module `name` where there is one.
+  # `from package import name` imports the package, and the module `name` if there is one.
   known = {
     module: {n for name in names for n in (name, name.rpartition('.')[0]) if n in graph} - {module}
     for module, names in graph.items()

@@ -1,4 +1,4 @@
-"""The command line: what it says to a user who mistypes, and that help comes at once."""
+"""The command line: one-line messages for mistakes, and help without slow imports."""
 
 import os
 import pathlib
@@ -111,7 +111,7 @@ def test_a_mistake_in_a_config_file_gets_one_line(tmp_path, monkeypatch, text, m
   file = tmp_path / 'own.py'
   file.write_text(text)
   monkeypatch.setattr(sys, 'argv', ['run.py'])
-  monkeypatch.delitem(sys.modules, 'config_config', raising=False)  # as ml_collections calls it
+  monkeypatch.delitem(sys.modules, 'config_config', raising=False)  # ml_collections' name for it
   with pytest.raises(UserError) as error:
     cli.ConfigParser('config').parse(str(file))
   assert message.replace('FILE', str(file)) in str(error.value)

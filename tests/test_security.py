@@ -1,4 +1,4 @@
-"""Nothing that is read from outside can be executed; see SECURITY.md."""
+"""Nothing read from outside can be executed; see SECURITY.md."""
 
 import ast
 import pathlib
@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
 
 
-# What turns data into code, or runs what a file says; see SECURITY.md.
+# Modules that turn data into code or run code from files; see SECURITY.md.
 _MODULES = {
   'pickle',
   'cPickle',
@@ -39,12 +39,12 @@ _CALLS = {
 }
 
 
-# A pickle calls what its names stand for. Here they stand for functions of this file alone.
+# A pickle calls what its names stand for. In this file they only stand for its own functions.
 _UNPICKLER = 'torch_pickle.py'
 
 
 def _ways_to_execute(source):
-  """Names of the imports, calls and options in Python source that would execute data."""
+  """Names of the imports, calls and options in Python source that could execute data."""
   found = set()
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
@@ -76,7 +76,7 @@ def test_nothing_that_is_read_can_be_executed():
   assert found == {_UNPICKLER: {'pickle'}}
   (path,) = [p for p in paths if p.name == _UNPICKLER]
   assert _is_restricted_unpickler(path.read_text())
-  # It would be noticed.
+  # The check notices each of these.
   for line in (
     'import pickle',
     'from torch import load',
@@ -95,9 +95,9 @@ def test_nothing_that_is_read_can_be_executed():
 
 
 def _is_restricted_unpickler(source):
-  """Whether pickle serves only as the base of classes that choose themselves what names mean.
+  """Whether pickle is only used as the base of classes that resolve names themselves.
 
-  Such a class defines find_class and persistent_load without a call of the inherited ones.
+  Such a class defines find_class and persistent_load without calling the inherited ones.
   """
   tree = ast.parse(source)
   uses = sorted(

@@ -1,4 +1,4 @@
-"""Starting the processes of a run: what a wrong environment variable is answered with."""
+"""Starting the processes of a run, errors of wrong environment variables, and lost processes."""
 
 import jax
 import pytest

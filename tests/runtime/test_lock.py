@@ -1,4 +1,4 @@
-"""One training at a time in a workdir; the lock of a process that died is taken over."""
+"""One training run at a time per workdir; the lock of a process that died is taken over."""
 
 import json
 import os
@@ -23,7 +23,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def other(tmp_path):
-  """Another process that holds tmp_path."""
+  """Another process that holds the lock of tmp_path."""
   process = subprocess.Popen(
     [sys.executable, '-c', _HOLD, str(tmp_path)],
     stdin=subprocess.PIPE,
@@ -59,7 +59,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_with_a_word(tmp_path, other, c
 
 
 def test_the_pid_of_a_dead_process_may_be_that_of_another_now(tmp_path):
-  """As in a container that is started again: its processes get the same pids."""
+  """For example in a restarted container, whose processes get the same pids again."""
   for pid in (os.getpid(), os.getppid()):
     (tmp_path / 'lock.json').write_text(json.dumps({'host': socket.gethostname(), 'pid': pid}))
     with locked(tmp_path):

@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases: what a run shows there, read back from their own files."""
+"""TensorBoard and Weights & Biases: what a run logs there, read back from their own files."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from tests.short_run import short_config
 
 @pytest.fixture
 def wandb_home(tmp_path, monkeypatch):
-  """No account, no network, and nothing outside of tmp_path."""
+  """W&B without an account or a network, writing only below tmp_path."""
   home = tmp_path / 'home'
   home.mkdir()
   for name in ('HOME', 'WANDB_CONFIG_DIR', 'WANDB_CACHE_DIR', 'WANDB_DATA_DIR'):
@@ -31,11 +31,11 @@ def wandb_home(tmp_path, monkeypatch):
   import wandb
 
   yield
-  wandb.teardown()  # the package reads these variables once a process
+  wandb.teardown()  # otherwise the package reads these variables only once per process
 
 
 def _config(data_dir, steps, **eval_splits):
-  """`steps`: 9 or 12, as in tests/train, whose compiled steps are shared."""
+  """`steps`: 9 or 12, as in tests/train, so that compiled steps are shared."""
   config = short_config(data_dir)
   config.total_steps = steps
   config.eval_every_epochs = 0.0
@@ -46,7 +46,7 @@ def _config(data_dir, steps, **eval_splits):
 
 
 def _tensorboard(workdir):
-  """{tag: [(step, summary value)]} of all event files, the oldest first."""
+  """{tag: [(step, summary value)]} of all event files, oldest first."""
   from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
   found = {}
@@ -58,7 +58,7 @@ def _tensorboard(workdir):
 
 
 def _wandb_runs(workdir):
-  """The records of each offline run, the oldest first: protobufs in LevelDB's log format."""
+  """The records of each offline run, oldest first: protobufs in LevelDB's log format."""
   import wandb
   from wandb.proto.wandb_internal_pb2 import Record
 
@@ -68,13 +68,13 @@ def _wandb_runs(workdir):
     content, place, whole, records = path.read_bytes(), 7, b'', []  # after the file's own header
     while place + 7 <= len(content):
       rest = 32768 - place % 32768
-      if rest < 7:  # too little of a block for the header of a record
+      if rest < 7:  # too little space in the block for a record header
         place += rest
         continue
       _, size, kind = struct.unpack('<IHB', content[place : place + 7])
       whole += content[place + 7 : place + 7 + size]
       place += 7 + size
-      if kind in (1, 4):  # in one part, or its last part
+      if kind in (1, 4):  # a whole record, or the last part of one
         records.append(Record.FromString(whole))
         whole = b''
     runs.append(records)
@@ -111,7 +111,7 @@ def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp
   config = {item.key: json.loads(item.value_json) for item in started[1].config.update}
   assert config['batch_size'] == 32 and config['optimizer']['momentum'] == 0.9
   first, second = map(_history, runs)
-  assert min(second) == 10  # goes on, and does not repeat
+  assert min(second) == 10  # continues without repeating steps
   shown = first | second
   for line in lines:
     for name, value in line.items():
@@ -153,7 +153,7 @@ def _check_tensorboard(values, lines):
   assert 'more/images_per_s/train' in values
   for tag, when, size in (('training', [0], (240, 240)), ('predictions', [12], (488, 240))):
     assert f'{tag}/1' in values and f'{tag}/2' not in values
-    assert [step for step, _ in values[f'{tag}/0']] == when  # the training images but once
+    assert [step for step, _ in values[f'{tag}/0']] == when  # the training images only once
     picture = tensor_util.make_ndarray(values[f'{tag}/0'][0][1].tensor)[2]
     with Image.open(io.BytesIO(picture)) as image:
       assert image.size == size and np.asarray(image).std() > 10

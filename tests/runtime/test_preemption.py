@@ -1,4 +1,4 @@
-"""Signals: the run saves and ends, and the same command resumes it bit-identically."""
+"""Signals: the run saves and ends, and the same command resumes it bit for bit."""
 
 import os
 import pathlib
@@ -37,7 +37,7 @@ def _assert_same_run(left, right):
 
 def _raise(number):
   signal.raise_signal(number)
-  time.sleep(0.2)  # the thread that listens has heard it
+  time.sleep(0.2)  # long enough for the listening thread to notice
 
 
 def _signalled_at_step(monkeypatch, number, at):
@@ -52,7 +52,7 @@ def _signalled_at_step(monkeypatch, number, at):
 
 
 def _signalled_in_evaluation(monkeypatch, number, at):
-  """`at`: the number of the split, among those of this start."""
+  """`at`: the number of the split evaluation, counted from this start."""
   calls, evaluate_split = [], evaluate.evaluate_split
 
   def signalled(*args, **kwargs):
@@ -69,8 +69,8 @@ def test_a_run_that_is_stopped_anywhere_saves_and_the_same_command_goes_on(
 ):
   config, undisturbed = finished
   for disturb, number, at, step in (
-    (_signalled_at_step, signal.SIGINT, 4, 4),  # of which no checkpoint was due
-    # Two splits, evaluated after steps 6 and 9: what is given up is repeated by the next start.
+    (_signalled_at_step, signal.SIGINT, 4, 4),  # no checkpoint was due at this step
+    # Two splits, evaluated after steps 6 and 9: the next start repeats an aborted evaluation.
     (_signalled_in_evaluation, signal.SIGTERM, 2, 6),
     (_signalled_in_evaluation, signal.SIGTERM, 4, 9),
   ):
@@ -81,7 +81,7 @@ def test_a_run_that_is_stopped_anywhere_saves_and_the_same_command_goes_on(
         loop.train_and_evaluate(config, tmp_path)
     assert f'{number.name}: finishing the step and saving, at most 30 s' in capfd.readouterr().err
     assert restore_newest(tmp_path)[1]['step'] == step
-    assert signal.getsignal(number) == handler  # as it was before
+    assert signal.getsignal(number) == handler  # restored
     lines = metrics_file.read_lines(tmp_path)
     assert {line['split'] for line in lines if line['step'] == step} <= {'train'}
   summary = loop.train_and_evaluate(config, tmp_path).summary
@@ -107,8 +107,8 @@ from luab_jax.runtime import preemption
 with preemption.StopRequest(float(sys.argv[1])) as stop:
   print('ready', flush=True)
   if sys.argv[2] == 'busy':
-    # One instruction that lets other threads run, as a compilation does: no handler of Python's
-    # own runs before its end.
+    # One call that lets other threads run, as a compilation does: Python's own signal handlers
+    # run only after it ends.
     hashlib.pbkdf2_hmac('sha512', b'a', b'b', 10**8)
   time.sleep(600)
 """
@@ -139,7 +139,7 @@ def test_a_second_signal_or_the_end_of_the_grace_period_ends_at_once(
 
 _COLLECTING = """
 import gc, os, runpy, signal, sys
-def collected(*_):  # as JAX's, in which an exception is printed and forgotten
+def collected(*_):  # like JAX's callback, in which an exception is printed and dropped
   if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
     os.kill(os.getpid(), signal.SIGINT)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
@@ -151,7 +151,7 @@ runpy.run_path('run.py', run_name='__main__')
 
 
 def test_sigint_is_not_lost_in_a_callback():
-  """A signal at start-up once fell into JAX's callback of the garbage collector: it went on."""
+  """A signal at start-up once hit JAX's garbage collection callback, and the run continued."""
   done = subprocess.run(
     [sys.executable, '-c', _COLLECTING], cwd=ROOT, capture_output=True, text=True, check=False
   )

@@ -1,4 +1,4 @@
-"""A trace of some steps, for TensorBoard's profiler."""
+"""A trace of a range of steps, for TensorBoard's profiler."""
 
 import gzip
 import json

@@ -1,6 +1,6 @@
-"""Short form of tests.stress.faults: runs that are stopped or find no disk.
+"""Short form of tests.stress.faults: runs that are stopped or lose their disk.
 
-One that loses a process is in tests/train/test_two_processes.py.
+The loss of a process is tested in tests/train/test_two_processes.py.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from tests.stress.faults.runs import NotRun, Run, compare
 
 pytestmark = pytest.mark.slow
 
-_DEVICES = 8  # as conftest.py says for the tests' own process
+_DEVICES = 8  # as conftest.py sets for the tests' own process
 _SHORT = {  # the steps of tests/short_run.py, which are compiled once for all tests
   'total_steps': 9,
   'optimizer.warmup_epochs': 0.5,
@@ -42,7 +42,7 @@ def _config(run):
 
 @pytest.fixture(scope='module')
 def undisturbed(synthetic_imagenet_ab, tmp_path_factory):
-  """A run nobody disturbed."""
+  """An undisturbed run."""
   run = _run(tmp_path_factory.mktemp('run'), 'undisturbed', synthetic_imagenet_ab)
   loop.train_and_evaluate(_config(run), run.workdir)
   return run
@@ -65,7 +65,7 @@ def test_a_process_that_is_told_to_stop_says_so_and_its_run_ends_with_the_same_b
 
 @contextlib.contextmanager
 def _disturbed_at(monkeypatch, step, disturb):
-  """`disturb()` is called in the middle of a run of this process, after a step."""
+  """Calls `disturb()` after a given step of a run in this process."""
   add = metric_log.RunLog.add
 
   def disturbed_add(self, number, metrics):

@@ -1,4 +1,4 @@
-"""The short form of tests.stress.fuzz, and that it would notice."""
+"""Short form of tests.stress.fuzz, and checks that it would notice broken readers."""
 
 import collections
 import time
@@ -40,14 +40,14 @@ def run(kind, corpus, tmp_path, inputs, seed=1):
   return runner.run_kind(kind, inputs, seed, corpus, tmp_path / 'files')
 
 
-@pytest.mark.filterwarnings('ignore')  # Pillow and numpy warn of some damage
+@pytest.mark.filterwarnings('ignore')  # Pillow and NumPy warn about some kinds of damage
 @pytest.mark.parametrize('kind', runner.KINDS)
 def test_no_input_crashes_hangs_or_is_lost(corpus, tmp_path, kind):
   result = run(kind, corpus, tmp_path, INPUTS[kind])
   assert not result.violations
   assert result.inputs == INPUTS[kind]
   assert result.records_in == result.records_out + result.skipped.total()
-  # It means something only if some are read and some are not.
+  # The test is meaningful only if some records are read and some are not.
   assert result.records_out and (result.refused or result.skipped)
 
 
@@ -102,7 +102,7 @@ def test_a_broken_reader_is_noticed(corpus, tmp_path, monkeypatch, name):
 
 
 def test_inputs_come_again(corpus, tmp_path):
-  """What is written for a violation is what the reader got, in whatever process."""
+  """The input that is written for a violation is the one the reader got, in any process."""
   again = inputs.Corpus(tmp_path)
   for kind in runner.KINDS:
     for number in range(5):
@@ -110,7 +110,7 @@ def test_inputs_come_again(corpus, tmp_path):
 
 
 def test_a_process_that_dies_is_a_violation_with_its_input(tmp_path, monkeypatch):
-  """A segmentation fault leaves no exception: the parent names the input from the counter."""
+  """A segmentation fault raises no exception: the parent reads the input's number elsewhere."""
 
   class Dead:
     returncode = -11

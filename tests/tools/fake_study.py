@@ -1,4 +1,4 @@
-"""Runs of a study that were never trained: folders with what a run leaves, of made-up images."""
+"""Runs of a study that were never trained: folders with the files of a run and made-up results."""
 
 import json
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from configs import quickstart
 from luab_jax.evaluate.outcomes import FILE
 from luab_jax.tools.study import plan, study
 
-# arm: top-1, click error, MaxBoxAccV2 of CAM and, with the spatial head, of its map
+# {arm: (top-1, click error, MaxBoxAccV2 of the CAM and, for spatial heads, of the attention map)}
 _LEVELS = {
   'baseline': (0.55, 0.4, 0.4),
   'luab_linear': (0.62, 0.13, 0.42),
@@ -26,9 +26,9 @@ _LEVELS = {
 
 
 def outcomes_of(arm, seed, images=200):
-  """{'split/metric': f32[N]} of a run: right or wrong by image, the same images for all."""
+  """{'split/metric': f32[N]} of a run: outcomes per image, of the same images in all runs."""
   shared, own = np.random.default_rng(0), np.random.default_rng([seed, *arm.encode()])
-  hard = shared.random(images)  # the same in each arm and seed
+  hard = shared.random(images)  # the same in all arms and seeds
   of_seed = own.normal(0, 0.01)
   arrays = {}
 
@@ -55,7 +55,7 @@ def outcomes_of(arm, seed, images=200):
 
 
 def write_run(folder, config, arrays, **changes):
-  """Leaves what a finished run leaves, without checkpoints; returns its summary."""
+  """Writes the files of a finished run, without checkpoints; returns its summary."""
   results = {}
   for name, values in arrays.items():
     split, _, metric = name.rpartition('/')
@@ -87,7 +87,7 @@ def config_of(**changes):
 
 
 def fake_study(workdir, images=200, **changes):
-  """(config, what `study.collect` returns) of a study of such runs."""
+  """(config, result of `study.collect`) for a study of such runs."""
   config = config_of(**changes)
   experiment = SimpleNamespace(
     total_steps=100,

@@ -1,4 +1,4 @@
-"""Studies of tiny runs, most of which are not trained: their metrics are made up."""
+"""Studies of tiny runs, most of which are not trained but have made-up metrics."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from luab_jax.train import loop
 
 
 def tiny_study(data_dir, **changes):
-  """Two seeds of two steps of 32 images of 32 px."""
+  """Config of a study with two seeds: two steps each, with 32 images of 32 px."""
   config = quickstart.get_config()
   config.batch_size, config.total_steps, config.log_every = 32, 2, 1
   config.eval_every_epochs, config.checkpoint_every_steps = 0.0, 1
@@ -37,10 +37,10 @@ def _file_names(name, data_dir, split):
 
 
 def pretend(monkeypatch, *, really=(), dies_at=None):
-  """Training, except of folders in `really`, becomes metrics that are a function of the config.
+  """Replaces training by made-up metrics that depend on the config, except for folders in `really`.
 
-  Returns the list of the folders that were trained. Ctrl-C comes after `dies_at` of them. Nothing
-  is timed; maps are drawn only where something was really trained.
+  Returns the list of the folders that were trained, which grows. After `dies_at` of them, training
+  raises KeyboardInterrupt. Nothing is timed, and maps are drawn only if `really` is not empty.
   """
   trained, train_really = [], loop.train_and_evaluate
 

@@ -1,4 +1,4 @@
-"""Composites of Caltech-101, from archives that are painted here."""
+"""Composites of Caltech-101, from small painted archives."""
 
 import collections
 import io
@@ -24,12 +24,12 @@ _TURNED = '101_ObjectCategories/emu/image_0001.jpg'
 
 @pytest.fixture(scope='module')
 def archives():
-  """({name: JPEG}, {name: MATLAB file}): six pandas, of which one outline is damaged."""
+  """({name: JPEG}, {name: MATLAB file}), with a damaged, a missing and a rotated member."""
   images, outlines = painted_caltech.files(photos=5)
   outlines[_DAMAGED] = outlines[_DAMAGED][:150]
   del outlines['Annotations/crab/annotation_0002.mat']
   exif = Image.Exif()
-  exif[0x0112] = 6  # turn by 90 degrees
+  exif[0x0112] = 6  # rotated by 90 degrees
   with Image.open(io.BytesIO(images[_TURNED])) as image:
     images[_TURNED] = painted_caltech.encode(np.asarray(image), exif=exif)
   return images, outlines
@@ -37,7 +37,7 @@ def archives():
 
 @pytest.fixture(scope='module')
 def made(archives, tmp_path_factory):
-  """The folder that the command writes, and what it prints."""
+  """(the folder that the command writes, what it prints)."""
   folder = tmp_path_factory.mktemp('composites')
   painted_caltech.write(folder / 'caltech', *archives)
   with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +61,7 @@ def images(made):
 
 @pytest.fixture(scope='module')
 def records(made):
-  """{stem: Record} of both archives of XMLs."""
+  """{stem: Record} of both XML archives."""
   return {
     name.rpartition('/')[2].removesuffix('.xml'): imagenet_ab.parse_xml(data)
     for archive in ('imagenet_ab_v1_0.tar.gz', 'ILSVRC2012_bbox_val_v3.tgz')
@@ -70,7 +70,7 @@ def records(made):
 
 
 def _object(pixels):
-  """bool[H, W]: the painted object, its dot included, to where it is half opaque."""
+  """bool[H, W]: where the painted object, including its dot, is at least half opaque."""
   return backgrounds.grey(pixels) > 140
 
 

@@ -1,4 +1,4 @@
-"""--mode=doctor: a machine that is ready, and each problem that it finds."""
+"""--mode=doctor: a machine that is ready, and each problem that can be found."""
 
 import types
 
@@ -15,7 +15,7 @@ from luab_jax.tools import cli, doctor, self_check
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-  """A machine without accelerators and with an empty home; the training step is not repeated."""
+  """A machine without accelerators and with an empty home; skips the check of a training step."""
   monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '8')  # as conftest.py started JAX
   monkeypatch.setenv('HOME', str(tmp_path / 'home'))
   monkeypatch.delenv('JAX_PLATFORMS', raising=False)

@@ -1,4 +1,4 @@
-"""Intervals of a study: the two-level bootstrap, its coverage, and when there is none."""
+"""Confidence intervals of a study: two-level bootstrap, coverage, and when there is no interval."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_draws_are_those_of_a_slow_loop(monkeypatch):
 
 
 def test_a_sure_mean_is_the_percentile_interval_of_scipy():
-  """With equal seeds only the images count: scipy's bootstrap has them, too."""
+  """With identical seeds only the images vary, as in SciPy's bootstrap."""
   values = np.random.default_rng(0).random(400) < 0.3
   found = interval(_sample([values] * 3))
   expected = stats.bootstrap(
@@ -54,7 +54,7 @@ def test_a_sure_mean_is_the_percentile_interval_of_scipy():
   [(3, 0.1, 0.1, 0.1), (3, 0.02, 0.3, 0.3), (5, 0.05, 0.3, 0.3), (5, 0.0, 0.3, 0.3)],
 )
 def test_coverage(monkeypatch, seeds, of_seeds, of_images, of_both):
-  """Differences with known variances between seeds and images are covered as often as promised."""
+  """Differences with known variances over seeds and images are covered at the nominal rate."""
   monkeypatch.setattr(intervals, 'DRAWS', 500)
   rng, covered = np.random.default_rng(1), []
   for _ in range(200):
@@ -72,7 +72,7 @@ def test_coverage(monkeypatch, seeds, of_seeds, of_images, of_both):
 
 
 def test_images_of_a_unit_are_drawn_together():
-  """Ten copies of each image tell no more than one."""
+  """Ten copies of each image carry no more information than one."""
   values = np.random.default_rng(2).random((3, 80))
   once = interval(_sample(values))
   copies = np.repeat(values, 10, axis=1)
@@ -111,13 +111,13 @@ def test_too_little_gives_a_reason(seeds, images, reason):
 def test_without_values_of_images_it_is_students_t(means):
   found = interval(Sample(np.array(means)))
   expected = stats.ttest_1samp(means, 0).confidence_interval(0.95)
-  if np.isfinite(expected).all():  # scipy has none where all values are the same
+  if np.isfinite(expected).all():  # SciPy gives no interval if all values are equal
     np.testing.assert_allclose([found.low, found.high], expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(('images', 'half_width'), [(50, 11), (100, 7), (300, 4), (1000, 3)])
 def test_how_many_images_it_takes(images, half_width):
-  """The simulation that docs/own_data.md tells of, in points."""
+  """The simulation reported in docs/own_data.md; half-widths in percentage points."""
   widths = []
   for seed in range(8):
     rng = np.random.default_rng(seed)

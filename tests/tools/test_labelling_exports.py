@@ -1,4 +1,4 @@
-"""What is read from exports of labelling tools: which points, of whom, on which images."""
+"""What is read from exports of labelling tools: which points, by whom, on which images."""
 
 import json
 
@@ -16,7 +16,7 @@ NAMES = ['cat/0.jpg', 'dog/1.jpg', 'dog/my photo #1 (50%).jpg', 'dog/a+b.jpg', '
 
 
 def _read(tmp_path, content):
-  """({name of an image: its points in order of time}, {what was counted: how often})."""
+  """({image name: its points in order of time}, {what was counted: count})."""
   folder = tmp_path / 'photos'
   index = ImageIndex([ImageFile(folder / n, folder, n, n[:3], 'train') for n in NAMES])
   path = tmp_path / 'export'
@@ -130,7 +130,7 @@ def test_labels_of_a_keypoint(tmp_path):
     (0.02, ''),
     (0.03, 'owl'),
   ]
-  assert counts['click malformed, skipped'] == 1  # placed beside the object
+  assert counts['click malformed, skipped'] == 1  # the negative keypoint
 
 
 def test_what_is_damaged_is_named_and_the_rest_is_read(tmp_path):

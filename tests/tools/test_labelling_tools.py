@@ -1,4 +1,4 @@
-"""From the export of a labelling tool to a data set whose points lie where dots were painted."""
+"""From the export of a labelling tool to a data set whose points lie on the painted dots."""
 
 import csv
 import json
@@ -29,20 +29,20 @@ SIZE = (96, 144)  # of the pixels as stored
 
 
 def _photograph(path, orientation, dots, colours=None):
-  """Stores an image of SIZE that viewers turn; returns (height, width) of what they show.
+  """Stores an image of SIZE that viewers rotate; returns (height, width) as they show it.
 
-  dots: [(x, y)], where viewers show them, as fractions.
+  `dots`: [(x, y)] in fractions of the image as shown.
   """
   shown = SIZE if orientation < 5 else SIZE[::-1]
   pixels = PIL.Image.fromarray(paint(*shown, dots, colours=colours))
-  undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's numbers of the inverse turns
+  undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # {EXIF: Pillow's inverse Transpose}
   if orientation > 1:
     pixels = pixels.transpose(PIL.Image.Transpose(undo[orientation]))
   exif = PIL.Image.Exif()
   exif[0x0112] = orientation
   path.parent.mkdir(parents=True, exist_ok=True)
   pixels.save(path, quality=95, subsampling=0, exif=exif)
-  with PIL.Image.open(path) as image:  # what a viewer does, as Pillow knows it
+  with PIL.Image.open(path) as image:  # what a viewer shows, by Pillow
     assert image.size == SIZE[::-1]
     upright = np.asarray(PIL.ImageOps.exif_transpose(image))
   assert upright.shape[:2] == shown
@@ -52,14 +52,14 @@ def _photograph(path, orientation, dots, colours=None):
 
 
 def _stored(x, y, orientation):
-  """Where a place of the shown image is in the pixels as stored, found by turning a painted dot."""
+  """(x, y) in the stored pixels of a point on the shown image, found by rotating a painted dot."""
   shown = PIL.Image.fromarray(paint(*SIZE[::-1], [(x, y)]))
   undo = {5: 5, 6: 2, 7: 6, 8: 4}[orientation]
   return find_dot(np.asarray(shown.transpose(PIL.Image.Transpose(undo))).mean(-1) / 255)
 
 
 def _build(arguments, capsys):
-  """(rows of the data set that the printed commands build, what own_data counted, its name)."""
+  """(rows of the data set built by the printed command, own_data's counts, name, data_dir)."""
   own_data.main(arguments)
   output = capsys.readouterr().out
   command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
@@ -73,7 +73,7 @@ def _build(arguments, capsys):
 
 
 def _train(name, data_dir, folder):
-  """Two steps, and their report."""
+  """Trains two steps and writes a report."""
   config = own_config.get_config()
   config.data.name, config.data.data_dir = name, data_dir
   config.data.image_size = config.data.eval_resize = 32
@@ -97,11 +97,11 @@ def test_clicks_are_where_they_were_placed_on_photographs_of_every_orientation(
       x, y = rng.uniform(0.15, 0.85, 2)
       name = f'{label}/{orientation}.jpg'
       shown = _photograph(tmp_path / 'photos' / name, orientation, [(x, y)])
-      if orientation >= 5 and label == 'dog':  # by a tool that ignores EXIF
+      if orientation >= 5 and label == 'dog':  # annotated in a tool that ignores EXIF
         shown, (x, y) = SIZE, _stored(x, y, orientation)
       places.append((name, shown, [(x, y, label)]))
   other = [('cat/1.jpg', SIZE, [(0.5, 0.5, 'dog'), (1.2, 0.5, 'cat')])]
-  other.append(('dog/2.jpg', (96, 100), [(0.5, 0.5, 'dog')]))  # an image cropped since
+  other.append(('dog/2.jpg', (96, 100), [(0.5, 0.5, 'dog')]))  # cropped since it was annotated
   WRITERS[tool](tmp_path / 'export', [*places, *other])
   arguments = [f'--images={tmp_path}/photos', f'--clicks={tmp_path}/export']
   rows, counts, name, data_dir = _build([*arguments, f'--out={tmp_path}/raw'], capsys)
@@ -166,7 +166,7 @@ def test_icons_of_several_classes(tool, tmp_path, capsys):
 
 
 def test_annotators_and_their_times_are_in_the_data_set(tmp_path, capsys):
-  """Each annotation is a block: what `data.click=mean` and the filters of workers work on."""
+  """Each annotation becomes a block, as `data.click=mean` and the worker filters need it."""
   export = labelling_exports
   for name in ('cat/0.png', 'cat/1.png', 'dog/0.png', 'dog/1.png'):
     (tmp_path / 'photos' / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A data set of one class, from own data through training and its report to a prediction."""
+"""A data set of one class, from own data through training and its report to predictions."""
 
 import json
 import shlex
@@ -18,7 +18,11 @@ pytestmark = pytest.mark.slow
 
 
 def _own_data(folder, layout):
-  """Arguments for twenty images with a dot each and a click on it, in class folders or as COCO."""
+  """Writes twenty images with a dot and a click on it, in class folders or as COCO.
+
+  Returns:
+    The arguments of own_data.
+  """
   rows, images, annotations = [], [], []
   places = np.random.default_rng(0).uniform(0.3, 0.7, (20, 2))
   for number, (x, y) in enumerate(places):
@@ -59,7 +63,7 @@ def test_from_images_to_a_prediction(layout, tmp_path, capsys):
   draw_run.train_and_report(config, tmp_path / 'run')
   predictor = Predictor.from_run(tmp_path / 'run')
   assert predictor.class_names == [{'folders': 'cup', 'coco': 'mug'}[layout]]
-  # One class for each image leaves nothing else to be; an image may have one of several or none.
+  # Single-label images can only be of the one class; multi-label images may lack it.
   assert predictor.multi_label is (layout == 'coco')
   assert predict.predict_files(tmp_path / 'run', [str(tmp_path / 'photos')]) == 0
   with open(tmp_path / 'run/predictions/predictions.jsonl') as file:

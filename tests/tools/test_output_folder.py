@@ -1,4 +1,4 @@
-"""Output folders: complete first, then swapped; a user's file is neither removed nor replaced."""
+"""Output folders: completed first, then swapped in; a user's files are never touched."""
 
 import os
 import pathlib
@@ -98,7 +98,7 @@ def test_the_only_copy_of_a_linked_image_is_kept(tmp_path, capsys):
   _write(out, {'train/b': photos / 'b'})
   assert _content(out) == {'kept/train/a': 'a', 'train/b': 'b'}
   assert 'out/kept holds images' in capsys.readouterr().err
-  (photos / 'b').write_text('edited')  # through the link as well
+  (photos / 'b').write_text('edited')  # also changes the linked copy
   _write(out, {'train/c': 'c'})
   assert _content(out) == {'kept/train/a': 'a', 'train/c': 'c'}
 

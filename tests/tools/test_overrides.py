@@ -1,4 +1,4 @@
-"""Overrides on the command line: those that are malformed get the line they deserve."""
+"""Overrides on the command line: malformed ones get a one-line error with the remedy."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Own data end to end: convert, build and read it, and find each click where a dot was painted."""
+"""Own data end to end: converted, built and read, with each click on a painted dot."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def photos(tmp_path):
-  """A folder of 18 images of two classes, with a dot each; {path below it: (x, y) of the dot}."""
+  """(folder of 18 images of two classes with one dot each, {path in it: (x, y) of the dot})."""
   return tmp_path / 'photos', paint_photos(tmp_path / 'photos')
 
 
@@ -80,7 +80,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
   assert [row['where'] for row in problems if row['problem'].startswith('click without')] == [
     f'{tmp_path}/clicks.csv:{line}' for line in (22, 23)
   ]
-  # Only re-encoded images are copies.
+  # Only re-encoded images are copied; the others are linked.
   assert os.path.samefile(raw / 'train/Katze/1.jpg', folder / 'Katze/1.jpg') or os.path.samefile(
     raw / 'val/Katze/1.jpg', folder / 'Katze/1.jpg'
   )
@@ -98,7 +98,7 @@ def test_from_a_folder_and_a_csv_to_a_batch(photos, tmp_path, capsys):
       dot = find_dot(image.mean(-1) / 255)
       unmatched -= np.abs(np.array(dot) - point).max() < 1.5 / 64
   assert unmatched == 1  # the image with two clicks, whose mean is not the dot
-  # A second run recognizes its own folder, and rebuilds the data set.
+  # A second run recognizes its own folder and tells how to rebuild the data set.
   own_data.main(arguments)
   assert '--overwrite' in capsys.readouterr().out
 
@@ -138,7 +138,7 @@ def test_click_fractions_and_a_validation_folder(photos, tmp_path, capsys):
 
 
 def _dots(height, width, points):
-  """An image with a red, a green and a blue dot for the three classes, in this order."""
+  """A PNG with dots in red, green and blue for classes 0, 1 and 2, from {class: (x, y)}."""
   colours = np.array(
     [(255, BACKGROUND, BACKGROUND), (BACKGROUND, 255, BACKGROUND), (BACKGROUND, BACKGROUND, 255)]
   )
@@ -159,7 +159,7 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
   icons, dots = [], {}
   for number in range(10):
     height, width = (int(side) for side in rng.integers(70, 100, 2))
-    # Far apart, so that each can be found.
+    # Far enough apart to be told apart.
     points = {
       c: np.array([0.3 + 0.2 * c, rng.uniform(0.3, 0.7)]) for c in range(3) if (number + c) % 3
     }
@@ -241,13 +241,13 @@ def test_from_instances_and_icons_to_a_batch(classes, tmp_path, capsys):
   assert seen == placed
 
 
-# Orientation -> where a box of the image as stored, 96 x 64, is in the upright image, 64 x 96.
+# {orientation: box [x, y, width, height] in the upright image, 64 x 96 px, of the stored 96 x 64}
 TURNED = {5: [24, 10, 6, 12], 6: [34, 10, 6, 12], 7: [34, 74, 6, 12], 8: [24, 74, 6, 12]}
 
 
 @pytest.mark.parametrize('listed_as_stored', [True, False])
 def test_boxes_icons_and_pixels_are_turned_together(listed_as_stored, tmp_path, capsys):
-  """For every EXIF orientation that swaps the sides, with a broken tag beside it."""
+  """For every EXIF orientation that swaps the sides, next to a broken tag."""
   (tmp_path / 'photos').mkdir()
   stored = np.full((64, 96, 3), 255, np.uint8)
   stored[24:30, 10:22] = (255, 0, 0)

@@ -1,13 +1,13 @@
-"""Runs that are killed, starved of disk or lost a host: do they end as if nothing had happened?
+"""Runs that are killed, out of disk space or missing a host: do they end as if undisturbed?
 
-Each case starts `run.py` on a small synthetic data set, disturbs it, starts the same command again
-until it ends, and compares with an undisturbed run: every array of every kept checkpoint
+Each case starts `run.py` on a small synthetic data set, disturbs it, restarts the same command
+until it ends, and compares the run with an undisturbed one: every array of every kept checkpoint
 (np.array_equal; parameters, optimizer, averages), metrics.jsonl byte by byte, the results in
-summary.json, and which files are there. A violation is printed and makes the exit status 1.
+summary.json, and the set of files. Violations are printed and make the exit status 1.
 
   python -m tests.stress.faults [--kills=50] [--runs=5] [--signals=6] [--only=CASE] [--seed=0]
 
-The cases that fill a disk need root, to mount a tmpfs: elsewhere they are "not run". All cases
+The cases that fill a disk need root to mount a tmpfs; without it they are "not run". All cases
 together start about 110 processes of 10 CPU-seconds each.
 """
 
@@ -22,7 +22,7 @@ import time
 from tests.stress.faults import disk, hosts
 from tests.stress.faults.runs import NotRun, Run, Violation, build_data, compare, scratch_folder
 
-# Where the kills of a run go, in this order: one that is killed at its end has no more to come.
+# The phases in which a run is killed, in this order; kills at its end come last.
 _TARGETS = (
   'start-up',
   'first steps',
@@ -39,7 +39,7 @@ _LAST_TARGETS = ('last save', 'end')
 
 
 class Bench:
-  """What the cases share: the data, the undisturbed runs, chance."""
+  """What the cases share: data, undisturbed runs and the random generator."""
 
   def __init__(self, folder, data_dir, seed):
     self.folder, self.data_dir, self.random = folder, data_dir, random.Random(seed)
@@ -50,7 +50,7 @@ class Bench:
     return Run(self.folder, name, self.data_dir, **options)
 
   def undisturbed(self, devices=1, **options):
-    """(a run nobody disturbed, the seconds it took); made at the first use."""
+    """(an undisturbed run, the seconds it took); trained on first use."""
     key = str((devices, sorted(options.items())))
     if key not in self._undisturbed:
       run = self.run(f'undisturbed{len(self._undisturbed)}', devices=devices, **options)
@@ -61,13 +61,20 @@ class Bench:
 
 
 def wait_for(start, target, bench, life):
-  """Waits for the moment at which a start is to be killed; False if it ended before."""
+  """Waits for the moment at which a start is to be killed; False if it ended before that.
+
+  Args:
+    start: runs.Start.
+    target: one of _TARGETS and _LAST_TARGETS.
+    bench: Bench.
+    life: seconds that an undisturbed run takes.
+  """
   chance, run = bench.random.random(), start.run
   if target == 'anywhere':
     pause = chance * life
     return start.wait_until(lambda: time.monotonic() - start.began > pause)
   if target == 'start-up':
-    pause = chance * 8  # what the first start takes
+    pause = chance * 8  # seconds the first start takes
     return start.wait_until(
       lambda: time.monotonic() - start.began > pause or start.first_step() is not None
     )
@@ -79,7 +86,7 @@ def wait_for(start, target, bench, life):
   if target in ('save', 'last save'):
     last = f'{run.steps}.' if target == 'last save' else ''
     passed = set() if target == 'last save' else {f'{run.steps}.'}
-    if chance < 0.5 and start.wait_until(run.saving):  # not always the first one
+    if chance < 0.5 and start.wait_until(run.saving):  # not always the first save
       passed |= run.saving()
     return start.wait_until(
       lambda: any(n.startswith(last) and not n.startswith(tuple(passed)) for n in run.saving())
@@ -91,7 +98,7 @@ def wait_for(start, target, bench, life):
 
 
 def kill_run(bench, name, devices, kills, number=signal.SIGKILL):
-  """Kills a run some times, lets it end, compares; returns (Counter of phases, starts)."""
+  """Kills a run `kills` times, lets it end and compares; returns (Counter of phases, starts)."""
   undisturbed, life = bench.undisturbed(devices)
   run = bench.run(name, devices=devices)
   targets = [_TARGETS[i % len(_TARGETS)] for i in range(max(kills - len(_LAST_TARGETS), 0))]
@@ -107,7 +114,7 @@ def kill_run(bench, name, devices, kills, number=signal.SIGKILL):
     start.process.send_signal(number)
     status = start.wait(60)
     start.check_output()
-    if status != 0:  # it was quicker than the signal
+    if status != 0:  # otherwise it ended before the signal arrived
       phases[start.phase() if number == signal.SIGKILL else _meaning(start, status)] += 1
   run.finish()
   compare(run, undisturbed)
@@ -115,7 +122,7 @@ def kill_run(bench, name, devices, kills, number=signal.SIGKILL):
 
 
 def _meaning(start, status):
-  """What the exit status after a signal says; Violation if it is not one the README names."""
+  """The meaning of an exit status after a signal; Violation if it is not a documented one."""
   if status == 75:
     return 'saved, status 75'
   if status in (143, 130) and start.phase() in ('start-up', 'end'):
@@ -148,7 +155,7 @@ def signals(bench, options):
 
 
 def other_devices(bench, _):
-  """A run on one device goes on with four: same data, so the same figures but for rounding."""
+  """A run on one device continues on four: same data, so the same losses up to rounding."""
   import numpy as np
 
   undisturbed, _ = bench.undisturbed()
@@ -169,8 +176,9 @@ def other_devices(bench, _):
     ]
   )
   apart = np.abs(losses[:, 0] / losses[:, 1] - 1)
-  # The order of the sums differs, and steps amplify it: a weight decay of 1.001 times as much, on
-  # one device, is 2e-8, 3e-4 and 2e-3 apart after 4, 8 and 12 steps. Another batch is 10 % or more.
+  # Sums are taken in another order, and training amplifies the difference: scaling the weight
+  # decay by 1.001 on one device changes losses by 2e-8, 3e-4 and 2e-3 after 4, 8 and 12 steps.
+  # Another batch changes them by 10 % or more.
   if not (apart[0] < 1e-5 and np.all(apart[:3] < 0.05)):
     raise Violation(f'losses differ by {apart[:3]} right after the change of devices')
   return (
@@ -192,12 +200,12 @@ CASES = {
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--kills', type=int, default=50, help='SIGKILLs, half of them on 4 devices')
-  parser.add_argument('--runs', type=int, default=5, help='spread over at least so many runs')
+  parser.add_argument('--runs', type=int, default=5, help='spread over at least this many runs')
   parser.add_argument('--signals', type=int, default=6, help='SIGTERMs and SIGINTs')
   parser.add_argument(
-    '--only', action='append', help='cases whose name holds this word; may be given several times'
+    '--only', action='append', help='cases whose name contains this word; may be repeated'
   )
-  parser.add_argument('--seed', type=int, default=0, help='of the moments')
+  parser.add_argument('--seed', type=int, default=0, help='of the random moments')
   parser.add_argument('--data_dir', help='a built imagenet_ab/local of 256 training images')
   options = parser.parse_args()
   folder = scratch_folder()

@@ -1,4 +1,4 @@
-"""Cases with a disk that is full or read-only, a folder that goes away."""
+"""Cases with a full or read-only disk, or a folder that disappears."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ def _unmount(folder):
 
 @contextlib.contextmanager
 def small_disk(folder):
-  """A folder that holds 24 MiB."""
+  """A folder with room for 24 MiB."""
   disk = pathlib.Path(tempfile.mkdtemp(prefix='disk_', dir=folder))
   _mount('-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', disk)
   try:
@@ -37,10 +37,10 @@ def small_disk(folder):
 
 @contextlib.contextmanager
 def full(run):
-  """The disk that holds a run's folder has no byte left."""
+  """Fills the disk of a run's folder to the last byte."""
   ballast = run.workdir.parent / 'ballast'
   with ballast.open('wb', buffering=0) as file:
-    for size in (1 << 20, 4096):  # the run must not end meanwhile
+    for size in (1 << 20, 4096):  # large blocks first: the run must not end meanwhile
       with contextlib.suppress(OSError):
         while True:
           file.write(bytes(size))
@@ -50,7 +50,7 @@ def full(run):
 
 @contextlib.contextmanager
 def read_only(run):
-  """Nothing can be opened for writing in a run's folder. (What is open stays so.)"""
+  """Nothing in a run's folder can be opened for writing; open files stay writable."""
   _mount('--bind', run.workdir, run.workdir)
   try:
     _mount('-o', 'remount,ro,bind', run.workdir)
@@ -61,21 +61,21 @@ def read_only(run):
 
 @contextlib.contextmanager
 def moved(run):
-  """The folder has another name for a while."""
+  """Renames a run's folder for a while."""
   elsewhere = run.workdir.with_name('elsewhere')
   run.workdir.rename(elsewhere)
   yield
   if (run.workdir / 'metrics.jsonl').exists() or len(run.saved_steps()) > 1:
-    raise Violation(f'{run.workdir} was made anew, and the run went on in it')
-  shutil.rmtree(run.workdir, ignore_errors=True)  # the save under way may have made it anew
+    raise Violation(f'{run.workdir} was created again, and the run continued in it')
+  shutil.rmtree(run.workdir, ignore_errors=True)  # the save in progress may have recreated it
   elsewhere.rename(run.workdir)
 
 
 @contextlib.contextmanager
 def removed(run):
-  """The folder is deleted, as somebody does who makes room; for good."""
+  """Deletes a run's folder for good, as somebody freeing disk space might."""
   doomed = run.workdir.with_name('doomed')
-  run.workdir.rename(doomed)  # else what is being written now may stay behind
+  run.workdir.rename(doomed)  # otherwise files that are being written may be left behind
   shutil.rmtree(doomed)
   yield
   shutil.rmtree(run.workdir, ignore_errors=True)
@@ -97,7 +97,13 @@ def _last_evaluation(start):
 
 
 def ends(bench, fault, when):
-  """The fault ends the run with one line; without it the run ends with the same bits."""
+  """The fault ends the run with a one-line error; restarted without it, same bits.
+
+  Args:
+    bench: Bench.
+    fault: context manager of a run, such as `full`.
+    when: function of the Start, true at the moment of the fault.
+  """
   undisturbed, _ = bench.undisturbed()
   with small_disk(bench.folder) as disk:
     run = bench.run(disk.name, workdir=disk / 'run')
@@ -108,22 +114,28 @@ def ends(bench, fault, when):
     with fault(run):
       status = start.wait(_ENDS)
       start.check_output()
-      if not status and when is _last_evaluation:  # older checkpoints went, as they do at the end
+      if not status and when is _last_evaluation:  # deleting older checkpoints made room
         compare(run, undisturbed)
-        return 'made itself the room for its last files: same bits'
+        return 'made room for its last files itself: same bits'
       if status != 2:
         raise Violation(f'status {status}: {start.last_line()}')
       start.check_output(lines=1)
     again = run.finish()
     least = 0 if fault is removed else newest
     if again.first_step() < least:
-      raise Violation(f'went on at step {again.first_step()}, though {newest} had been saved')
+      raise Violation(f'continued at step {again.first_step()}, though {newest} had been saved')
     compare(run, undisturbed)
-    return f'"{_shown(start)}"; went on at step {again.first_step()}: same bits'
+    return f'"{_shown(start)}"; continued at step {again.first_step()}: same bits'
 
 
 def refuses(bench, fault, *, begun):
-  """With the fault the command ends with one line at once; without it, it works."""
+  """With the fault the command ends at once with a one-line error; without it, it works.
+
+  Args:
+    bench: Bench.
+    fault: context manager of a run, such as `full`.
+    begun: whether the run has trained before.
+  """
   undisturbed, _ = bench.undisturbed()
   with small_disk(bench.folder) as disk:
     run = bench.run(disk.name, workdir=disk / 'run')
@@ -145,7 +157,7 @@ def refuses(bench, fault, *, begun):
 
 
 def log_alone(bench, _, *, killed):
-  """Only the checkpoints can be written for a while: training goes on, no line is lost."""
+  """For a while only checkpoints can be written: training continues, and no line is lost."""
   undisturbed, _ = bench.undisturbed()
   with small_disk(bench.folder) as disk:
     run = bench.run(disk.name, workdir=disk / 'run')
@@ -161,7 +173,7 @@ def log_alone(bench, _, *, killed):
         count = run.saved_steps()[-1]
         going_on = start.wait_until(lambda: (run.saved_steps() or [0])[-1] > count + 14)
         if not going_on or 'training continues' not in start.output():
-          raise Violation(f'training did not go on: {start.last_line()}')
+          raise Violation(f'training did not continue: {start.last_line()}')
         if killed:
           start.kill()
       if killed:
@@ -172,7 +184,7 @@ def log_alone(bench, _, *, killed):
       compare(run, undisturbed)
     finally:
       _unmount(here)
-  return 'training went on, ' + ('was killed and went on: ' if killed else '') + 'same bits'
+  return 'training continued, ' + ('was killed and resumed: ' if killed else '') + 'same bits'
 
 
 def _shown(start):

@@ -1,4 +1,4 @@
-"""Cases with two processes that train together: one of them is lost or gets SIGTERM."""
+"""Cases with two processes that train together: one is killed or gets SIGTERM."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ import time
 
 from tests.stress.faults.runs import Violation, compare
 
-_ENDS = 60  # seconds after which the one that is left has to have ended
+_ENDS = 60  # seconds within which the remaining process has to end
 
 
 def start_both(run):
-  """Starts both processes of a run, with a device each."""
+  """Starts both processes of a run, with one device each."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
@@ -22,7 +22,7 @@ def start_both(run):
 
 
 def finish_both(run):
-  """Starts both and waits for a good end; returns the starts."""
+  """Starts both, waits until they end successfully, and returns the starts."""
   starts = start_both(run)
   for index, start in enumerate(starts):
     if status := start.wait():
@@ -32,7 +32,7 @@ def finish_both(run):
 
 
 def undisturbed(bench):
-  """A run of two processes that nobody disturbed; made at the first use."""
+  """An undisturbed run of two processes; trained on first use."""
   run = bench.run('undisturbed_two')
   if not (run.workdir / 'summary.json').exists():
     finish_both(run)
@@ -40,7 +40,7 @@ def undisturbed(bench):
 
 
 def one_is_killed(bench, victim):
-  """The other one ends soon and says which; both started again end with the same bits."""
+  """The other process ends soon and names the lost one; both, restarted, end with the same bits."""
   expected = undisturbed(bench)
   run = bench.run(f'two_{victim}_killed')
   starts = start_both(run)
@@ -60,13 +60,13 @@ def one_is_killed(bench, victim):
   again = finish_both(run)
   compare(run, expected)
   return (
-    f'the other ended after {seconds:.0f} s, status {status}, "{named}"; both again went on '
-    f'at step {again[0].first_step()}: same bits'
+    f'the other ended after {seconds:.0f} s, status {status}, "{named}"; both, restarted, '
+    f'continued at step {again[0].first_step()}: same bits'
   )
 
 
 def one_gets_sigterm(bench, _):
-  """SIGTERM to one of two: both save the same step and end; started again: same bits."""
+  """SIGTERM to one of two: both save the same step and end; restarted, same bits."""
   expected = undisturbed(bench)
   run = bench.run('two_sigterm')
   starts = start_both(run)
@@ -81,9 +81,9 @@ def one_gets_sigterm(bench, _):
     raise Violation(f'the two disagree: {last}')
   again = finish_both(run)
   if f'at step {again[0].first_step()} of' not in last[0]:
-    raise Violation(f'went on at step {again[0].first_step()}, but: {last[0]}')
+    raise Violation(f'continued at step {again[0].first_step()}, but: {last[0]}')
   compare(run, expected)
-  return f'both: status 75, saved step {again[0].first_step()}; started again: same bits'
+  return f'both: status 75, saved step {again[0].first_step()}; restarted: same bits'
 
 
 CASES = {

@@ -1,7 +1,7 @@
-"""Runs that are started, disturbed, started again and compared: what the cases share.
+"""Starts, watches, restarts and compares runs: what the cases share.
 
-Everything is seen from outside, as a user sees it: processes of run.py, what they say, the files in
-their folder.
+Everything is observed from outside, as by a user: the processes of run.py, their output, and the
+files in their folder.
 """
 
 import json
@@ -14,9 +14,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-HANGS = 600  # seconds after which a process counts as hanging, on a machine that does other work
+HANGS = 600  # seconds after which a process counts as hanging; the machine may be busy
 
-# Neither lines nor evaluations fall together with checkpoints, which therefore hold half intervals.
+# Lines, evaluations and checkpoints mostly fall on different steps, so most saves are mid-interval.
 _SHORT = {
   'batch_size': 32,
   'total_steps': 120,
@@ -38,7 +38,7 @@ def build_data(folder, train=256, validation=40):
   """Generates and builds a small synthetic ImageNet-AB; returns its data_dir."""
   from absl import logging
 
-  logging.set_verbosity(logging.ERROR)  # TFDS warns of its own deprecated calls
+  logging.set_verbosity(logging.ERROR)  # TFDS warns about its own deprecated calls
   import tensorflow_datasets as tfds
 
   from luab_jax.tools.synthetic import __main__ as synthetic
@@ -63,16 +63,17 @@ def build_data(folder, train=256, validation=40):
 
 
 class Run:
-  """One run: its folder, and the command that is started there as often as it takes.
+  """One run: its folder, and the command that is started until the run has ended.
 
   Attributes:
-    workdir: pathlib.Path, of run.py.
-    keys: {key of the config: value}, what differs from configs/quickstart.py.
-    steps, eval_steps: how many steps it has, and after which of them it is evaluated.
+    workdir: pathlib.Path, the --workdir of run.py.
+    keys: {key of the config: value} where it differs from configs/quickstart.py.
+    steps: number of training steps.
+    eval_steps: the steps after which it is evaluated.
   """
 
   def __init__(self, folder, name, data_dir, *, devices=1, workdir=None, images=256, **changes):
-    """`folder`: for the output of the processes; `changes`: keys of the config."""
+    """`folder`: for the output of the processes; `images`: training images; `changes`: config."""
     self.keys = keys = {**_SHORT, **changes, 'data.data_dir': str(data_dir)}
     self._folder, self._name, self._starts = folder, name, 0
     self.workdir = workdir or folder / name
@@ -89,7 +90,7 @@ class Run:
     ]
 
   def start(self, *, devices=None, **environment):
-    """Starts the command; `environment`: further variables."""
+    """Starts the command and returns a Start; `environment`: further variables."""
     self._starts += 1
     log = self._folder / f'{self._name}.start{self._starts}.txt'
     env = {
@@ -106,7 +107,7 @@ class Run:
     return Start(self, process, log)
 
   def finish(self, **options):
-    """Starts the command and waits for its end, which has to be a good one."""
+    """Starts the command and waits for it to end; Violation if it fails."""
     start = self.start(**options)
     status = start.wait()
     if status:
@@ -115,7 +116,7 @@ class Run:
     return start
 
   def lines(self):
-    """What metrics.jsonl holds, up to a half line."""
+    """The lines of metrics.jsonl, parsed; stops at an incomplete one."""
     lines = []
     path = self.workdir / 'metrics.jsonl'
     try:
@@ -130,17 +131,17 @@ class Run:
     return lines
 
   def saving(self):
-    """The folders of saves under way, or of those that a kill has cut off."""
+    """Names of the folders of saves that are in progress or were cut off by a kill."""
     return {name for name in self._checkpoint_names() if 'checkpoint-tmp' in name}
 
   def saved_steps(self):
-    """The steps of which there are complete checkpoints, oldest first."""
+    """The steps with a complete checkpoint, ascending."""
     return sorted(int(name) for name in self._checkpoint_names() if name.isdigit())
 
   def _checkpoint_names(self):
     try:
       return [path.name for path in (self.workdir / 'checkpoints').iterdir()]
-    except OSError:  # there is none yet, or no more
+    except OSError:  # the folder does not exist yet, or no longer
       return []
 
 
@@ -152,7 +153,7 @@ class Start:
     self._log = log
 
   def output(self):
-    """What it has printed so far."""
+    """What the process has printed so far."""
     return self._log.read_text(encoding='utf-8', errors='replace')
 
   def last_line(self):
@@ -162,7 +163,7 @@ class Start:
     return self.process.poll() is not None
 
   def wait(self, seconds=HANGS):
-    """Its exit status (as the shell's: 128 + signal); Violation if it does not end in time."""
+    """The exit status (128 + signal, as in a shell); Violation if it does not end in time."""
     try:
       status = self.process.wait(seconds)
     except subprocess.TimeoutExpired as error:
@@ -175,12 +176,12 @@ class Start:
     self.process.wait()
 
   def first_step(self):
-    """The step it starts from, None before it says so."""
+    """The step the process starts from, or None before it says so."""
     found = re.search(r' head on \S+ (?:starts:|continues at step (\d+) of)', self.output())
     return found and int(found[1] or 0)
 
   def phase(self):
-    """Where it is, or was when it was killed."""
+    """The phase the process is in, or was in when it was killed."""
     first = self.first_step()
     if first is None:
       return 'start-up'
@@ -198,7 +199,7 @@ class Start:
     return 'first steps' if last['step'] <= first else 'training'
 
   def wait_until(self, seen):
-    """Waits until `seen()`; False if the process ended before."""
+    """Waits until `seen()` is true; False if the process ended."""
     while not seen():
       if self.ended():
         return False
@@ -209,7 +210,7 @@ class Start:
     return not self.ended()
 
   def check_output(self, lines=None):
-    """No traceback reached the user; `lines`: how many lines of run.py itself there are."""
+    """Violation if the output has a traceback, or not exactly `lines` lines of run.py itself."""
     output = self.output()
     if 'Traceback' in output:
       raise Violation(f'a traceback reached the user, see {self._log}: {self.last_line()}')
@@ -221,15 +222,15 @@ class Start:
 
 
 class Violation(Exception):
-  """What the promise says did not happen."""
+  """A promise of the documentation was broken."""
 
 
 class NotRun(Exception):
-  """This machine does not let us make that fault."""
+  """The fault cannot be produced on this machine."""
 
 
 def read_arrays(run, step):
-  """{path: array} of all that a checkpoint of a run holds."""
+  """{path: array} of everything in a run's checkpoint of a step."""
   import jax
   import numpy as np
   import orbax.checkpoint as ocp
@@ -253,7 +254,7 @@ def compare(run, undisturbed):
     pairs = enumerate(zip(found.splitlines(), wanted.splitlines(), strict=False), 1)
     at = next((n for n, (a, b) in pairs if a != b), 'the end')
     raise Violation(f'{run.workdir}/metrics.jsonl differs from the undisturbed one in line {at}')
-  # A start that ended within its last save may have left one checkpoint too many.
+  # A start that ended during its last save may have left one checkpoint too many.
   if not set(undisturbed.saved_steps()) <= set(run.saved_steps()):
     raise Violation(
       f'{run.workdir} keeps the checkpoints {run.saved_steps()} instead of '
@@ -289,5 +290,5 @@ def compare(run, undisturbed):
 
 
 def scratch_folder():
-  """A new folder for a bench's files; on disk, as /tmp may be memory."""
+  """A new folder for a bench's files."""
   return pathlib.Path(tempfile.mkdtemp(prefix='luab_faults_'))

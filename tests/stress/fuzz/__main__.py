@@ -1,13 +1,13 @@
-"""Damaged and hostile files through the readers: no crash, no hang, no memory, no silent loss.
+"""Feeds damaged and hostile files to the readers: no crash, hang, memory blow-up or silent loss.
 
-Each kind of input runs in a process of its own, under a limit of memory and of time an input. Every
+Each kind of input runs in its own process, with a limit on memory and on the time per input. Every
 input is either refused with one UserError, or its records are read or skipped with a reason and the
 counts add up: records in = out + skipped. Anything else is a violation: the input is written to
 --failures, and the exit status is 1.
 
   python -m tests.stress.fuzz [--inputs=100000] [--seed=0] [--only=KIND] [--failures=DIR]
 
-Needs Linux and the packages of requirements-test.txt. Takes about ten minutes of one core.
+Needs Linux and the packages of requirements-test.txt. Takes about ten minutes on one core.
 """
 
 import argparse
@@ -29,21 +29,21 @@ from absl import logging
 from tests.stress.fuzz.inputs import Corpus
 from tests.stress.fuzz.runner import KINDS, Result, make_input, run_kind
 
-WALL_LIMIT = 120  # seconds without progress, on a machine that may do other work
-MEMORY_LIMIT = 2 << 30  # bytes of address space beyond what the packages take
+WALL_LIMIT = 120  # seconds without progress; the machine may be busy
+MEMORY_LIMIT = 2 << 30  # bytes of address space beyond what the packages need
 ENVIRONMENT = {
-  'LUAB_MAX_BAD_SHARE': '1',  # so that builds count all that is bad
-  'PYTHONWARNINGS': 'ignore',  # numpy and Pillow warn of some damage
+  'LUAB_MAX_BAD_SHARE': '1',  # so that builds count all bad input
+  'PYTHONWARNINGS': 'ignore',  # NumPy and Pillow warn about some kinds of damage
   'CUDA_VISIBLE_DEVICES': '-1',
   'TF_CPP_MIN_LOG_LEVEL': '3',
 }
 
 
 def work(kind, inputs, seed, folder):
-  """The process of one kind: leaves its progress and its result in the folder."""
+  """The worker process of one kind: writes its progress and its result to the folder."""
   logging.set_verbosity(logging.FATAL)  # readers log each skip
   corpus = Corpus(folder / 'corpus')
-  run_kind(kind, min(inputs, 20), seed, corpus, folder / 'files')  # loads what loads late
+  run_kind(kind, min(inputs, 20), seed, corpus, folder / 'files')  # triggers lazy imports
   size = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * mmap.PAGESIZE
   resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_LIMIT,) * 2)
   with open(folder / 'progress', 'r+b') as file, mmap.mmap(file.fileno(), 8) as shared:
@@ -56,12 +56,12 @@ def work(kind, inputs, seed, folder):
 
 
 def supervise(kind, inputs, seed, folder):
-  """Runs `work` in a process of its own; its crash or hang is a violation, too."""
+  """Runs `work` in its own process, whose crash or hang is a violation, too; returns a Result."""
   progress = folder / 'progress'
   progress.write_bytes(bytes(8))
   (folder / 'result.json').unlink(missing_ok=True)
   command = [sys.executable, '-m', 'tests.stress.fuzz', f'--worker={folder}']
-  with open(folder / 'stderr', 'wb') as stderr:  # libjpeg comments on each damaged image
+  with open(folder / 'stderr', 'wb') as stderr:  # libjpeg reports each damaged image there
     process = subprocess.Popen(
       [*command, f'--inputs={inputs}', f'--seed={seed}', f'--only={kind}'],
       cwd=pathlib.Path(__file__).resolve().parents[3],
@@ -92,7 +92,7 @@ HEADER = 'kind,inputs,refused,records in,out,skipped,CPU s,slowest s,MiB more,vi
 
 
 def format_table(results):
-  """Returns a Markdown table, and the reasons of skips below it."""
+  """Returns a Markdown table, with the reasons for skips below it."""
   rows = [
     [
       kind,
@@ -134,7 +134,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--inputs', type=int, default=100_000)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--only', choices=KINDS, help='all inputs of this kind')
+  parser.add_argument('--only', choices=KINDS, help='use only inputs of this kind')
   parser.add_argument('--failures', type=pathlib.Path, default='fuzz_failures')
   parser.add_argument('--worker', type=pathlib.Path, help=argparse.SUPPRESS)
   args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The archives and whole builds of tests.stress.fuzz; see records.py for what a check is."""
+"""Tar and zip archives for tests.stress.fuzz; see records.py for what a check is."""
 
 import collections
 import contextlib
@@ -49,7 +49,7 @@ def _header(name, kind, size):
 
 
 def _tar_part(rng):
-  """Returns (bytes of a member, what has to become of it)."""
+  """Returns (bytes of a member, the outcome that it must have)."""
   draw = rng.random()
   data = bytes(rng.integers(0, 256, rng.choice([0, 1, 511, 512, 513, 2000]), dtype='u1'))
   padded = data + bytes(-len(data) % 512)
@@ -77,7 +77,7 @@ def _tar_part(rng):
 
 
 def make_tar(rng, corpus):
-  """A tar of members with a known fate, the same with its bytes changed, or with class tars."""
+  """A tar of members with known outcomes, such a tar with changed bytes, or a tar of class tars."""
   parts = [_tar_part(rng) for _ in range(rng.integers(1, 7))]
   whole = b''.join(data for data, _ in parts) + bytes(1024)
   verdicts = [verdict for _, verdict in parts]
@@ -96,14 +96,14 @@ def make_tar(rng, corpus):
 
 
 def check_tar(files, folder):
-  """Both readers of tars; counts members by construction, or with tarfile."""
+  """Runs the readers of tars; counts members by construction or with tarfile."""
   path = folder / 'hostile.tar'
   path.write_bytes(files['hostile.tar'])
   verdicts = json.loads(files['verdicts'])
   flat = _read(reader.iter_members, path)
   for read in (reader.iter_class_members, lambda path, **_: reader.class_names(path)):
     nested = _read(read, path)
-    # The class tars inside have their own damage; what refuses the outer tar refuses both.
+    # Class tars inside may be damaged, too; damage to the outer tar must stop both readers.
     assert not flat.refused or nested.refused or read is not reader.iter_class_members
   if verdicts is not None:
     damaged = _DAMAGE in verdicts
@@ -131,7 +131,7 @@ def _read(read, path):
 
 
 def _count_members(path, outcome):
-  """Returns the number of members that tarfile sees; ours where it cannot be trusted."""
+  """Returns the number of members that tarfile sees, or our own where it cannot be trusted."""
   data = path.read_bytes()
   if b'GNU.sparse' in data or b'size=' in data or data[:2] == b'\x1f\x8b':
     return outcome.records_in
@@ -141,7 +141,7 @@ def _count_members(path, outcome):
 
 
 def make_zip(rng, corpus):
-  """A zip of members with a known fate, or the same with its bytes changed."""
+  """A zip of members with known outcomes, or such a zip with changed bytes."""
   members, verdicts = [], []
   for _ in range(rng.integers(1, 6)):
     name, verdict = pick(rng, [entry for entry in _NAMES if '\udcff' not in entry[0]])
@@ -162,7 +162,7 @@ def make_zip(rng, corpus):
     verdicts.append(verdict)
   whole = zip_of(members)
   if rng.random() < 0.7:
-    tail = max(0, len(whole) - 400)  # where the directory is
+    tail = max(0, len(whole) - 400)  # where the central directory is
     if rng.random() < 0.5:
       whole = whole[:tail] + mutate(rng, whole[tail:], [whole])
     else:
@@ -172,7 +172,7 @@ def make_zip(rng, corpus):
 
 
 def check_zip(files, folder):
-  """The reader of zips; counts members by construction, or with zipfile."""
+  """Runs the reader of zips; counts members by construction or with zipfile."""
   path = folder / 'hostile.zip'
   path.write_bytes(files['hostile.zip'])
   outcome = _read(reader.iter_members, path)

@@ -1,4 +1,4 @@
-"""Builds of a small damaged ImageNet-AB release; see records.py for what a check is."""
+"""Builds of small damaged ImageNet-AB releases; see records.py for what a check is."""
 
 import contextlib
 import posixpath
@@ -14,7 +14,7 @@ from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
 
 def make_imagenet_build(rng, corpus):
-  """A small release; images, XMLs, names or the bytes of an archive are damaged."""
+  """A small release in which images, XMLs, names or the bytes of an archive may be damaged."""
   pictures, xmls = [], []
   for index in range(rng.integers(1, 7)):
     stem = f'{pick(rng, ["cat", "dog", "dog ", ".", "c" * 120])}/{index}'
@@ -37,7 +37,7 @@ def make_imagenet_build(rng, corpus):
 
 
 def check_imagenet_build(files, folder):
-  """The builder up to TFDS's writer; the summary must equal what the parts of it say one by one."""
+  """Runs the builder up to TFDS's writer; its summary must equal a count made with the readers."""
   for name, data in files.items():
     (folder / name).write_bytes(data)
   builder = imagenet_ab_dataset_builder.Builder(config='local', data_dir=folder / 'data')
@@ -59,7 +59,7 @@ def check_imagenet_build(files, folder):
       image_files.encode(data)
     except image_files.BadImage:
       expected.skipped['undecodable image'] += 1
-      unused += xml is not None  # asked for, but its image is left out
+      unused += xml is not None  # looked up, but its image is left out
       continue
     expected.records_out += 1
     with contextlib.suppress(BadRecord):
@@ -75,7 +75,7 @@ def check_imagenet_build(files, folder):
 
 
 def _by_name(path, extension):
-  """({(class, name): (file name, bytes)} of the first of each name, Outcome of the archive)."""
+  """({(class, name): (file name, bytes)}, the first of each name; Outcome of the archive)."""
   outcome, kept = Outcome(), {}
 
   def refuse(*_):

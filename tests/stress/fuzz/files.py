@@ -1,4 +1,4 @@
-"""Images, masks and the class mapping: how each is made, read, and checked; see records.py."""
+"""Images, masks and the class mapping: how each is made, read and checked; see records.py."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def make_image(rng, corpus):
 
 
 def check_image(files, folder):
-  """What the builders ask of an image; one that they accept must decode in the pipeline."""
+  """Encodes an image as the builders do; an image they accept must decode in the pipeline."""
   del folder
   data = files['image']
   outcome = Outcome(records_in=1)
@@ -60,7 +60,7 @@ def make_mask(rng, corpus):
   draw = rng.random()
   if draw < 0.5:
     data = mutate(rng, data, corpus.masks)
-  elif draw < 0.7:  # only the values
+  elif draw < 0.7:  # damages only the values
     data = data[:128] + mutate(rng, data[128:], corpus.masks)[: len(data) - 128]
   elif draw < 0.95:
     shape = pick(rng, MASK_SHAPES)
@@ -80,7 +80,7 @@ MASK_TYPES = [
 
 
 def check_mask(files, folder):
-  """A foreground mask; one that is accepted holds what np.load reads."""
+  """Reads a foreground mask; an accepted one must equal what np.load reads."""
   del folder
   outcome = Outcome(records_in=1)
   try:
@@ -102,7 +102,7 @@ def make_mapping(rng, corpus):
 
 
 def check_mapping(files, folder):
-  """The class mapping of the Backgrounds Challenge."""
+  """Reads the class mapping of the Backgrounds Challenge."""
   path = pathlib.Path(folder) / release.MAPPING_NAME
   path.write_bytes(files[release.MAPPING_NAME])
   try:

@@ -1,6 +1,6 @@
-"""Inputs for tests.stress.fuzz: a small corpus of sound files, and what is done to them.
+"""Inputs for tests.stress.fuzz: a small corpus of valid files, and mutations of them.
 
-An input is {file name: bytes}. It depends on the corpus and the generator's seed alone.
+An input is {file name: bytes} and depends only on the corpus and the seed of the generator.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ _WORDS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 
 class Corpus:
-  """Sound files of each kind, made by luab_jax.tools.synthetic and read from `folder`."""
+  """Valid files of each kind, generated into `folder` by luab_jax.tools.synthetic."""
 
   def __init__(self, folder: pathlib.Path):
     for release in ('imagenet_ab', 'coco_ab'):
@@ -102,12 +102,12 @@ def _images(rng):
 
 
 def pick(rng, choices):
-  """Returns one of a list."""
+  """Returns a random item of a list."""
   return choices[rng.integers(len(choices))]
 
 
 def mutate(rng, data: bytes, others: list[bytes], mutations=None) -> bytes:
-  """Damages a file in one to three ways, cut to 64 KiB beyond its size."""
+  """Damages a file in one to three ways; it grows by at most 64 KiB."""
   limit = len(data) + (64 << 10)
   for _ in range(rng.choice([1, 1, 1, 2, 3])):
     data = pick(rng, mutations or MUTATIONS)(rng, data, others)[:limit]
@@ -115,7 +115,7 @@ def mutate(rng, data: bytes, others: list[bytes], mutations=None) -> bytes:
 
 
 def _span(rng, data):
-  """Returns (start, end) of a piece; half of the pieces are short."""
+  """Returns (start, end) of a random span; half of the spans are short."""
   start = int(rng.integers(len(data) + 1))
   longest = len(data) - start if rng.random() < 0.5 else min(16, len(data) - start)
   return start, start + int(rng.integers(longest + 1))
@@ -211,11 +211,11 @@ MUTATIONS = [
   *[_number] * 3,
   *[_truncate, _delete, _duplicate, _splice, _word, _encode, _declare, _nest],
 ]
-VALUE_MUTATIONS = [_number, _number, _number, _insert]  # many of them leave a file well-formed
+VALUE_MUTATIONS = [_number, _number, _number, _insert]  # these often leave a file well-formed
 
 
 def resize_header(rng, data: bytes) -> bytes:
-  """Writes another size into the header of a JPEG or PNG, with the right checksum."""
+  """Writes another size into the header of a JPEG or PNG, with a valid checksum."""
   sizes = [0, 1, 2, 15, 16, 17, 255, 4096, 30_000, 65_535]
   height, width = pick(rng, sizes), pick(rng, sizes)
   if data[:4] == b'\x89PNG':
@@ -249,7 +249,7 @@ def change_value(rng, value):
 
 
 def tar_of(members, *, compressed=False) -> bytes:
-  """Returns a tar of (name, bytes)."""
+  """Returns a tar of [(name, bytes)]."""
   file = io.BytesIO()
   with tarfile.open(fileobj=file, mode='w') as tar:
     for name, data in members:
@@ -260,13 +260,13 @@ def tar_of(members, *, compressed=False) -> bytes:
 
 
 def gzip_of(data: bytes) -> bytes:
-  """Returns the data as a gzip file without a time in it."""
+  """Returns the data as a gzip file without a timestamp."""
   packer = zlib.compressobj(1, wbits=31)
   return packer.compress(data) + packer.flush()
 
 
 def zip_of(members) -> bytes:
-  """Returns a zip of (name or ZipInfo, bytes), with a fixed date."""
+  """Returns a zip of [(name or ZipInfo, bytes)], with a fixed date."""
   file = io.BytesIO()
   with zipfile.ZipFile(file, 'w') as archive:
     for name, data in members:

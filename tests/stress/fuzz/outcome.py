@@ -1,4 +1,4 @@
-"""What became of an input, as a check returns it."""
+"""The outcome of an input, as a check returns it."""
 
 import collections
 import dataclasses
@@ -9,7 +9,7 @@ from luab_jax.errors import UserError
 
 @dataclasses.dataclass
 class Outcome:
-  """What became of an input; records_in is counted without the reader wherever that is possible."""
+  """The outcome of an input; records_in is counted without the reader wherever possible."""
 
   refused: str = ''  # the UserError, if the whole input was refused
   records_in: int = 0
@@ -17,7 +17,7 @@ class Outcome:
   skipped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
   def skip(self, reason: object) -> None:
-    """Counts a record that the reader skipped and reported; by kind of reason, not by detail."""
+    """Counts a record that the reader skipped and reported, by the kind of its reason."""
     text = str(reason)
     assert text and '\n' not in text and len(text) < 400, f'a bad message: {text!r:.500}'
     text = re.sub(r'\(.*|: .*|[\'"].*[\'"]', '', text)

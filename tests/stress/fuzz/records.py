@@ -1,8 +1,8 @@
-"""The kinds of input of tests.stress.fuzz: how each is made, read, and counted a second way.
+"""Byproduct records for tests.stress.fuzz: how they are made, read, and counted independently.
 
-A `make_…` returns the files of one input, a `check_…` writes what it has to into a folder and runs
-the project's reader on it. A check returns an Outcome, or raises AssertionError where the reader
-breaks a promise; any other exception is a broken promise too.
+A `make_…` function returns the files of one input. A `check_…` function writes those it needs into
+a folder, runs the project's reader, and returns an Outcome. It raises AssertionError if the reader
+breaks a promise; any other exception counts as a broken promise, too.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def make_xml(rng, corpus):
 
 
 def check_xml(files, folder):
-  """One XML, through the encoding that the builder does; counts rows with defusedxml."""
+  """Reads one XML and encodes it as the builder does; counts rows with defusedxml."""
   del folder
   outcome = Outcome(records_in=1)
   data = files['record.xml']
@@ -42,7 +42,7 @@ def check_xml(files, folder):
     outcome.skip(error)
     return outcome
   check_imagenet_record(record)
-  # Without the declared encoding, which only our reader ignores.
+  # Without the declaration of an encoding, which our reader ignores but defusedxml does not.
   data = re.sub(rb'(?s)^(\xef\xbb\xbf)?<\?xml\s.*?\?>', b'', data)
   root = defusedxml.ElementTree.fromstring(data, forbid_dtd=True)
   blocks = [block for block in root.findall('metadata') if len(block)]
@@ -58,7 +58,7 @@ def check_xml(files, folder):
 
 
 def check_imagenet_record(record):
-  """Encodes a record as the builder does: whatever the reader lets through must be storable."""
+  """Encodes a record as the builder does: whatever the reader accepts must be storable."""
   boxes, left_out = imagenet_example.encode_boxes(record, (8, 12))
   assert len(boxes['bbox']) + left_out == len(record.boxes)
   item = imagenet_example.encode(b'', 'a.jpg', 0, (8, 12), record, boxes)
@@ -75,7 +75,7 @@ def _encode(features, item):
 
 
 def make_coco_records(rng, corpus):
-  """A few records; some changed as values, or the whole text changed as bytes."""
+  """A few records, one with a changed JSON value, or the whole text with changed bytes."""
   records = [pick(rng, corpus.records) for _ in range(rng.integers(1, 5))]
   records = [{**record, 'image_id': 1000 + i} for i, record in enumerate(records)]
   texts = [json.dumps(record).encode() for record in records]
@@ -92,7 +92,7 @@ def make_coco_records(rng, corpus):
 
 
 def check_coco_records(files, folder):
-  """The reader, the join, the replay and the encoding; counts items with json.loads."""
+  """Runs reader, join, replay and encoding; counts items with json.loads."""
   path = folder / coco_ab.FILE_NAME
   path.write_bytes(files[coco_ab.FILE_NAME])
   outcome = Outcome()
@@ -141,7 +141,7 @@ def make_coco_instances(rng, corpus):
 
 
 def check_coco_instances(files, folder):
-  """COCO's instances out of their zip into the join; counts entries with json.loads."""
+  """Reads COCO's instances from their zip into the join; counts entries with json.loads."""
   path = folder / 'annotations.zip'
   path.write_bytes(files['annotations.zip'])
   text = zipfile.ZipFile(path).read(MEMBER).decode('utf-8-sig', errors='replace')
@@ -160,8 +160,8 @@ def check_coco_instances(files, folder):
 
 
 def _count_entries(text):
-  """Returns the number of images and annotations in the JSON; None if it is no valid JSON."""
-  last = []  # the outermost object ends last; pairs, since a key may come twice
+  """Returns the number of images and annotations in the JSON, or None if it is not valid JSON."""
+  last = []  # the outermost object ends last; pairs, since keys may be repeated
 
   def remember(pairs):
     last[:] = pairs

@@ -1,4 +1,4 @@
-"""Runs the inputs of one kind through its reader, under a limit of time an input, and counts."""
+"""Runs the inputs of one kind through its reader, with a time limit per input, and counts."""
 
 import collections
 import contextlib
@@ -23,15 +23,15 @@ KINDS = {
   'in_to_in9.json': (0.01, files.make_mapping, files.check_mapping),
   'imagenet_ab build': (0.03, builds.make_imagenet_build, builds.check_imagenet_build),
 }
-CPU_LIMIT = 10  # seconds an input
+CPU_LIMIT = 10  # seconds per input
 
 
 class TooSlow(BaseException):
-  """An input took more than CPU_LIMIT; not an Exception, so that no reader can catch it."""
+  """An input took longer than CPU_LIMIT; not an Exception, so that no reader can catch it."""
 
 
 class Result:
-  """What became of the inputs of one kind."""
+  """The outcomes of the inputs of one kind."""
 
   def __init__(self):
     self.inputs = self.refused = self.records_in = self.records_out = 0
@@ -96,10 +96,10 @@ def run_kind(kind, inputs, seed, corpus, folder, progress=lambda number: None):
 
 @contextlib.contextmanager
 def time_limit():
-  """Raises TooSlow in the block after CPU_LIMIT seconds of CPU.
+  """Raises TooSlow in the block after CPU_LIMIT seconds of CPU time.
 
-  A timer of wall time looks at the CPU clock: a timer of CPU time (ITIMER_PROF) would make that
-  clock too coarse to measure an input with.
+  A wall-clock timer checks the CPU clock: a CPU-time timer (ITIMER_PROF) would make that clock
+  too coarse to measure single inputs.
   """
   start = time.process_time()
 

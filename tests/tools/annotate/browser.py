@@ -1,4 +1,4 @@
-"""Debian's Chromium as the browser of workers, driven by Playwright."""
+"""Debian's Chromium as the workers' browser, driven by Playwright."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from luab_jax.tools.annotate import replay
 from luab_jax.tools.annotate.study import hash_token
 
-PATIENCE = 60_000  # ms, for a machine that does other work
+PATIENCE = 60_000  # ms; the machine may be busy
 expect.set_options(timeout=PATIENCE)
 
 _ARGUMENTS = (
@@ -25,7 +25,7 @@ _ARGUMENTS = (
 
 
 class Chromium:
-  """A process of Chromium; `profile` outlives it."""
+  """A Chromium process; the folder `profile` outlives it."""
 
   def __init__(self, playwright, profile):
     program = shutil.which('chromium')
@@ -47,14 +47,14 @@ class Chromium:
     self.browser = playwright.chromium.connect_over_cdp(self.endpoint)
 
   def kill(self):
-    """SIGKILL of all its processes: no chance to write anything."""
+    """Kills all its processes with SIGKILL, so that they cannot write anything."""
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self.process.pid, signal.SIGKILL)
     self.process.wait()
 
 
 class Worker:
-  """A tab of the worker's page, which notes whatever a page must never do."""
+  """A tab with the worker's page; records in `wrong` what a page must never do."""
 
   def __init__(self, context, server):
     self.server, self.wrong, self.posts = server, [], []
@@ -72,18 +72,18 @@ class Worker:
       self.posts.append(request.url.rpartition('/')[2])
 
   def _said(self, message):
-    # Chromium logs failed requests, which tests cause, and breaches of the policy.
+    # Chromium logs failed requests, which tests cause, and violations of the security policy.
     if 'Failed to load resource' not in message.text:
       self.wrong.append(message.text)
 
   def open(self, token):
-    """Opens a link, and waits for the first thing that can be pressed there."""
+    """Opens a link and waits for the first button."""
     self.page.goto(f'{self.server.url}/w#{token}')
     self.page.locator('button').first.wait_for()
     return self
 
   def start(self, token):
-    """Consents under a personal link whose practice is done; waits for all images of the page."""
+    """Does the practice page of a personal link, consents, and waits for all images of the page."""
     client = self.server.client(token)
     client.join()
     client.practise()
@@ -95,7 +95,7 @@ class Worker:
     self.page.get_by_role('button', name=label, exact=True).click()
 
   def ready(self):
-    """Waits until every image of the grid can be chosen."""
+    """Waits until every image of the grid can be selected."""
     self.page.locator('.tile').first.wait_for()
     expect(self.page.locator('.tile:not([data-state=ready])')).to_have_count(0)
     return self
@@ -120,7 +120,7 @@ class Worker:
 
 
 def leases_of(folder, token):
-  """Ids of the leases of work of the worker with a personal link, in their order."""
+  """Ids of the leases of work pages of the worker with a personal link, in order."""
   with contextlib.closing(sqlite3.connect(folder / 'study.db')) as db:
     rows = db.execute(
       'SELECT lease.id FROM lease JOIN page ON page.id = lease.page JOIN worker '
@@ -131,12 +131,12 @@ def leases_of(folder, token):
 
 
 def batches_of(folder, lease):
-  """What the server has of a lease, in the order of the numbers."""
+  """The batches that the server stored for a lease, in order of their numbers."""
   with contextlib.closing(sqlite3.connect(folder / 'study.db')) as db:
     rows = db.execute('SELECT events FROM batch WHERE lease = ?', (lease,)).fetchall()
   return replay.decode(blob for (blob,) in rows)
 
 
 def events_of(folder, lease, *kinds):
-  """Its events of some kinds, in the order in which they happened."""
+  """The events of some kinds in a lease, in the order in which they happened."""
   return [e for batch in batches_of(folder, lease) for e in batch.events if isinstance(e, kinds)]

@@ -1,4 +1,4 @@
-"""A browser, a server of its study, and a worker's tab, for the tests of a module."""
+"""A browser, a server of the module's study, and a worker's tab."""
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -22,7 +22,7 @@ def chromium(playwright, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def server(study):
-  """A server of the module's fixture `study`; `links` gives the tokens of its personal links."""
+  """A server of the module's fixture `study`; `links` iterates over personal link tokens."""
   with serving(study) as server:
     server.links = iter(server.keys.personal.values())
     yield server
@@ -37,7 +37,7 @@ def context(chromium):
 
 @pytest.fixture
 def worker(context, server):
-  """A worker's tab; it went nowhere else, and kept to the policy."""
+  """A worker's tab, which must contact no other server and keep to the security policy."""
   worker = Worker(context, server)
   yield worker
   assert worker.wrong == []

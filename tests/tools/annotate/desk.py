@@ -1,4 +1,4 @@
-"""A study's database without a server in front of it, at a time of the test's choosing."""
+"""A study's database without a server in front of it, with a clock that tests set."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ NOW = 1_800_000_000_000
 
 
 class Desk:
-  """Calls what the routes call, each in a transaction of its own."""
+  """Calls the functions that the routes call, each in its own transaction."""
 
   def __init__(self, folder, copy):
     self.folder = shutil.copytree(folder, copy)
@@ -30,7 +30,7 @@ class Desk:
     return answer
 
   def one(self, query, *values):
-    """The first column of the first row."""
+    """The first column of a query's first row."""
     return self.db.execute(query, values).fetchone()[0]
 
   def join(self, token=None, **platform):
@@ -48,7 +48,7 @@ class Desk:
 
 
 class Person(Client):
-  """As `serving.Client`, without HTTP."""
+  """Like `serving.Client`, without HTTP."""
 
   def __init__(self, desk, answer):
     self.desk, self.token, self.id = desk, answer['token'], answer['worker']

@@ -1,4 +1,4 @@
-"""A study that scripted workers have answered, written straight into its folder."""
+"""A study that scripted workers have answered, written directly into its folder."""
 
 import io
 import random
@@ -19,16 +19,16 @@ def make(folder, task='grid', manners=('careful',), pages=2, images=6, answers=1
   """Makes a study whose page k was answered by a worker of each of `manners`.
 
   Args:
-    folder: of the study, made here.
-    task: grid or icons (one image a page).
-    manners: of scripted.MANNERS, a worker each.
-    pages: number of pages; the last one stays open.
-    images: of a page of a grid.
-    answers: wanted to each page.
-    ended: ms since 1970 when the last answer came; now by default.
+    folder: of the study, created here.
+    task: grid or icons (one image per page).
+    manners: some of scripted.MANNERS, one worker each.
+    pages: number of pages; the last one stays unanswered.
+    images: images per grid page.
+    answers: answers wanted per page.
+    ended: time of the last answer in ms since 1970; now by default.
 
   Returns:
-    {lease: (worker, slots selected or {class: point})}.
+    {lease: (worker, events.Submit)}.
   """
   (folder / 'renditions').mkdir(parents=True)
   study.write(folder, _study(task, images, answers), _secrets())
@@ -84,7 +84,7 @@ def _secrets():
 
 
 def _draw_page(folder, db, page, shapes, task):
-  """Images with a disc where the object is; returns {slot or class: (x, y)}."""
+  """Draws images with a disc at each object; returns {slot or class: (x, y) in fractions}."""
   draw, wanted = random.Random(page), {}
   for slot, (width, height) in enumerate(shapes):
     number = 1000 * page + slot

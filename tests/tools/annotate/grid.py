@@ -11,7 +11,7 @@ _SIZES = ((300, 200), (200, 300), (260, 260), (450, 150), (150, 450), (320, 240)
 
 
 def make_study(folder):
-  """Two pages of twelve images each, of six shapes, for eight workers; all positions are kept."""
+  """A study of two pages of 12 images, of six shapes, for eight workers; keeps raw mouse traces."""
   (folder / 'images' / 'bird').mkdir(parents=True)
   for number in range(2 * IMAGES):
     image = np.random.default_rng(number).integers(0, 255, (3, 4, 3), np.uint8)
@@ -24,12 +24,12 @@ def make_study(folder):
 
 
 def place(slot):
-  """A point of an image that no other click has."""
+  """A point of an image, (x, y) in fractions, different for each slot."""
   return 0.2 + 0.031 * slot, 0.8 - 0.029 * slot
 
 
 def select(worker, slot):
-  """Clicks an image at its `place`, and waits until it is selected."""
+  """Clicks an image at its `place` and waits until it is selected."""
   tile = worker.tile(slot)
   tile.scroll_into_view_if_needed()
   left, top, width, height = worker.rect(tile)

@@ -1,4 +1,4 @@
-"""A worker's pointer on a page of icons."""
+"""A worker's pointer on an icons page."""
 
 import math
 
@@ -9,7 +9,7 @@ from luab_jax.byproducts.coco_ab import CLASS_INDEX
 
 
 class Hand:
-  """A pointer that drags icons on a worker's page, and knows where it let go of them."""
+  """A pointer that drags icons on a worker's page and records where it dropped them."""
 
   def __init__(self, worker):
     self.worker, self.page, self.done, self.has_touch = worker, worker.page, [], False
@@ -39,14 +39,17 @@ class Hand:
     return left + width / 2, top + height / 2
 
   def at(self, place):
-    """Where a place on the image is in the window, not on whole pixels, and relative to it."""
+    """A place on the image as a window point between whole pixels, and as (x, y, width, height).
+
+    The latter are fractions of the image; width and height are tolerances of 0.1 CSS px.
+    """
     left, top, width, height = self.worker.rect(self.page.locator('.stage'))
     x = math.floor(left + place[0] * width) + 0.73
     y = math.floor(top + place[1] * height) + 0.41
     return (x, y), ((x - left) / width, (y - top) / height, 0.1 / width, 0.1 / height)
 
   def drag(self, start, end):
-    """From one point of the window to another one, through ten more."""
+    """Drags from one point of the window to another in ten moves."""
     if not self.has_touch:
       event = {'type': 'mouseMoved', 'x': start[0], 'y': start[1], 'button': 'none'}
       self.cdp.send('Input.dispatchMouseEvent', event)
@@ -61,7 +64,7 @@ class Hand:
     self._send('mouseReleased', x, y)
 
   def expect(self, name, point, source=None):
-    """Notes what must have been recorded, and waits until the page shows it."""
+    """Notes what must have been recorded and waits until the page shows it."""
     source = source or ('touch' if self.has_touch else 'mouse')
     self.done.append((CLASS_INDEX[name], source, point))
     marker = self.page.locator(icon(name))
@@ -72,7 +75,7 @@ class Hand:
       assert top == pytest.approx(stage[1] + point[1] * stage[3], abs=0.1)
 
   def put(self, name, place):
-    """Drags an icon from its page onto the image."""
+    """Drags an icon from its tab onto the image."""
     end, point = self.at(place)
     self.drag(self.middle(chip(name)), end)
     self.expect(name, point)
@@ -93,7 +96,7 @@ def icon(name):
 
 
 def practise(client):
-  """Consents and hands in an empty practice page; returns the page of work."""
+  """Consents and submits an empty practice page; returns the first work page."""
   client.join()
   page = client.lease()
   client.call('events', client.batch(page['lease'], 0))

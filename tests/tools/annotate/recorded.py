@@ -20,7 +20,7 @@ ISSUED = 1_790_000_000_000
 
 
 def paint(folder, names, size=(48, 32)):
-  """Grey PNG images of (width, height) at these paths."""
+  """Writes grey PNG images of `size` (width, height) to the given paths below `folder`."""
   for value, name in enumerate(names):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def paint(folder, names, size=(48, 32)):
 
 
 class Recorder:
-  """Writes a study and adds answers to it."""
+  """Writes a study and adds images, pages and answers to it."""
 
   def __init__(self, folder, images, task, classes, groups=(), **options):
     """`images`: the folder of images; `classes`: [name] or [(name, group)]."""
@@ -55,7 +55,7 @@ class Recorder:
     ).lastrowid
 
   def add_page(self, paths, label='', gold=None, kind='work'):
-    """Returns the id of a page with these images by slot; `gold`: {slot: 0 or 1}."""
+    """Adds a page with these images by slot and returns its id; `gold`: {slot: 0 or 1}."""
     (position,) = self.db.execute('SELECT count(*) + 1 FROM page').fetchone()
     page = self.db.execute(
       'INSERT INTO page (task, class, position, kind) VALUES (?,?,?,?)',
@@ -67,7 +67,7 @@ class Recorder:
     return page
 
   def add_answer(self, page, worker, batches, submit=None, state='done', verdict=None, hit=''):
-    """Returns the lease; without `submit` the page was not submitted."""
+    """Adds an answer and returns its lease; without `submit` the page was not submitted."""
     self.db.execute('INSERT OR IGNORE INTO worker (id) VALUES (?)', (worker,))
     self.db.execute(
       "INSERT OR IGNORE INTO session VALUES (?,?,?,?,?,?,'fine',NULL)",
@@ -88,13 +88,13 @@ class Recorder:
     return lease
 
   def export(self, out, *options):
-    """Exports into a folder."""
+    """Exports into a folder and returns it."""
     annotate.main(['export', str(self.folder), f'--out={out}', *map(str, options)])
     return out
 
 
 def submit(task, batches):
-  """What a browser says at the end of a page."""
+  """The Submit that a browser sends at the end of a page."""
   selected, icons = replay.final_state(task, batches)
   return events.Submit(1, '0' * 16, len(batches) - 1, selected, icons)
 
@@ -107,6 +107,6 @@ def read_sidecar(out):
 
 
 def read_xmls(out):
-  """{name: record} of the XMLs."""
+  """{member name: parsed record} of the exported XMLs."""
   with tarfile.open(out / 'imagenet_ab_v1_0.tar.gz') as tar:
     return {m.name: imagenet_ab.parse_xml(tar.extractfile(m).read()) for m in tar}

@@ -1,7 +1,7 @@
 """Scripted workers: the batches that a browser would send for a page, without a browser.
 
-A worker is told what is on the page (`wanted`: where the objects are) and answers in one of the
-manners below. Everything follows from the seed.
+A worker is told where the objects on the page are (`wanted`) and answers in one of the manners
+below. Everything is determined by the seed.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ class Answer:
 
 
 class _Browser:
-  """Clock, cursor (CSS px of the document) and the events so far."""
+  """Clock, cursor (CSS px of the document) and events so far."""
 
   def __init__(self, seed, boxes, origin):
     self.random, self.boxes, self.origin = random.Random(seed), boxes, origin
     self.now, self.cursor, self.over, self.events = 900.0, (600.0, 60.0), None, []
-    self.still = set()  # slots that are selected: no moves are recorded there
+    self.still = set()  # selected slots: no moves are recorded on them
     self.add(ev.Page, w=1280, h=720, dpr=1.5)
     for i, (x, y, w, h) in enumerate(boxes):
       self.add(ev.Box, i=i, x=x, y=y, w=w, h=h)
@@ -51,7 +51,7 @@ class _Browser:
     return x + point[0] * w, y + point[1] * h
 
   def point(self, slot):
-    """The cursor as fractions of an image."""
+    """The cursor in fractions of an image."""
     x, y, w, h = self.boxes[slot]
     return {'x': round((self.cursor[0] - x) / w, 6), 'y': round((self.cursor[1] - y) / h, 6)}
 
@@ -64,7 +64,7 @@ class _Browser:
     return next(inside, None)
 
   def step(self, cursor, dragged=None):
-    """The cursor is there a frame later."""
+    """Moves the cursor there within one frame."""
     self.now += _FRAME
     self.cursor, slot = cursor, self._at(cursor)
     if dragged is not None:
@@ -80,7 +80,7 @@ class _Browser:
       self.add(ev.Move, i=slot, **self.point(slot))
 
   def go(self, target, ms, bend=0.15, dragged=None):
-    """To `target` in `ms`: on an arc that starts and ends slowly, or with bend=0 straight."""
+    """Moves to `target` in `ms`: on an arc with a slow start and end, or straight if bend=0."""
     (x0, y0), (x1, y1) = self.cursor, target
     frames, bend = max(2, round(ms / _FRAME)), bend * self.random.uniform(-1, 1)
     for k in range(1, frames + 1):
@@ -92,7 +92,7 @@ class _Browser:
       self.step(target if k == frames else (round(x, 2), round(y, 2)), dragged)
 
   def batches(self):
-    """The events in batches of a second."""
+    """The events in batches of one second."""
     seconds: dict[int, list[ev.Event]] = {}
     for event in self.events:
       seconds.setdefault(int(event.t // 1000), []).append(event)
@@ -103,7 +103,7 @@ class _Browser:
 
 
 def _grid_boxes(shapes):
-  """Boxes (x, y, w, h) of images of these (width, height) in three columns."""
+  """Boxes (x, y, w, h) in CSS px of images of these (width, height), in three columns."""
   boxes, y = [], float(_TOP)
   for row in range(0, len(shapes), 3):
     heights = [min(340.0, _WIDTH * h / w) for w, h in shapes[row : row + 3]]
@@ -168,7 +168,7 @@ def icons(manner, shape, wanted, tabs, seed=0, origin=ORIGIN):
     manner: one of MANNERS.
     shape: (width, height) of the image.
     wanted: {class: (x, y) as fractions} of the objects.
-    tabs: list of lists of classes, a page of icons each.
+    tabs: lists of classes, one for each tab of the icon bar.
     seed: of this answer.
     origin: ms since 1970 at which the browser opened the page.
   """

@@ -1,4 +1,4 @@
-"""Studies that are served by a process of their own, and plain clients of them."""
+"""Studies that are served by their own process, and plain clients for them."""
 
 import contextlib
 import http.client
@@ -20,7 +20,7 @@ ORIGIN = 1_800_000_000_000.0
 
 
 def make_images(folder, classes=('cat', 'dog'), count=4):
-  """Writes small JPEGs, each of a colour of its own, into class folders."""
+  """Writes small JPEGs, each of a different colour, into class folders."""
   for label in classes:
     (folder / label).mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -30,7 +30,7 @@ def make_images(folder, classes=('cat', 'dog'), count=4):
 
 
 def make_study(tmp_path, *options, task='grid', **images):
-  """A study of small images; returns its folder."""
+  """Makes a study of small images and returns its folder."""
   folder = make_images(tmp_path / 'images', **images)
   out = tmp_path / 'study'
   annotate.main(['init', f'--task={task}', f'--images={folder}', f'--out={out}', *options])
@@ -66,13 +66,13 @@ class Serving:
     return f'http://127.0.0.1:{self.port}'
 
   def kill(self):
-    """SIGKILL: no chance to finish anything."""
+    """Kills the process with SIGKILL, so that it cannot finish anything."""
     self.process.kill()
     self.process.wait()
     self.process.stdout.close()
 
   def stop(self):
-    """What Ctrl-C does; returns the exit status."""
+    """Stops the process as Ctrl-C does; returns the exit status."""
     self.process.send_signal(signal.SIGINT)
     status = self.process.wait()
     self.process.stdout.close()
@@ -84,7 +84,7 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(folder, *options):
-  """Serves a study meanwhile."""
+  """Serves a study during the block."""
   server = Serving(folder, *options)
   try:
     yield server
@@ -94,13 +94,13 @@ def serving(folder, *options):
 
 
 class Client:
-  """A browser without a window: calls of the server under a bearer token."""
+  """A browser without a window: calls the server with a bearer token."""
 
   def __init__(self, port, token):
     self.port, self.token, self.tab = port, token, os.urandom(8).hex()
 
   def ask(self, method, path, body=None, **headers):
-    """(status, headers, body) of a request."""
+    """(status, headers, body) of the response to a request."""
     connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
     try:
       connection.request(method, path, body, {k.replace('_', '-'): v for k, v in headers.items()})
@@ -110,7 +110,7 @@ class Client:
       connection.close()
 
   def post(self, name, body, **headers):
-    """(status, answer) of a call of the API; `body`: bytes, or what becomes JSON."""
+    """(status, answer) of an API call; `body`: bytes, or a value to send as JSON."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {'Authorization': f'Bearer {self.token}', **headers}
     status, _, answer = self.ask('POST', f'/api/{name}', body, **headers)
@@ -123,7 +123,7 @@ class Client:
     return answer
 
   def join(self, **platform):
-    """Consents; from now on the token is that of the session. Returns the answer."""
+    """Consents and returns the answer; from then on, `token` is that of the session."""
     answer = self.call(
       'session', {'consent': True, 'pointer': 'fine', 'platform': platform or None}
     )
@@ -134,7 +134,7 @@ class Client:
     return self.call('lease', {'tab': self.tab})
 
   def batch(self, lease, seq, *events):
-    """A batch as it is sent; without events the page was opened."""
+    """A batch as the browser sends it; by default its only event opens the page."""
     events = events or ({'e': 'page', 't': 10.0 * seq, 'w': 1280, 'h': 720, 'dpr': 1},)
     return {
       'lease': lease,
@@ -146,7 +146,7 @@ class Client:
     }
 
   def end(self, lease, last_seq, selected=(), icons=()):
-    """A request of submit."""
+    """The body of a submit request."""
     return {
       'lease': lease,
       'tab': self.tab,
@@ -156,7 +156,7 @@ class Client:
     }
 
   def do_page(self, page, slot=0):
-    """Selects one image and submits."""
+    """Selects one image of a page and submits."""
     start = page['next_seq']
     on = {'e': 'on', 't': 10.0 * start + 5, 'i': slot, 's': 'mouse', 'x': 0.25, 'y': 0.5}
     self.call('events', self.batch(page['lease'], start))
@@ -164,7 +164,7 @@ class Client:
     self.call('submit', self.end(page['lease'], start + 1, [slot]))
 
   def practise(self):
-    """Does the practice page, and returns the first page of work."""
+    """Does the practice page and returns the first work page."""
     page = self.lease()
     assert page['kind'] == 'practice'
     self.do_page(page)

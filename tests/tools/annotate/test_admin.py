@@ -1,4 +1,4 @@
-"""The researcher's side: what is counted, judged and refused."""
+"""The researcher's side: counts, verdicts and refused requests."""
 
 import json
 
@@ -15,7 +15,7 @@ MANNERS = ('careful', 'none')
 
 @pytest.fixture
 def db(tmp_path):
-  """Two pages, each to be answered twice; the first one was."""
+  """A study of two pages that need two answers each; the first page has them."""
   filled_study.make(tmp_path / 'study', manners=MANNERS, answers=2, ended=NOW)
   connection = database.connect(tmp_path / 'study')
   yield connection
@@ -34,7 +34,7 @@ def test_counts(db, tmp_path):
   assert status['pages'] == {'all': 2, 'done': 1, 'started': 0}
   assert status['answers'] == {'done': 2, 'left': 2, 'rejected': 0, 'judged': 0}
   (opened,) = db.execute('SELECT min(issued) FROM lease').fetchone()
-  # Two answers since then, two to come.
+  # Two answers since then, two are left.
   assert abs(status['end'] - NOW - (NOW - opened)) <= admin_queries.MINUTE / 2
   assert admin_queries.status(db, 2, NOW + 2 * admin_queries.HOUR)['end'] is None
   times = sorted(visits.replay_visit(evaluation.log(db, lease)).visible_ms for lease in (1, 2))
@@ -71,7 +71,7 @@ def test_clicks_and_dwell_of_a_page(db):
 def test_a_page_that_was_asked_again_is_not_taken_back(db):
   (worker, session) = db.execute('SELECT worker, session FROM lease WHERE id = 1').fetchone()
   admin_queries.judge(db, 2, 'rejected', 2, NOW)
-  admin_queries.judge(db, 2, None, 2, NOW)  # nobody has it yet
+  admin_queries.judge(db, 2, None, 2, NOW)  # nobody has leased the page yet
   admin_queries.judge(db, 2, 'rejected', 2, NOW)
   db.execute("INSERT INTO worker (id) VALUES ('another')")
   db.execute(
@@ -88,7 +88,7 @@ def test_a_page_that_was_asked_again_is_not_taken_back(db):
 
 @pytest.fixture(scope='module')
 def server(tmp_path_factory):
-  """A server of a study of one page of four images."""
+  """A server for a study of one page with four images."""
   folder = make_study(tmp_path_factory.mktemp('one'), classes=('cat',))
   with serving(folder) as running:
     yield running
@@ -123,7 +123,7 @@ def test_a_rejected_page_is_asked_again(server):
     'judged': 1,
   }
   assert second.lease()['kind'] == 'work'
-  assert first.lease().get('done')  # never the same page twice
+  assert first.lease().get('done')  # nobody gets the same page twice
   status, answer = _admin(server, f'answers/{lease}/verdict', {'verdict': 'accepted'})
   assert (status, answer['error']) == (409, 'taken')
 

@@ -1,4 +1,4 @@
-"""The admin page in Chromium: an answer is replayed as it was recorded."""
+"""The admin page in Chromium: answers are replayed as they were recorded."""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def _boxes_and_clicks(folder, kind):
-  """{slot: box}, and the events of a kind that have a point, of the first answer."""
+  """({slot: box}, the events of a kind that has a point) of the first answer."""
   db = database.connect(folder)
   log = [event for batch in evaluation.log(db, 1) for event in batch.events]
   db.close()
@@ -28,7 +28,7 @@ def test_the_cursor_of_a_replay_is_where_it_was_clicked(tmp_path, chromium, task
     page = chromium.browser.new_page(viewport={'width': 1280, 'height': 720})
     page.set_default_timeout(PATIENCE)
     problems = []
-    page.on('console', lambda message: problems.append(message.text))  # reports of the policy, too
+    page.on('console', lambda message: problems.append(message.text))  # includes policy violations
     page.on('pageerror', lambda error: problems.append(str(error)))
     page.goto(f'{server.url}/admin#{server.keys.admin}')
     page.get_by_role('link', name='Replay').first.click()

@@ -1,4 +1,4 @@
-"""The thread that writes: what is committed together, and what a job that fails leaves behind."""
+"""The writer thread: which jobs share a commit, and what a failed job leaves behind."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ def _add(name):
 
 
 async def _together(writer, *jobs):
-  """Results or exceptions of jobs that wait for the thread at the same time."""
+  """Results or exceptions of jobs that wait for the writer thread at the same time."""
   begun, go = threading.Event(), threading.Event()
   first = asyncio.ensure_future(writer.run(lambda _: begun.set() or go.wait()))
   await asyncio.to_thread(begun.wait)
@@ -42,7 +42,7 @@ async def _together(writer, *jobs):
 
 
 def _workers(writer):
-  """Read by another connection: what is committed."""
+  """The workers that are committed, as another connection sees them."""
   path = writer._connection.execute('PRAGMA database_list').fetchone()['file']
   with contextlib.closing(sqlite3.connect(path)) as db:
     return {name for (name,) in db.execute('SELECT id FROM worker')}
@@ -58,7 +58,7 @@ def test_jobs_of_a_moment_share_a_commit(writer):
   said = []
   writer._connection.set_trace_callback(said.append)
   assert asyncio.run(_together(writer, *map(_add, 'abcde'))) == [1] * 5
-  assert said.count('COMMIT') == 2  # the first one, and all that came meanwhile
+  assert said.count('COMMIT') == 2  # the first job, then all that arrived meanwhile
   assert _workers(writer) == set('abcde')
 
 

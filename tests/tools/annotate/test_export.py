@@ -1,6 +1,6 @@
-"""What is exported equals what was logged, field by field, read back by the releases' readers.
+"""Exports equal the log, field by field, when read back with the readers of the releases.
 
-The log is interpreted here once more, in another way than in replay.py.
+The log is interpreted here independently, in another way than in replay.py.
 """
 
 import json
@@ -58,7 +58,7 @@ _icons = st.one_of(
 
 @st.composite
 def _answers(draw, kinds, slots):
-  """Batches of an answer: time goes on by steps of 0.1 ms, and the page may be loaded again."""
+  """Batches of an answer: times are multiples of 0.1 ms, and the page is reloaded once."""
   events = draw(st.lists(kinds, min_size=10, max_size=40))
   boxes = [ev.Box(0.0, slot, 8.5, 9.4, 339.6, 250.5) for slot in range(slots)]
   events = [ev.Page(0.0, 1280, 720, 2), *boxes, *events]
@@ -81,7 +81,7 @@ def _log(batches):
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
-  """Makes studies of a task whose answers are taken away after each export."""
+  """Returns (study of a task without pages and answers, export folder); reuses the studies."""
   folder = tmp_path_factory.mktemp('studies')
   recorded.paint(folder / 'images', NAMES)
   made = {}
@@ -101,7 +101,7 @@ def study(tmp_path_factory):
 
 
 def _check_sidecar(out, answers):
-  """Each event of the log is in the sidecar once, as it came."""
+  """Each event of the log is in the sidecar exactly once, unchanged."""
   _, lines = recorded.read_sidecar(out)
   stored = [
     (batch['origin'], event)
@@ -119,10 +119,10 @@ def _check_sidecar(out, answers):
 
 
 def _estimate(log):
-  """estimateTime of an image: sums the gaps between its events, for each gap by its beginning."""
+  """estimateTime of an image: sums the gaps between events, by the state at each gap's start."""
   total, has_moved, hovered, selected = 0.0, False, False, False
   gaps = [e for e in log if isinstance(e[2], ev.Enter | ev.Leave | ev.On | ev.Off | ev.Move)]
-  pending = 0.0  # not closed by enter, leave or toggle yet
+  pending = 0.0  # not yet closed by an enter, leave or toggle
   after = [*gaps, (0.0, 0.0, None)][1:]
   for (origin, time, event), (next_origin, until, following) in zip(gaps, after, strict=True):
     match event:
@@ -199,7 +199,7 @@ def _points(points, index):
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(answers=st.lists(_answers(_icons, 1), min_size=2, max_size=2))
 def test_icons_are_exported_as_they_were_logged(answers, study):
-  # Something that stays there, so that both splits have an instance.
+  # A last icon that is never removed, so that both splits have an instance.
   answers = [
     [*b, ev.Batch(1, '0' * 16, len(b), b[-1].origin, 9e6, [ev.Put(8e6, 0, 'mouse', 0.5, 0.5)])]
     for b in answers

@@ -1,4 +1,4 @@
-"""From photographs to TFDS records: each click is on the dot that was painted where it was made."""
+"""From photographs to TFDS records: every click and icon is on the dot that was painted there."""
 
 import io
 import shlex
@@ -23,7 +23,7 @@ GPS, ORIENTATION = 0x8825, 0x0112
 
 
 def _photograph(size, dot, orientation):
-  """A JPEG with GPS whose pixels are stored as a camera held in that way stores them."""
+  """A JPEG with GPS data, its pixels stored as by a camera held in that orientation."""
   stored = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]
   exif = Image.Exif()
   exif[ORIENTATION] = orientation
@@ -37,7 +37,7 @@ def _photograph(size, dot, orientation):
 
 @pytest.fixture
 def photographs(tmp_path):
-  """Twelve images of two classes with a dot each, some turned by EXIF."""
+  """Twelve images of two classes with one dot each, some rotated by EXIF."""
   rng = np.random.default_rng(1)
   for label in ('cat', 'dog'):
     for number, size in enumerate(SIZES):
@@ -51,7 +51,7 @@ def photographs(tmp_path):
 
 
 def _find_served_dot(data, size):
-  """(x, y) of the dot on an image as it was served: upright, of this size, without metadata."""
+  """(x, y) of the dot on a served image, which must be upright, of `size`, and without metadata."""
   with Image.open(io.BytesIO(data)) as served:
     assert not served.getexif()
     assert served.info.keys() <= {'jfif', 'jfif_version', 'jfif_unit', 'jfif_density'}
@@ -73,7 +73,7 @@ def _click_dots(worker):
 
 
 def _put_icons(desk):
-  """A worker looks at what is served and puts an icon on its dots, to a tenth of a CSS px."""
+  """A worker puts an icon on the dot of each served image, to a tenth of a CSS px."""
   person = desk.join()
   practice = person.lease()
   put = {'e': 'put', 't': 5, 'c': 0, 's': 'mouse', 'x': 0.5, 'y': 0.5}
@@ -88,7 +88,7 @@ def _put_icons(desk):
     y = round(round(float(dot[1]) * height, 1) / height, 6)
     events = [
       {'e': 'box', 't': 1, 'i': 0, 'x': 8.25, 'y': 9.5, 'w': width, 'h': height},
-      # Dropped elsewhere first, then moved.
+      # First dropped elsewhere, then moved.
       {'e': 'put', 't': 20, 'c': 1, 's': 'mouse', 'x': 0.1, 'y': 0.9},
       {'e': 'put', 't': 30, 'c': 1, 's': 'touch', 'x': x, 'y': y},
     ]
@@ -97,7 +97,7 @@ def _put_icons(desk):
 
 
 def _check_built(task, study, out, capsys):
-  """Exports, builds as the export says, and compares each point with the dot of its image."""
+  """Exports, builds with the printed command, and compares each point with its image's dot."""
   capsys.readouterr()
   annotate.main(['export', str(study), f'--out={out}', '--validation_fraction=0.2'])
   said = capsys.readouterr().out

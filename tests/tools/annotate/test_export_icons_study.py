@@ -1,4 +1,4 @@
-"""Which answers of a study of icons are exported, and how several become one record."""
+"""Which answers of an icons study are exported, and how several become one record."""
 
 import json
 import zipfile
@@ -54,7 +54,7 @@ def test_of_several_answers_the_one_nearest_to_the_majority_is_the_record(icons,
     for part in content
     for row in part['annotations']
   }
-  # The place closest to the others' is a vote's; a point outside of the image is put on its border.
+  # The point closest to the others wins the vote; points outside the image move to its border.
   assert boxes == {
     (record.image_id, 1): [24, 16, 0, 0],
     (record.image_id, 2): [pytest.approx(4.8), pytest.approx(28.8), 0, 0],

@@ -1,4 +1,4 @@
-"""Which answers and images of a study are exported, and how the others are reported."""
+"""Which answers and images of a study are exported, and how the rest is reported."""
 
 import csv
 import gzip
@@ -36,7 +36,7 @@ def _selected(slots, *selected, unseen=(), extra=()):
 
 
 def _images(out):
-  """{SPLIT/CLASS/NAME: bytes}"""
+  """{'SPLIT/CLASS/NAME': bytes} of the exported images."""
   found = {}
   for split in ('train', 'val'):
     with tarfile.open(out / f'ILSVRC2012_img_{split}.tar') as outer:
@@ -89,7 +89,7 @@ def test_a_grid_as_it_is_in_the_release(grid, tmp_path):
   assert all(found[n] == (grid.images / n.partition('/')[2]).read_bytes() for n in found)
   assert sorted(name.split('/')[1] for name in found if name.startswith('val')) == ['cat', 'dog']
   xmls = recorded.read_xmls(out)
-  # The dog is no cat: what was said of it as a cat is no annotation of a dog.
+  # The dog was shown as a candidate cat: clicks on it as a cat do not annotate a dog.
   assert xmls.keys() == {f'train_xml/{path.removesuffix(".png")}.xml' for path in CATS}
   blocks = xmls['train_xml/cat/0.xml'].blocks
   assert [len(block.hit_id) for block in blocks] == [30, 30]
@@ -153,7 +153,7 @@ def test_the_same_study_gives_the_same_bytes(grid, tmp_path):
     grid.answer(page, worker, _selected(4, worker))
   first, second = grid.export(tmp_path / 'a'), grid.export(tmp_path / 'b')
   assert [(first / f).read_bytes() == (second / f).read_bytes() for f in FILES] == [True] * 3
-  grid.export(first)  # again into the same folder
+  grid.export(first)  # into the same folder again
   assert (first / FILES[1]).read_bytes() == (second / FILES[1]).read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The grid in a real browser: what is killed, full, broken or opened twice costs nothing."""
+"""The grid in a real browser: kills, a full disk, broken images and second tabs lose no event."""
 
 import collections
 
@@ -18,7 +18,7 @@ def study(tmp_path_factory):
 
 
 def _wander(worker, start):
-  """Moves over an image that is never selected, to five places where no other move goes."""
+  """Moves over an image that is never selected, to five places used by no other move."""
   left, top, width, height = worker.rect(worker.tile(0))
   places = [(0.1 + 0.01 * (start + k), 0.9 - 0.008 * (start + k)) for k in range(5)]
   for x, y in places:
@@ -27,7 +27,7 @@ def _wander(worker, start):
 
 
 def _written(worker, slot):
-  """Waits until the click is in the browser's own storage."""
+  """Waits until the click on an image is in the browser's own storage."""
   script = """slot => new Promise(done => {
     const look = () => {
       const all = request.result.transaction('batches').objectStore('batches').getAll();
@@ -60,7 +60,7 @@ def test_every_event_arrives_once_whatever_is_killed(playwright, server, study, 
     worker.ready()
     for slot in (1, 2, 3):
       expect(worker.tile(slot)).to_have_attribute('aria-pressed', 'true')
-    context.set_offline(True)  # for as long as it takes the page to say so; nothing counts seconds
+    context.set_offline(True)  # until the page says so, however long that takes
     moved += _wander(worker, 15)
     grid.select(worker, 4)
     worker.status('offline')
@@ -150,7 +150,7 @@ def test_loading_moves_nothing_and_broken_images_are_retried_or_reported(worker,
   (lease,) = leases_of(study, token)
   assert [event.i for event in events_of(study, lease, events.Broken)] == [1]
   assert worker.page.evaluate('shifts') == []
-  worker.tile(5).click()  # takes it back
+  worker.tile(5).click()  # deselects it
   worker.submit()
   worker.says('You selected no image')
   worker.press('Yes, submit')

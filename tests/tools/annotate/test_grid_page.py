@@ -1,4 +1,4 @@
-"""The grid in a real browser: points, traces, keys, links; nothing is sent elsewhere."""
+"""The grid in a real browser: points, traces, keys and links; no other server is contacted."""
 
 import asyncio
 import contextlib
@@ -25,8 +25,8 @@ def study(tmp_path_factory):
   return grid.make_study(tmp_path_factory.mktemp('study'))
 
 
-# Name: width, height, device pixels per CSS px, CSS px that the page is scrolled on. Zoom makes the
-# window smaller in CSS px and each of them larger, which is what is set here for 125 %.
+# Name: width, height, device pixels per CSS px, CSS px by which the page is scrolled. A zoom of
+# 125 % is emulated by what it does: fewer CSS px in the window, and more device pixels for each.
 _WINDOWS = {
   'scale 1': (1280, 800, 1, 0),
   'scale 1.5': (1280, 800, 1.5, 0),
@@ -37,7 +37,12 @@ _WINDOWS = {
 
 
 def _put(worker, cdp, slot, place, press):
-  """Presses an image at a fraction of it; returns where the pointer was, in CSS px of the image."""
+  """Presses an image at a place in fractions.
+
+  Returns:
+    (x, y, width, height) of pointer and image in CSS px, relative to the image, and the larger
+    fractional part of the pointer's window coordinates.
+  """
   tile = worker.tile(slot)
   left, top, width, height = worker.rect(tile)
   x, y = round(left + place[0] * width, 2), round(top + place[1] * height, 2)
@@ -93,13 +98,13 @@ def test_points_are_where_the_pointer_was(worker, server, study):
   for slot, (x, y, width, height, _) in put.items():
     assert found[slot].x * width == pytest.approx(x, abs=0.1)
     assert found[slot].y * height == pytest.approx(y, abs=0.1)
-  # Whole pixels, as `click` has them, would not do.
+  # Whole pixels, as in `click` events, would not be exact enough.
   assert max(fraction for *_, fraction in put.values()) > 0.5
   assert [found[slot].s for slot in (0, 9, 10, 11)] == ['mouse', 'mouse', 'touch', 'touch']
   pages = events_of(study, lease, events.Page)
   assert {1, 1.5, 2, 1.25, 3} == {page.dpr for page in pages}
   _boxes_are_right(worker, study, lease)
-  # A finger does not hover.
+  # Touch does not hover.
   hovers = events_of(study, lease, events.Enter, events.Move)
   assert hovers and not [hover for hover in hovers if hover.t > pages[-1].t]
 
@@ -169,7 +174,7 @@ def test_a_busy_page_loses_no_position(worker, server, study, chromium, track):
     times = [move.time_ms for move in moves]
     assert times == sorted(times)
   assert 60 < len(times) < 1000
-  # Of 62 positions in a row, the last but one is a second later at least: the last was forced.
+  # 61 positions after any other, about a second must have passed; the very last was forced.
   assert all(late - early >= 998 for early, late in zip(times, times[61:-1], strict=False))
 
 
@@ -181,7 +186,7 @@ def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
     worker.says(label)
     keys.press('Tab')
     if label == 'Start practising':
-      keys.press('Tab')  # over "Back"
+      keys.press('Tab')  # skips "Back"
     keys.press('Enter')
   worker.ready()
   client = server.client(server.keys.join)
@@ -207,7 +212,7 @@ def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
 
 
 def _go(worker, slot):
-  """Walks to an image with the arrow keys, from wherever the focus is in the grid."""
+  """Moves the focus to an image with the keyboard, from wherever it is."""
   keys = worker.page.keyboard
   while not worker.page.evaluate("!!document.activeElement.closest('.tile')"):
     keys.press('Tab')
@@ -246,7 +251,7 @@ def test_platforms_add_their_parameters_to_the_link(worker, server, study):
   worker.page.goto(f'{server.url}/w?{preview}#{join}')
   expect(agree).to_be_disabled()
   worker.says('accept the task to begin')
-  # Behind the fragment, as a platform adds them that does not look at the link.
+  # After the fragment, where a platform adds them if it does not parse the link.
   worker.page.goto(f'{server.url}/w#{join}?workerId=W&hitId=H&assignmentId=A&source=mail')
   worker.page.reload()
   worker.press('I agree, start')

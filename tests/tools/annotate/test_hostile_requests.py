@@ -1,4 +1,4 @@
-"""Damaged requests: refused in words, or stored as they came; nothing else happens."""
+"""Damaged requests are refused with a message or stored unchanged; nothing else happens."""
 
 import copy
 import json
@@ -34,7 +34,7 @@ _BOTH = (
 
 
 def _damage(rng, request):
-  """A request with values replaced, left out or added, or with bytes overwritten."""
+  """A request with values replaced, removed or added, or with bytes overwritten."""
   request = copy.deepcopy(request)
   for _ in range(rng.randint(0, 3)):
     node = request
@@ -58,7 +58,7 @@ def _damage(rng, request):
 
 
 def _send(desk, person, name, data):
-  """What the route of a call does with the body of a request."""
+  """Does what the route of a call does with the body of a request."""
   if name == 'session':
     start = web.decode(data, sessions.Start)
     return desk.do(sessions.start, desk.keys, desk.keys.join, start, desk.now)

@@ -1,4 +1,4 @@
-"""Icons in a real browser: by mouse, by finger and by keys, with every point where it was put."""
+"""Icons in a real browser, by mouse, touch and keyboard: points are recorded where they were put."""
 
 import collections
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
-  """Photographs of five shapes, one for each worker, who must look at all pages of icons."""
+  """Images of five shapes, one per worker; workers must look at all pages of icons."""
   folder = tmp_path_factory.mktemp('study')
   (folder / 'images').mkdir()
   for number, size in enumerate([(300, 200), (230, 300), (640, 427), (120, 160), (90, 90)]):
@@ -33,7 +33,7 @@ def study(tmp_path_factory):
 
 
 def _open(worker, server, token):
-  """A page of work, after the practice page."""
+  """Opens a work page, with the practice page done."""
   practise(server.client(token))
   worker.open(token)
   worker.press('I agree, start')
@@ -41,7 +41,7 @@ def _open(worker, server, token):
 
 
 def _fill(server, count):
-  """Other workers put a bird each: no data set is built of a single image."""
+  """Other workers place one bird each: a single image would not make a data set."""
   bird = {'c': CLASS_INDEX['bird'], 'x': 0.5, 'y': 0.5}
   for _ in range(count):
     client = server.client()
@@ -52,7 +52,7 @@ def _fill(server, count):
 
 
 def _turn(worker, title):
-  """Opens a page of icons; with the new width the strip may have moved it out of sight."""
+  """Opens a tab of icons; with the new width the strip may have scrolled it out of view."""
   worker.page.get_by_role('tab', name=title).click()
 
 
@@ -66,14 +66,14 @@ def test_icons_are_recorded_and_exported_where_they_were_dropped(worker, server,
   hand.resize(390, 844, 3, mobile=True)
   worker.page.evaluate('scrollTo(0, 0)')
   hand.put('car', (0.402, 0.404))
-  hand.move('bus', (0.81, 0.287))  # beside it, and within a finger's reach of both
+  hand.move('bus', (0.81, 0.287))  # next to the truck, within touch distance of both
   worker.status('saved')
   (lease,) = leases_of(study, token)
   _check_log(study, lease, hand.done)
   _go_on_after_a_reload(hand)
   worker.status('saved')
   _check_log(study, lease, hand.done)
-  for key in ['ArrowLeft', *['ArrowRight'] * 9]:  # the second page was left out
+  for key in ['ArrowLeft', *['ArrowRight'] * 9]:  # the second tab was skipped before
     worker.page.keyboard.press(key)
   worker.submit()
   worker.says('completion code')
@@ -83,31 +83,31 @@ def test_icons_are_recorded_and_exported_where_they_were_dropped(worker, server,
 
 def _drag_with_a_mouse(hand):
   hand.put('person', (0.303, 0.711))
-  hand.put('tie', (0.31, 0.7))  # on top of the other one, which stays
+  hand.put('tie', (0.31, 0.7))  # on top of the person, which stays
   hand.move('tie', (0.62, 0.15))
   hand.move('person', (0.62, 0.15))  # onto an icon, too
-  hand.put('person', (0.2, 0.9))  # from its page again: moves it
+  hand.put('person', (0.2, 0.9))  # from its tab again: moves it
   hand.resize(1280, 800, 1.5)
   hand.put('handbag', (0.111, 0.222))
-  hand.drag(hand.middle(f'{icon("handbag")} .disc'), (-30.5, 200.25))  # off the window
+  hand.drag(hand.middle(f'{icon("handbag")} .disc'), (-30.5, 200.25))  # out of the window
   hand.expect('handbag', None)
   hand.resize(1280, 800, 2)
   hand.put('handbag', (0.917, 0.531))
   hand.drag(hand.middle(f'{icon("handbag")} .disc'), hand.middle('.contains'))  # off the image
   hand.expect('handbag', None)
-  hand.drag(hand.middle(chip('suitcase')), hand.middle('.contains'))  # was never on it
+  hand.drag(hand.middle(chip('suitcase')), hand.middle('.contains'))  # never placed
   expect(hand.page.locator(icon('suitcase'))).to_have_count(0)
 
 
 def _zoom_and_scroll(hand):
   page = hand.page
-  hand.resize(1024, 640, 1.25)  # what a zoom of 125 % makes of the window
+  hand.resize(1024, 640, 1.25)  # the window at a zoom of 125 %
   page.get_by_role('tab', name='Vehicles').click()
   hand.put('bus', (0.451, 0.349))
   hand.resize(1280, 600, 1)
   page.evaluate('scrollTo(0, 113.5)')
   hand.put('truck', (0.77, 0.87))
-  hand.click(*hand.middle(chip('boat')))  # without dragging: an icon, then a place
+  hand.click(*hand.middle(chip('boat')))  # without dragging: first the icon, then a place
   hand.worker.says('Now click the boat in the image')
   end, point = hand.at((0.5, 0.62))
   hand.click(*end)
@@ -134,7 +134,7 @@ def _go_on_after_a_reload(hand):
 
 
 def _check_log(study, lease, expected):
-  """The log holds exactly what was done, to a tenth of a CSS pixel."""
+  """The log holds exactly what was done, with points to a tenth of a CSS px."""
   found = events_of(study, lease, events.Put, events.Remove)
   assert [(event.c, event.s) for event in found] == [(c, s) for c, s, _ in expected]
   for event, (_, _, point) in zip(found, expected, strict=True):
@@ -153,7 +153,7 @@ def _check_log(study, lease, expected):
 
 
 def _check_records(study, expected, folder):
-  """The records that the builder makes hold all of it, to half a pixel of the original."""
+  """The built records hold everything that was done, with points to half a pixel of the image."""
   annotate.main(['export', str(study), f'--out={folder}/raw', '--validation_fraction=0.4'])
   where = [f'--manual_dir={folder}/raw', f'--data_dir={folder}/built']
   assert build.main(['coco_ab/local', *where]) == 0
@@ -176,7 +176,7 @@ def _check_records(study, expected, folder):
   assert row['icons']['label'].tolist() == sorted(placed)
 
 
-# What moved, other than the cross itself and the rows below one that was removed.
+# Layout shifts, except of the crosshair and of the rows below a removed one.
 _SHIFTS = """
   window.shifts = [];
   new PerformanceObserver(list => shifts.push(...list.getEntries().flatMap(e => e.sources)
@@ -199,7 +199,7 @@ def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
   drawn = practice.icons()
   names = [name for name, _ in drawn.classes]
   spots = {names[spot.c]: (spot.x, spot.y) for spot in reversed(drawn.answers)}
-  _put_by_keys(page, 'boat', (0.5, 0.5))  # which is not there
+  _put_by_keys(page, 'boat', (0.5, 0.5))  # not in the image
   for name, spot in list(spots.items())[1:]:
     _put_by_keys(page, name, spot)
   _hand_in(page)
@@ -218,8 +218,8 @@ def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
   _put_by_keys(page, 'cat', (0.55, 0.5))
   keys.press('Enter')
   keys.press('Shift+ArrowDown')
-  keys.press('Escape')  # stays where it is
-  for _ in range(8):  # the cat is the second of ten, and beyond them is the next page
+  keys.press('Escape')  # cancels the move
+  for _ in range(8):  # the cat is the second of ten; the next tab follows
     keys.press('ArrowRight')
   keys.press('ArrowRight')
   expect(page.locator('.chip:focus .name')).to_have_text('bicycle')
@@ -243,7 +243,7 @@ def test_keys_alone_do_all_from_consent_to_submit(worker, server, study):
 
 
 def _find(page, name):
-  """Searches an icon and goes to it."""
+  """Searches for an icon, which gets the focus."""
   page.keyboard.press('/')
   page.keyboard.type(name)
   page.keyboard.press('Enter')
@@ -251,7 +251,7 @@ def _find(page, name):
 
 
 def _put_by_keys(page, name, spot):
-  """Searches an icon and puts it, in steps of 5 % and 1 % from the middle."""
+  """Searches for an icon and places it, in steps of 5 % and 1 % from the middle."""
   _find(page, name)
   page.keyboard.press('Enter')
   for value, (less, more) in zip(

@@ -1,4 +1,4 @@
-"""New studies: how images are scanned and dealt, and one line for what cannot be used."""
+"""New studies: how images are scanned and assigned to pages, and how unusable ones are reported."""
 
 import io
 import re
@@ -33,7 +33,7 @@ def test_images_of_a_class_are_dealt_once_to_pages_of_equal_size(tmp_path):
   sizes = [sum(row[1] == position for row in dealt) for position in range(1, 7)]
   assert sizes == [3] * 6
   labels = {position: label for label, position, _, _ in dealt}
-  assert labels[1] != labels[2]  # classes in turns
+  assert labels[1] != labels[2]  # classes take turns
 
 
 def test_gold_is_spread_over_the_pages_of_its_class(tmp_path):
@@ -116,7 +116,7 @@ def test_renditions_are_upright_small_and_without_metadata():
   photo, file = Image.new('RGB', (3200, 1000), 'red'), io.BytesIO()
   photo.paste('blue', (0, 0, 1600, 1000))
   exif = Image.Exif()
-  exif[0x0112] = 6  # to be turned clockwise
+  exif[0x0112] = 6  # to be rotated clockwise for display
   exif.get_ifd(0x8825)[2] = (51.0, 30.0, 0.0)  # GPS
   photo.save(file, 'JPEG', exif=exif, comment=b'my house', icc_profile=b'profile')
   made = images.render(file.getvalue())

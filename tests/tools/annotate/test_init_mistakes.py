@@ -1,4 +1,4 @@
-"""One line for what no study can be made of, or cannot be served."""
+"""A one-line error for input that cannot become a study, and for studies that cannot be served."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from luab_jax.tools import output_folder
 from luab_jax.tools.annotate import __main__ as annotate
 from tests.tools.annotate.serving import make_study
 
-# (what is there, further options, what the message names)
+# {case: ({file: content, None for an image}, further options, pattern of the message)}
 _BAD = {
   'no folder': ({}, ['--images=nothing'], 'nothing is not a folder'),
   'no images': ({'a/b.txt': b''}, [], 'holds no images'),

@@ -1,4 +1,4 @@
-"""Which page goes to whom, for how long, and how late and unfinished work is handled."""
+"""Which worker gets which page for how long, and how late and unfinished work is handled."""
 
 import itertools
 import subprocess
@@ -14,7 +14,7 @@ from tests.tools.annotate.serving import ROOT, make_study
 
 @pytest.fixture(scope='module')
 def three_pages(tmp_path_factory):
-  """Three pages of two images, each to be answered once; two pages per worker."""
+  """A study of three pages of two images, to be answered once each; two pages per worker."""
   return make_study(
     tmp_path_factory.mktemp('leases'),
     '--page_size=2',
@@ -44,11 +44,11 @@ def test_pages_are_given_once_and_a_code_at_the_end(desk):
   assert (last['number'], last['of']) == (2, 2)
   first.do_page(last)
   second.do_page(pages[1])
-  ends = [first.lease(), second.lease()]  # the second did all that was left
+  ends = [first.lease(), second.lease()]  # the second worker has done all that was left
   assert all(end['done'] and len(end['code']) == 8 for end in ends)
   assert ends[0]['code'] != ends[1]['code']
   assert ends[0]['return_url'] == 'https://app.example/complete?cc=1'
-  assert desk.one('SELECT count(*) FROM answer') == 3 + 2  # and two of practice
+  assert desk.one('SELECT count(*) FROM answer') == 3 + 2  # two of them to practice pages
   late = desk.worker().lease()
   assert late == {'done': True, 'code': None, 'return_url': None, 'submit_to': None}
 
@@ -60,9 +60,9 @@ def test_who_comes_while_others_have_all_pages_waits(desk):
   waiting = desk.worker()
   assert waiting.lease() == {'wait': 30}
   desk.now += leases.LENGTH_MS - 1
-  others[0].call('events', others[0].batch(pages[0]['lease'], 0))  # prolongs the lease
+  others[0].call('events', others[0].batch(pages[0]['lease'], 0))  # renews the lease
   desk.now += 1
-  assert _src(waiting.lease()) == _src(pages[1])  # expired, the first in the order of pages
+  assert _src(waiting.lease()) == _src(pages[1])  # the first page with an expired lease
 
 
 def test_what_is_done_late_is_kept_and_credited(desk):
@@ -89,7 +89,7 @@ def test_who_comes_back_late_goes_on_if_nobody_took_the_page(desk):
   assert (back['lease'], back['next_seq']) == (page['lease'], 1)
   assert _src(other.lease()) != _src(page)
   desk.now += leases.LENGTH_MS
-  assert _src(other.lease()) != _src(page)  # its own one
+  assert _src(other.lease()) != _src(page)  # still has its own page
   assert desk.one("SELECT count(*) FROM lease WHERE state = 'expired'") == 1
 
 
@@ -100,7 +100,7 @@ def test_a_late_worker_does_not_take_a_page_from_who_has_it_now(desk):
   assert _src(other.lease()) == _src(page)
   assert _src(slow.lease()) != _src(page)
   other.do_page(other.lease())
-  # The page that is done is not asked for again, nor is the one that this worker has had.
+  # Neither the finished page nor one that this worker has had is given out again.
   slow.do_page(slow.lease())
   assert _src(slow.lease()) != _src(page)
 
@@ -154,7 +154,7 @@ def test_a_personal_link_is_the_same_worker_everywhere(desk):
   (worker,), (token,) = desk.keys.personal.keys(), desk.keys.personal.values()
   first, second = desk.join(token), desk.join(token)
   assert first.id == second.id == worker and first.token == second.token
-  assert desk.join().id != desk.join().id  # the link for everyone: each its own
+  assert desk.join().id != desk.join().id  # the shared link: a new worker each time
 
 
 def test_platform_ids_are_kept_apart(desk):
@@ -169,7 +169,7 @@ def test_platform_ids_are_kept_apart(desk):
   }
   second = desk.join(**person, hitId='3HIT', assignmentId='3TWO')
   assert second.id == first.id and second.token != first.token
-  assert second.lease()['number'] == 1  # of its assignment
+  assert second.lease()['number'] == 1  # counted per assignment
   assert desk.join(PROLIFIC_PID='A1PERSON').id != first.id
   stored = '\n'.join(desk.db.iterdump())
   assert first.id in stored and not {'A1PERSON', '3HIT', '3ONE'} & set(stored.split("'"))
@@ -187,13 +187,13 @@ def test_all_of_a_worker_is_deleted(desk):
   assert desk.do(sessions.delete_worker, worker.id) == 2
   for table in ('lease', 'session', 'identities.identity'):
     assert desk.one(f'SELECT count(*) FROM {table} WHERE worker = ?', worker.id) == 0
-  assert desk.one('SELECT count(*) FROM batch') == 4  # those of the other
+  assert desk.one('SELECT count(*) FROM batch') == 4  # those of the other worker
   with pytest.raises(Refusal, match='withdrawn'):
     desk.join(PROLIFIC_PID='somebody')
   with pytest.raises(Refusal, match='session has ended'):
     _ = worker.session
   rest = [desk.worker().lease() for _ in range(2)]
-  assert all(page['kind'] == 'work' for page in rest)  # its page is free again
+  assert all(page['kind'] == 'work' for page in rest)  # the deleted worker's page is free again
 
 
 _TAKER = """
@@ -211,7 +211,7 @@ for number in range(1000):
   who = {'id': session, 'worker': worker}
   for _ in range(rng.randint(1, 9)):
     now = time.time_ns() // 1_000_000
-    is_left = rng.random() < 0.15  # such a lease lasts as long as a page takes others
+    is_left = rng.random() < 0.15  # abandoned: the lease expires while others are at work
     times = leases.Times(now, now + (5 if is_left else 60_000))
     db.execute('BEGIN IMMEDIATE')
     lease = leases.give_page(db, settings, who, '0' * 16, times)

@@ -1,4 +1,4 @@
-"""The pages that workers practise on, and the pages of icons."""
+"""The practice pages, and the tabs of COCO's icons."""
 
 import collections
 import io
@@ -17,7 +17,7 @@ def _pixels(drawing):
 
 
 def _has(pixels, color):
-  """Which pixels have a colour, but for what JPEG does to it."""
+  """bool[H, W]: which pixels have a colour '#rrggbb', up to JPEG artefacts."""
   return np.abs(pixels - list(bytes.fromhex(color[1:]))).max(-1) < 16
 
 
@@ -42,7 +42,7 @@ def test_a_spot_is_on_its_thing():
       assert _has(pixels[int(spot.y * page.image.height), int(spot.x * page.image.width)], color)
   there = {names[spot.c] for spot in page.answers}
   assert there == {'sun', 'tree', 'house', 'ball', 'kite'} and len(page.answers) == 6
-  assert len({group for _, group in page.classes}) == 2, 'one can practise to turn the page'
+  assert len({group for _, group in page.classes}) == 2, 'workers can practise changing tabs'
 
 
 def test_the_eleven_pages_hold_the_80_classes():

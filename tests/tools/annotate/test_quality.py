@@ -1,4 +1,4 @@
-"""Features of answers against values worked out by hand, and scripted workers against the flags."""
+"""Features of answers against values worked out by hand, and flags of scripted workers."""
 
 import collections
 
@@ -87,7 +87,7 @@ def test_a_still_cursor_that_toggles_again_has_moved():
 
 
 def _flags_of_workers(manner, workers, pages=5):
-  """Flags of scripted workers, each beside two careful ones."""
+  """Yields the flags of scripted workers, each compared with two careful ones per page."""
   careful = {
     seed: replay.replay_grid(scripted.grid('careful', SHAPES, WANTED, seed).batches)
     for seed in range(8)

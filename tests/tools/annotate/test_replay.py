@@ -1,4 +1,4 @@
-"""What the batches of a page replay to, against values worked out by hand."""
+"""Replays of a page's batches, against values worked out by hand."""
 
 import msgspec
 import pytest
@@ -106,7 +106,7 @@ def test_a_reload_drops_the_open_interval_and_goes_on_with_the_selection():
 def test_thinning_keeps_60_a_second_and_the_last_before_a_toggle_or_leave():
   moves = [Move(4.0 * n, 3, n / 1000, 0) for n in range(1000)]  # 250 a second for 4 s
   tile = _tile(*moves, Leave(4000, 3), thin=True)
-  assert len(tile.trace) == 200 + 1  # of each five at 4 ms the first; and the last
+  assert len(tile.trace) == 200 + 1  # the first of every five samples at 4 ms, and the last
   assert tile.trace[-1].x == 0.999
   gaps = [b.time_ms - a.time_ms for a, b in zip(tile.trace, tile.trace[1:-1], strict=False)]
   assert min(gaps) >= 16

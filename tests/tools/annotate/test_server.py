@@ -1,4 +1,4 @@
-"""The server in a process of its own: what it answers, and what must change nothing."""
+"""The server in its own process: its answers, and requests that must change nothing."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.tools.annotate.serving import make_study, serving
 
 @pytest.fixture(scope='module')
 def server(tmp_path_factory):
-  """A study of two pages of four images, each for many workers, two pages per worker."""
+  """A server for a study of two pages of four images, answered by many workers, two pages each."""
   options = ('--pages_per_worker=2', '--answers=99', '--title=Cats </script><b>')
   with serving(make_study(tmp_path_factory.mktemp('server'), *options)) as server:
     yield server
@@ -21,7 +21,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def worker(server):
-  """Somebody in the middle of the first page, one batch of which is stored."""
+  """A worker in the middle of the first page, one batch of which is stored."""
   client = server.client()
   client.join()
   client.page = client.practise()
@@ -118,7 +118,7 @@ def _event(worker, **fields):
   return worker.batch(worker.page['lease'], 1, {'t': 1, **fields})
 
 
-# (call, body from a worker, status, word)
+# {case: (call, function of a worker that returns the body, status, error)}
 _REFUSED = {
   'another batch of the same number': (
     'events',

@@ -1,4 +1,4 @@
-"""A server that is killed, a disk that is full, a study that is changed while it is served."""
+"""A server that is killed, a full disk, and a study that changes while it is served."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def _insist(client, name, body):
-  """Repeats a call until it is answered, as the page does."""
+  """Repeats a call until it succeeds, as the page does."""
   while True:
     try:
       status, answer = client.post(name, body)
@@ -35,7 +35,7 @@ def _insist(client, name, body):
 
 
 def _work(client, sent, stop):
-  """Does pages until told to stop; `sent` gets {(lease, seq): batch}."""
+  """Does pages until `stop` is set; records {(lease, seq): batch} in `sent`."""
   page = _insist(client, 'lease', {'tab': client.tab})
   while not stop.is_set():
     for seq in range(page['next_seq'], page['next_seq'] + 15):
@@ -61,7 +61,7 @@ def test_a_killed_server_loses_nothing_and_stores_nothing_twice(tmp_path):
     for kill in range(3):
       while len(sent) < 60 * (kill + 1):
         time.sleep(0.01)
-      server.kill()  # most likely in the middle of a page, and of a commit
+      server.kill()  # most likely in the middle of a page and of a commit
       server.start()
     stop.set()
     for thread in threads:
@@ -85,7 +85,7 @@ def test_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path):
     client.call('events', client.batch(page['lease'], 0))
     body = client.batch(page['lease'], 1)
     before = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-    # No file may grow beyond a page of the database: what a full disk does.
+    # Simulates a full disk: no file may grow beyond one page of the database.
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (4096, before[1]))
     for name, asked in (('events', body), ('submit', client.end(page['lease'], 0))):
       status, answer = client.post(name, asked)
@@ -101,7 +101,7 @@ def test_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path):
 
 def test_the_demo_is_ready_to_be_tried_out(tmp_path):
   command = [sys.executable, '-m', 'luab_jax.tools.annotate', 'demo', '--task=icons', '--out=demo']
-  for _ in range(2):  # the second time it is there already
+  for _ in range(2):  # the second time the demo study exists already
     process = subprocess.Popen(
       [*command, '--port=0'],
       cwd=tmp_path,
