@@ -1,4 +1,4 @@
-# make quickstart   train LUAB on the embedded synthetic release and print the results
+# make quickstart   train LUAB on a synthetic release and print the results
 # make test         run all tests
 # make fast         run only the tests that are not marked slow, for quick iterations
 # make lint         run ruff, and mypy on luab_jax (make test includes both)

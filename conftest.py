@@ -1,4 +1,4 @@
-"""Shared by all tests: eight virtual CPU devices, no accelerator, and the real small files."""
+"""Shared by all tests: eight virtual CPU devices, no accelerator, small data sets, real records."""
 
 import gc
 import os
@@ -14,11 +14,11 @@ from luab_jax import configure_process
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 configure_process()
 # Tests compile far more than they compute: a small step takes 0.9 CPU-seconds with XLA's older
-# emitters, which jaxlib 0.12 has no more, instead of 2.3.
+# emitters, which jaxlib 0.12 no longer has, instead of 2.3.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 if version('jaxlib').startswith(('0.9.', '0.10.')):
   os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
-# Runs that are continued, other workers, and processes started by tests would compile the same
+# Without a cache, resumed runs, other workers and processes started by tests would compile the same
 # steps again. Workers of pytest-xdist share the folder of the process that started them.
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   _CACHE = tempfile.TemporaryDirectory(prefix='luab_jax_test_')
@@ -33,7 +33,7 @@ def pytest_configure(config):
   jax.config.update('jax_num_cpu_devices', 8)
 
 
-# Files of few but long tests: a worker that gets one of them last leaves the others idle.
+# Files with few but long tests: a worker that gets one of them last leaves the others idle.
 _LONGEST = (
   'tests/test_notebooks.py',
   'tests/train/test_recipes.py',
@@ -51,13 +51,13 @@ _LONGEST = (
 
 
 def pytest_collection_modifyitems(items):
-  """The longest files first, the others in pytest's order."""
+  """Runs the longest files first, the others in pytest's order."""
   places = {name: place for place, name in enumerate(_LONGEST)}
   items.sort(key=lambda item: places.get(item.nodeid.partition('::')[0], len(places)))
 
 
 def pytest_collection_finish(session):
-  """Leaves what has been imported out of garbage collection."""
+  """Excludes everything imported so far from garbage collection."""
   del session
   gc.freeze()
 
@@ -67,14 +67,14 @@ SHARED = pathlib.Path(__file__).resolve().parents[1] / 'shared'
 
 @pytest.fixture(scope='session')
 def shared():
-  """The folder of real records and the mini release beside the checkout, or a skip."""
+  """The folder of real records and the mini release next to the checkout; skips if it is absent."""
   if not SHARED.is_dir():
-    pytest.skip(f'{SHARED} is absent: the real small files lie beside the checkout only in our CI')
+    pytest.skip(f'{SHARED} is absent: the real small files are next to the checkout only in our CI')
   return SHARED
 
 
 def _build(builder_class, release, tmp_path_factory):
-  """data_dir of a small embedded release, generated and built by the project's own code."""
+  """data_dir of a small synthetic release, generated and built by the project's own code."""
   import tensorflow_datasets as tfds
 
   from luab_jax.tools.synthetic import __main__ as synthetic
@@ -90,7 +90,7 @@ def _build(builder_class, release, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def synthetic_imagenet_ab(tmp_path_factory):
-  """data_dir of a built embedded ImageNet-AB release: 96 images, 40 in each other split."""
+  """data_dir of a built synthetic ImageNet-AB: 96 training images, 40 in each other split."""
   from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
   return _build(imagenet_ab_dataset_builder.Builder, 'imagenet_ab', tmp_path_factory)
@@ -98,7 +98,7 @@ def synthetic_imagenet_ab(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def synthetic_coco_ab(tmp_path_factory):
-  """data_dir of a built embedded COCO-AB release: 96 training and 40 validation images."""
+  """data_dir of a built synthetic COCO-AB: 96 training and 40 validation images."""
   from tfds_builders.coco_ab import coco_ab_dataset_builder
 
   return _build(coco_ab_dataset_builder.Builder, 'coco_ab', tmp_path_factory)
@@ -109,5 +109,5 @@ _VERBOSITY = logging.get_verbosity()
 
 @pytest.fixture(autouse=True)
 def _warnings_are_logged():
-  """run.py's modes log errors alone, in tests and in fixtures of modules; others read warnings."""
+  """Restores the log level: run.py's modes log only errors, but other tests read warnings."""
   logging.set_verbosity(_VERBOSITY)

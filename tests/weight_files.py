@@ -1,4 +1,4 @@
-"""Hand-made weight files: torch's two .pth formats, and a ViT under the names of other projects."""
+"""Hand-made weight files: torch's two .pth formats, and a ViT with other projects' names."""
 
 import io
 import struct
@@ -24,7 +24,7 @@ ARRAYS = {
 
 
 def text(value):
-  """Instruction that pushes a string."""
+  """Pickle instruction that pushes a string."""
   return b'X' + struct.pack('<I', len(value.encode())) + value.encode()
 
 
@@ -39,7 +39,7 @@ def numbers(values):
 
 
 def tensor(key, array, *, shape=None, strides=None, offset=0):
-  """Instructions that push a tensor on the storage `key`, which has the elements of `array`."""
+  """Instructions that push a tensor on the storage `key`, which holds the elements of `array`."""
   shape = array.shape if shape is None else shape
   strides = [s // array.itemsize for s in array.strides] if strides is None else strides
   storage = (
@@ -74,7 +74,7 @@ def state_dict(arrays):
 
 
 def torch_zip(path, program, storages, compression=zipfile.ZIP_STORED):
-  """Writes what torch.save writes now: `program` pickled, and the arrays of the storages."""
+  """Writes torch.save's current format: the pickle `program` and the arrays of its storages."""
   with zipfile.ZipFile(path, 'w', compression) as archive:
     archive.writestr('archive/data.pkl', b'\x80\x02' + program + b'.')
     archive.writestr('archive/byteorder', 'little')
@@ -84,7 +84,7 @@ def torch_zip(path, program, storages, compression=zipfile.ZIP_STORED):
 
 
 def torch_stream(path, program, storages):
-  """Writes what torch.save wrote before version 1.6."""
+  """Writes torch.save's format before version 1.6."""
   file = io.BytesIO()
   file.write(b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.')
   file.write(
@@ -104,9 +104,9 @@ def flax_names(state, heads, *, big_vision, stacked=False, prefix=''):
   Args:
     state: {timm's name: array}.
     heads: number of attention heads.
-    big_vision: its names instead of augreg's.
-    stacked: all blocks in one array (big_vision's scan).
-    prefix: before every name.
+    big_vision: whether to use its names instead of augreg's.
+    stacked: whether all blocks are in one array (big_vision's scan).
+    prefix: put before every name.
   """
   dim = state['cls_token'].shape[2]
   out = {
@@ -160,7 +160,7 @@ def flax_names(state, heads, *, big_vision, stacked=False, prefix=''):
 
 
 def torchvision_names(state):
-  """The same as torchvision's vit_b_16 has it."""
+  """A ViT's state dict with timm's names under the names of torchvision's vit_b_16."""
   import re
 
   out = {}

@@ -14,7 +14,7 @@ from luab_jax.train.experiment import Experiment
 
 @pytest.fixture(scope='module')
 def run(synthetic_coco_ab, tmp_path_factory):
-  """(config, summary, state) after three training steps on the embedded COCO-AB."""
+  """(config, summary, state) after three training steps on the synthetic COCO-AB."""
   config = quickstart_coco.get_config()
   config.batch_size, config.total_steps, config.log_every = 16, 3, 1
   config.report_images = 0

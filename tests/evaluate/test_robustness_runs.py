@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def imagenet(synthetic_imagenet_ab, tmp_path_factory):
-  """Config of a two-step run on the embedded release as 1000 classes, with a robustness set."""
+  """Config of a two-step run on the synthetic release as 1000 classes, with a robustness set."""
   from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
   data_dir = tmp_path_factory.mktemp('imagenet')

@@ -28,7 +28,7 @@ CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 
 @pytest.fixture(scope='module')
 def finished(synthetic_imagenet_ab, tmp_path_factory):
-  """(config, workdir, Run) after training on the embedded ImageNet-AB."""
+  """(config, workdir, Run) after training on the synthetic ImageNet-AB."""
   config = short_config(synthetic_imagenet_ab)
   config.log_every, config.eval_every_epochs, config.report_images = 1, 0.0, 4
   config.data.eval_splits = {'clicks': 'train[:50%]', 'moved': 'uncorrelated'}

@@ -1,4 +1,4 @@
-"""Instances files with a folder each, and files that hold nothing to learn from."""
+"""COCO instances files with their own folders, and files that hold nothing to learn from."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ BOX = [5, 5, 20, 20]
 
 
 def _images(folder, numbers, value):
-  """Images of one grey value, 96 x 64."""
+  """Writes images of 96 x 64 px in one grey value."""
   folder.mkdir(parents=True, exist_ok=True)
   for number in numbers:
     (folder / f'{number:04}.png').write_bytes(encode(np.full((64, 96, 3), value, np.uint8), 'PNG'))
@@ -44,7 +44,7 @@ def _instances(path, names, annotation=None, classes=('cup', 'wug')):
 
 
 def _convert(tmp_path, capsys, *arguments):
-  """{split: examples} of the data set that the printed command builds, and what was printed."""
+  """({split: examples} of the data set built by the printed command, the printed text)."""
   own_data.main([*map(str, arguments), f'--out={tmp_path}/raw'])
   output = capsys.readouterr().out
   command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
@@ -54,7 +54,7 @@ def _convert(tmp_path, capsys, *arguments):
   return {split: list(rows.as_numpy_iterator()) for split, rows in examples.items()}, output
 
 
-# Beside one another with the same last name, one inside the other, both ways.
+# Folders next to each other, with the same last name, and one inside the other, both ways.
 @pytest.mark.parametrize(
   ('train', 'val', 'prefix'),
   [

@@ -1,4 +1,4 @@
-"""The own_data command: what it tells of mistakes and odd data, and that help comes at once."""
+"""The own_data command: what it says about mistakes and odd data, and help without slow imports."""
 
 import os
 import pathlib
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def photos(tmp_path):
-  """A folder of 18 images of two classes, with a dot each; {path below it: (x, y) of the dot}."""
+  """(folder of 18 images of two classes with one dot each, {path in it: (x, y) of the dot})."""
   return tmp_path / 'photos', paint_photos(tmp_path / 'photos')
 
 

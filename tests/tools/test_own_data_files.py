@@ -1,4 +1,4 @@
-"""Own data and the user's files: nothing is lost, links are followed, long names fit."""
+"""Own data and the user's files: nothing is lost, links are followed, long names are shortened."""
 
 import csv
 import hashlib
@@ -108,7 +108,7 @@ def test_class_folders_that_are_links(photos, tmp_path, capsys):
 
 
 def test_names_too_long_for_a_file_system(photos, tmp_path, capsys):
-  """255 bytes, of which a Chinese character takes three."""
+  """File systems allow 255 bytes, and a Chinese character takes three."""
   longest = '\u732b' * 83
   for folder in ('one', 'two'):
     _image(photos / f'train/a/{folder}/{longest}.jpg')
@@ -132,7 +132,7 @@ def test_paths_that_cannot_exist_are_one_line(option, path, photos, tmp_path):
 
 
 def test_files_of_phones_and_browsers(tmp_path, capsys):
-  """JFIF is JPEG by another name, AVIF is converted, HEIC is named."""
+  """JFIF is JPEG under another name, AVIF is converted, and HEIC is reported."""
   for label in ('cat', 'dog'):
     folder = tmp_path / 'photos' / label
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Tables of clicks as spreadsheets and scripts write them: the right numbers, or the reason."""
+"""Tables of clicks as spreadsheets and scripts write them: the right numbers, or a reason."""
 
 import codecs
 
@@ -17,7 +17,7 @@ def _read(tmp_path, text):
 
 
 def _points(tmp_path, text, what='click'):
-  """{image: [(x, y)]} in order of time, and the problems, of images cat/0.jpg to cat/3.jpg."""
+  """({image: [(x, y)] in order of time}, lines about problems) for images cat/0.jpg to 3.jpg."""
   folder = tmp_path / 'train'
   names = [f'cat/{number}.jpg' for number in range(4)]
   index = ImageIndex([ImageFile(folder / name, folder, name, 'cat', 'train') for name in names])
@@ -54,7 +54,7 @@ def test_numbers_whose_meaning_is_certain(text, tmp_path):
 @pytest.mark.parametrize(
   ('text', 'reason'),
   [
-    # 10.5 and 20.25, but also 10 and 5.
+    # Could be 10.5 and 20.25, but also 10 and 5.
     ('file,x,y\ncat/0.jpg,10,5,20,25\n', 'clicks.csv:2: 5 cells below 3 columns'),
     ('file,x,y\n\ncat/0.jpg,7\n', 'clicks.csv:3: y is empty'),
     ('file;x;y\ncat/0.jpg;1,234;5,678\n', "x is '1,234', not a number"),
@@ -98,7 +98,7 @@ def test_a_row_that_is_uncertain_is_named_and_the_others_are_read(tmp_path):
     (['2021-12-31T09:14:32.804Z', '2021-12-31 10:14:32.9+01:00'], [1640942072804, 1640942072900]),
     (['2021-12-31T09:14:32.804', '2021-12-31 09:14:32'], [1640942072804, 1640942072000]),
     (['1,6409420728E+12', '1,6409420729E+12'], [1640942072800, 1640942072900]),
-    (['0.25', '1200.75'], [0.25, 1200.75]),  # as a browser counts ms
+    (['0.25', '1200.75'], [0.25, 1200.75]),  # ms since the page was opened, as in browsers
     (['', ''], [0, 1]),  # the order of the rows
   ],
 )

@@ -1,4 +1,4 @@
-"""Prediction: points in the image as it came, the pipeline's own view, every file accounted for."""
+"""Prediction: points in the original image, the pipeline's own view, every file accounted for."""
 
 import csv
 import io
@@ -29,15 +29,15 @@ from tests.painted_data import encode, paint
 
 pytestmark = pytest.mark.slow
 
-EXIF_OF_PHONES = 6  # "turn it clockwise to see it upright"
+EXIF_OF_PHONES = 6  # to be rotated clockwise for display
 
 
 def _run(config, workdir):
-  """A run of no step: an untrained state as a checkpoint, its averages without the noise."""
+  """A run without training: a checkpoint whose parameters, not their averages, have added noise."""
   run = Experiment(config)
   checkpoints = loop.open_checkpoints(workdir, config)
   state, _ = run.init_or_restore(checkpoints)
-  rng = np.random.default_rng(0)  # the attention starts as zeros, which would show nothing
+  rng = np.random.default_rng(0)  # the attention layer starts at zero, a uniform map
   state = state.replace(
     params=jax.tree.map(
       lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32), state.params
@@ -66,7 +66,7 @@ def run(synthetic_imagenet_ab, tmp_path_factory):
 
 
 def _image_files(data_dir, name, count, folder):
-  """The first images of the training split as files, in the order of the split."""
+  """Writes the first images of the training split as files; returns their paths in order."""
   builder = tfrecords.open_builder(name, data_dir)
   paths = []
   decoders = {'image': tfds.decode.SkipDecoding()}
@@ -149,7 +149,7 @@ def test_a_command_line_of_good_and_bad_files(run, synthetic_imagenet_ab, tmp_pa
     )
   assert (lines[3]['width'], lines[3]['height']) == (80, 30)
   _check_page_and_table(workdir / 'predictions', lines)
-  # Again, with less: what was there before is gone, and nothing was skipped.
+  # Again with fewer images: the earlier files are gone, and nothing is skipped.
   assert predict.predict_files(workdir, [str(dog)]) == 0
   left = {path.name for path in (workdir / 'predictions').iterdir()}
   pages = {'index.html', 'predictions.csv', 'predictions.jsonl'}
@@ -174,7 +174,7 @@ def _check_page_and_table(folder, lines):
 
 
 def test_images_of_the_users_among_the_predictions(run, synthetic_imagenet_ab, tmp_path, capsys):
-  """What lies in predictions/ is neither predicted nor removed; long names fit."""
+  """Files in predictions/ are neither predicted nor removed; long names are shortened."""
   config, workdir, _, _ = run
   shutil.copytree(workdir, tmp_path / 'run')
   (image,) = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
@@ -193,7 +193,7 @@ def test_images_of_the_users_among_the_predictions(run, synthetic_imagenet_ab, t
 
 
 def test_output_that_nobody_reads_any_more(run, synthetic_imagenet_ab, tmp_path):
-  """As with `| head`: the status that a shell gives for it, and not a word."""
+  """As in `| head`: the exit status of SIGPIPE, and nothing on stderr."""
   config, workdir, _, _ = run
   (image,) = _image_files(synthetic_imagenet_ab, config.data.name, 1, tmp_path)
   shutil.copytree(workdir, tmp_path / 'run')
@@ -211,7 +211,7 @@ def test_output_that_nobody_reads_any_more(run, synthetic_imagenet_ab, tmp_path)
 
 def test_photographs_are_turned_upright():
   upright = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
-  stored = PIL.Image.fromarray(np.rot90(upright))  # turned clockwise it is upright again
+  stored = PIL.Image.fromarray(np.rot90(upright))  # upright again after a clockwise rotation
   for kind in ('PNG', 'TIFF', 'WEBP'):
     file = io.BytesIO()
     exif = PIL.Image.Exif()
@@ -252,7 +252,7 @@ def test_the_averaged_parameters_of_the_newest_intact_checkpoint(run, tmp_path, 
   before = sorted(workdir.rglob('*'))
   np.testing.assert_allclose(predicted(), expected(scaled[0]), atol=1e-3)
   assert 'checkpoint 2 is skipped' in capsys.readouterr().err
-  assert sorted(workdir.rglob('*')) == before  # looked at, not touched
+  assert sorted(workdir.rglob('*')) == before  # only read
   assert np.abs(expected(scaled[0]) - expected(scaled[1])).max() > 1e-2
 
 
@@ -267,7 +267,7 @@ def test_the_overlay_covers_the_view():
   plots.overlay(np.zeros((50, 100, 3), np.uint8), weights, (0.25, 0, 0.75, 1)).savefig(file)
   pixels = np.asarray(PIL.Image.open(file).convert('RGB')).astype(int).sum(-1)
   assert pixels.shape == (320, 640)
-  assert pixels[5:35, 165:195].min() > 300  # the first cell, but for its blurred edge
+  assert pixels[5:35, 165:195].min() > 300  # the first cell without its blurred edge
   assert pixels[:, :155].max() < 30 and pixels[200:310, 330:470].max() < 30
 
 

@@ -1,4 +1,4 @@
-"""The study: which runs it has, that none is trained twice, and the pages it writes."""
+"""The study: its runs, none of which is trained twice, and the pages it writes."""
 
 import json
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def finished(synthetic_imagenet_ab, tmp_path_factory):
-  """(config, workdir, result) of a study; one of its runs was really trained."""
+  """(config, workdir, result) of a study, one run of which was really trained."""
   config, workdir = tiny_study(synthetic_imagenet_ab), tmp_path_factory.mktemp('study')
   with pytest.MonkeyPatch.context() as patch:
     trained = pretend(patch, really=('luab_spatial/seed0',))
@@ -60,7 +60,7 @@ def test_a_study_writes_its_files(finished):
     == (summary['results']['heldout']['click_error'])
   )
   assert arms['luab_spatial']['metrics']['heldout/click_error']['seeds'] == 2
-  # Its outputs for the point were never trained.
+  # The point outputs of the baseline were never trained.
   assert 'heldout/click_error' not in arms['baseline']['metrics']
   assert 'heldout/click_error' in arms['spatial_no_click']['metrics']
   html = (workdir / 'study.html').read_text()
@@ -133,7 +133,7 @@ def test_a_stopped_study_trains_only_the_rest(synthetic_imagenet_ab, monkeypatch
 
 
 def test_runs_of_other_machines_are_combined(synthetic_imagenet_ab, monkeypatch, tmp_path):
-  """A study of each seed in a workdir of its own, whose run folders are copied into one."""
+  """Each seed's study has its own workdir; all run folders are then copied into one."""
   trained, arms = pretend(monkeypatch), ('baseline', 'luab_linear')
   for seed in (0, 1, 2):
     config = tiny_study(synthetic_imagenet_ab, seeds=1, arms=arms)
@@ -143,7 +143,7 @@ def test_runs_of_other_machines_are_combined(synthetic_imagenet_ab, monkeypatch,
       name = f'{arm}/seed{seed}'
       shutil.copytree(tmp_path / str(seed) / name, tmp_path / 'all' / name)
   assert len(trained) == 6
-  shutil.copy(tmp_path / '2' / 'config.json', tmp_path / 'all')  # of the study: it may be there
+  shutil.copy(tmp_path / '2' / 'config.json', tmp_path / 'all')  # of the study: harmless
   result = study.run_study(tiny_study(synthetic_imagenet_ab, seeds=3, arms=arms), tmp_path / 'all')
   assert len(trained) == 6 and result['seeds'] == [0, 1, 2]
   assert result['arms']['baseline']['metrics']['uncorrelated/top1'].seeds == 3
@@ -190,7 +190,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
 
 
 def _assert_drawn(path):
-  """A picture of some size in several colours, with something in each of its quarters."""
+  """Asserts that an image has a minimum size, many colours, and content in each quarter."""
   pixels = np.asarray(Image.open(path).convert('RGB'))
   height, width = pixels.shape[:2]
   assert height > 200 and width > 400

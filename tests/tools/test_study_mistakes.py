@@ -1,4 +1,4 @@
-"""Studies that cannot be: one line, before anything is trained."""
+"""Impossible studies: a one-line error before anything is trained."""
 
 from types import SimpleNamespace
 

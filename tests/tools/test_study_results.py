@@ -1,4 +1,4 @@
-"""What a study says about runs that are done: differences, verdicts, tables, plots and pages."""
+"""What a study reports about finished runs: differences, verdicts, tables, plots and pages."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.tools.fake_study import config_of, fake_study, outcomes_of, write_run
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
-  """(workdir, result) of all arms with three seeds and 200 images."""
+  """(workdir, result) of a study of all arms with three seeds and 200 images."""
   workdir = tmp_path_factory.mktemp('study')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(intervals, 'DRAWS', 400)

@@ -1,4 +1,4 @@
-"""The synthetic releases: the same bytes on every run, images as described, the command."""
+"""The synthetic releases: identical bytes in every run, images as specified, the command."""
 
 import io
 import subprocess
@@ -40,7 +40,7 @@ def coco(tmp_path_factory):
   return out
 
 
-# Bytes.
+# Reproducible bytes.
 
 
 @pytest.mark.parametrize('release', command.RELEASES)
@@ -66,7 +66,7 @@ def test_images_do_not_depend_on_how_many_there_are(imagenet, tmp_path):
 
 
 def test_an_interrupted_run_changes_nothing_and_can_be_repeated(tmp_path, monkeypatch):
-  """It leaves the folder as it was."""
+  """An interruption leaves the folder as it was."""
   flags = ['--release=imagenet_ab', f'--out={tmp_path}', '--train=3', '--validation=1']
   command.main(flags)
   complete = {path.name for path in tmp_path.iterdir()}
@@ -141,12 +141,12 @@ def test_textures_are_correlated_with_the_class_as_requested(split, correlation,
 
 
 def test_textures_are_linearly_separable():
-  """A linear classifier on the spectrum knows the texture, so that the shortcut is usable."""
+  """A linear classifier on the spectrum recognises the texture, so the shortcut can be learned."""
   from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
   spectra, textures = [], []
   y, x = np.meshgrid(*[48 * np.fft.fftfreq(48)] * 2, indexing='ij')
-  bins = [[0.5, 3.5, 10.5, 16], np.linspace(0, np.pi, 13)]  # cycles an image, direction
+  bins = [[0.5, 3.5, 10.5, 16], np.linspace(0, np.pi, 13)]  # cycles per image, direction
   for index in range(600):
     drawn, _ = imagenet_release.draw(0, 'uncorrelated', index, 0.7, 48)
     colours = drawn.pixels[:48, :48].reshape(-1, 3).astype(float)
@@ -160,7 +160,7 @@ def test_textures_are_linearly_separable():
     textures.append(drawn.texture)
   classifier = LinearDiscriminantAnalysis(solver='lsqr', shrinkage='auto')
   classifier.fit(spectra[:400], textures[:400])
-  # The object hides a part of each texture; guessing would be right 1 time in 6.
+  # The object hides a part of each texture; chance is 1 in 6.
   assert classifier.score(spectra[400:], textures[400:]) > 0.7
 
 
@@ -182,8 +182,8 @@ def test_objects_lie_in_the_image_and_apart(seed, size, shapes, texture):
     assert xmin >= -1e-9 and ymin >= -1e-9
     assert xmax <= drawn.width + 1e-9 and ymax <= drawn.height + 1e-9
     perimeter = np.hypot(*(obj.outline - np.roll(obj.outline, 1, axis=0)).T).sum()
-    assert abs(cover.sum() - obj.area) <= perimeter / 8  # edges are right to an eighth of a pixel
-    rows, columns = np.nonzero(cover)  # the box is that of the pixels
+    assert abs(cover.sum() - obj.area) <= perimeter / 8  # edges are exact to an eighth of a pixel
+    rows, columns = np.nonzero(cover)  # the box fits the pixels
     assert abs(columns.min() - xmin) <= 1.1 and abs(columns.max() + 1 - xmax) <= 1.1
     assert abs(rows.min() - ymin) <= 1.1 and abs(rows.max() + 1 - ymax) <= 1.1
 

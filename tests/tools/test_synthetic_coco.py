@@ -1,4 +1,4 @@
-"""The synthetic COCO-AB: instances, icons, oddities and structure of the real files."""
+"""The synthetic COCO-AB: instances, icons, and the oddities and structure of the real files."""
 
 import collections
 import io

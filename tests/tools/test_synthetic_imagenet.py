@@ -1,4 +1,4 @@
-"""The synthetic ImageNet-AB: workers, oddities and structure of the real files."""
+"""The synthetic ImageNet-AB: workers, and the oddities and structure of the real files."""
 
 import xml.etree.ElementTree as ET
 
@@ -26,7 +26,7 @@ def imagenet(tmp_path_factory):
 
 
 def test_clicks_lie_in_the_box(imagenet):
-  """The last click of a showing is on the object, also where an earlier one was not."""
+  """The last click of each showing is in the object's box, even if an earlier one was not."""
   checked = 0
   for root in annotations_of(imagenet).values():
     if root.find('object') is None:
@@ -52,7 +52,7 @@ def test_tracks_move_to_the_click_at_60_hz(imagenet):
       assert np.all(np.diff(track[:, 0]) >= 1000 // 60)
       assert np.all((track[:, 1:] >= 0) & (track[:, 1:] <= 1))
       if len(clicks) == 1:
-        assert np.array_equal(track[-1], clicks[0])  # nothing is kept while it is selected
+        assert np.array_equal(track[-1], clicks[0])  # no samples are kept while it is selected
         estimate = int(block.findtext('estimateTime'))
         way = track[track[:, 0] >= clicks[0, 0] - estimate]
         lengths.append(len(way))
@@ -106,7 +106,7 @@ def test_imagenet_structure_is_that_of_the_mini_release(imagenet, shared):
       [r for r in annotations_of(path).values() if (r.find('size') is not None) == has_header]
       for path in (imagenet, mini)
     )
-    # page_idx is described in release_formats.md, but the mini release has none.
+    # The real release has page_idx; its excerpt, the mini release, does not.
     assert set().union(*map(tags, ours)) - {'metadata/page_idx'} == set().union(*map(tags, theirs))
     order = [child.tag for child in ours[0] if child.tag not in ('object', 'metadata')]
     assert order == [child.tag for child in theirs[0] if child.tag not in ('object', 'metadata')]

@@ -1,4 +1,4 @@
-"""Training steps of small networks, each compiled once for all tests of a process."""
+"""Training steps of small networks, each compiled once per test process. Not a test itself."""
 
 import functools
 import types
@@ -38,7 +38,7 @@ def make_model(name, head, num_classes, num_points, multi_label, drop=0.0):
     return build_model(
       config, num_classes=num_classes, num_points=num_points, multi_label=multi_label
     )
-  # One block: compiling for several devices is what these tests spend their time on.
+  # One block: these tests spend most of their time compiling for several devices.
   if head == 'linear':
     head = LinearHead(num_classes, num_points, dropout=drop)
   else:
@@ -97,7 +97,7 @@ def setup(
 
 
 def map_loss(output, batch):
-  """f64[B,1]: `gaussian` of the labels' class activation maps, of four cells."""
+  """f64[B,1]: the `gaussian` map loss of the labels' class activation maps of 2 x 2 cells."""
   maps = np.asarray(output['cam'], np.float64)[np.arange(BATCH), :, :, batch['label']]
   log_maps = (maps - np.log(np.exp(maps).sum((1, 2), keepdims=True))).reshape(BATCH, 4)
   centres = np.array([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)])
@@ -114,7 +114,7 @@ def make_batch(num_classes, num_points, multi_label, points='rare'):
     label = rng.integers(0, num_classes, BATCH).astype(np.int32)
   mask = np.zeros((BATCH, num_points), np.float32)
   if points == 'rare':
-    # All on the first two of eight devices, three on one and one on the other.
+    # All on the first two of eight devices: three on one and one on the other.
     mask.reshape(-1)[:2] = 1
     mask[2, 0] = 1
     mask[3, -1] = 1
@@ -135,12 +135,12 @@ def run(function, tree, batch, devices, repeat=1, mapped=None):
   batch = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
   for _ in range(repeat):
     tree, sums = mapped(tree, batch)
-  for leaf in jax.tree.leaves((tree, sums)):  # every device holds the same
+  for leaf in jax.tree.leaves((tree, sums)):  # all devices hold the same values
     leaf = np.asarray(leaf)
     np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
   return jax.tree.map(lambda x: np.asarray(x)[0], (tree, sums))
 
 
 def assert_close(left, right, rtol=2e-4, atol=2e-6):
-  """Two trees of arrays are equal but for rounding."""
+  """Asserts that two trees of arrays are equal up to rounding."""
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), left, right)

@@ -1,4 +1,4 @@
-"""A short run on ClickMe: trained on the heat maps, measured against them."""
+"""A short run on ClickMe: trained on heat maps and evaluated against them."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: which parameters move, and how fast."""
+"""Fine-tuning: which parameters are updated, and at which learning rates."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from luab_jax.train.optimizer import layer_numbers, make_optimizer
 
 
 def _params(name):
-  """Parameters of ones, without computing anything."""
+  """Parameters that are all ones; computes nothing."""
   config = default.get_config().model
   config.name = name
   model = build_model(config, num_classes=5, num_points=1, multi_label=False)
@@ -22,7 +22,7 @@ def _params(name):
 
 
 def _update(params, **options):
-  """The first update of SGD for a gradient of ones."""
+  """{part: {layer: step size}} of SGD's first update for a gradient of ones."""
   config = default.get_config()
   config.optimizer.update(weight_decay=0.0, momentum=0.0, **options)
   optimizer = make_optimizer(config, optax.constant_schedule(1.0))
@@ -77,4 +77,4 @@ def test_a_frozen_backbone_neither_moves_nor_decays(name):
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates['backbone']))
   heads = sum(leaf.size for leaf in jax.tree.leaves(params['head']))
   kept = sum(leaf.size for leaf in jax.tree.leaves(state))
-  assert kept <= 2 * heads + 10  # no momentum of what does not move
+  assert kept <= 2 * heads + 10  # no momentum for frozen parameters

@@ -1,4 +1,4 @@
-"""The loop reuses memory, transfers batches ahead, compiles once and copies nothing unasked."""
+"""The loop reuses memory, prefetches batches, compiles once and makes no hidden copies."""
 
 import gc
 
@@ -18,7 +18,7 @@ from tests.short_run import short_config
 
 
 def _small_step():
-  """(state and batch on the devices, step); a model that compiles in a second."""
+  """(state on the devices, batch on the devices, step) of a model that compiles in a second."""
   from luab_jax.models import LuabModel
   from luab_jax.models.heads import SpatialHead
   from luab_jax.models.vit import VisionTransformer
@@ -78,7 +78,7 @@ def test_batches_are_on_their_way_before_they_are_asked_for():
 def test_a_run_compiles_nothing_after_the_first_step_and_fetches_once_an_interval(
   synthetic_imagenet_ab, tmp_path, monkeypatch
 ):
-  config = short_config(synthetic_imagenet_ab)  # nine steps, a line every second one
+  config = short_config(synthetic_imagenet_ab)  # nine steps, a line every two steps
   compilations, fetches = [], []
   compiled, fetched, evaluated = [], [], []
   add, device_get, split = metric_log.RunLog.add, jax.device_get, evaluate.evaluate_split
@@ -107,9 +107,9 @@ def test_a_run_compiles_nothing_after_the_first_step_and_fetches_once_an_interva
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
   assert compiled[0] > 0 and len(set(compiled[:6])) == 1
-  # Two splits after step 6, two after step 9: the step is compiled for the first of them.
+  # Two splits after step 6 and two after step 9: only the first evaluations compile.
   assert evaluated[0] > 0 and evaluated[2:] == [0, 0]
-  # Between step 6's evaluation and the end, and before it, only finished intervals are fetched.
+  # Apart from evaluations, only finished intervals are fetched.
   assert np.diff(fetched[:5]).tolist() == [0, 1, 0, 1]
 
 

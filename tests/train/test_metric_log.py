@@ -1,4 +1,4 @@
-"""The log of a run: no run dies of a log that cannot be written, and nothing is lost or doubled."""
+"""The log of a run: an unwritable log never ends a run, and no line is lost or duplicated."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def _lines(workdir):
 
 
 def _sums(loss, skipped=None):
-  """What a pmapped step returns, on one device."""
+  """The metric sums of a pmapped step on one device."""
   import jax.numpy as jnp
 
   sums = {'loss': (loss, 1.0), 'grad_norm': (1.0, 1.0)}
@@ -47,7 +47,7 @@ def test_lines_wait_until_they_can_be_written(tmp_path, capfd, gone):
     workdir.rename(tmp_path / 'elsewhere')
   else:
     (workdir / 'metrics.jsonl').rename(workdir / 'kept')
-    (workdir / 'metrics.jsonl').mkdir()  # cannot be opened as a file, also by root
+    (workdir / 'metrics.jsonl').mkdir()  # cannot be opened as a file, not even by root
   log.write(2, 'validation', {'top1': 0.6})
   log.write(3, 'validation', {'top1': 0.7})
   said = capfd.readouterr().err
@@ -66,8 +66,8 @@ def test_a_line_for_which_there_is_half_the_room_is_written_later_and_once(tmp_p
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   log = _log(tmp_path)
   log.write(1, 'validation', {'top1': 0.5})
-  # As a disk that gets full: the file takes 20 bytes more, then it is an error. So it is for what
-  # pytest records of stderr, of which the run must not die either.
+  # Like a disk that fills up: 20 more bytes fit, then writing fails. It also fails for the stderr
+  # that pytest captures, which must not end the run, either.
   resource.setrlimit(
     resource.RLIMIT_FSIZE, ((tmp_path / 'metrics.jsonl').stat().st_size + 20, limits[1])
   )
@@ -82,7 +82,7 @@ def test_a_line_for_which_there_is_half_the_room_is_written_later_and_once(tmp_p
   log.close()
   whole = (tmp_path / 'metrics.jsonl').read_text()
   assert [json.loads(line)['step'] for line in whole.splitlines()] == [1, 2, 3]
-  # As if it had been killed before it could write them, with a checkpoint of step 2; and after.
+  # As if it was killed before or after it wrote them, with a checkpoint of step 2.
   for left in (whole.splitlines(True)[0], whole):
     (tmp_path / 'metrics.jsonl').write_text(left)
     _log(tmp_path, start_step=2, metadata={'unwritten_lines': waiting}).close()
@@ -144,7 +144,7 @@ def test_progress_with_the_time_left_is_for_terminals_and_the_main_host(
   monkeypatch.setattr(jax, 'process_index', lambda: host)
   log = _log(tmp_path)
   for step in range(1, 5):
-    time.sleep(0.12)  # the bar is drawn ten times per second at most
+    time.sleep(0.12)  # the bar is drawn at most ten times per second
     log.add(step, _sums(1.0))
   log.close()
   assert bool(re.search(r'[34]/10 \[00:0\d<00:0\d', stderr.getvalue())) == shown
@@ -159,10 +159,10 @@ def test_compilation_and_evaluation_are_no_part_of_images_per_second(tmp_path, m
   )
   log = _log(tmp_path, writers=writers)
   log.compiling()
-  now[0] += 45  # the first step is dispatched once it is compiled
+  now[0] += 45  # compiling the first step
   for step in range(1, 11):
     log.add(step, _sums(1.0))
-    now[0] += 1  # a step of four images
+    now[0] += 1  # one step of four images
     if step % 4 == 0:
       with log.paused():
         now[0] += 100

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: whose pixels, whose targets, in which proportion; on any number of devices."""
+"""MixUp and CutMix: which pixels and targets are mixed in which proportion, on any devices."""
 
 import functools
 
@@ -23,7 +23,7 @@ def config(mixup, cutmix):
 
 
 def dots(count):
-  """A batch of float images with a dot of 1 on 0 at the first of two points; the second masked."""
+  """A batch of f32 images: 1 on a dot at the first of two points, else 0; the second is masked."""
   rng = np.random.default_rng(0)
   point = rng.uniform(0.1, 0.9, (count, 2, 2)).astype(np.float32) * [[[1.0], [0.0]]]
   images = [painted_data.paint(SIZE, SIZE, p[:1], radius=1.0) > 99 for p in point]
@@ -70,15 +70,15 @@ def test_cutmix_masks_the_point_pasted_over_and_keeps_the_pasted_one():
   for step in range(12):
     result = mixed(batch, step, cutmix=1.0)
     partner = result['partner']
-    own = (result['image'] == batch['image']).all(axis=(0, -1))  # pixels that are nobody else's
+    own = (result['image'] == batch['image']).all(axis=(0, -1))  # pixels that were not replaced
     share = result['example_mask'][0]
     assert 0 <= share <= 1 and own.mean() >= share - 1e-6
     for i in range(8):
       for targets, source in ((result, i), (partner, i ^ 1)):
         x, y = (batch['point'][source, 0] * SIZE).astype(int)
-        # The dot is there if and only if its point is: its colour is the image's, not background.
+        # A dot is visible if and only if its point is not masked.
         shown = result['image'][i, y, x, 0] == 1
-        other = batch['image'][source ^ 1, y, x, 0] == 1  # the partner's dot is there, too
+        other = batch['image'][source ^ 1, y, x, 0] == 1  # both dots are at the same place
         assert shown == bool(targets['point_mask'][i, 0]) or other
         assert targets['point_mask'][i, 1] == 0
     hidden += (result['point_mask'][:, 0] == 0).sum()
@@ -170,7 +170,7 @@ def _smooth_l1(output, batch):
 
 
 def _of_both(loss, output, batch, share, weight):
-  """The mean of `loss` at the points of both images that are seen, weighted."""
+  """The weighted mean of `loss` over the visible points of both images."""
   total = count = 0.0
   for targets, visible, w in (
     (batch, share, weight),

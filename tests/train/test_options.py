@@ -1,4 +1,4 @@
-"""Options are checked before anything is opened; seeds count in full."""
+"""Options are checked before anything is opened; every bit of a seed counts."""
 
 import jax
 import numpy as np

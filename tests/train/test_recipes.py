@@ -1,4 +1,4 @@
-"""The recipes with augmentation, regularisation and fine-tuning train, on small networks."""
+"""The recipes with augmentation, regularisation and fine-tuning train small networks."""
 
 import json
 
@@ -47,7 +47,7 @@ def _shrunk(recipe, name, data_dirs):
 def test_a_recipe_lowers_the_loss_and_its_evaluation_repeats(
   recipe, name, synthetic_imagenet_ab, synthetic_coco_ab, tmp_path, monkeypatch
 ):
-  # One block: compiling is what these tests spend their time on.
+  # One block: these tests spend most of their time compiling.
   monkeypatch.setitem(models.VITS, 'tiny_vit', (64, 1, 4, 4))
   data_dirs = {'imagenet_ab': synthetic_imagenet_ab, 'coco_ab': synthetic_coco_ab}
   config = _shrunk(recipe, name, data_dirs)

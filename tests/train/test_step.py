@@ -1,4 +1,4 @@
-"""The step is the same on 1, 4 and 8 devices, in one piece or in micro-batches."""
+"""The training step gives the same result on 1, 4 and 8 devices, whole or in micro-batches."""
 
 import jax
 import numpy as np
@@ -38,13 +38,13 @@ def test_same_result_on_any_number_of_devices(name, head, multi_label, devices):
     assert one_sums[metric][1] == batch['point_mask'].sum() == 4
   other_state, other_sums = run(train_step, state, batch, devices)
   assert_close(one_sums, other_sums)
-  # Plain SGD's first step: the update is the gradient times 0.1, so this compares gradients.
+  # In the first step of plain SGD the update is 0.1 times the gradient: this compares gradients.
   assert_close(one_state, other_state)
 
 
 @pytest.mark.slow
 def test_shard_map_trains_as_pmap_does():
-  """Plain SGD's first step: equal parameters are equal gradients."""
+  """In the first step of plain SGD, equal parameters mean equal gradients."""
   state, train_step, _, classes, points = setup('tiny_conv', 'spatial', multi_label=False)
   batch = make_batch(classes, points, False)
   for devices in (1, 8):
@@ -82,7 +82,7 @@ def test_dropped_branches_and_features_are_the_same_on_any_number_of_devices():
   batch = make_batch(classes, points, False)
   one = run(whole, state, batch, 1)
   assert_close(one, run(parts, state, batch, 4))
-  # Of the same parameters, but in the next step.
+  # The same parameters, but the next step number.
   other = run(whole, state.replace(step=np.int32(1)), batch, 1)
   assert one[1]['loss'][0] != other[1]['loss'][0]
 
@@ -166,7 +166,7 @@ def test_training_brings_the_loss_down_and_ema_follows():
 
 @pytest.mark.slow
 def test_parameters_and_statistics_are_averaged_as_timm_does():
-  """ModelEmaV2: every array of the model's state, BatchNorm's buffers too; decay warmed up."""
+  """As ModelEmaV2: every array of the model, including BatchNorm statistics; with decay warm-up."""
   state, train_step, _, classes, points = setup(
     'tiny_conv', 'linear', multi_label=False, ema_decay=0.5, on_nan='skip'
   )
@@ -177,7 +177,7 @@ def test_parameters_and_statistics_are_averaged_as_timm_does():
     return {'params': state.params, 'batch_stats': state.batch_stats}
 
   expected = tracked(state)
-  for step in range(11):  # of a decay of 0.1, 2/11, … up to 0.5
+  for step in range(11):  # decays of 0.1, 2/11, … up to 0.5
     state, _ = run(train_step, state, batch, 2)
     decay = min(0.5, (1 + step) / (10 + step))
     expected = jax.tree.map(
@@ -230,7 +230,7 @@ def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
   after, sums = run(train_step, state, batch, 4)
   assert sums['skipped'][0] == 0 and sums['loss'][1] == 1
   poisoned = batch | {'image': batch['image'].copy()}
-  poisoned['image'][5, 0, 0, 0] = np.nan  # on one device alone
+  poisoned['image'][5, 0, 0, 0] = np.nan  # on one device only
   again, sums = run(train_step, after, poisoned, 4)
   assert int(again.step) == int(after.step) + 1 == 2
 
@@ -246,7 +246,7 @@ def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
   def scheduled(node):
     return isinstance(node, optax.ScaleByScheduleState)
 
-  # The learning rate goes on with the steps, all else stays.
+  # The learning rate schedule advances; everything else stays.
   assert (counts(after.opt_state), counts(again.opt_state)) == ([1], [2])
   same = jax.tree.map(
     lambda old, new: old if scheduled(old) else new,
@@ -258,5 +258,5 @@ def test_a_step_that_is_not_finite_is_skipped_on_all_devices():
     np.testing.assert_array_equal, again.replace(step=0, opt_state=same), after.replace(step=0)
   )
   assert sums['skipped'] == (1, 1)
-  # Left out of every mean, not counted as zero.
+  # A skipped step is left out of every mean, not counted as zero.
   assert all(count == 0 for name, (_, count) in sums.items() if name != 'skipped')

@@ -1,4 +1,4 @@
-"""Whole runs: files, resume, refusal of foreign workdirs, NaN, evaluation, two processes."""
+"""Whole runs: files, evaluation, resuming, and what cannot be resumed."""
 
 import importlib.metadata
 import io
@@ -38,7 +38,7 @@ def finished(synthetic_imagenet_ab, tmp_path_factory):
 
 
 def _restore(config, workdir):
-  """(state, metadata) as the same command continues from."""
+  """(state, metadata) that the same command would resume from."""
   checkpoints = loop.open_checkpoints(workdir, config)
   try:
     return Experiment(config).init_or_restore(checkpoints)
@@ -64,7 +64,7 @@ def test_a_run_writes_its_files(finished):
   assert clicks['click_error_px'] == pytest.approx(32 * clicks['click_error'])
   assert clicks['top5'] >= clicks['top1'] >= 0
   for line in lines:
-    if line['split'] != 'train':  # localisation on 25 images of a split, and at the end on all
+    if line['split'] != 'train':  # localisation on 25 images per split, at the end on all
       count = line['images_with_boxes'] + line['images_without_boxes']
       assert count == (25 if line['step'] == 6 else line['examples'])
   state, metadata = restore_newest(workdir)
@@ -97,7 +97,7 @@ def test_outcomes_of_all_examples_are_left_and_their_means_are_the_metrics(finis
       summary['results'][split][metric], abs=1e-6
     ), name
   loop.evaluate_only(config, workdir)
-  assert (workdir / 'outcomes.npz').read_bytes() == content  # to the byte
+  assert (workdir / 'outcomes.npz').read_bytes() == content
 
 
 def test_the_loss_falls(finished):
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_twice_resumes_bit_identically(finished, tmp_path, 
 
     def dying_add(self, step, metrics, dies_at=dies_at):
       if step == dies_at:
-        self.flush()  # the worst case: lines beyond the last checkpoint are on disk already
+        self.flush()  # the worst case: lines after the last checkpoint are already on disk
         raise Killed
       add(self, step, metrics)
 
@@ -227,7 +227,7 @@ def test_more_steps_than_planned_are_told_with_the_jump(finished, tmp_path, capf
   told = 'planned for 9 steps and now has 12: at step 9 the learning rate jumps from 0 to 0.0'
   assert told in capfd.readouterr().err
   assert restore_newest(tmp_path / 'run')[0]['step'] == 12
-  loop.train_and_evaluate(longer, tmp_path / 'run')  # planned for 12 by now
+  loop.train_and_evaluate(longer, tmp_path / 'run')  # now planned for 12
   assert 'planned' not in capfd.readouterr().err
 
 
@@ -237,7 +237,7 @@ def test_the_metrics_that_keep_best_may_name_are_those_of_an_evaluation(finished
   names = evaluate.metric_names(
     config.model.head, num_classes=spec.num_classes, multi_label=False, map_loss='none'
   )
-  # The boxes of log_attention are measured at the end alone.
+  # The boxes of log_attention are only measured at the end.
   measured = {
     name
     for metrics in summary['results'].values()

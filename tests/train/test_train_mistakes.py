@@ -1,4 +1,4 @@
-"""What stops a run: numbers that are not finite, meaningless options, files that are damaged."""
+"""What stops a run: values that are not finite, meaningless options, damaged files."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_nan_stops_the_run_and_leaves_the_last_good_checkpoint(synthetic_imagene
 
 @pytest.mark.parametrize('on_nan', ['stop', 'skip'])
 def test_parameters_that_are_not_finite_are_never_saved(synthetic_imagenet_ab, tmp_path, on_nan):
-  """The update of the last step overflows: its loss and gradient, from before it, are finite."""
+  """The last update overflows, although the loss and gradient before it are finite."""
   config = short_config(synthetic_imagenet_ab)
   config.total_steps, config.on_nan = 1, on_nan
   config.optimizer.warmup_epochs = 0.0

@@ -1,4 +1,4 @@
-"""Two processes train as one, and the one that is left alone ends and says so."""
+"""Two processes train as one, and a process that loses the other ends with a message."""
 
 import re
 import sys
@@ -13,13 +13,13 @@ from tests.stress.faults.runs import Run
 
 pytestmark = pytest.mark.slow
 
-# Of both runs, so that the second finds the steps of the first compiled.
+# Shared by both runs, so that the second reuses the compiled steps of the first.
 _CHANGES = {'num_epochs': 1.0, 'data.max_per_worker': 10, 'report_images': 1}
 
 
 @pytest.fixture(scope='module')
 def start_both(synthetic_imagenet_ab, tmp_path_factory):
-  """Starts a run of two processes: its folder, and both once they have ended."""
+  """Starts a run of two processes and waits; returns (workdir, both Starts, exit statuses)."""
   folder = tmp_path_factory.mktemp('two')
 
   def start(name, *program):
@@ -39,7 +39,7 @@ def start_both(synthetic_imagenet_ab, tmp_path_factory):
 
 
 def test_two_processes_train_as_one(start_both, synthetic_imagenet_ab, tmp_path, monkeypatch):
-  # A donated state of another sharding than pmap's would be copied: twice the memory.
+  # A donated state with another sharding than pmap's would be copied, doubling its memory.
   monkeypatch.setenv('PYTHONWARNINGS', 'error:Donated pmap argument required resharding')
   config = short_config(synthetic_imagenet_ab)
   config.update_from_flattened_dict(_CHANGES)
@@ -70,12 +70,11 @@ def test_two_processes_train_as_one(start_both, synthetic_imagenet_ab, tmp_path,
   for name in left.files:
     if name.endswith('file_name'):
       assert left[name].tolist() == right[name].tolist()
-    elif 'maxboxacc' not in name:  # one threshold for all images may be another
+    elif 'maxboxacc' not in name:  # the threshold for all images may differ
       np.testing.assert_allclose(left[name], right[name], rtol=1e-2, atol=1e-4, err_msg=name)
 
 
-# run.py whose second process is killed in the middle of the run, with a shorter wait for the
-# heartbeats of one that is gone.
+# run.py whose second process is killed in the middle of the run, with a shorter heartbeat timeout.
 _RUN = """
 import os, runpy, signal
 from luab_jax.runtime import hosts

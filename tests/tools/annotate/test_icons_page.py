@@ -1,4 +1,4 @@
-"""Icons in a real browser, by mouse, touch and keyboard: points are recorded where they were put."""
+"""Icons in a real browser, by mouse, touch and keyboard: points are recorded where they are put."""
 
 import collections
 
