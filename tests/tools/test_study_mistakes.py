@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
     ({'map_loss': 'huge'}, 'arm linear_map: .*huge'),
     ({'arms': ('baseline', 'shuffled')}, "no arm 'shuffled': choose from baseline, luab_linear"),
     ({'unit': 'x_[0-9]+'}, 'has no group: put the part of the file name'),
-    ({'unit': '(x'}, 'no regular expression: missing'),
+    ({'unit': '(x'}, 'not a regular expression: missing'),
     ({'data_fractions': (0.0, 1.0)}, 'data_fractions=.0.0, 1.0.: 0.0 is not a fraction'),
     ({'byproduct_fractions': (10.0,)}, '10.0 is not a fraction between 0 and 1'),
     ({'data_fractions': ('half',)}, 'half is not a fraction between 0 and 1'),

@@ -73,11 +73,11 @@ COMPARISONS = {
 
 
 def compare(config: ConfigDict, outcomes: Outcomes) -> dict[str, Any]:
-  """Every arm, the differences between arms, boxes of the maps and places of the clicks.
+  """Summarises the arms, their differences, how maps match boxes, and how points match clicks.
 
   Args:
-    config: of the study.
-    outcomes: of its runs.
+    config: the config of the study.
+    outcomes: the outcomes of its runs.
   Returns:
     Dict with Interval objects:
       arms: {arm: description, network, head, point_weight, map_weight, runs, metrics};
@@ -85,7 +85,7 @@ def compare(config: ConfigDict, outcomes: Outcomes) -> dict[str, Any]:
       boxes: [{arm, kind, reference, split, map, cam, difference}], MaxBoxAccV2 of the maps of an
         arm and of the baseline's CAM;
       places: [{arm, split, click_error, and for each of metrics.CONSTANTS its mean and the
-        difference of the click error to it}].
+        difference of the click error from it}].
   """
   names, networks = plan.arms(config), plan.networks(config)
   samples = {name: outcomes.samples(folders(config, name)) for name in names}
@@ -111,7 +111,7 @@ def compare(config: ConfigDict, outcomes: Outcomes) -> dict[str, Any]:
 
 
 def folders(config: ConfigDict, arm: str, *sweep_and_value: Any) -> list[str]:
-  """The run folders of an arm, or of an arm at a value of a sweep, one for each seed."""
+  """The run folders of an arm, or of an arm at one value of a sweep, one per seed."""
   return [plan.run_folder(arm, seed, *sweep_and_value) for seed in plan.seeds(config)]
 
 

@@ -17,7 +17,7 @@ def draw_arms(result: Mapping[str, Any]) -> list[str]:
   """An <svg> for each network, with the arms below their heads.
 
   Args:
-    result: of `study.run_study`.
+    result: as returned by `study.run_study`.
   """
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),

@@ -1,4 +1,4 @@
-"""How long the runs of a study will take, before the first of them is trained."""
+"""Estimates how long the runs of a study will take, before the first of them is trained."""
 
 import time
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from luab_jax.runtime import hosts, parallel
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.state import init_state
 
-# Steps that compile (the second one has a state that comes from a step), and steps that are timed.
+# Steps that compile (the second one because its state comes from a step), and timed steps.
 _WARM_UP, _STEPS = 2, 5
-# An evaluated image costs about that part of a trained one: no backward pass, but two views.
+# Cost of evaluating an image, relative to training on it: no backward pass, but two views.
 _EVALUATION = 0.7
 
 
 def announce(missing: Sequence[ConfigDict], number: int) -> None:
-  """Prints how many runs there are and, from a few steps of each network, how long they will take.
+  """Times a few steps of each network, and prints the number of runs and how long they will take.
 
   Args:
-    missing: configs of the runs to train, in their order.
-    number: of all runs of the study.
+    missing: configs of the runs to train, in order.
+    number: total number of runs in the study.
   """
   say = print if hosts.is_main_host() else lambda *args, **kwargs: None
   done = number - len(missing)
@@ -31,7 +31,7 @@ def announce(missing: Sequence[ConfigDict], number: int) -> None:
   first = {config.model.name: config for config in reversed(missing)}
   seconds = {name: _run_seconds(Experiment(config)) for name, config in first.items()}
   total = sum(seconds[config.model.name] for config in missing)
-  each = ', '.join(f'{describe(value)} a run of {name}' for name, value in seconds.items())
+  each = ', '.join(f'{describe(value)} per run of {name}' for name, value in seconds.items())
   say(f'Roughly {describe(total)} in all ({each}, with evaluation).', flush=True)
 
 
@@ -44,7 +44,7 @@ def _run_seconds(experiment: Experiment) -> float:
 
 
 def _measure(experiment: Experiment) -> tuple[float, float]:
-  """(seconds until steps take their time, seconds of a step)."""
+  """(seconds of compilation and warm-up, seconds per step)."""
   config = experiment.config
   state = parallel.replicate(
     init_state(

@@ -1,19 +1,19 @@
 """Intervals of a study: a bootstrap over seeds and images, paired between arms.
 
-A metric of an arm is a mean over images, averaged over seeds. Both are samples: of the trainings
-that might have been run, and of the images that might have been in the test set. So each draw
+A metric of an arm is a mean over images, averaged over seeds. Both are samples: of the training
+runs that might have been done, and of the images that might have been in the test set. So each draw
 resamples, with replacement, the seeds and, independently of them, the images; the images of a draw
-are the same for every seed and every arm. For every seed, because all seeds are tested on one set
-of images: a new draw for each would average away most of what depends on the choice of that set
-(Owen 2007, "The pigeonhole bootstrap", arXiv:0712.1111). For every arm, so that the difference of
-two arms is one of pairs. Images of one unit, such as composites of one object, are drawn together.
+are the same for every seed and every arm. For every seed, because all seeds are tested on the same
+images: separate draws would average away most of the variance due to the choice of the test set
+(Owen 2007, "The pigeonhole bootstrap", arXiv:0712.1111). For every arm, so that differences between
+arms are paired. Images of one unit, such as composites of one object, are drawn together.
 
-The interval is the percentile interval of the draws, widened about the mean: percentiles of few
-seeds are too narrow, by sqrt((S - 1) / S) and by the quantile of the normal instead of Student's t
-distribution (Hesterberg 2015, arXiv:1411.5279). The degrees of freedom are Satterthwaite's: between
-S - 1, where the seeds vary more than the images, and the number of units less one.
+The interval is the percentile interval of the draws, widened about the mean: with few seeds,
+percentiles are too narrow by sqrt((S - 1) / S) and by using normal instead of Student's t quantiles
+(Hesterberg 2015, arXiv:1411.5279). The degrees of freedom are Satterthwaite's: between S - 1, if
+seeds vary more than images, and the number of units minus one.
 
-The thresholds of MaxBoxAccV2 are those chosen on all images, not in each draw.
+The thresholds of MaxBoxAccV2 are chosen on all images, not anew in each draw.
 """
 
 import dataclasses
@@ -35,9 +35,9 @@ class Interval:
   """A mean over seeds with its interval.
 
   Attributes:
-    mean: of the seeds.
-    low, high: the ends; None where there is no interval.
-    seeds, images, units: it is of; images and units are 0 for what is not measured on images.
+    mean: over the seeds.
+    low, high: the ends; None if there is no interval.
+    seeds, images, units: how many there are; images and units are 0 for what has no images.
     reason: '' or why there is no interval.
   """
 
@@ -50,7 +50,7 @@ class Interval:
   reason: str = ''
 
   def excludes_zero(self) -> bool:
-    """Whether there is an interval and 0 is outside."""
+    """Whether there is an interval and 0 lies outside it."""
     return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
   def as_dict(self) -> dict[str, Any]:
@@ -62,8 +62,8 @@ class Sample(NamedTuple):
   """A metric of an arm, or the difference of two, on resampled images.
 
   Attributes:
-    means: f64[S], of all images, a value for each seed; NaN for a run without the metric.
-    draws: f64[DRAWS,S], of resampled images; None for what has no value for each image.
+    means: f64[S], over all images, one per seed; NaN for a run without the metric.
+    draws: f64[DRAWS,S], over resampled images; None for a metric without a value per image.
     images, units: see `Interval`.
   """
 
@@ -84,9 +84,9 @@ def resample(values: np.ndarray, units: np.ndarray) -> np.ndarray:
 
   Args:
     values: f[R,N], a row for each metric of each run; NaN where an image has no value.
-    units: i64[N], from 0 on, which unit an image belongs to.
+    units: i64[N], the unit of each image, numbered from 0.
   Returns:
-    f64[DRAWS,R]; a draw is of the same units in each row.
+    f64[DRAWS,R]; each draw has the same units in all rows.
   """
   number = int(units.max()) + 1
   known = np.isfinite(values)
@@ -109,11 +109,11 @@ def resample(values: np.ndarray, units: np.ndarray) -> np.ndarray:
 def interval(sample: Sample, lowest: float = -np.inf, highest: float = np.inf) -> Interval:
   """The mean of a sample and its interval, or the reason why it has none.
 
-  Where there are no values for each image it is Student's t over the seeds alone.
+  Without values per image, it is Student's t interval over the seeds alone.
 
   Args:
     sample: with at least one seed.
-    lowest, highest: that a mean can be: 0 and 1 for a proportion.
+    lowest, highest: bounds of a mean, such as 0 and 1 for a proportion.
   """
   means = sample.means[np.isfinite(sample.means)]
   mean = float(means.mean())
@@ -147,7 +147,7 @@ def _bootstrap(sample: Sample, mean: float) -> tuple[float, float]:
   draws = np.take_along_axis(sample.draws, picked, axis=1).mean(1)
   tail = (1 - CONFIDENCE) / 2
   low, high = np.nanquantile(draws, [tail, 1 - tail])
-  # Variances of the mean that the choice of the seeds, and that of the units, gives it.
+  # Variances of the mean due to the choice of the seeds, and due to that of the units.
   variances = sample.means.var(ddof=1) / seeds, np.nanvar(sample.draws.mean(1), ddof=1)
   freedom = variances[0] ** 2 / (seeds - 1) + variances[1] ** 2 / (sample.units - 1)
   if not freedom:  # every seed and every unit has the same value

@@ -1,4 +1,4 @@
-"""Where the networks of a study look: their maps of the same few images."""
+"""Where the networks of a study look: their maps for the same few images."""
 
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -17,14 +17,14 @@ _BATCH = 8
 
 
 def draw_looks(config: ConfigDict, workdir: pathlib.Path, split: str) -> list[list[html.Image]]:
-  """Images of a split and the map that each arm has of them, from the checkpoints of a seed.
+  """Draws images of a split and each arm's map of them, from the checkpoints of the first seed.
 
   Args:
-    config: of the study.
-    workdir: of the study.
+    config: the config of the study.
+    workdir: folder of the study.
     split: name in `data.eval_splits`.
   Returns:
-    A row for each image: the image, and the map of each arm; [] without checkpoints, as where run
+    A row for each image: the image, and the map of each arm; [] without checkpoints, as when run
     folders were copied without them.
   """
   spec, found = dataset_spec(config.data), {}
@@ -33,7 +33,7 @@ def draw_looks(config: ConfigDict, workdir: pathlib.Path, split: str) -> list[li
     if plan.ARMS[arm].control == 'none' and (folder / 'checkpoints').is_dir():
       try:
         predictor = Predictor.from_run(folder, batch_size=_BATCH)
-      except UserError:  # a damaged checkpoint: its metrics are there all the same
+      except UserError:  # a damaged checkpoint; the run's metrics are still there
         continue
       predictor.data = config.data
       found[arm] = samples.predictions(predictor, spec, config.data.eval_splits[split], _IMAGES)

@@ -10,14 +10,14 @@ from typing import Any
 from luab_jax.tools.study.intervals import Interval, Sample, interval
 
 COST = 'cost/ms_per_step'
-# Counts, training losses, and what another metric says already.
+# Counts, training losses, and metrics that repeat another one.
 _HIDDEN = ('class_loss', 'point_loss', 'map_loss', 'points_used', 'click_error_px', 'top5')
-# The click errors of constant predictions: the same in each arm, so no rows of their own.
+# The click errors of constant predictions: the same in all arms, so not listed as metrics.
 CONSTANTS = {'click_error_centre': 'always the centre', 'click_error_mean': 'always the mean click'}
 ACCURACY = ('top1', 'mAP')
 PRIMARY = (*ACCURACY, 'click_error')  # those that sweeps show
 PLACE, MAPS = 'Place of the click', 'Maps and true boxes'
-# Heading of a table or chart: how the names of its metrics start.
+# Heading of a table or chart: prefixes of the names of its metrics.
 GROUPS = {
   'Accuracy': ('top1', 'mAP'),
   PLACE: ('click_error',),
@@ -51,7 +51,7 @@ def split_and_name(metric: str) -> tuple[str, str]:
 def summary_metrics(summary: Mapping[str, Any], *, points_trained: bool) -> dict[str, float]:
   """{metric: value} of a run's summary.json: every finite float of every split.
 
-  Integers are counts and left out, as are losses and what another metric says already.
+  Integers (counts), losses and metrics that repeat another one are left out.
 
   Args:
     summary: content of the file.
@@ -81,7 +81,7 @@ def sort(metrics: Iterable[str]) -> list[str]:
 
 
 def _starts(name: str, start: str) -> bool:
-  # 'top1_loc' is none of 'top1', and 'mAP_small' is one of 'mAP'.
+  # 'top1_loc' does not belong to 'top1', but 'mAP_small' belongs to 'mAP'.
   return name.startswith(start) and not (start == 'top1' and name.startswith('top1_loc'))
 
 
@@ -121,12 +121,12 @@ def describe(metric: str) -> str:
 
 
 def is_percentage(metric: str) -> bool:
-  """False for click errors, fractions of the image side, and for the cost in ms."""
+  """False for click errors (fractions of the image side) and for the cost (ms)."""
   return metric != COST and not split_and_name(metric)[1].startswith('click_error')
 
 
 def to_interval(metric: str, sample: Sample, *, difference: bool = False) -> Interval:
-  """The interval of a metric, within the values that it can have."""
+  """The interval of a metric, clipped to its possible values."""
   highest = 1.0 if is_percentage(metric) else math.inf
   return interval(sample, -highest if difference else 0.0, highest)
 
@@ -147,7 +147,7 @@ def format_interval(
     metric: its name.
     value: the interval.
     signed: for differences.
-    seeds: of the study; another number is added to the text.
+    seeds: number of seeds in the study; if the interval has another number, the text says so.
   """
   if value is None:
     return '–'

@@ -1,4 +1,4 @@
-"""What came out of the runs of a study: metrics of their summaries, resampled over their images."""
+"""The outcomes of the runs of a study: metrics of their summaries, resampled over images."""
 
 import pathlib
 import re
@@ -33,11 +33,11 @@ class Outcomes:
     Args:
       configs: {folder: config} of the runs.
       summaries: {folder: content of summary.json}.
-      workdir: of the study.
+      workdir: folder of the study.
       unit: `study.unit`.
     Raises:
-      UserError: a file that cannot be read, runs that were tested on different images, a file name
-        that `unit` does not match.
+      UserError: a file cannot be read, runs were tested on different images, or `unit` does not
+        match a file name.
     """
     self.runs = {
       folder: metrics.summary_metrics(
@@ -71,7 +71,7 @@ class Outcomes:
       if not np.array_equal(files[folder][f'{split}/file_name'], names):
         raise UserError(
           f'{first} and {folder} were evaluated on different images of {split}: their '
-          f'{FILE} do not fit together'
+          f'{FILE} do not match'
         )
     units = _units(names, unit, split)
     values = np.stack([files[folder][metric] for folder, metric in keys])
@@ -103,7 +103,7 @@ class Outcomes:
 
 
 def _predicts_points(config: ConfigDict) -> bool:
-  """False where the point outputs are not trained: those of a linear head without point loss."""
+  """False if the point outputs are not trained: those of a linear head without point loss."""
   return config.model.head != 'linear' or config.loss.point_weight > 0
 
 

@@ -1,4 +1,4 @@
-"""What a study says of itself: its design and its limits; study.md and study.json."""
+"""The texts of a study, such as its design and its limits, and its study.md and study.json."""
 
 import json
 import pathlib
@@ -28,7 +28,7 @@ def write(result: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Writes study.json, study.md and the plots, and prints the verdicts.
 
   Args:
-    result: of `study.run_study`.
+    result: as returned by `study.run_study`.
     workdir: folder of the study.
 
   Raises:
@@ -91,7 +91,7 @@ def question(result: Mapping[str, Any]) -> str:
   return (
     'A network is trained with and without the places where annotators clicked, with the same '
     'images, steps and seeds. Does it classify better, does it look at the object, and would '
-    'wrong clicks do as well? '
+    'wrong clicks work just as well? '
     f'{len(result["arms"])} arms, seeds {", ".join(map(str, result["seeds"]))}.'
   )
 
@@ -108,7 +108,7 @@ def hardest_split(result: Mapping[str, Any]) -> str:
 
 
 def warnings(result: Mapping[str, Any]) -> list[str]:
-  """Why this study cannot tell whether clicks help, if so."""
+  """Warnings if this study is too small to tell whether clicks help."""
   lines = shortcomings(result['splits'], seeds=len(result['seeds']))
   return [f'Warning: {line}.' for line in lines]
 
@@ -121,12 +121,12 @@ def limits(result: Mapping[str, Any]) -> list[str]:
     if (missing := [arm for arm in arms if arm not in result['arms']])
   ]
   return [
-    f'It is about {result["data"]}, {_networks(result)} and {result["total_steps"]:,} steps: other '
-    'images, networks and longer training may answer otherwise.',
-    'The weights λ are the same for all seeds and were not tuned here; where they were tuned on '
-    'the images of this test, the gain is too high.',
+    f'The results hold for {result["data"]}, {_networks(result)} and {result["total_steps"]:,} '
+    'steps: other images, networks or longer training may give other answers.',
+    'The loss weights λ are the same for all seeds and were not tuned here; if they were tuned on '
+    'these test images, the gain is overestimated.',
     '“No difference shown” is not “no difference”: the interval says how large it may still be.',
-    'With many comparisons, one in twenty excludes 0 by chance alone.',
+    'Without any true difference, one comparison in twenty would still exclude 0 by chance.',
     *unknown,
   ]
 
@@ -153,7 +153,7 @@ def design(result: Mapping[str, Any]) -> list[str]:
   if result['icon_label'] == 'drop_when_icon_cropped':
     paragraphs.append(
       'In all arms a class loses its label when its icon is cropped away (`data.icon_label`), in '
-      "the controls by the control's icons: the baseline is not free of byproducts."
+      "the controls when the control's icon is: even the baseline uses byproducts."
     )
   return paragraphs
 
@@ -169,8 +169,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
   )
   return [
     f'Means over the seeds, with {bootstrap["confidence"]:.0%} intervals in brackets: a bootstrap '
-    f'of {bootstrap["draws"]:,} draws (its seed: {bootstrap["seed"]}) over seeds and test images, '
-    'paired between arms by seed and image and widened for few seeds (luab_jax/tools/study/'
+    f'of {bootstrap["draws"]:,} draws (random seed {bootstrap["seed"]}) over seeds and test '
+    'images, paired between arms by seed and image and widened for few seeds (luab_jax/tools/study/'
     f'intervals.py).{unit} Where an image has no value of its own (mAP, benchmark sets, cost), the '
     'interval is Student’s t over the seeds alone. With fewer than three seeds or 50 images there '
     'is none.',

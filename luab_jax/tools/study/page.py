@@ -8,7 +8,7 @@ from luab_jax.report import html
 from luab_jax.report.html import Section, Table
 from luab_jax.tools.study import drawing, metrics, output, plots, tables
 
-_CHARTS = (*metrics.PRIMARY, 'maxboxacc', 'epg')  # how the metrics begin that have a chart
+_CHARTS = (*metrics.PRIMARY, 'maxboxacc', 'epg')  # prefixes of the metrics that have a chart
 
 
 def write(
@@ -20,10 +20,10 @@ def write(
   """Writes `<workdir>/study.html` and returns its path.
 
   Args:
-    result: of `study.run_study`.
-    workdir: of the study.
-    looks: of `looks.draw_looks`.
-    split: that they are of.
+    result: as returned by `study.run_study`.
+    workdir: folder of the study.
+    looks: as returned by `looks.draw_looks`.
+    split: the split that they show.
   Raises:
     UserError: the folder cannot be written.
   """
@@ -77,12 +77,12 @@ def _glance(result: Mapping[str, Any]) -> Section:
       charts.append(
         html.chart(
           plots.plot_differences(result, metric),
-          f'Differences in {metrics.describe(metric)} between arms, which the tables below list',
+          f'Differences in {metrics.describe(metric)} between arms, as in the tables below',
         )
       )
   text = (
-    f'On {split}, where the arms are least accurate. Bars are 95 % intervals, ticks the seeds; a '
-    'difference whose bar crosses 0 (grey) is not shown.'
+    f'On {split}, where the arms are least accurate. Bars are 95 % intervals, ticks single seeds; '
+    'grey bars cross 0: no evidence of a difference.'
   )
   return Section('At a glance', [*output.warnings(result), text], images=charts, layout='charts')
 
@@ -106,9 +106,9 @@ def _looks(looks: Sequence[Sequence[html.Image]], split: str) -> Section:
   return Section(
     'Where each arm looks',
     [
-      f'The first images of {split}, not selected by result, and the map of each arm of its first '
-      'seed: the attention map of the spatial head, CAM of the linear head; brighter is more. '
-      'Below: the predicted class, framed where it is wrong.'
+      f'The first images of {split}, not selected by result, and the map of each arm (first seed): '
+      'the attention map of the spatial head, CAM of the linear head; brighter means more weight. '
+      'Below: the predicted class, framed if wrong.'
     ],
     images=[image for row in looks for image in row],
     layout='rows',

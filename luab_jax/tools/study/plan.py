@@ -74,10 +74,10 @@ SWEEPS = ('data_fractions', 'byproduct_fractions')
 
 
 def check_config(config: ConfigDict) -> None:
-  """Raises UserError for values of config.study that make no study."""
+  """Raises UserError for invalid values of config.study."""
   study = config.study
   if study.seeds < 1:
-    raise UserError(f'study.seeds={study.seeds}: at least 1, and 3 for an interval')
+    raise UserError(f'study.seeds={study.seeds}: at least 1 is needed, 3 for intervals')
   for key in ('linear_point_weight', 'spatial_point_weight', 'map_weight'):
     if not study[key] > 0:
       raise UserError(f'study.{key}={study[key]}: the arms with this loss need a weight above 0')
@@ -87,7 +87,7 @@ def check_config(config: ConfigDict) -> None:
   try:
     groups = re.compile(study.unit).groups
   except re.error as error:
-    raise UserError(f"study.unit='{study.unit}' is no regular expression: {error}") from error
+    raise UserError(f"study.unit='{study.unit}' is not a regular expression: {error}") from error
   if study.unit and not groups:
     raise UserError(
       f"study.unit='{study.unit}' has no group: put the part of the file name that names the unit "
@@ -136,7 +136,7 @@ def baseline_of(config: ConfigDict, network: str) -> str:
 
 
 def sweep_pairs(config: ConfigDict) -> dict[str, str]:
-  """{arm with clicks: the same without} of the sweeps: those that the study has both of."""
+  """{arm with clicks: its counterpart without} for the sweeps, where the study has both."""
   known = arms(config)
   return {
     arm: without for arm, without in WITHOUT_CLICKS.items() if arm in known and without in known
@@ -155,8 +155,8 @@ def plan_runs(config: ConfigDict, experiment: Experiment) -> dict[str, ConfigDic
   """{folder: config} of all runs in training order: seed by seed, sweeps last.
 
   Args:
-    config: of the study.
-    experiment: of that config: all training images.
+    config: the config of the study.
+    experiment: built from that config, so with all training images.
   """
   runs = {
     run_folder(arm, seed): _arm_config(config, experiment, arm, seed)

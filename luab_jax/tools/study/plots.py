@@ -27,11 +27,11 @@ def metric_names(result: Mapping[str, Any]) -> list[str]:
 
 
 def plot_arms(result: Mapping[str, Any], names: Sequence[str], split: str = '') -> Figure:
-  """Arms below one another: mean, interval, and a tick for every seed.
+  """Plots the arms as rows: mean, interval, and a tick for every seed.
 
   Args:
-    result: of `study.run_study`.
-    names: of metrics, rows of panels for each, with a panel for each split.
+    result: as returned by `study.run_study`.
+    names: names of metrics; each gets one or more rows of panels, with a panel for each split.
     split: only this one; '' for all.
   """
   found: dict[str, list[str]] = {name: [] for name in names}
@@ -79,11 +79,11 @@ def _mark_constants(axes: Axes, result: Mapping[str, Any], metric: str) -> None:
 
 
 def plot_differences(result: Mapping[str, Any], metric: str) -> Figure:
-  """The differences of a metric between arms, below one another, with a line at 0.
+  """Plots the differences of a metric between arms as rows, with a line at 0.
 
   Args:
-    result: of `study.run_study`.
-    metric: that some comparison has.
+    result: as returned by `study.run_study`.
+    metric: a metric of at least one comparison.
   """
   values = {
     f'{pair["arm"]} − {pair["reference"]}': pair['metrics'][metric]
@@ -128,11 +128,11 @@ def _plot_value(axes: Axes, value: Interval, scale: float, position: int, colour
 
 
 def plot_sweep(result: Mapping[str, Any], name: str) -> Figure:
-  """Accuracy and click error over a fraction of the images, a line for each arm.
+  """Plots accuracy and click error against a fraction of the images, with a line for each arm.
 
   Args:
-    result: of `study.run_study`.
-    name: of a sweep in it.
+    result: as returned by `study.run_study`.
+    name: name of a sweep in it.
   """
   sweep = result['sweeps'][name]
   found = metrics.sort(
@@ -195,7 +195,7 @@ def _scale(metric: str) -> float:
 
 
 def _limit(axes: Axes, metric: str, value_axis: Literal['x', 'y']) -> None:
-  """Keeps the axis of values within those that there are: 0 and 100 %."""
+  """Keeps the value axis within the possible values: from 0, up to 100 % for a percentage."""
   low, high = axes.get_xlim() if value_axis == 'x' else axes.get_ylim()
   high = min(high, 100) if metrics.is_percentage(metric) else high
   (axes.set_xlim if value_axis == 'x' else axes.set_ylim)(max(low, 0), high)

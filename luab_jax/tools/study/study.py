@@ -4,13 +4,14 @@ A run is an ordinary run in <workdir>/<arm>/seed<k>. The same command continues 
 runs are kept, interrupted ones resume, and with more seeds, arms or sweeps only the missing runs
 are trained. A finished run is its config.json, summary.json and outcomes.npz: copied from another
 workdir or machine, it counts as well. Runs are evaluated once, after the last step, whatever
-`eval_every_epochs` is. The design of the study is ours.
+`eval_every_epochs` is. The design of the study is our own.
 
 Sweeps (only those that config.study has values for):
   data_fractions: fractions of the training images, as a TFDS subsplit of `data.train_split`. All
     runs take as many steps and warm-up steps as a run on all images, so that the sweep compares
     numbers of images, not of steps.
-  byproduct_fractions: of the images, those that keep their byproducts (`data.byproduct_fraction`).
+  byproduct_fractions: fractions of the images that keep their byproducts
+    (`data.byproduct_fraction`).
 """
 
 import json
@@ -48,15 +49,15 @@ CHANGEABLE = (
 
 
 def run_study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
-  """Trains the missing runs of a study, and writes study.json, study.md and the plots.
+  """Trains the missing runs of a study, and writes study.json, study.md, study.html and the plots.
 
   Args:
-    config: of the experiment; `config.study` says which runs there are.
+    config: of the experiment; `config.study` defines the runs.
     workdir: folder of the study.
   Returns:
-    The content of study.json, with intervals.Interval objects; {} on other than the main host.
+    The content of study.json, with intervals.Interval objects; {} on hosts other than the main one.
   Raises:
-    UserError: bad config, missing data, a workdir of another study, a run that fails.
+    UserError: bad config, missing data, the workdir of another study, or a run that fails.
   """
   workdir = pathlib.Path(workdir)
   plan.check_config(config)
@@ -177,7 +178,7 @@ def _read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
 def _finished(
   config: ConfigDict, workdir: pathlib.Path, prepared: robustness.Prepared
 ) -> dict[str, Any] | None:
-  """The summary of a finished run, None if there is something left to do."""
+  """The summary of a finished run, or None if something is left to do."""
   summary = _read_summary(workdir)
   if summary is None or summary['step'] != config.total_steps:
     return None
@@ -185,7 +186,7 @@ def _finished(
   check_contents(summary.get('contents', {}), contents(config.data), config.data)
   wanted = set(config.data.eval_splits) | robustness.split_names(prepared.sources)
   complete = wanted <= summary['results'].keys()
-  complete &= summary.get('not_prepared', {}) == prepared.missing  # no set was prepared since
+  complete &= summary.get('not_prepared', {}) == prepared.missing  # no set was added since
   complete &= (workdir / outcomes.FILE).exists()
   return summary if complete else None
 

@@ -7,7 +7,7 @@ from luab_jax.report.html import Table
 from luab_jax.tools.study import metrics
 from luab_jax.tools.study.intervals import Interval
 
-_COLUMNS = 4  # of a table of several splits
+_COLUMNS = 4  # at most, in a table with several splits
 SWEEP_TITLES = {
   'data_fractions': ('Fraction of the training images', 'All runs take the same number of steps.'),
   'byproduct_fractions': (
@@ -18,7 +18,7 @@ SWEEP_TITLES = {
 
 
 def metric_tables(result: Mapping[str, Any]) -> dict[str, list[Table]]:
-  """{heading: tables} with a row for each arm: of metrics.GROUPS; many columns by split."""
+  """{heading from metrics.GROUPS: tables with a row for each arm}; wide ones per split."""
   arms = {name: arm['metrics'] for name, arm in result['arms'].items()}
   names = [name for name in _names(arms.values()) if not metrics.is_constant(name)]
   found: dict[str, list[Table]] = {}
@@ -64,7 +64,7 @@ def sweep_tables(result: Mapping[str, Any], sweep: str) -> list[Table]:
   """A table for each arm of a sweep, and for its gain over the same head without clicks."""
   values = result['sweeps'][sweep]['values']
   tables = []
-  for key, title in (('arms', '{}'), ('gain', '{}: difference to no clicks')):
+  for key, title in (('arms', '{}'), ('gain', '{}: difference from no clicks')):
     for arm, columns in result['sweeps'][sweep][key].items():
       rows = dict(zip((f'{100 * v:g} %' for v in values), map(_primary, columns), strict=True))
       tables.append(

@@ -1,4 +1,4 @@
-"""What a study shows, in sentences."""
+"""The results of a study in sentences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,8 +71,8 @@ def _clauses(
 
   Args:
     values: {split: difference} in fractions.
-    starts: of what is higher, lower, or not shown.
-    unknown: of what has no interval.
+    starts: how to word a higher value, a lower one, and no shown difference.
+    unknown: how to word a difference without an interval.
     levels: {split: the values that are compared}, added to the differences.
   """
   counts = {value.reason or _counts(value) for value in values.values()}
