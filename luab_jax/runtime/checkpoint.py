@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: any tree of arrays with JSON metadata. Knows no models.
+"""Orbax checkpoints of any tree of arrays with JSON metadata; independent of the models.
 
 The tree is saved unreplicated, so that the number of devices and hosts may change between runs. The
 metadata hold shape, dtype and digest of every array: Orbax has no end-to-end checksum and restores
@@ -31,7 +31,7 @@ _ROOM_FOR_METADATA = 1 << 20  # bytes
 
 
 class Checkpoints:
-  """The checkpoints of one run: saved in the background, some of them kept."""
+  """The checkpoints of one run: saved in the background; old ones are deleted."""
 
   def __init__(
     self,
@@ -47,14 +47,14 @@ class Checkpoints:
     """Opens the folder, which need not exist yet.
 
     Args:
-      directory: of the step folders.
-      keep: how many of the newest checkpoints are kept; the newest always is.
+      directory: holds a folder for each step.
+      keep: how many of the newest checkpoints to keep, at least one.
       save_every: steps between two saves, see `is_due`.
-      keep_every: checkpoints of steps that are multiples of it are kept too; 0: none.
-      best: '<split>/<metric>', for example 'validation/top1': the checkpoint with the highest value
-        is kept too, with '-' in front ('-heldout_clicks/click_error') the lowest. '': none.
+      keep_every: also keep checkpoints at multiples of this many steps; 0: none.
+      best: '<split>/<metric>', for example 'validation/top1': also keep the checkpoint with the
+        highest value, or with a leading '-' ('-heldout_clicks/click_error') the lowest. '': none.
       results: {step: {split: metrics}} of earlier evaluations.
-      read_only: change nothing there, not even damaged checkpoints: a run may be under way.
+      read_only: change nothing, not even damaged checkpoints: a run may be in progress.
 
     Raises:
       UserError: the folder cannot be written.
@@ -87,7 +87,7 @@ class Checkpoints:
           'metadata': ocp.JsonCheckpointHandler(),
         },
       )
-    except OSError as error:  # the folder cannot be made, or an unfinished save not be removed
+    except OSError as error:  # it cannot create the folder, or remove an unfinished save
       raise UserError(f'cannot write to {self.directory}: {error}') from error
 
   def latest_step(self) -> int | None:
@@ -95,7 +95,7 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def rate(self, step: int, results: Results) -> None:
-    """Takes {split: metrics} of a step; UserError if they lack the metric that `best` names."""
+    """Records {split: metrics} of a step; UserError if they lack the metric that `best` names."""
     self._best.rate(step, results)
 
   def is_due(self, step: int) -> bool:
@@ -106,10 +106,10 @@ class Checkpoints:
     """Starts saving a tree of numpy arrays and JSON-serialisable metadata as `step`.
 
     Returns once the arrays are safe from later changes; the files appear atomically. Every process
-    of a run calls it, the first one writes. A step that was saved already is left alone.
+    of a run calls it, process 0 writes. A step that was already saved is left alone.
 
     Raises:
-      UserError: this save or the one before failed, such as on a full disk.
+      UserError: this save or the previous one failed, for example because the disk is full.
     """
     if step == self.latest_step():
       return
@@ -127,31 +127,31 @@ class Checkpoints:
       raise self._failed(error) from error
 
   def _check_free_space(self, tree: Tree) -> None:
-    """Raises OSError if the folder is gone or the disk full, where Orbax logs pages or hangs."""
-    if not self.directory.is_dir():  # never recreated: the run would go on without its past
+    """Raises OSError if the folder is gone or the disk full: Orbax would log pages or hang."""
+    if not self.directory.is_dir():  # not recreated: the run would lose its earlier checkpoints
       raise FileNotFoundError('the folder is gone')
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _ROOM_FOR_METADATA
     free = shutil.disk_usage(self.directory).free
     if free < needed:
-      raise OSError(f'{needed / 2**20:.1f} MiB are needed and {free / 2**20:.1f} MiB are free')
+      raise OSError(f'{needed / 2**20:.1f} MiB are needed, but {free / 2**20:.1f} MiB are free')
 
   def _failed(self, error: Exception) -> Exception:
     if jax.process_count() > 1 and hosts.is_process_loss(error):
       return error
     return UserError(
-      f'a checkpoint could not be saved in {self.directory} ({_one_line(error)}); those saved '
-      'before are intact: free some disk space or fix the folder, and start the same command again'
+      f'a checkpoint could not be saved in {self.directory} ({_one_line(error)}); earlier ones are '
+      'intact: free some disk space or fix the folder, and start the same command again'
     )
 
   def restore(self, template: Tree = None) -> tuple[Tree, Metadata] | None:
-    """Reads the newest intact checkpoint, moving damaged newer ones into `damaged/`.
+    """Reads the newest intact checkpoint; unless read-only, moves newer damaged ones to `damaged/`.
 
     Args:
       template: tree of arrays, or of `jax.ShapeDtypeStruct`, with the structure, shapes and dtypes
         that were saved; None: whatever was saved, as nested dicts and lists.
 
     Returns:
-      (tree of numpy arrays, metadata), or None if nothing was saved yet.
+      (tree of numpy arrays, metadata), or None if nothing has been saved yet.
 
     Raises:
       UserError: the saved tree has another structure or other shapes, or every checkpoint is
@@ -163,7 +163,7 @@ class Checkpoints:
         return self._restore_step(step, template)
       except UserError:
         raise
-      except Exception as error:  # of a damaged folder Orbax raises anything
+      except Exception as error:  # on a damaged folder Orbax may raise anything
         self._set_aside(step, _one_line(error))
     if steps:
       moved = '' if self._read_only else ' and were moved into its damaged/ folder'
@@ -185,7 +185,7 @@ class Checkpoints:
     changed = [name for name, text in _describe(state).items() if saved[name] != text]
     if changed:
       raise ValueError(f'{len(changed)} arrays changed on disk, the first is {changed[0]}')
-    if template is not None:  # with its own empty parts, which Orbax would compare too
+    if template is not None:  # keeps the template's empty subtrees, which Orbax would compare too
       arrays = _by_path(state)
       leaves = [np.asarray(arrays[name]) for name in _by_path(template)]
       state = jax.tree.unflatten(jax.tree.structure(template), leaves)
@@ -205,7 +205,7 @@ class Checkpoints:
       )
 
   def _set_aside(self, step: int, why: str) -> None:
-    """Moves a damaged checkpoint away: Orbax would skip a later save of a step that exists."""
+    """Moves a damaged checkpoint away: Orbax does not save a step whose folder exists."""
     moved = '' if self._read_only else ', moved to damaged/'
     if jax.process_index() == 0:
       tqdm.tqdm.write(f'checkpoint {step} is skipped{moved}: {why}', file=sys.stderr)
@@ -227,7 +227,7 @@ class Checkpoints:
     self._open()
 
   def close(self) -> None:
-    """Waits for saves under way; raises UserError if one failed."""
+    """Waits for saves in progress; raises UserError if one failed."""
     try:
       self._manager.wait_until_finished()
       self._manager.close()
@@ -242,7 +242,7 @@ def _one_line(error: Exception) -> str:
 def _preservation(
   keep: int, keep_every: int, best: '_Best'
 ) -> checkpoint_managers.PreservationPolicy:
-  """Which checkpoints stay: always the newest, unlike with Orbax's `max_to_keep` and `best_fn`."""
+  """Which checkpoints to keep: always the newest, unlike Orbax's `max_to_keep` and `best_fn`."""
   policies: list[Any] = [checkpoint_managers.LatestN(max(keep, 1)), best]
   if keep_every:
     policies.append(checkpoint_managers.EveryNSteps(keep_every))
@@ -250,9 +250,9 @@ def _preservation(
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
-  """Keeps the checkpoint with the best metric, the newest of equals.
+  """Keeps the checkpoint with the best metric, the newest of several with the same value.
 
-  Orbax's own `BestN` only knows metrics passed to `save` since the last start, while an evaluation
+  Orbax's own `BestN` only knows metrics passed to `save` since the last start, but an evaluation
   may come after its checkpoint.
   """
 

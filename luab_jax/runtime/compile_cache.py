@@ -1,4 +1,4 @@
-"""Compiled steps are kept on disk, so that a resumed run need not compile them again."""
+"""Keeps compiled steps on disk, so that a resumed run does not have to compile them again."""
 
 import contextlib
 import hashlib
@@ -8,19 +8,19 @@ import platform
 
 import jax
 
-# Compiling a small network takes several pieces of half a second; JAX's default keeps none of them.
+# A small network compiles to several programs of half a second; JAX's default would cache none.
 _MIN_SECONDS = 0.2
 
 
 def use_compile_cache() -> None:
   """Makes JAX cache compiled programs in ~/.cache/luab_jax/xla; call it before other uses of JAX.
 
-  XDG_CACHE_HOME is obeyed, JAX_COMPILATION_CACHE_DIR names another folder, and
+  XDG_CACHE_HOME is respected, JAX_COMPILATION_CACHE_DIR names another folder, and
   JAX_ENABLE_COMPILATION_CACHE=0 turns the cache off. Without a writable folder there is no cache.
-  JAX itself warns of a damaged entry and recompiles.
+  JAX itself warns about a damaged entry and recompiles.
 
-  Each kind of CPU has a folder of its own: homes are shared between machines, and code for one CPU
-  may end with an illegal instruction, or other bits, on another.
+  Each kind of CPU has a folder of its own: home directories are shared between machines, and code
+  for one CPU may hit an illegal instruction, or compute different bits, on another.
   """
   if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return

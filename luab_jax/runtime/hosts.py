@@ -1,4 +1,4 @@
-"""The processes and devices of a run: starting them, talking to each other, losing one.
+"""The processes and devices of a run: starting them, communication, and losing a process.
 
 A host is one process with its local devices; process 0 is the main host.
 """
@@ -85,7 +85,7 @@ def start_devices() -> None:
   """Initialises JAX's devices; call it after `start_hosts`.
 
   Raises:
-    UserError: JAX_PLATFORMS names a kind of device that is not here, or the devices do not start.
+    UserError: JAX_PLATFORMS names a platform that this machine lacks, or the devices do not start.
   """
   try:
     jax.devices()
@@ -107,11 +107,11 @@ def _one_line(error: BaseException) -> str:
 
 
 def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1) -> None:
-  """Makes every CPU core a device as far as the batch divides; call it before other uses of JAX.
+  """Makes each CPU core a device, as many as divide the batch; call it before other uses of JAX.
 
-  XLA parallelises the step of a small network over cores badly: two devices of one core each took
-  73 ms where one device of two cores took 121 ms (quickstart, 2 cores). No effect where JAX finds
-  accelerators, or where JAX_NUM_CPU_DEVICES or XLA_FLAGS sets a number of devices.
+  XLA parallelises a step of a small network poorly over cores: two devices with one core each took
+  73 ms, one device with two cores 121 ms (quickstart, 2 cores). Has no effect if JAX finds
+  accelerators, or if JAX_NUM_CPU_DEVICES or XLA_FLAGS sets the number of devices.
   """
   if 'JAX_NUM_CPU_DEVICES' in os.environ or 'device_count' in os.environ.get('XLA_FLAGS', ''):
     return
@@ -142,9 +142,9 @@ def sum_over_hosts(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def concatenate_over_hosts(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The rows {name: array [N, ...]} of all processes, in their order; each has its own N.
+  """Concatenates {name: array [N, ...]} of all processes in process order; N may differ.
 
-  All must have the same names and types; strings (np.bytes_) may differ in length.
+  All must have the same names and dtypes; strings (np.bytes_) may differ in length.
   """
   if jax.process_count() == 1:
     return columns
@@ -163,12 +163,12 @@ def concatenate_over_hosts(columns: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 def _gather(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Those of all processes, [processes, ...]: the same names, shapes and types everywhere."""
+  """{name: [processes, ...]} of all processes, which have the same names, shapes and dtypes."""
   if jax.process_count() == 1:
     return {name: array[np.newaxis] for name, array in arrays.items()}
   from jax.experimental import multihost_utils
 
-  # As bytes: JAX has no strings and, unless told to, no 64 bits.
+  # As bytes: JAX has no strings and, by default, no 64-bit types.
   raw = {name: np.frombuffer(array.tobytes(), np.uint8) for name, array in arrays.items()}
   gathered = multihost_utils.process_allgather(raw)
   return {
@@ -234,7 +234,7 @@ def _lost_process() -> str:
 def exit_now(status: int, message: str) -> None:
   """Ends a process of a multi-host run without waiting for the others, which would hang.
 
-  In a single-process run it does nothing.
+  Does nothing in a single-process run.
   """
   if jax.process_count() > 1:
     print(message, file=sys.stderr)

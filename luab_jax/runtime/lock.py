@@ -1,7 +1,7 @@
-"""The lock of a workdir: two trainings in one would mix their lines and remove each other's files.
+"""The lock of a workdir: two runs in it would mix their lines and delete each other's files.
 
 `lock.json` names the host and pid of the holder. The kernel frees an flock when its process ends,
-however it ends, so on one machine a file that nobody locks is a stale one.
+however it ends, so on one machine an unlocked file is stale.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ _held: dict[pathlib.Path, TextIO] = {}
 
 
 def acquire(workdir: pathlib.Path) -> None:
-  """Locks a workdir, which exists, until `release` or the end of the process.
+  """Locks an existing workdir until `release` or the end of the process.
 
-  A line on stderr says so where the lock of a process that has died is taken over.
+  If it takes over the lock of a process that has died, it prints a line to stderr.
 
   Raises:
     UserError: another process holds it, or the file cannot be written.
@@ -79,7 +79,7 @@ def is_held(workdir: pathlib.Path) -> bool:
 
 
 def release(workdir: pathlib.Path) -> None:
-  """Unlocks a workdir; nothing to do where this process does not hold it."""
+  """Unlocks a workdir; does nothing if this process does not hold the lock."""
   if file := _held.pop(workdir, None):
     path = workdir / 'lock.json'
     with contextlib.suppress(OSError), file:
@@ -88,20 +88,20 @@ def release(workdir: pathlib.Path) -> None:
 
 
 def release_all() -> None:
-  """Unlocks all workdirs of this process, before os._exit: another machine may go on."""
+  """Unlocks all workdirs of this process before os._exit, so that another machine can resume."""
   for workdir in list(_held):
     release(workdir)
 
 
 def _is_locked(file: TextIO, holder: dict[str, Any]) -> bool:
-  """Whether another process holds the lock; if not, `file` holds it from now on."""
+  """Whether another process holds the lock; if not, `file` holds it now."""
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return False
   except BlockingIOError:
     return True
-  except OSError:  # a file system without locks, such as some of Lustre
-    with contextlib.suppress(PermissionError):  # it runs, as another user
+  except OSError:  # a file system without locks, such as some Lustre mounts
+    with contextlib.suppress(PermissionError):  # the process runs as another user
       try:
         os.kill(holder['pid'], 0)
       except (KeyError, ProcessLookupError):

@@ -1,7 +1,7 @@
 """Metric writers: TensorBoard, and Weights & Biases where `config.wandb` asks for it.
 
-Both show what metrics.jsonl holds, with the config and a few images. They are for people: nothing
-is read back from them, and one that fails is dropped while the run goes on.
+Both show the contents of metrics.jsonl, with the config and a few images. Nothing is read back from
+them, and if one fails the run continues without it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import flatten, write_text
 
 _MAX_IMAGES = 8  # per call: they are all stored again at every start
-# TensorBoard sorts the groups of its charts by name: what one looks for first, then the rest.
+# TensorBoard sorts groups of charts by name: 'main', with the metrics to see first, then 'more'.
 _MAIN = frozenset(('loss', 'class_loss', 'point_loss', 'map_loss', 'top1', 'mAP', 'click_error'))
 
 
@@ -42,12 +42,12 @@ def open_metric_writers(
   """The metric writers of a run, a context manager; empty on all but the main host.
 
   Args:
-    workdir: of the run, which exists.
+    workdir: existing folder of the run.
     config: of the run; `wandb` and `report_images` are read.
     verbose: False for one of many runs: no images, no messages.
 
   Raises:
-    UserError: config.wandb without the package, or without a login.
+    UserError: config.wandb is set, but the package is not installed or there is no login.
   """
   num_images = min(config.report_images, _MAX_IMAGES) if verbose else 0
   writers = MetricWriters(num_images, verbose=verbose)
@@ -69,16 +69,16 @@ class MetricWriters:
 
   @property
   def num_images(self) -> int:
-    """How many images to draw for one call of `images`; 0 if nobody would see them."""
+    """How many images to draw for one call of `images`; 0 without writers."""
     return self._num_images if self._writers else 0
 
   def add(self, kind: type[TensorBoard] | type[WeightsAndBiases], *arguments: Any) -> None:
-    """Opens a writer of class `kind`; its UserError is passed on."""
+    """Opens a writer of class `kind`; a UserError propagates."""
     with self._dropping_failed(kind.name):
       self._writers.append(kind(*arguments))
 
   def scalars(self, step: int, split: str, metrics: dict[str, Any]) -> None:
-    """Writes {name: number} of one step; values that are no numbers are left out."""
+    """Writes {name: number} of one step; values that are not numbers are skipped."""
     values = {
       f'{split}/{name}': value for name, value in metrics.items() if isinstance(value, int | float)
     }
@@ -93,7 +93,7 @@ class MetricWriters:
       self._each(lambda writer: writer.images(step, name, chosen))
 
   def finish(self, summary: dict[str, Any], report: pathlib.Path | None) -> None:
-    """Writes the contents of summary.json and of report.html, where there is one."""
+    """Writes the contents of summary.json and of report.html, if there is one."""
     self._each(lambda writer: writer.finish(summary, report))
 
   def __enter__(self) -> MetricWriters:
@@ -111,7 +111,7 @@ class MetricWriters:
   def _dropping_failed(
     self, name: str, writer: TensorBoard | WeightsAndBiases | None = None
   ) -> Iterator[None]:
-    """A failure inside, such as a full disk or a lost network, ends that writer, not the run."""
+    """If the code inside fails (full disk, lost network), that writer ends, but not the run."""
     try:
       yield
     except UserError:
@@ -134,7 +134,8 @@ def _print(text: str) -> None:
 class TensorBoard:
   """Event files in <workdir>/tensorboard: scalars, images, and the config as hyper-parameters.
 
-  Scalars are 'main/top1/train', 'more/learning_rate/train': the charts of a metric are neighbours.
+  Scalars are named 'main/top1/train', 'more/learning_rate/train' etc., so that the charts of a
+  metric are next to each other.
   """
 
   name = 'TensorBoard'
@@ -152,7 +153,7 @@ class TensorBoard:
       key: value if isinstance(value, bool | int | float | str) else str(value)
       for key, value in flatten(config).items()
     }
-    # Their metrics are the run's own scalars.
+    # The HParams dashboard shows the run's own scalars as metrics.
     self._write(hparams.hparams_pb(values, trial_id=str(workdir.resolve())))
 
   def _write(self, message: Any) -> None:
@@ -189,10 +190,10 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-  """A run at wandb.ai, or wherever WANDB_MODE and the package's other variables say.
+  """A run on wandb.ai, or as set by WANDB_MODE and the package's other variables.
 
-  A resumed run continues there too: <workdir>/wandb_id.txt holds its id. Steps after the checkpoint
-  that the run repeats were logged already and are not logged a second time.
+  A resumed run continues there too: <workdir>/wandb_id.txt holds its id. Steps that it repeats
+  after its checkpoint have already been logged and are not logged again.
   """
 
   name = 'Weights & Biases'
@@ -215,7 +216,7 @@ class WeightsAndBiases:
       'resume': 'allow',
       'dir': str(workdir),
       'config': config,
-      # Without a network, the end of a run waits 5 minutes; `wandb sync` uploads the rest later.
+      # Without a network, a run waits 5 minutes at its end; `wandb sync` uploads the rest later.
       'settings': wandb.Settings(console='off', silent=not verbose, finish_timeout=300),
     }
     try:
@@ -230,7 +231,7 @@ class WeightsAndBiases:
         f'{self.name} cannot be reached ({" ".join(str(error).split()):.200}): '
         f'logged to {workdir}/wandb for a later `wandb sync`'
       )
-      wandb.teardown()  # or its service takes the second run of this id for the first one
+      wandb.teardown()  # otherwise its service takes the second run with this id for the first
       self._run = wandb.init(**options, mode='offline')
 
   def scalars(self, step: int, values: dict[str, float]) -> None:

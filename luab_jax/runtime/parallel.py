@@ -1,7 +1,7 @@
 """Replicated state and sharded batches on the local devices: the only file that uses `jax.pmap`.
 
 A step is written as a per-device SPMD function that reduces over the named axis `AXIS`; this file
-maps it over the devices, by `jax.pmap` or, when that goes, by `jax.shard_map`: see `map_step`.
+maps it over the devices with `jax.pmap` or, once that is removed, `jax.shard_map`: see `map_step`.
 """
 
 import collections
@@ -44,15 +44,15 @@ def pmap_step(step: Callable, donate_state: bool = False) -> Callable:
 def shard_map_step(
   step: Callable, donate_state: bool = False, devices: Sequence[jax.Device] | None = None
 ) -> Callable:
-  """The same by `jax.shard_map`; arguments, results and the axis are those of `pmap_step`.
+  """Like `pmap_step` but with `jax.shard_map`: same arguments, results and axis.
 
-  `check_vma` is off on purpose: with it the gradient of replicated parameters arrives summed over
-  the devices, so that the step's own psum would count it once for each device. In one process:
-  several hosts would have to pass global arrays, which `shard` and `replicate` do not make.
+  `check_vma` is off on purpose: with it, the gradient of replicated parameters is already summed
+  over the devices, and the step's own psum would count it once per device. Single-process only:
+  several hosts would have to pass global arrays, which `shard` and `replicate` do not create.
 
   Args:
     step, donate_state: see `pmap_step`.
-    devices: one for each row of the arguments' leaves; None: all.
+    devices: one per row of the leaves of state and batch; None: all.
   """
 
   def per_device(state: Tree, batch: Tree) -> Tree:
@@ -73,7 +73,7 @@ def _donated(donate_state: bool) -> tuple[int, ...]:
   return (0,) if donate_state else ()
 
 
-# How steps are mapped everywhere. The day jax.pmap goes, this becomes shard_map_step.
+# How all steps are mapped. Once jax.pmap is removed, this becomes shard_map_step.
 map_step = pmap_step
 
 
@@ -106,7 +106,7 @@ def fetch(tree: Tree) -> Tree:
 def fetch_examples(tree: Tree) -> Tree:
   """Host copies of this host's examples: [local devices, B / devices, ...] becomes [B, ...].
 
-  In the order of the batch passed to `shard`. Waits for the devices.
+  They are in the order of the batch passed to `shard`. Waits for the devices.
   """
 
   def rows(leaf: jax.Array) -> np.ndarray:

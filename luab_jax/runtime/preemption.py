@@ -5,8 +5,8 @@
 | saved; the same command continues | 75 (EX_TEMPFAIL of sysexits.h) |
 | a second signal, or the grace period ended before everything was saved | 128 + signal |
 
-With several processes JAX handles SIGTERM: its preemption service tells all of them and lets them
-agree on the step to stop at. SIGINT then ends a process at once.
+With several processes JAX handles SIGTERM: its preemption service notifies all of them and lets
+them agree on the step to stop at. SIGINT then ends a process at once.
 """
 
 import contextlib
@@ -31,18 +31,18 @@ class Preempted(Exception):
 
 
 class StopRequest:
-  """Listens for the signals while entered, in the main thread."""
+  """A context manager that listens for the signals; enter it in the main thread."""
 
   def __init__(self, grace_seconds: float):
-    """`grace_seconds`: how long the process may take to finish the step and save."""
+    """`grace_seconds`: the time in which the process must finish the step and save."""
     self._grace = grace_seconds
     self._signal: int | None = None
     self._timer: threading.Timer | None = None
     self._several = jax.process_count() > 1
 
   def __enter__(self) -> 'StopRequest':
-    # Python runs a handler between two bytecodes, and a compilation of a minute is one. The byte
-    # that the interpreter writes to this pipe wakes a thread at once.
+    # Python runs a handler only between two bytecodes, and a minute of compilation is one bytecode.
+    # The byte that the interpreter writes to this pipe wakes a thread at once.
     self._read, self._write = os.pipe()
     os.set_blocking(self._write, False)
     self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -78,11 +78,11 @@ class StopRequest:
     self._timer.start()
     _print(
       f'{signal.Signals(number).name}: finishing the step and saving, at most '
-      f'{self._grace:g} s; once more to end at once'
+      f'{self._grace:g} s; send it again to stop at once'
     )
 
   def now(self) -> bool:
-    """Whether this process was asked to stop; with several processes False, see `at`."""
+    """Whether this process was asked to stop; always False with several processes, see `at`."""
     return self._signal is not None
 
   def at(self, step: int) -> bool:
@@ -96,7 +96,7 @@ class StopRequest:
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-  """The handler: a signal with one is written to the wake-up pipe instead of ending the process."""
+  """A handler: with it, a signal is written to the wake-up pipe instead of ending the process."""
 
 
 def _exit(number: int, why: str) -> None:

@@ -21,7 +21,7 @@ def check_steps(steps: tuple[int, ...]) -> None:
 class Profile:
   """Traces the steps first ... last into workdir/tensorboard, where the profiler plug-in looks.
 
-  It waits for the device before and after, so that the trace holds these steps alone.
+  It waits for the device before and after, so that the trace contains only these steps.
   """
 
   def __init__(self, workdir: pathlib.Path, steps: tuple[int, ...]):
@@ -33,11 +33,11 @@ class Profile:
     return self
 
   def steps(self, steps: Iterable[int], state: Callable[[], object]) -> Iterator[int]:
-    """The same steps; those of the profile are traced, with what follows them in the loop.
+    """Yields the same steps; those of the profile are traced, with what follows them in the loop.
 
     Args:
       steps: numbers of the steps.
-      state: returns the newest state, which is waited for.
+      state: returns the newest state, to wait for it.
     """
     for step in steps:
       if step == self._first:

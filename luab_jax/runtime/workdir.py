@@ -1,4 +1,4 @@
-"""The workdir of a run: its lock, which experiment it belongs to, atomic writes into it."""
+"""The workdir of a run: its lock, the experiment it belongs to, and atomic writes into it."""
 
 import contextlib
 import json
@@ -36,10 +36,10 @@ CHANGEABLE = (
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Makes the workdir if need be and locks it: one run, or one study, at a time.
+  """Creates the workdir if necessary and locks it for one run, or one study, at a time.
 
   Raises:
-    UserError, on all hosts: another process holds it, or it cannot be written.
+    UserError: on all hosts, if another process holds the lock or the workdir cannot be written.
   """
   problem = None
   if hosts.is_main_host():
@@ -64,7 +64,7 @@ def prepare_workdir(
   """Writes the workdir's config.json, or checks that it belongs to the same experiment.
 
   Args:
-    workdir: folder of the run, which exists.
+    workdir: existing folder of the run.
     config: of the run that is about to start or continue.
     changeable: keys, or prefixes of keys, that may differ from those in config.json.
 

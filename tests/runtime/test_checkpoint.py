@@ -119,9 +119,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_message(tmp_path):
   checkpoints = Checkpoints(tmp_path / 'run', keep=9)
   (tmp_path / 'run').rename(tmp_path / 'gone')
   (tmp_path / 'run').write_text('a file where the folder was')
-  with pytest.raises(
-    UserError, match='could not be saved in .*run .*those saved before are intact'
-  ):
+  with pytest.raises(UserError, match='could not be saved in .*run .*earlier ones are intact'):
     checkpoints.save(3, _tree(3), {'step': 3})
     checkpoints.close()
   assert _step(_restore(tmp_path / 'gone')) == 2
@@ -134,7 +132,7 @@ def test_no_save_starts_without_room_for_it(tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(checkpoint.shutil, 'disk_usage', lambda _: usage._replace(free=1 << 20))
     with pytest.raises(
-      UserError, match='4.0 MiB are needed and 1.0 MiB are free.*free some disk space'
+      UserError, match='4.0 MiB are needed, but 1.0 MiB are free.*free some disk space'
     ):
       checkpoints.save(2, {'a': np.zeros(3 << 17)}, {})
   checkpoints.close()
