@@ -59,7 +59,7 @@ def imagenet(folder: pathlib.Path) -> Tile:
   found = imagenet_ab.parse_xml(data)
   return Tile(
     'ImageNet-AB, our grid tool',
-    'a click on the object, the way of the\nmouse to it, the time to decide',
+    'a click on the object, the mouse path\nto it, and the decision time',
     pixels,
     {'': (found.clicks.x[0], found.clicks.y[0])},
     np.stack([found.trace.x, found.trace.y], -1)[found.trace.block == found.clicks.block[0]],
@@ -77,7 +77,7 @@ def coco(folder: pathlib.Path) -> Tile:
     if len(icons) >= 3 and moved.any():
       pixels = decode(images[f'train2014/COCO_train2014_{record.image_id:012d}.jpg'])
       moves = zip(actions.from_xy[moved], actions.to_xy[moved], strict=True)
-      text = 'an icon for each kind of object,\nwith every move; the mouse, times'
+      text = 'one icon per class, with every move;\nalso a mouse trace and timestamps'
       return Tile('COCO-AB, our icon tool', text, pixels, icons, moves=tuple(moves))
   raise AssertionError('no icon was moved')
 
@@ -94,7 +94,7 @@ def narratives(folder: pathlib.Path) -> Tile:
   words = localized_narratives.vocabulary(coco_ab.CLASS_NAMES)
   return Tile(
     'Localized Narratives',
-    'the mouse, and when “a ball” and\n“two kites” were said meanwhile',
+    'the mouse trace, and when “a ball”\nand “two kites” were spoken',
     drawn.pixels,
     localized_narratives.named_points(found, words),
     found.trace_xy,
@@ -114,7 +114,7 @@ def clickme(folder: pathlib.Path) -> Tile:
   found = release.parse(data)
   return Tile(
     'ClickMe',
-    'how much each place mattered,\nmerged over people',
+    'how much each location mattered,\nmerged over participants',
     decode(found.image),
     {},
     heatmap=decode(found.heatmap)[..., 0],
@@ -161,18 +161,18 @@ TILES = (
   narratives,
   clickme,
   own(
-    'A table of yours',
-    'a click in pixels or fractions,\nwith its time if you have it',
+    'Your own table',
+    'clicks in pixels or fractions,\nwith times if you have them',
     4,
     lambda x, y, *_: f'file,x,y\ncat/1.jpg,{x},{y}\n',
   ),
   own(
     'Label Studio',
-    'keypoints in percent, of several\nannotators, with their time',
+    'keypoints in percent from several\nannotators, with their times',
     5,
     _label_studio,
   ),
-  own('CVAT', 'points in pixels;\nno time, no names', 8, _cvat),
+  own('CVAT', 'points in pixels, without times\nor annotator names', 8, _cvat),
 )
 
 

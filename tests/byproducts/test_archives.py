@@ -207,7 +207,7 @@ def test_open_verified_checks_the_digest_before_anything_is_read(tmp_path):
     pytest.fail('opened')
 
 
-def test_a_million_members_are_not_remembered(tmp_path):
+def test_members_are_not_kept_in_memory(tmp_path):
   """Unlike in tarfile, which keeps every header it has read."""
   import tracemalloc
 

@@ -39,7 +39,7 @@ def test_draws_are_those_of_a_slow_loop(monkeypatch):
     np.testing.assert_allclose(found[draw], expected, rtol=1e-12)
 
 
-def test_a_sure_mean_is_the_percentile_interval_of_scipy():
+def test_equal_seeds_give_the_percentile_interval_of_scipy():
   """With identical seeds only the images vary, as in SciPy's bootstrap."""
   values = np.random.default_rng(0).random(400) < 0.3
   found = interval(_sample([values] * 3))
