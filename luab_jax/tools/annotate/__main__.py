@@ -1,8 +1,8 @@
-"""Collects byproducts of your own: `python -m luab_jax.tools.annotate`.
+"""Collects your own byproducts: `python -m luab_jax.tools.annotate`.
 
-init makes a study of a folder of images, serve shows it to workers in their browsers, export writes
-their answers in the layout of the releases, forget deletes a worker; demo does the first two with
-drawn images.
+init creates a study from a folder of images, serve shows it to workers in their browsers, export
+writes their answers in the layout of the releases, forget deletes a worker's data; demo does the
+first two with drawn images.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
   serve = add('serve', 'serve a study until Ctrl-C, and print its links')
   serve.add_argument('study', type=pathlib.Path, metavar='STUDY')
   serve.add_argument('--host', default='127.0.0.1', help='default: %(default)s')
-  serve.add_argument('--public_url', default='', metavar='URL', help='what workers open')
+  serve.add_argument('--public_url', default='', metavar='URL', help='address that workers open')
   demo = add('demo', 'create and serve a tiny study with drawn images, and open a browser')
   demo.add_argument('--task', choices=('grid', 'icons'), default='grid')
   demo.add_argument('--out', type=pathlib.Path, metavar='STUDY', help='default: runs/annotate_TASK')
@@ -62,29 +62,37 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
   path('--out', 'folder of the study, a new one', required=True)
   path('--classes', "CSV: name[,definition][,examples][,group]; icons: default COCO's 80 classes")
   path('--candidates', 'grid: CSV file,class: which images to show for a class')
-  path('--gold', 'grid: CSV file,class[,present]: known images, mixed in unmarked')
+  path('--gold', 'grid: CSV file,class[,present]: images with known answers, mixed in')
   path('--icons', 'icons: folder of drawings, named after the classes')
-  number('--answers', 'answers of different workers to each page (default: %(default)s)', 1)
-  number('--page_size', 'grid: images of a page (default: 48)')
-  number('--pages_per_worker', 'pages of a worker (default: grid 10, icons 20)')
-  number('--workers', 'personal links to make, beside the one for everyone (default: 0)', 0)
+  number('--answers', 'answers per page, from different workers (default: %(default)s)', 1)
+  number('--page_size', 'grid: images per page (default: 48)')
+  number('--pages_per_worker', 'pages per worker (default: grid 10, icons 20)')
+  number('--workers', 'personal links to create besides the one for everyone (default: 0)', 0)
   parser.add_argument(
-    '--pointer', choices=('plain', 'red'), default='plain', help='grid: red: a dot at the cursor'
+    '--pointer',
+    choices=('plain', 'red'),
+    default='plain',
+    help='grid: red adds a dot at the cursor',
   )
   parser.add_argument(
     '--blur', choices=('on', 'off'), default='off', help='grid: blur images until hovered'
   )
   parser.add_argument(
-    '--track', choices=('60hz', 'raw'), default='60hz', help='raw: all positions of the cursor'
+    '--track',
+    choices=('60hz', 'raw'),
+    default='60hz',
+    help='cursor positions: 60 per second, or raw: all',
   )
   parser.add_argument(
-    '--require_all_pages', action='store_true', help='icons: submit once all pages were seen'
+    '--require_all_pages',
+    action='store_true',
+    help='icons: allow submitting only after all pages of icons were seen',
   )
   parser.add_argument('--platform', choices=('mturk', 'prolific'), help='where workers come from')
   text('--return_url', 'where workers go at the end, such as the completion link of Prolific')
   text('--title', 'what workers see as the name of the study')
   text('--about', 'what the study is for, shown before workers agree')
-  text('--contact', 'whom workers may ask')
+  text('--contact', 'whom workers can ask')
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -93,7 +101,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Runs a command; raises UserError for a mistake in it."""
+  """Runs a command; raises UserError for a user's mistake."""
   args = parse_arguments(argv)
   try:
     _run(args)

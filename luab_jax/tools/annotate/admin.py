@@ -1,6 +1,6 @@
-"""The researcher's side: what is done, by whom, replays, verdicts, and the export.
+"""The researcher's side: progress, workers, replays, verdicts, and the export.
 
-Every request but the page itself carries the token of the admin link.
+Every request except the page itself carries the token of the admin link.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _LATEST = 8  # answers on the overview
 
 
 class Verdict(msgspec.Struct, forbid_unknown_fields=True):
-  """`POST /admin/api/answers/ID/verdict`; null takes a verdict back."""
+  """`POST /admin/api/answers/ID/verdict`; null withdraws the verdict."""
 
   verdict: Literal['accepted', 'rejected'] | None
 
@@ -71,7 +71,7 @@ class Admin:
     return Route(f'/admin/api/{path}', answer, methods=[method])
 
   async def _read(self, query: Callable, *args: Any) -> Any:
-    """Returns what a query finds, on a connection and a thread of its own."""
+    """Returns the result of a query, run in another thread on its own connection."""
 
     def run() -> Any:
       database = sqlite3.connect(f'{(self._folder / "study.db").as_uri()}?mode=ro', uri=True)
@@ -93,7 +93,7 @@ class Admin:
     }
 
   async def _evaluate(self) -> None:
-    """Measures answers that came since; here, so that workers never wait for it."""
+    """Evaluates new answers; done here, so that workers never wait for it."""
     rows = await self._read(evaluation.evaluate, self._folder, self._study.task)
     if rows:
       await self._writer.run(lambda db: evaluation.keep(db, rows))
@@ -138,9 +138,9 @@ class Admin:
     return {'ok': True}
 
   async def _export(self, _: Request) -> dict:
-    """Exports beside the folder of the study, in a process of its own: it may take minutes."""
+    """Exports next to the folder of the study, in another process, as it may take minutes."""
     if self._exporting.locked():
-      raise Refusal(409, 'busy', 'An export is running already.')
+      raise Refusal(409, 'busy', 'An export is already running.')
     out = self._folder.with_name(f'{self._folder.name}_export')
     command = ['-m', 'luab_jax.tools.annotate', 'export', str(self._folder), f'--out={out}']
     async with self._exporting:

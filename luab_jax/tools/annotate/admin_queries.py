@@ -14,13 +14,13 @@ from luab_jax.tools.annotate.refusals import Refusal
 MINUTE, HOUR = 60_000, 3_600_000
 ACTIVE_MS = 60_000  # a worker is active this long after a batch
 BINS = 32  # of the dwell map, along each side of an image
-PAUSE_MS = 1000  # what a longer rest of the cursor counts as dwell
-ROWS = 200  # of a list at once
+PAUSE_MS = 1000  # a longer rest of the cursor counts as this much dwell
+ROWS = 200  # of a list, per request
 
 # What a page is about: a class, or with icons its image.
 _TITLE = """coalesce(nullif(page.class, ''), (SELECT path FROM page_image
   JOIN image ON image.id = image WHERE page_image.page = page.id))"""
-# Pages of practice are nobody's answers.
+# Practice pages do not count as answers.
 _WORK = "FROM lease JOIN page ON page.id = lease.page AND page.kind = 'work'"
 
 
@@ -57,7 +57,7 @@ def status(db: sqlite3.Connection, wanted: int, now: int) -> dict:
 
 
 def _expected_end(db: sqlite3.Connection, left: int, now: int) -> int | None:
-  """Returns when the last answer comes at the pace of the last hour, to the minute, or None."""
+  """Returns when the last answer is due at the pace of the last hour, to the minute, or None."""
   count, first = db.execute(
     f"""SELECT count(*), min(issued) {_WORK} JOIN answer ON answer.lease = lease.id
         WHERE lease.state = 'done' AND submitted > ?""",
@@ -70,7 +70,7 @@ def _expected_end(db: sqlite3.Connection, left: int, now: int) -> int | None:
 
 
 def _median_ms(db: sqlite3.Connection) -> float | None:
-  """Returns the median time that a page was in sight of who answered it."""
+  """Returns the median time in ms that an answered page was visible; None without answers."""
   rows = db.execute(
     f"SELECT features {_WORK} JOIN quality ON lease = lease.id WHERE state = 'done'"
   )
@@ -79,7 +79,7 @@ def _median_ms(db: sqlite3.Connection) -> float | None:
 
 
 class _Seen(msgspec.Struct):
-  """Of quality.Features."""
+  """The part of quality.Features that is shown."""
 
   visible_ms: float
 
@@ -88,7 +88,7 @@ _seen = msgspec.json.Decoder(_Seen)
 
 
 def workers(db: sqlite3.Connection) -> list[dict]:
-  """Returns all who have consented, those with most flags first."""
+  """Returns all workers who have consented, those with the most flags first."""
   rows = db.execute(
     f"""SELECT worker.id, codes, total(lease.state = 'done'), total(lease.state = 'rejected'),
           total(verdict > ''), max(consent_at, ifnull(max(issued), 0), ifnull(max(submitted), 0))
@@ -144,7 +144,7 @@ def pages(db: sqlite3.Connection, start: int) -> list[dict]:
 def answers(
   db: sqlite3.Connection, page: int | None = None, worker: str | None = None, limit: int = ROWS
 ) -> list[dict]:
-  """Returns the answers to a page, of a worker, or all, newest first."""
+  """Returns the answers to a page, by a worker, or all, newest first."""
   rows = db.execute(
     f"""SELECT lease.id, lease.page, {_TITLE}, worker, submitted, verdict, flags, features
         {_WORK} JOIN answer ON answer.lease = lease.id
@@ -268,7 +268,7 @@ def answer(db: sqlite3.Connection, lease: int) -> dict:
 
 
 def judge(db: sqlite3.Connection, lease: int, verdict: str | None, wanted: int, now: int) -> None:
-  """Accepts or rejects an answer, or takes the verdict back; a rejected page is asked again.
+  """Accepts or rejects an answer, or withdraws the verdict; a rejected page is assigned again.
 
   Args:
     db: within a transaction.
@@ -278,7 +278,7 @@ def judge(db: sqlite3.Connection, lease: int, verdict: str | None, wanted: int, 
     now: ms since 1970.
 
   Raises:
-    Refusal: 404 without such an answer; 409 where the page of a rejected one has been asked again.
+    Refusal: 404 without such an answer; 409 if a rejected answer's page was assigned again.
   """
   row = db.execute(
     f'SELECT page, lease.state {_WORK} JOIN answer ON lease = lease.id WHERE lease.id = ?', [lease]

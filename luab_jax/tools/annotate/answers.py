@@ -19,7 +19,7 @@ class Image(NamedTuple):
 
   sha256: str  # of the original file
   path: str  # below the folder of images
-  label: str  # class that it is a candidate of; '': of none
+  label: str  # class that it is a candidate for; '': none
   width: int  # upright, in px
   height: int
 
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
   lease: int
   page: int
   worker: str
-  hit_id: str  # in the shape of the release; made from the session without a platform
+  hit_id: str  # in the format of the release; made from the session if there is no platform
   assignment_id: str
   page_idx: int  # among the pages of the session, from 0
   state: str  # 'accepted', 'rejected', or 'unfinished': not submitted
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class StoredBatch(msgspec.Struct):
-  """A batch as it came; `events` are their JSON."""
+  """A batch as received; `events` is their JSON."""
 
   seq: int
   origin: float
@@ -81,7 +81,7 @@ class Answers:
   """
 
   def __init__(self, folder: pathlib.Path) -> None:
-    """Opens the database of a study; raises UserError where it cannot be read."""
+    """Opens the database of a study; raises UserError if it cannot be read."""
     path = folder / 'study.db'
     try:
       self._db = sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True, timeout=30)
@@ -118,7 +118,7 @@ class Answers:
     return replay.decode(blob for _, blob in self._rows(answer))
 
   def stored_batches(self, answer: Answer) -> list[tuple[int, StoredBatch]]:
-    """Returns (ms since 1970 by the server's clock, batch as it came) in the same order."""
+    """Returns (ms since 1970 by the server's clock, batch as received) in the same order."""
     return [(server_ms, _decode_stored(blob)) for server_ms, blob in self._rows(answer)]
 
   def _rows(self, answer: Answer) -> Iterator[tuple[int, bytes]]:
@@ -130,7 +130,7 @@ class Answers:
     )
 
   def accepted(self) -> dict[int, list[Answer]]:
-    """Returns {page: its accepted answers} of the pages that have one."""
+    """Returns {page: its accepted answers} for the pages that have any."""
     by_page = collections.defaultdict(list)
     for answer in self.answers:
       if answer.state == 'accepted':
@@ -156,6 +156,6 @@ def _to_answer(row: sqlite3.Row) -> Answer:
 
 
 def _identifier(row: sqlite3.Row, name: str) -> str:
-  """Returns hex digits that stand for an id of a platform, as many as the release has there."""
+  """Returns hex digits that replace a platform's id, as many as it has in the release."""
   digits = hashlib.sha256(f'{name}:{row[name] or row["session"]}'.encode()).hexdigest()
   return digits[:30].upper() if row['task'] == 'grid' else digits[:32]

@@ -43,7 +43,7 @@ class Server:
   """A study that is being served: its settings, its writer, and the files that it shows."""
 
   def __init__(self, folder: pathlib.Path) -> None:
-    self.folder = folder.resolve()  # SQLite's URIs of files are absolute
+    self.folder = folder.resolve()  # SQLite needs absolute file URIs
     self.study = study.read(folder)
     self.keys = study.read_secrets(folder)
     self.writer = database.Writer(folder)
@@ -68,15 +68,15 @@ def now_ms() -> int:
 
 @contextlib.contextmanager
 def opened(folder: pathlib.Path, origins: Collection[str], found: Links) -> Iterator[ASGIApp]:
-  """Yields the application of a study; in the end, all that it accepted is on the disk.
+  """Yields the application of a study; on exit, everything it accepted is on disk.
 
   Args:
-    folder: of the study.
-    origins: under which it is reached, as in 'http://127.0.0.1:8000'.
-    found: its links, as the admin page shows them.
+    folder: folder of the study.
+    origins: the origins it is reached under, such as 'http://127.0.0.1:8000'.
+    found: its links, which the admin page shows.
 
   Raises:
-    UserError: there is no study, or one of another version.
+    UserError: there is no study, or it has another version.
   """
   server = Server(folder)
   app = Starlette(
@@ -169,12 +169,12 @@ def _session(server: Server) -> Handler:
 
 
 def _in_session(server: Server, kind: type[web.T], job: Job[web.T]) -> Handler:
-  """Answers a request of a session.
+  """Returns a handler for requests within a session.
 
   Args:
-    server: whose database it is about.
-    kind: what the body holds.
-    job: function of (server, database, session, body decoded, body).
+    server: the server, whose database the job uses.
+    kind: type of the body.
+    job: function of (server, database, session, decoded body, body).
   """
 
   async def in_session(request: Request) -> Response:
@@ -206,7 +206,7 @@ def _report(_: Server, db: DB, session: sqlite3.Row, broken: intake.Report, __: 
 
 
 class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-  """The body of `POST /api/withdraw`: the session says it all."""
+  """The body of `POST /api/withdraw`: the session says whose data."""
 
 
 def _delete(_: Server, db: DB, session: sqlite3.Row, __: _Nothing, ___: bytes) -> Any:

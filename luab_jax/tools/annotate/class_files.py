@@ -1,4 +1,4 @@
-"""Reads the tables of a new study: its classes, its candidates, and what is known of images."""
+"""Reads the tables of a new study: classes, candidates, and images with known answers."""
 
 import pathlib
 from collections.abc import Collection, Sequence
@@ -14,10 +14,10 @@ _EXAMPLES = 6  # shown beside a definition
 def read_classes(path: pathlib.Path) -> list[Class]:
   """Reads classes from a CSV with the columns name[,definition][,examples][,group].
 
-  `examples` names files beside the CSV, separated by semicolons; they stand as given.
+  `examples` names files beside the CSV, separated by semicolons; the names are not resolved.
 
   Raises:
-    UserError: it cannot be read, names no class, or one that cannot be a class or occurs twice.
+    UserError: it cannot be read, names no class, or one that is invalid or occurs twice.
   """
   classes: dict[str, Class] = {}
   for row in table.read(path, ['name'], 'definition', 'examples', 'group'):
@@ -33,12 +33,12 @@ def read_classes(path: pathlib.Path) -> list[Class]:
       name, row.cells.get('definition', ''), examples, row.cells.get('group', '')
     )
   if not classes:
-    raise UserError(f'{path} names no class: add a line for each below the first')
+    raise UserError(f'{path} names no class: add a line for each below the header')
   return list(classes.values())
 
 
 def check_class(name: str) -> str:
-  """'' or why this cannot be the name of a class: it becomes a folder of the release."""
+  """Returns '' or why this cannot be a class name, which becomes a folder of the release."""
   if not name:
     return 'name is empty'
   if '/' in name or '\\' in name or name.startswith('.'):
@@ -51,7 +51,7 @@ def read_candidates(path: pathlib.Path, images: Collection[str]) -> dict[str, li
   """Reads {class: names of its images} from a CSV with the columns file,class.
 
   Raises:
-    UserError: it cannot be read, or names a file that is no image of the folder, or one twice.
+    UserError: it cannot be read, names a file that is not an image of the folder, or one twice.
   """
   candidates: dict[str, list[str]] = {}
   seen = set()
@@ -61,7 +61,7 @@ def read_candidates(path: pathlib.Path, images: Collection[str]) -> dict[str, li
     if problem := check_class(label):
       raise UserError(f'{row.where}: {problem}')
     if name in seen:
-      raise UserError(f'{row.where}: {name} occurs twice: an image is a candidate of one class')
+      raise UserError(f'{row.where}: {name} occurs twice: list it for one class only')
     seen.add(name)
     candidates.setdefault(label, []).append(name)
   return candidates
@@ -73,8 +73,8 @@ def read_gold(
   """Reads {class: {image: 1 or 0}} from a CSV with the columns file,class[,present].
 
   Raises:
-    UserError: it cannot be read, names a file or a class that the study lacks, or holds something
-      else than 1 and 0.
+    UserError: it cannot be read, names a file or a class that the study lacks, or holds a value
+      other than 1 and 0.
   """
   gold: dict[str, dict[str, int]] = {}
   for row in table.read(path, ['file', 'class'], 'present'):
@@ -95,5 +95,5 @@ def _check_file(row: table.Row, name: str, images: Collection[str]) -> None:
     raise UserError(f'{row.where}: {row.problem}')
   if name not in images:
     raise UserError(
-      f'{row.where}: {name!r:.100} is no image below --images: write its path from there'
+      f'{row.where}: {name!r:.100} is not an image below --images: write its path from there'
     )

@@ -25,5 +25,5 @@ _TITLES = {
 
 
 def title(group: str) -> str:
-  """Returns what a worker reads on the tab of a page of icons; other groups say it themselves."""
+  """Returns the title of a page of icons, as workers read it; other groups keep their names."""
   return _TITLES.get(group, group)

@@ -1,7 +1,7 @@
 """The database of a study: WAL, synchronous=FULL, and one thread that writes.
 
-What the requests of a moment want to write is committed together: a commit waits for the disk, and
-fifty workers would otherwise wait for each other. A request is answered after the commit.
+Concurrent requests are committed together: a commit waits for the disk, and fifty workers would
+otherwise wait for one another. A request is answered after its commit.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from luab_jax.tools.annotate.refusals import Refusal
 T = TypeVar('T')
 Job = Callable[[sqlite3.Connection], Any]
 
-_GROUP = 256  # jobs of one commit at most
+_GROUP = 256  # jobs in one commit, at most
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _IDENTITIES = """
 CREATE TABLE IF NOT EXISTS identities.identity (
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS identities.identity (
 
 
 def create(folder: pathlib.Path) -> sqlite3.Connection:
-  """Makes the databases of a new study in its folder; see schema.sql."""
+  """Creates the databases of a new study in its folder; see schema.sql."""
   schema = pathlib.Path(__file__).with_name('schema.sql').read_text(encoding='utf-8')
   (folder / 'study.db').touch()
   connection = connect(folder)
@@ -44,9 +44,9 @@ def create(folder: pathlib.Path) -> sqlite3.Connection:
 
 
 def connect(folder: pathlib.Path) -> sqlite3.Connection:
-  """Opens the databases of a study to write: study.db and, as `identities`, identities.db.
+  """Opens the databases of a study for writing: study.db and, as `identities`, identities.db.
 
-  Transactions begin where the caller says BEGIN IMMEDIATE; rows have the names of their columns.
+  Callers begin transactions with BEGIN IMMEDIATE; rows can be indexed by column name.
 
   Raises:
     UserError: there is no database, or it is damaged.
@@ -71,7 +71,7 @@ def connect(folder: pathlib.Path) -> sqlite3.Connection:
 
 
 def empty_log(folder: pathlib.Path) -> None:
-  """Empties the log of writes, where what was deleted from the tables still stands."""
+  """Empties the write-ahead log, which still holds what was deleted from the tables."""
   with contextlib.closing(connect(folder)) as connection:
     for name in ('main', 'identities'):
       connection.execute(f'PRAGMA {name}.wal_checkpoint(TRUNCATE)')
@@ -80,7 +80,7 @@ def empty_log(folder: pathlib.Path) -> None:
 class Writer:
   """The thread that writes. A job is a function of the connection, within a transaction.
 
-  A job that raises has changed nothing, and its exception goes to who asked for it.
+  A job that raises changes nothing, and its exception is passed on to the caller of `run`.
   """
 
   def __init__(self, folder: pathlib.Path) -> None:
@@ -91,18 +91,18 @@ class Writer:
     self._thread.start()
 
   async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
-    """Returns what a job returns, once it is on the disk.
+    """Returns what a job returns, once its changes are on disk.
 
     Raises:
-      Refusal: of the job; or 507 `full`, where the disk has no room, and 503 `busy`, where another
-        process keeps the database.
+      Refusal: raised by the job; or 507 `full` if the disk has no room, and 503 `busy` if another
+        process holds the database.
     """
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     self._jobs.put((job, future))
     return await asyncio.wrap_future(future)
 
   def close(self) -> None:
-    """Ends the thread once all jobs are done."""
+    """Ends the thread once all jobs are done, and closes the databases."""
     self._jobs.put(None)
     self._thread.join()
     self._connection.close()
@@ -117,14 +117,14 @@ class Writer:
       self._commit([entry for entry in group if entry])
 
   def _commit(self, group: list[tuple[Job, concurrent.futures.Future]]) -> None:
-    """Does jobs in one transaction, then tells each how it went."""
+    """Runs jobs in one transaction, then sets the result or exception of each."""
     asked = [(job, future) for job, future in group if future.set_running_or_notify_cancel()]
     try:
       self._connection.execute('BEGIN IMMEDIATE')
       done = [(future, *self._attempt(job)) for job, future in asked]
       self._connection.execute('COMMIT')
     except sqlite3.Error as error:
-      with contextlib.suppress(sqlite3.Error):  # as SQLite did, or when the next one fails
+      with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
         self._connection.execute('ROLLBACK')
       done = [(future, None, _explain(error)) for _, future in asked]
     for future, result, problem in done:
@@ -134,7 +134,7 @@ class Writer:
         future.set_result(result)
 
   def _attempt(self, job: Job) -> tuple[Any, Exception | None]:
-    """(result, exception) of a job, one of them None; raises where the database cannot go on."""
+    """(result, exception) of a job, one of them None; raises if the database cannot go on."""
     self._connection.execute('SAVEPOINT job')
     try:
       result, error = job(self._connection), None
@@ -148,7 +148,7 @@ class Writer:
 
 
 def _explain(error: sqlite3.Error) -> Exception:
-  code = getattr(error, 'sqlite_errorcode', 0) & 0xFF  # extended codes keep the kind there
+  code = getattr(error, 'sqlite_errorcode', 0) & 0xFF  # the primary code of an extended one
   if code in _NO_ROOM:
     return Refusal(507, 'full', 'Not saved: the disk of the server is full. Keep this page open.')
   if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -1,4 +1,4 @@
-"""A tiny study on drawn images, to be tried out in a browser."""
+"""A tiny study with drawn images, to try out in a browser."""
 
 import argparse
 import os
@@ -20,26 +20,26 @@ _SIZE = 320  # px
 
 
 def run(args: argparse.Namespace, parse: Callable[[list[str]], argparse.Namespace]) -> None:
-  """Makes the study, unless it is there from an earlier call, serves it and opens a browser.
+  """Creates the study unless an earlier call did, serves it and opens a browser.
 
   Args:
-    args: of `demo`.
+    args: the arguments of `demo`.
     parse: the parser of the command line, for `init`.
   """
   out = args.out or pathlib.Path('runs') / f'annotate_{args.task}'
   if not (out / 'study.json').exists():
     _make(out, parse, args.task)
   has_screen = sys.platform == 'darwin' or any(map(os.environ.get, ('DISPLAY', 'WAYLAND_DISPLAY')))
-  # In a terminal alone, a text browser would take the keyboard.
+  # Without a screen, a text browser would take over the terminal.
   serve.run(out, '127.0.0.1', args.port, '', webbrowser.open if has_screen else None)
 
 
 def _make(out: pathlib.Path, parse: Callable[[list[str]], argparse.Namespace], task: str) -> None:
-  """Makes the study; its images go beside it."""
+  """Creates the study, with its images next to it."""
   images = out.resolve().with_name(out.name + '_images')
   for label in _CLASSES:
     _draw(images / label, label)
-  options = ['--title=A demo of luab_jax', '--about=A study to be tried out: nobody reads it.']
+  options = ['--title=A demo of luab_jax', '--about=A study to try out: nobody reads the answers.']
   if task == 'grid':
     options.append('--page_size=12')
   with tempfile.NamedTemporaryFile('w', suffix='.csv', encoding='utf-8') as table:

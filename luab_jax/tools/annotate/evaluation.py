@@ -1,4 +1,4 @@
-"""Features and flags of the answers, kept in the table `quality` and brought up to date here."""
+"""Features and flags of the answers, kept up to date in the table `quality`."""
 
 import collections
 import contextlib
@@ -13,7 +13,7 @@ from luab_jax.tools.annotate import judging, quality, replay
 from luab_jax.tools.annotate.answers import Answers
 from luab_jax.tools.annotate.events import Batch
 
-_PAGES = 20  # evaluated at once, at most
+_PAGES = 20  # evaluated per call, at most
 
 _features = msgspec.json.Decoder(quality.Features)
 
@@ -27,15 +27,15 @@ class Row(NamedTuple):
 
 
 def evaluate(db: sqlite3.Connection, folder: pathlib.Path, task: str) -> list[Row]:
-  """Returns the rows of `quality` that answers have changed since the table was written.
+  """Returns the rows of `quality` that have changed because of new answers.
 
-  An answer is compared with the others to its page, so a new one changes them, too; and it moves
-  the study's median time. Of many new pages some are left for the next call.
+  An answer is compared with the others to its page, so a new one changes theirs, too; it also
+  shifts the study's median time. If there are many new pages, some are left for the next call.
 
   Args:
-    db: of the study.
-    folder: of the study.
-    task: of the study.
+    db: database of the study.
+    folder: folder of the study.
+    task: 'grid' or 'icons'.
   """
   rows = db.execute(
     """SELECT DISTINCT page FROM lease JOIN page ON page.id = page AND kind = 'work'
@@ -81,7 +81,7 @@ def keep(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def forget_page(db: sqlite3.Connection, page: int) -> None:
-  """Has the answers to a page evaluated again, as one of them came to count, or no more."""
+  """Has the answers to a page evaluated again, after a verdict on one of them."""
   db.execute('DELETE FROM quality WHERE lease IN (SELECT id FROM lease WHERE page = ?)', [page])
 
 

@@ -15,7 +15,7 @@ Class = Annotated[int, msgspec.Meta(ge=0, le=999)]  # index into the classes of 
 Fraction = Annotated[float, msgspec.Meta(ge=-10, le=10)]
 Pixels = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]  # CSS px
 Source = Literal['mouse', 'touch', 'pen', 'key', 'undo']
-MAX_EVENTS = 4000  # of a batch
+MAX_EVENTS = 4000  # in a batch
 
 
 class _Event(msgspec.Struct, tag_field='e', forbid_unknown_fields=True):
@@ -69,7 +69,7 @@ class Move(_Event, tag='move'):
 
 
 class On(_Event, tag='on'):
-  """Grid: an image was selected. Without x and y: by a key, or by undo where it had no point."""
+  """Grid: an image was selected; by a key, or undo of one without a point, if x and y are None."""
 
   i: Slot
   s: Source
@@ -98,7 +98,7 @@ class Tab(_Event, tag='tab'):
 
 
 class Drag(_Event, tag='drag'):
-  """Icons: the position of a dragged icon; for the sidecar."""
+  """Icons: the position of a dragged icon; only for the sidecar."""
 
   c: Class
   x: Fraction

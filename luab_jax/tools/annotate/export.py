@@ -1,4 +1,4 @@
-"""Exports a study as the files that the builders read, and a file of all that was recorded."""
+"""Exports a study as the files that the builders read, and a file with everything recorded."""
 
 import argparse
 import contextlib
@@ -26,16 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--labels',
     choices=('given', 'voted'),
-    help='grid: the class that an image is a candidate of (default), or the one that most workers '
+    help='grid: the class that an image is a candidate for (default), or the one that most workers '
     'selected it for',
   )
-  path('--coco', 'icons: COCO instances file (JSON); without one, what most workers placed')
+  path('--coco', 'icons: COCO instances file (JSON); default: what most workers placed')
   path('--coco_validation', 'icons: COCO instances file of the validation images')
   parser.add_argument(
     '--validation_fraction',
     type=float,
     metavar='FRACTION',
-    help=f'of the images to hold out (default: {_FRACTION})',
+    help=f'fraction of the images to hold out (default: {_FRACTION})',
   )
 
 
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> None:
   """Exports, then prints counts, problems and the next commands.
 
   Raises:
-    UserError: the study cannot be read or has nothing to export, the options do not go together, or
-      the folder holds something else.
+    UserError: the study cannot be read or has nothing to export, the options conflict, or the
+      folder holds something else.
   """
   study = studies.read(args.study)
   _check(args, study)
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace, study: Study) -> None:
-  """Raises UserError for options that do not go together, and for an unsuitable folder."""
+  """Raises UserError for conflicting or invalid options, and for an unsuitable folder."""
   only = {'grid': ('labels',), 'icons': ('coco', 'coco_validation')}
   for task, names in only.items():
     if used := [name for name in names if task != study.task and getattr(args, name)]:
@@ -89,7 +89,7 @@ def _write(
   from luab_jax.tools.annotate import grid_release, icons_release, judging, sidecar
 
   for answer in answers.answers:
-    where = '' if answer.state == 'accepted' else f', in {sidecar.NAME} alone'
+    where = '' if answer.state == 'accepted' else f', only in {sidecar.NAME}'
     problems.count(f'answer {answer.state}{where}')
   if not answers.accepted():
     raise UserError(f'{args.study} has no accepted answer yet: nothing to export')

@@ -1,4 +1,4 @@
-"""Deletes all that was recorded of a worker."""
+"""Deletes everything that was recorded about a worker."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ from luab_jax.tools.own_data.problems import pluralize
 
 
 def run(folder: pathlib.Path, worker: str) -> list[str]:
-  """Deletes a worker's answers, events and identity; returns lines about it.
+  """Deletes a worker's answers, events and identity; returns lines to print.
 
   The study may be served at the same time.
 
@@ -25,6 +25,6 @@ def run(folder: pathlib.Path, worker: str) -> list[str]:
   db.close()
   database.empty_log(folder)
   return [
-    f'Deleted worker {worker}: {answers} {pluralize(answers, "answer")}. Exports and copies made '
-    'before still hold them.'
+    f'Deleted worker {worker}: {answers} {pluralize(answers, "answer")}. Earlier exports '
+    'and copies still hold them.'
   ]

@@ -3,7 +3,7 @@
 | output | content |
 |---|---|
 | ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar | a tar of CLASS.tar of the images |
-| imagenet_ab_v1_0.tar.gz | train_xml/CLASS/NAME.xml of each image, one block an answer |
+| imagenet_ab_v1_0.tar.gz | train_xml/CLASS/NAME.xml of each image, one block per answer |
 """
 
 import collections
@@ -31,11 +31,11 @@ _HEADS = ('train', 'with clicks', 'validation', 'with clicks')
 
 
 class Written(NamedTuple):
-  """What of a study is in the release."""
+  """What the release contains of a study."""
 
   table: list[str]  # lines
   names: dict[int, str]  # id of an image -> its path in the release
-  used: set[tuple[int, int]]  # (lease, slot) of what is in the release of an answer
+  used: set[tuple[int, int]]  # (lease, slot) of the parts of answers that are in the release
 
 
 def write(
@@ -52,14 +52,14 @@ def write(
   """Writes all files.
 
   Args:
-    study_answers: of the study.
-    judged: of its answers.
+    study_answers: the answers of the study.
+    judged: {lease: judgement} of its answers.
     root: the folder of its images.
     out: existing folder.
     problems: records what is kept and skipped.
-    labels: 'given': the class that an image is a candidate of; 'voted': the one that most workers
-      selected it for, and no image without.
-    fraction: of the images that is held out for validation.
+    labels: 'given': the class that an image is a candidate for; 'voted': the one that most workers
+      selected it for, leaving out images without one.
+    fraction: fraction of the images to hold out for validation.
     thin: whether to thin the traces to 60 positions per second.
 
   Raises:
@@ -109,7 +109,7 @@ def _voted(study_answers: Answers, judged: Mapping[int, Judgement]) -> dict[int,
 def _files(
   study_answers: Answers, of_image: Mapping[int, str], root: pathlib.Path, fraction: float
 ) -> dict[int, ImageFile]:
-  """Returns {image: its file} of the images with a class, each of a split and with a new name."""
+  """Returns {image: its file} of the images with a class, each with its split."""
   files = {
     image: annotated_file(root, entry, of_image[image])
     for image, entry in study_answers.images.items()
@@ -119,7 +119,7 @@ def _files(
 
 
 def annotated_file(root: pathlib.Path, image: Image, label: str) -> ImageFile:
-  """Returns the file of an image of a study, which must still be as it was annotated."""
+  """Returns the file of an image of a study, which must not have changed since it was annotated."""
   size = (image.height, image.width)
   return ImageFile(root / image.path, root, image.path, label, 'train', '', image.sha256, size)
 
@@ -158,7 +158,7 @@ def _write_images(
 def _showings(
   study_answers: Answers, judged: Mapping[int, Judgement], of_image: Mapping[int, str], thin: bool
 ) -> Iterator[tuple[int, list[Showing], set[tuple[int, int]]]]:
-  """Yields (image, what was recorded of it, (lease, slot) of that), once all its pages are read.
+  """Yields (image, its showings, the (lease, slot) of each), once all its pages are read.
 
   Only pages that asked for the class of the image count.
   """

@@ -1,6 +1,6 @@
 """Writes the answers with icons as the files of `coco_ab/local`, in the layout of COCO-AB.
 
-The format holds one record an image: of several answers the one nearest to the majority.
+The format holds one record per image: of several answers, the one closest to the majority.
 """
 
 import functools
@@ -32,13 +32,13 @@ def read_instances(
   coco_validation: pathlib.Path | None,
   problems: Problems,
 ) -> Listing:
-  """Reads the instances of the images of a study from files of COCO's format.
+  """Reads the instances of a study's images from files in COCO's format.
 
   Args:
-    study_answers: of the study.
+    study_answers: the answers of the study.
     root: the folder of its images.
-    coco: the file, or that of the training images.
-    coco_validation: of the validation images.
+    coco: the instances file, or that of the training images.
+    coco_validation: the instances file of the validation images, if separate.
     problems: records what is skipped.
 
   Raises:
@@ -81,13 +81,13 @@ def write(
   """Writes all files.
 
   Args:
-    study_answers: of the study.
-    judged: of its answers.
+    study_answers: the answers of the study.
+    judged: {lease: judgement} of its answers.
     study: the study.
-    listing: the instances that the user has; None: a point for each class and image by vote.
+    listing: the user's instances; None: a point for each class and image, by vote.
     out: existing folder.
     problems: records what is kept and skipped.
-    fraction: of the images that is held out for validation, 0 if `listing` says which.
+    fraction: fraction of the images to hold out for validation; 0 if `listing` says which.
 
   Raises:
     UserError: no image can be used for training, or for validation.
@@ -123,7 +123,7 @@ def write(
 def _seen_answers(
   study_answers: Answers, judged: Mapping[int, Judgement]
 ) -> dict[int, list[Answer]]:
-  """Returns {image: its accepted answers} without those whose image was not shown."""
+  """Returns {image: its accepted answers}, without those to which the image was not shown."""
   seen: dict[int, list[Answer]] = {}
   for page, answers in study_answers.accepted().items():
     image = study_answers.pages[page].images[0]
@@ -159,7 +159,7 @@ def _vote(
 
 
 def _to_point(place: Point, width: int, height: int) -> list[float]:
-  """Returns a box without extent at a place, which may lie a little outside of the image."""
+  """Returns a box of zero size at a place, which may lie slightly outside the image."""
   x, y = (min(max(value, 0.0), 1.0) for value in place)
   return [x * width, y * height, 0.0, 0.0]
 

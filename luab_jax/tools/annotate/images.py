@@ -1,4 +1,4 @@
-"""Finds the images of a folder, and makes what is shown of each: upright, without metadata."""
+"""Finds the images of a folder, and renders them as workers see them: upright, without metadata."""
 
 import concurrent.futures
 import hashlib
@@ -17,13 +17,13 @@ from luab_jax.tools.own_data.problems import Problems
 EXTENSIONS = (
   *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.avif'),
 )
-# What training data may hold, see data/image_files.py: others would be lost at the very end.
+# Modes that training accepts, see data/image_files.py: others would be lost at the very end.
 _MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
-_PNG_DEPTH = 24  # offset of the bits a channel in a PNG file, which Pillow does not tell
+_PNG_DEPTH = 24  # offset of the bits per channel in a PNG file, which Pillow does not expose
 _MAX_PIXELS = 90_000_000
 _MAX_RATIO = 50
 
-LONGEST = 1600  # side of a rendition in px
+LONGEST = 1600  # longer side of a rendition in px, at most
 _EXAMPLE = 320  # of an example of a class
 _ICON = 160  # of a drawing on an icon
 _QUALITY = 90
@@ -78,15 +78,19 @@ def render_all(
 def _render_or_reason(path: pathlib.Path) -> Rendition | str:
   try:
     return render(path.read_bytes())
-  except Exception as error:  # for a damaged or hostile file, decoders raise whatever they like
+  except Exception as error:  # on a damaged or hostile file, decoders may raise anything
     return str(error) or type(error).__name__
 
 
 def render(data: bytes, longest: int = LONGEST) -> Rendition:
-  """Makes the rendition of an image file, a JPEG.
+  """Renders an image file as a JPEG.
+
+  Args:
+    data: content of the file.
+    longest: longer side of the rendition in px, at most.
 
   Raises:
-    ValueError: it has more than 8 bits per channel, too many pixels, or is too long for its width.
+    ValueError: it has more than 8 bits per channel, too many pixels, or an extreme aspect ratio.
     Exception: whatever Pillow raises for a damaged file.
   """
   with Image.open(io.BytesIO(data)) as image:
@@ -122,7 +126,7 @@ def render_example(path: pathlib.Path) -> Rendition | str:
 
 
 def render_icon(path: pathlib.Path) -> Rendition | str:
-  """A drawing on an icon as a PNG, transparent where it is; or why there is none."""
+  """A drawing for an icon as a PNG that keeps its transparency, or why there is none."""
   try:
     data = path.read_bytes()
     with Image.open(io.BytesIO(data)) as image:
@@ -138,6 +142,6 @@ def render_icon(path: pathlib.Path) -> Rendition | str:
 def _encode(image: Image.Image, form: str, **options: int) -> bytes:
   """An image file without EXIF, comment or colour profile."""
   clean, file = image.copy(), io.BytesIO()
-  clean.info = {}  # Pillow writes comments and profiles of the original again
+  clean.info = {}  # else Pillow copies comments and profiles from the original
   clean.save(file, form, **options)
   return file.getvalue()

@@ -1,4 +1,4 @@
-"""Makes a study: scans the images, draws renditions, deals the pages, and makes the links."""
+"""Creates a study: scans and renders the images, deals them to pages, and makes the links."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ from luab_jax.tools.own_data.problems import Problems, pluralize
 
 _PAGE_SIZE = 48
 _MAX_PAGE_SIZE = 200  # slots that events can name
-_PAGES = {'grid': 10, 'icons': 20}  # of a worker, as in the releases
+_PAGES = {'grid': 10, 'icons': 20}  # per worker, as in the releases
 _TITLES = {'grid': 'Find the images', 'icons': 'What is in the image?'}
 
 
@@ -40,10 +40,10 @@ class _Files(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> list[str]:
-  """Makes a study as the command line says; returns lines about it.
+  """Creates the study that the command line describes; returns lines to print.
 
   Raises:
-    UserError: the images, the tables or the options cannot be used; nothing is left behind then.
+    UserError: the images, the tables or the options cannot be used; nothing is left behind.
   """
   _check(args)
   output_folder.refuse_overlap(args.out, [args.images])
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> list[str]:
 
 
 def _check(args: argparse.Namespace) -> None:
-  """Raises UserError for options that do not go together, and for a folder in use."""
+  """Raises UserError for conflicting or invalid options, and for a folder in use."""
   if args.page_size is not None and not 1 <= args.page_size <= _MAX_PAGE_SIZE:
     raise UserError(f'--page_size={args.page_size} must be between 1 and {_MAX_PAGE_SIZE}')
   only = {'grid': ('page_size', 'candidates', 'gold'), 'icons': ('icons', 'require_all_pages')}
@@ -87,7 +87,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _fill(args: argparse.Namespace, files: _Files) -> list[str]:
-  """Fills the folder of the study; returns lines about it."""
+  """Fills the folder of the study; returns lines to print."""
   found = images.find(args.images, files.problems)
   if not found:
     endings = ', '.join(images.EXTENSIONS)
@@ -162,7 +162,7 @@ def _study(args: argparse.Namespace, plan: Plan) -> tuple[Study, Sequence[practi
 
 
 def _save_pictures(args: argparse.Namespace, files: _Files, classes: Sequence[Class]) -> None:
-  """Saves the examples of the classes and the drawings on the icons, and names them there."""
+  """Saves the classes' examples and drawings, and enters their names into the classes."""
   for described in classes:
     paths = [args.classes.parent / name for name in described.examples]
     described.examples = [_save_picture(files, path, images.render_example) for path in paths]
@@ -179,7 +179,7 @@ def _save_pictures(args: argparse.Namespace, files: _Files, classes: Sequence[Cl
       files.problems.count('class without a drawing, shown as text')
   if not any(described.icon for described in classes):
     raise UserError(
-      f'{args.icons} holds no drawing named after a class, as in {classes[0].name}.png'
+      f'{args.icons} holds no drawing named after a class, such as {classes[0].name}.png'
     )
 
 
@@ -219,7 +219,7 @@ def _add_practice(
   for slot, drawing in enumerate(drawings):
     rendition = images.render(drawing.jpeg)
     files.save(rendition)
-    # An absolute path: no file of the folder of images has it.
+    # An absolute path, which no file in the folder of images has.
     shown.append((_add_image(db, f'/practice/{slot}', '', rendition), None))
   _add_page(db, (made.task, made.practice.name, 0, 'practice'), shown)
 

@@ -1,4 +1,4 @@
-"""What workers send: batches of events and the end of a page. Each is stored once, or refused."""
+"""Takes in what workers send: batches of events and the ends of pages, each stored only once."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from luab_jax.tools.annotate.study import Study
 
 _GRID = (events.On, events.Off)
 _ICONS = (events.Tab, events.Drag, events.Put, events.Remove)
-_MAX_MISSING = 1000  # numbers named in an answer
+_MAX_MISSING = 1000  # numbers listed in a response
 _TOLERANCE = 1e-9  # the page and JSON write the same numbers
 
 
@@ -26,22 +26,22 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
 def store_batch(
   db: sqlite3.Connection, study: Study, worker: str, batch: events.Batch, raw: bytes, now: int
 ) -> dict[str, Any]:
-  """Stores a batch; the same one again changes nothing and gets the same answer.
+  """Stores a batch; sending it again changes nothing and gets the same response.
 
-  A lease that has expired takes it as well: what was done late is kept.
+  An expired lease accepts it as well, so that late work is kept.
 
   Args:
     db: within a transaction.
     study: of the page.
     worker: who sent it.
     batch: what `raw` holds.
-    raw: the request as it came.
+    raw: the request as received.
     now: ms since 1970.
 
   Raises:
-    Refusal: 404 for a lease of nobody or of another worker, 409 `conflict` for another batch of the
-      same number, 409 `done` after the end of the page, 409 `moved` from a tab that another one
-      has taken over from, 422 for events that the page cannot have.
+    Refusal: 404 for an unknown lease or another worker's, 409 `conflict` for a different batch with
+      the same number, 409 `done` after the end of the page, 409 `moved` if another tab has taken
+      over, 422 for events that the page cannot have.
   """
   lease = _own_lease(db, worker, batch.lease)
   stored = db.execute(
@@ -49,7 +49,7 @@ def store_batch(
   ).fetchone()
   if stored:
     if stored['events'] != raw:
-      raise Refusal(409, 'conflict', f'Batch {batch.seq} of this page holds something else.')
+      raise Refusal(409, 'conflict', f'Another batch {batch.seq} of this page is stored already.')
     return {'ok': batch.seq, 'expires': lease['expires']}
   if lease['state'] in ('done', 'rejected'):
     raise Refusal(409, 'done', 'This page has been submitted.')
@@ -67,12 +67,12 @@ def store_batch(
 def submit(
   db: sqlite3.Connection, study: Study, worker: str, end: events.Submit, raw: bytes, now: int
 ) -> dict[str, Any]:
-  """Ends a page; the same request again changes nothing and gets the same answer.
+  """Ends a page; sending the request again changes nothing and gets the same response.
 
   Raises:
-    Refusal: 404 and 409 `moved` as `store_batch`, 409 `missing` with the numbers of the batches
-      that are not there, 409 `done` where the page ended differently, 422 `state` where the page
-      says another final state than its events.
+    Refusal: 404 and 409 `moved` as `store_batch`, 409 `missing` with the numbers of the missing
+      batches, 409 `done` if the page has ended with another result, 422 `state` if the final state
+      differs from that of the events.
   """
   lease = _own_lease(db, worker, end.lease)
   answer = db.execute('SELECT state FROM answer WHERE lease = ?', (end.lease,)).fetchone()
@@ -87,10 +87,10 @@ def submit(
   numbers = {batch.seq for batch in batches}
   if missing := sorted(set(range(end.last_seq + 1)) - numbers):
     raise Refusal(
-      409, 'missing', 'Some of this page has not arrived yet.', missing=missing[:_MAX_MISSING]
+      409, 'missing', 'Part of this page has not arrived yet.', missing=missing[:_MAX_MISSING]
     )
   if max(numbers) > end.last_seq or not _agree(replay.final_state(study.task, batches), end):
-    raise Refusal(422, 'state', 'The result is not what the recorded events lead to.')
+    raise Refusal(422, 'state', 'The result does not match the recorded events.')
   db.execute(
     'INSERT INTO answer (lease, last_seq, state, submitted) VALUES (?, ?, ?, ?)',
     (end.lease, end.last_seq, raw, now),
@@ -137,7 +137,7 @@ def _check_events(
     if isinstance(event, foreign):
       raise Refusal(422, 'range', f'This task has no event {event.__struct_config__.tag!r}.')
     if getattr(event, 'i', -1) >= slots or getattr(event, 'c', -1) >= len(classes):
-      raise Refusal(422, 'range', 'An event is about an image or a class that the page lacks.')
+      raise Refusal(422, 'range', 'An event names an image or a class that the page lacks.')
 
 
 def _agree(state: replay.State, end: events.Submit) -> bool:

@@ -1,4 +1,4 @@
-"""Looks at every answer of a study: how it came about, and what it says nothing about."""
+"""Examines every answer of a study: how it was produced, and which images it cannot tell about."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ Boxes = Mapping[int, Mapping[int, Sequence[XYWH]]]  # {id of an image: {class: i
 
 
 class Judgement(NamedTuple):
-  """What is known of an answer beside its result."""
+  """What is known about an answer besides its result."""
 
   visit: Visit
   features: Features
@@ -21,12 +21,12 @@ class Judgement(NamedTuple):
 
 
 def judge(study_answers: Answers, task: str, boxes: Boxes | None = None) -> dict[int, Judgement]:
-  """Returns {lease: judgement} of all answers, also of rejected and unfinished ones.
+  """Returns {lease: judgement} of all answers, including rejected and unfinished ones.
 
   Args:
-    study_answers: of a study.
+    study_answers: the answers of a study.
     task: 'grid' or 'icons'.
-    boxes: icons: of the images whose instances are known.
+    boxes: icons: the boxes of images whose instances are known.
   """
   accepted = study_answers.accepted()
   found = {
@@ -50,7 +50,7 @@ def judge_answer(
   """Returns the judgement of one answer, without flags.
 
   Args:
-    study_answers: of a study.
+    study_answers: the answers of a study.
     answer: one of them.
     accepted: all accepted answers to its page.
     task: 'grid' or 'icons'.
@@ -64,7 +64,7 @@ def judge_answer(
 def _judge_grid(
   study_answers: Answers, answer: Answer, others: Sequence[Answer], boxes: Boxes
 ) -> Judgement:
-  del boxes  # of icons
+  del boxes  # only for icons
   page = study_answers.pages[answer.page]
   grid = replay.replay_grid(study_answers.batches(answer))
   features = quality.grid_features(

@@ -1,4 +1,4 @@
-"""Which page a worker gets: a lease of 20 minutes, prolonged by every batch."""
+"""Assigns pages to workers by leases of 20 minutes, which every batch prolongs."""
 
 import secrets
 import sqlite3
@@ -11,9 +11,9 @@ from luab_jax.tools.annotate import events, replay, sessions, settings
 from luab_jax.tools.annotate.study import Study
 
 LENGTH_MS = 20 * 60 * 1000
-_WAIT_S = 30  # until the page asks again whether one has become free
+_WAIT_S = 30  # seconds until the browser asks again for a free page
 
-# Places of a page that are taken: answered, or with somebody.
+# Number of a page's answers that are submitted or being worked on.
 _TAKEN = """(
   SELECT count(*) FROM lease AS other WHERE other.page = page.id
   AND (other.state = 'done' OR other.state = 'open' AND other.expires > :now))"""
@@ -49,9 +49,9 @@ def give(
 
   Args:
     db: within a transaction that began IMMEDIATE.
-    study: of the pages.
-    session: of the worker.
-    tab: that asks: from now on no other one writes to the lease.
+    study: the study.
+    session: the worker's session.
+    tab: the tab that asks; from now on only it may write to the lease.
     now: ms since 1970.
 
   Returns:
@@ -73,9 +73,9 @@ def give(
 def give_page(
   db: sqlite3.Connection, study: Study, session: sqlite3.Row, tab: str, times: Times
 ) -> int | None:
-  """Leases the first page that lacks answers and that this worker never had; None: no such page.
+  """Leases the first page that lacks answers and that this worker never had; None if none is left.
 
-  One statement counts and takes a place, so that no two workers take the same one.
+  A single statement counts and takes a place, so that no two workers take the same one.
   """
   names = {'worker': session['worker'], 'session': session['id'], 'tab': tab}
   cursor = db.execute(_GIVE, {**names, **times._asdict(), 'answers': study.answers})
@@ -111,7 +111,7 @@ def _resume(
 
 
 def prolong(db: sqlite3.Connection, study: Study, lease: int, times: Times) -> bool:
-  """Prolongs a lease, also one that has expired if nobody else took the place.
+  """Prolongs a lease, even an expired one if nobody else has taken its place.
 
   Returns:
     Whether the lease is open.
@@ -122,7 +122,7 @@ def prolong(db: sqlite3.Connection, study: Study, lease: int, times: Times) -> b
 
 
 def _answered(db: sqlite3.Connection, session: sqlite3.Row) -> int:
-  """Pages that were answered in a session, also those that were rejected later."""
+  """Number of pages that were answered in a session, including those rejected later."""
   (count,) = db.execute(
     'SELECT count(*) FROM lease JOIN answer ON answer.lease = lease.id '
     "JOIN page ON page.id = lease.page WHERE session = ? AND kind = 'work'",
@@ -134,7 +134,7 @@ def _answered(db: sqlite3.Connection, session: sqlite3.Row) -> int:
 def _end(
   db: sqlite3.Connection, study: Study, session: sqlite3.Row, answered: int
 ) -> dict[str, Any]:
-  """No page for this worker: all done, or all that are left are with others."""
+  """The response without a page: all are done, or others are working on the rest."""
   if not answered and _is_unfinished(db, study, session['worker']):
     return {'wait': _WAIT_S}
   code = session['code']
@@ -168,7 +168,7 @@ def _is_unfinished(db: sqlite3.Connection, study: Study, worker: str) -> bool:
 def _describe(
   db: sqlite3.Connection, study: Study, lease: int, answered: int, times: Times
 ) -> dict[str, Any]:
-  """What the browser needs to show a page, also in the middle of it."""
+  """What the browser needs to show a page, even one in progress."""
   page = db.execute(
     'SELECT page.* FROM page JOIN lease ON lease.page = page.id WHERE lease.id = ?', (lease,)
   ).fetchone()
@@ -218,7 +218,7 @@ def _class(study: Study, page: sqlite3.Row) -> dict[str, Any] | None:
 
 
 def _practice(study: Study) -> dict[str, Any]:
-  """What only the practice page has: the right answers; for icons its own classes as well."""
+  """What only the practice page has: the correct answers, and for icons its own classes."""
   practice = study.practice
   if study.task == 'grid':
     return {'answers': practice.slots}

@@ -1,4 +1,4 @@
-"""The links of a study; the token is in the fragment, which browsers send to nobody."""
+"""The links of a study; the token is in the fragment, which browsers do not send."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ _PROLIFIC = '?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID
 
 
 class Links(NamedTuple):
-  """Whole addresses."""
+  """Full URLs."""
 
   everyone: str  # each browser that opens it becomes a worker
   personal: dict[str, str]  # by worker
@@ -16,7 +16,7 @@ class Links(NamedTuple):
 
 
 def of(settings: Study, keys: Secrets, base: str) -> Links:
-  """Returns the links of a study that is reached under `base`, as in 'http://127.0.0.1:8000'."""
+  """Returns the links of a study served at `base`, such as 'http://127.0.0.1:8000'."""
   query = _PROLIFIC if settings.platform == 'prolific' else ''
   return Links(
     f'{base}/w{query}#{keys.join}',

@@ -27,12 +27,12 @@ def deal_grid(
 
   Args:
     candidates: {class: names of its images}.
-    gold: {class: {name: 1 or 0}}, also of images that are no candidates.
-    page_size: images of a page at most.
-    seed: of the order.
+    gold: {class: {name: 1 or 0}}, possibly of images that are not candidates.
+    page_size: images per page, at most.
+    seed: seed of the random order.
 
   Returns:
-    The pages in the order in which they are given, classes in turns.
+    The pages in the order in which they are assigned, classes taking turns.
   """
   rng = random.Random(seed)
   by_class = []
@@ -44,7 +44,7 @@ def deal_grid(
     rng.shuffle(marked)
     everything = marked + others
     count = math.ceil(len(everything) / page_size)
-    pages = [everything[k::count] for k in range(count)]  # gold first: the same share of it each
+    pages = [everything[k::count] for k in range(count)]  # gold first, to spread it evenly
     for page in pages:
       rng.shuffle(page)
     by_class.append([Page(label, page) for page in pages])

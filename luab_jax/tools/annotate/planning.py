@@ -1,4 +1,4 @@
-"""What a new study asks, read before any image is decoded: its classes, candidates and gold."""
+"""Plans a new study before any image is decoded: its classes, candidates and gold images."""
 
 import argparse
 import pathlib
@@ -10,8 +10,8 @@ from luab_jax.tools.annotate import class_files, coco_pages
 from luab_jax.tools.annotate.study import Class
 from luab_jax.tools.own_data.problems import Problems
 
-_MOST_ICONS = 1000  # of events.Class
-_ICONS_OF_A_PAGE = 10  # where the table names no groups
+_MOST_ICONS = 1000  # limit of events.Class
+_ICONS_OF_A_PAGE = 10  # if the table names no groups
 
 
 class Plan(NamedTuple):
@@ -44,7 +44,7 @@ def plan(args: argparse.Namespace, found: Sequence[str], problems: Problems) -> 
   """Plans a study.
 
   Args:
-    args: of `init`.
+    args: the arguments of `init`.
     found: images below --images.
     problems: counts what is left out.
 

@@ -1,4 +1,4 @@
-"""Draws the practice page of each task, whose right answers are known.
+"""Draws the practice page of each task, for which the correct answers are known.
 
 The same landscapes serve both: a grid that asks for kites, and one image for icons of eight things,
 five of which are on it. Nothing here is random: a study's practice page is the same for everyone.
@@ -34,10 +34,10 @@ class GridPractice(NamedTuple):
 
 
 class Spot(msgspec.Struct, frozen=True):
-  """Where a thing is: an icon of class `c` is right within `r` of (x right, y down).
+  """Where a thing is: an icon of class `c` is correct within `r` of (x right, y down).
 
-  x and y are relative to the image; r is a fraction of its width, in both directions. A class with
-  two spots is right on either, a class without one is not on the image.
+  x and y are relative to the image; r is a fraction of its width, in both directions. With two
+  spots, a class is correct on either; without any, it is not on the image.
   """
 
   c: int

@@ -1,7 +1,7 @@
-"""How an answer came about: features and flags for people to judge; nothing is rejected by them.
+"""How an answer was produced: features and flags that help people judge it, and reject nothing.
 
 `grid_features` and `icon_features` describe one answer (of one worker to one page), `merge` adds
-up several, such as all of a worker, and `flags` names what is conspicuous about either:
+up several, such as all of one worker, and `flags` names what is conspicuous about either:
 
 | flag | meaning |
 |---|---|
@@ -10,12 +10,12 @@ up several, such as all of a worker, and `flags` names what is conspicuous about
 | disagrees | shares less than AGREEMENT of what it or another answer chose |
 | fast | active time per image below FAST of the median of the study |
 | all, none | everything, or nothing, is selected on more than half of the pages |
-| same_point | more than half of the clicks are at the same place of their images |
+| same_point | more than half of the clicks are at the same position in their images |
 | no_moves | more than half of the clicks and drops by mouse have no movement before them |
 | straight | most movements are straight and without a pause (Mok et al., SIGCOMM 2014) |
 | outside_boxes | too few points lie in a box of their class: below IN_BOX with 95 % confidence |
 
-Shares of clicks and movements are judged from MIN_COUNT on.
+Shares of clicks and movements are judged only if there are at least MIN_COUNT.
 """
 
 import itertools
@@ -36,10 +36,10 @@ FAST = 0.33
 IN_BOX = 0.5
 MIN_COUNT = 5
 _Z = 1.959964  # of a 95 % interval
-_STRAIGHT = 0.998  # chord / path of a movement that counts as straight
+_STRAIGHT = 0.998  # chord / path length, above which a movement counts as straight
 _STRAIGHT_SHARE = 0.7
 _PAUSE_MS = 100.0
-_MIN_POSITIONS, _MIN_PX = 4, 40.0  # of a movement that can be judged
+_MIN_POSITIONS, _MIN_PX = 4, 40.0  # shorter movements are not judged
 
 XYWH = tuple[float, float, float, float]  # a box as fractions of the image
 
@@ -54,23 +54,23 @@ class Features(msgspec.Struct):
   chosen: int = 0  # images selected at the end, or icons on the image
   pages_all: int = 0  # everything selected
   pages_none: int = 0
-  gold_positive: int = 0  # images known to hold the class, or classes known to be there
+  gold_positive: int = 0  # images known to contain the class, or classes known to be present
   gold_found: int = 0  # of these selected
   gold_negative: int = 0
   gold_false: int = 0
   compared: int = 0  # (image or icon, other answer) where either chose it
   agreed: int = 0  # of these where both did
   mouse_clicks: int = 0  # by mouse, clicks or drops
-  unmoved_clicks: int = 0  # of these without movement before
+  unmoved_clicks: int = 0  # of these without a preceding movement
   movements: int = 0  # long enough to be judged
   straight_movements: int = 0  # of these straight and without a pause
   boxed: int = 0  # points of classes whose boxes are known
   in_box: int = 0
-  points: dict[str, int] = {}  # where clicks were, to a hundredth of the image
+  points: dict[str, int] = {}  # {place of clicks, to a hundredth of the image: how many}
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
-  """Returns the 95 % interval of a share (E. B. Wilson, 1927); (0, 1) of nothing."""
+  """Returns the 95 % score interval of a proportion (E. B. Wilson, 1927); (0, 1) if `of` is 0."""
   if not of:
     return 0.0, 1.0
   share, z2 = count / of, _Z * _Z / of
@@ -89,8 +89,8 @@ def grid_features(
   """Returns the features of an answer to a grid.
 
   Args:
-    page: replayed.
-    images: how many the page has.
+    page: the replayed page.
+    images: number of images on it.
     gold: {slot: whether it holds the class}, where that is known.
     others: the selected slots of each other answer to this page.
     boxes: {slot: boxes of the class}, where they are known.
@@ -124,7 +124,7 @@ def icon_features(
   """Returns the features of an answer to an image with icons.
 
   Args:
-    page: replayed.
+    page: the replayed page.
     others: the classes that each other answer to this image placed.
     boxes: {class: boxes of its instances}; None: not known.
   """
@@ -165,11 +165,11 @@ def median_ms_per_image(answers: Iterable[Features]) -> float:
 
 
 def flags(features: Features, median_ms: float = 0.0) -> list[str]:
-  """Returns what is conspicuous, in the order of the table above.
+  """Returns the flags that apply, in the order of the table above.
 
   Args:
     features: of one answer, or merged.
-    median_ms: of the study, see `median_ms_per_image`; 0: not known yet.
+    median_ms: the study's median, see `median_ms_per_image`; 0: not known yet.
   """
   f = features
   clicks = sum(f.points.values())

@@ -1,13 +1,13 @@
-"""What the server answers to a request that it does not carry out."""
+"""How the server responds to a request that it refuses."""
 
 from typing import Any
 
 
 class Refusal(Exception):
-  """A request that changes nothing.
+  """A request is refused and changes nothing.
 
   Attributes:
-    status: of HTTP, 4xx or 5xx.
+    status: HTTP status, 4xx or 5xx.
     answer: {'error': a word for the page, 'message': one line for a person, ...}.
   """
 

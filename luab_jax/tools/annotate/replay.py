@@ -16,7 +16,7 @@ from luab_jax.tools.annotate import events
 from luab_jax.tools.annotate.events import Batch, Event, Placed
 from luab_jax.tools.annotate.visits import Visit, replay_visit, timed
 
-MAX_RATE = 60  # positions of the cursor a second in a release
+MAX_RATE = 60  # positions of the cursor per second in a release
 _DECISIONS = (events.On, events.Off, events.Put, events.Remove)
 _KEYBOARD = ('key', 'search')
 
@@ -50,11 +50,11 @@ class Tile:
   """What was recorded of one image of a grid."""
 
   selected: bool = False  # at the end
-  selected_count: int = 0  # how often it was selected, undo left out
+  selected_count: int = 0  # how often it was selected, not counting undo
   clicks: list[Click] = dataclasses.field(default_factory=list)  # that selected it
   trace: list[Position] = dataclasses.field(default_factory=list)  # while it was not selected
   hovers: list[Hover] = dataclasses.field(default_factory=list)
-  estimate_time_ms: int | None = None  # hovered and not selected; None: the cursor never moved
+  estimate_time_ms: int | None = None  # while hovered, not selected; None: the cursor never moved
   box: events.Box | None = None  # where it was shown last; None: it never loaded
   is_reported: bool = False  # as broken
 
@@ -118,7 +118,7 @@ def decode(blobs: Iterable[bytes]) -> list[Batch]:
 
 def final_state(task: str, batches: Sequence[Batch]) -> State:
   """Returns what a page of 'grid' or 'icons' holds after all events."""
-  # Without the moves, which are nearly all: the server waits for this at every submit.
+  # Moves, which are nearly all events, are left out: the server waits for this at every submit.
   batches = [
     msgspec.structs.replace(b, events=[e for e in b.events if isinstance(e, _DECISIONS)])
     for b in batches
@@ -162,7 +162,7 @@ class _TileReplay:
     match event:
       case events.Move() if not tile.selected:
         self._trace.add(time, event.x, event.y)
-        self._estimate = self._estimate or 0.0  # as the authors: from the first move on
+        self._estimate = self._estimate or 0.0  # as the authors do: from the first move on
         self._since = time if self._since is None else self._since
         self._is_hovered = True
       case events.Enter() | events.Leave():

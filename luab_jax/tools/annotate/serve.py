@@ -26,14 +26,14 @@ def run(
   """Serves a study.
 
   Args:
-    folder: of the study.
-    host: address to listen at.
-    port: to listen at.
-    public_url: what workers open, as in https://lab.example; '': only this machine does.
+    folder: folder of the study.
+    host: address to listen on.
+    port: port to listen on.
+    public_url: what workers open, such as https://lab.example; '' if only this machine does.
     show: called with the link for everyone, once it works.
 
   Raises:
-    UserError: no such study, a port in use, an address that is not of this machine, or a study
+    UserError: no such study, a port in use, an address that is not this machine's, or a study
       that is being served already.
   """
   check_url(host, public_url)
@@ -57,7 +57,7 @@ def run(
       config = uvicorn.Config(
         asgi,
         log_level='warning',
-        access_log=False,  # addresses of workers are nobody's business
+        access_log=False,  # do not log the addresses of workers
         server_header=False,
         proxy_headers=False,
         ws='none',
@@ -68,7 +68,7 @@ def run(
 
 
 def check_url(host: str, public_url: str) -> None:
-  """Raises UserError for an address that others reach, without the one that they open."""
+  """Raises UserError for a public host without a URL for workers, or for an invalid URL."""
   if host not in _LOCAL and not public_url:
     raise UserError(f'--host={host} needs --public_url=https://..., the address that workers open')
   if public_url:

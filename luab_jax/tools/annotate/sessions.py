@@ -1,4 +1,4 @@
-"""Who works: consent begins a session, and its bearer token is asked for in every request."""
+"""Sessions of workers: consent begins one, and its bearer token is required in every request."""
 
 import hmac
 import secrets
@@ -10,7 +10,7 @@ import msgspec
 from luab_jax.tools.annotate.refusals import Refusal
 from luab_jax.tools.annotate.study import Secrets, hash_token, pseudonym, session_token
 
-_PREVIEW = 'ASSIGNMENT_ID_NOT_AVAILABLE'  # MTurk: the HIT is looked at, nobody has accepted it
+_PREVIEW = 'ASSIGNMENT_ID_NOT_AVAILABLE'  # MTurk: the HIT is previewed, not accepted
 MTURK_HOSTS = ('https://www.mturk.com', 'https://workersandbox.mturk.com')  # of turkSubmitTo
 
 Text = Annotated[str, msgspec.Meta(max_length=200)]
@@ -29,7 +29,7 @@ class Platform(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Start(msgspec.Struct, forbid_unknown_fields=True):
-  """`POST /api/session`: somebody has read what is recorded, and agrees."""
+  """`POST /api/session`: a worker has read what is recorded, and agrees."""
 
   consent: Literal[True]
   pointer: Literal['fine', 'coarse']
@@ -52,14 +52,14 @@ def start(
     {token, worker, practice_done}.
 
   Raises:
-    Refusal: 401 for an unknown token, 403 for a worker who has withdrawn or only looks at a HIT,
+    Refusal: 401 for an unknown token, 403 for a worker who has withdrawn or only previews a HIT,
       422 for parameters that no platform sends.
   """
   platform = asked.platform or Platform()
   if platform.assignmentId == _PREVIEW:
     raise Refusal(403, 'preview', 'Accept the HIT to begin.')
   if platform.turkSubmitTo not in ('', *MTURK_HOSTS):
-    raise Refusal(422, 'platform', 'turkSubmitTo is no address of Mechanical Turk.')
+    raise Refusal(422, 'platform', 'turkSubmitTo is not an address of Mechanical Turk.')
   name, platform_id = _platform_id(platform)
   worker = _known_worker(db, keys, token)
   if worker is None:
@@ -88,7 +88,7 @@ def start(
 
 
 def _platform_id(platform: Platform) -> tuple[str, str]:
-  """(platform, id of the person there), or two empty texts."""
+  """(platform, id of the person there), or two empty strings."""
   if platform.PROLIFIC_PID:
     return 'prolific', platform.PROLIFIC_PID
   if platform.workerId:
@@ -113,13 +113,13 @@ def _known_worker(db: sqlite3.Connection, keys: Secrets, token: str) -> str | No
 def _session(
   db: sqlite3.Connection, keys: Secrets, worker: str, key: list[str], pointer: str, now: int
 ) -> int:
-  """The id of the session of a worker and an assignment, which is made if there is none."""
+  """The id of the session of a worker and an assignment, created if there is none."""
   row = db.execute(
     'SELECT id FROM session WHERE worker = ? AND hit_id = ? AND assignment_id = ?', (worker, *key)
   ).fetchone()
   if row:
     return row['id']
-  # Random: the id of a session that was deleted, and with it its token, never comes again.
+  # Random, so that the id of a deleted session, and with it its token, is never reused.
   session = secrets.randbits(62)
   db.execute(
     'INSERT INTO session (id, worker, token, hit_id, assignment_id, consent_at, pointer) '
@@ -139,7 +139,7 @@ def has_practised(db: sqlite3.Connection, worker: str) -> bool:
 
 
 def find(db: sqlite3.Connection, token: str) -> sqlite3.Row:
-  """The session of a bearer token; raises Refusal 401 where there is none."""
+  """The session of a bearer token; raises Refusal 401 if there is none."""
   row = db.execute('SELECT * FROM session WHERE token = ?', (hash_token(token),)).fetchone()
   if not row:
     raise Refusal(401, 'token', 'This session has ended: open your link again.')
@@ -147,7 +147,7 @@ def find(db: sqlite3.Connection, token: str) -> sqlite3.Row:
 
 
 def delete_worker(db: sqlite3.Connection, worker: str) -> int:
-  """Deletes all that was recorded of a worker, who gets no page any more.
+  """Deletes everything that was recorded about a worker, who gets no further pages.
 
   Returns:
     The number of answers deleted.

@@ -24,7 +24,7 @@ def of(study: Study) -> dict[str, Any]:
 
 
 def icons(classes: Sequence[Class], groups: Sequence[str]) -> dict[str, Any]:
-  """The icons that a page offers, and the titles of the pages that they are on."""
+  """The icons that a page offers, and the titles of the pages of icons."""
   return {
     'classes': [
       {

@@ -1,7 +1,7 @@
-"""Writes answers.jsonl.gz: all that was recorded, also what the releases have no place for.
+"""Writes answers.jsonl.gz: everything recorded, including what the releases have no place for.
 
-The first line is a `Head`, each other one a `Line`: an answer, accepted or not. Nothing in it says
-who somebody is: no id of a platform, no address, no browser.
+The first line is a `Head`, every other one a `Line`: an answer, accepted or not. Nothing in it
+identifies a person: no platform id, no address, no browser.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ class Head(msgspec.Struct):
   version: int
   task: str
   classes: list[str]  # events name them by index
-  groups: list[str]  # icons: the pages of icons, alike
+  groups: list[str]  # icons: the pages of icons, likewise
   track: str
   pointer: str
   blur: str
@@ -42,7 +42,7 @@ class ShownImage(msgspec.Struct):
   height: int
   gold: bool | None  # whether it is known to hold the class
   seen: bool  # it was shown and not reported as broken
-  release: str | None  # where the image is in the release; None: it is not
+  release: str | None  # path of the image in the release; None: it is not there
   used: bool  # whether the release holds this answer about it
 
 

@@ -38,7 +38,7 @@ class Class(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Practice(msgspec.Struct, forbid_unknown_fields=True):
-  """What the practice page shows beside its images, and what is right there."""
+  """What the practice page shows besides its images, and the correct answers."""
 
   name: str = ''  # grid: of the class asked for
   definition: str = ''
@@ -58,9 +58,9 @@ class Study(msgspec.Struct, forbid_unknown_fields=True):
   images: str  # the folder, absolute
   classes: list[Class]
   groups: list[str]  # icons: their pages, in the order in which they are shown
-  page_size: Positive  # images of a page
+  page_size: Positive  # images per page
   pages_per_worker: Positive
-  answers: Positive  # of different workers to each page
+  answers: Positive  # per page, from different workers
   pointer: Literal['plain', 'red']  # grid: red: a dot follows the cursor
   blur: Literal['on', 'off']  # grid: images are blurred until the cursor is on them
   track: Literal['60hz', 'raw']  # positions of the cursor
@@ -74,7 +74,7 @@ class Secrets(msgspec.Struct, forbid_unknown_fields=True):
   """Tokens are 128 bits; only their hashes are in the database."""
 
   key: str  # of the tokens of sessions
-  salt: str  # of what stands for platform ids
+  salt: str  # of the pseudonyms of platform ids
   join: str  # token of the link for everyone
   admin: str
   personal: dict[str, str] = {}  # {worker: token of the personal link}
@@ -92,18 +92,18 @@ def new_token() -> str:
 
 
 def hash_token(token: str) -> str:
-  """What the database keeps of a token."""
+  """The hash of a token, which is all that the database keeps of it."""
   return hashlib.sha256(token.encode()).hexdigest()
 
 
 def session_token(key: str, session: int) -> str:
-  """The token of a session, always the same one: a lost answer can be repeated."""
+  """The token of a session; always the same, so that a lost response can be repeated."""
   mac = hmac.digest(bytes.fromhex(key), f'session:{session}'.encode(), 'sha256')
   return base64.urlsafe_b64encode(mac[:16]).decode().rstrip('=')
 
 
 def pseudonym(salt: str, text: str) -> str:
-  """40 hex digits that stand for an id of a platform."""
+  """40 hex digits that replace a platform's id."""
   return hmac.new(bytes.fromhex(salt), text.encode(), 'sha256').hexdigest()[:40]
 
 
@@ -120,7 +120,7 @@ def _to_json(value: Any) -> bytes:
 
 
 def read(folder: pathlib.Path) -> Study:
-  """Reads study.json; raises UserError where there is none, or one of another version."""
+  """Reads study.json; raises UserError if there is none, or if it has another version."""
   path = folder / 'study.json'
   try:
     data = path.read_bytes()
@@ -142,7 +142,7 @@ def read(folder: pathlib.Path) -> Study:
 
 
 def read_secrets(folder: pathlib.Path) -> Secrets:
-  """Reads secret.json; raises UserError where it cannot."""
+  """Reads secret.json; raises UserError if it cannot."""
   path = folder / 'secret.json'
   try:
     return msgspec.json.decode(path.read_bytes(), type=Secrets)

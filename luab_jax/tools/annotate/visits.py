@@ -1,4 +1,4 @@
-"""When a page was open and in sight, by the browser's clock."""
+"""When a page was open and visible, by the browser's clock."""
 
 import collections
 import dataclasses
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from luab_jax.tools.annotate import events
 from luab_jax.tools.annotate.events import Batch, Event
 
-PAUSE_MS = 10_000.0  # what a longer pause between two events counts as active time
+PAUSE_MS = 10_000.0  # a longer pause between two events counts as this much active time
 
 
 class Window(NamedTuple):
@@ -27,16 +27,16 @@ class Visit:
 
   opened: float = 0.0  # ms since 1970
   ended: float = 0.0  # when the last batch was closed
-  visible_ms: float = 0.0  # with the tab in sight
-  active_ms: float = 0.0  # of that, without what pauses last beyond PAUSE_MS
+  visible_ms: float = 0.0  # while the tab was visible
+  active_ms: float = 0.0  # the same, with pauses capped at PAUSE_MS
   windows: list[Window] = dataclasses.field(default_factory=list)
   sources: dict[str, int] = dataclasses.field(default_factory=dict)  # of actions, by device
 
 
 def replay_visit(batches: Sequence[Batch]) -> Visit:
-  """Returns how long the page was open and in sight; a reload ends what was before it."""
+  """Returns how long the page was open and visible; time across a reload does not count."""
   visit, sources = Visit(opened=_opened(batches)), collections.Counter[str]()
-  last: float | None = None  # time of the last event while in sight
+  last: float | None = None  # time of the last event
   is_visible, origin = True, 0.0
   for batch in batches:
     if batch.origin != origin:

@@ -1,4 +1,4 @@
-"""What most workers say, where several answered."""
+"""Majority votes over the answers of several workers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +13,8 @@ def most_voted(votes: Mapping[str, Sequence[bool]]) -> str:
     votes: {class: whether each worker who was asked for it selected the image}.
 
   Returns:
-    The class with the largest share, if that is more than a half; of several with the same one the
-    first by name. '' if there is none.
+    The class with the largest share of votes, if that is more than half; of several, the first by
+    name. '' if there is none.
   """
   shares = {label: sum(said) / len(said) for label, said in votes.items() if said}
   best = min(shares, key=lambda label: (-shares[label], label), default='')
@@ -28,7 +28,7 @@ def majority(answers: Sequence[Mapping[int, Point]]) -> dict[int, Point]:
     answers: {class: where its icon is} of each worker.
 
   Returns:
-    {class: the place, of those that were given, that is closest to the others}, ascending.
+    {class: the one of its points that is closest to the others}, classes ascending.
   """
   placed: dict[int, list[Point]] = {}
   for answer in answers:
@@ -46,9 +46,9 @@ def _central(points: Sequence[Point]) -> Point:
 
 
 def nearest(answers: Sequence[Mapping[int, Point]], winner: Mapping[int, Point]) -> int:
-  """Returns the index of the answer with the fewest classes more or less than `winner`.
+  """Returns the index of the answer whose set of classes differs least from that of `winner`.
 
-  Of several, the one whose icons are closest to its icons, then the first.
+  Of several, the one whose icons are closest to those of `winner`, then the first.
   """
 
   def distance(index: int) -> tuple[int, float, int]:

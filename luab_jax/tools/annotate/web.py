@@ -1,4 +1,4 @@
-"""What every request goes through: hosts, origins, sizes, rates, and the headers of the answers."""
+"""What every request goes through: checks of host, origin, size and rate, and response headers."""
 
 import collections
 import time
@@ -17,18 +17,18 @@ from luab_jax.tools.annotate.study import hash_token
 T = TypeVar('T')
 
 MAX_BODY = 256 << 10  # bytes
-_RATE, _BURST = 20.0, 200.0  # requests per second of a session; what was kept offline comes at once
+_RATE, _BURST = 20.0, 200.0  # requests per second of a session; at once, after it was offline
 _MAX_BUCKETS = 10_000
 _MTURK_FRAMES = ('https://worker.mturk.com', *MTURK_HOSTS)
 
 
 def to_json(value: object, status: int = 200) -> Response:
-  """An answer in JSON."""
+  """A JSON response."""
   return Response(msgspec.json.encode(value), status, media_type='application/json')
 
 
 async def read_body(request: Request) -> bytes:
-  """The body of a request; raises Refusal 413 where it is too long."""
+  """The body of a request; raises Refusal 413 if it is too long."""
   body = bytearray()
   async for chunk in request.stream():
     body += chunk
@@ -38,7 +38,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-  """A body as a record of a type; raises Refusal 400 or 422 where it is none."""
+  """Decodes a body; raises Refusal 400 if it is not JSON, 422 if it is not of this type."""
   try:
     return msgspec.json.decode(body, type=kind)
   except msgspec.ValidationError as error:
@@ -48,7 +48,7 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 
 def bearer(request: Request) -> str:
-  """The token of a request; raises Refusal 401 where there is none."""
+  """The token of a request; raises Refusal 401 if there is none."""
   kind, _, token = request.headers.get('authorization', '').partition(' ')
   if kind.lower() != 'bearer' or not token:
     raise Refusal(401, 'token', 'This link is not valid: ask for a new one.')
@@ -56,14 +56,14 @@ def bearer(request: Request) -> str:
 
 
 class Rates:
-  """Limits the requests of each token: _RATE a second, _BURST at once."""
+  """Limits the requests of each token: _RATE per second, _BURST at once."""
 
   def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
     self._clock = clock
     self._buckets: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
 
   def count(self, token: str) -> None:
-    """Counts a request; raises Refusal 429 where there are too many."""
+    """Counts a request; raises Refusal 429 if there are too many."""
     key, now = hash_token(token), self._clock()
     left, before = self._buckets.pop(key, (_BURST, now))
     left = min(_BURST, left + _RATE * (now - before)) - 1
@@ -75,10 +75,10 @@ class Rates:
 
 
 class Guard:
-  """Refuses foreign hosts and origins; no answer leaves without the headers of security."""
+  """Refuses foreign hosts and origins, and adds security headers to every response."""
 
   def __init__(self, app: ASGIApp, origins: Collection[str], *, is_mturk: bool) -> None:
-    """`origins`: of this server, as in 'http://127.0.0.1:8000'."""
+    """`origins`: those of this server, such as 'http://127.0.0.1:8000'."""
     self._app = app
     self._origins = set(origins)
     self._hosts = {origin.partition('://')[2] for origin in origins}
@@ -129,7 +129,7 @@ def _headers(is_mturk: bool) -> dict[str, str]:
     'Content-Security-Policy': '; '.join(f'{name} {value}' for name, value in policy.items()),
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'no-referrer',
-    # Isolated, a browser's clock has steps of 5 µs instead of 100 µs.
+    # For isolated pages, the browser's clock has a resolution of 5 µs instead of 100 µs.
     'Cross-Origin-Opener-Policy': 'same-origin',
     'Cross-Origin-Embedder-Policy': 'require-corp',
     'Cross-Origin-Resource-Policy': 'same-origin',

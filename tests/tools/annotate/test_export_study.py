@@ -74,7 +74,7 @@ def test_rejected_and_unfinished_answers_are_in_the_sidecar_alone(grid, tmp_path
     [False] * 4,
   ]
   said = capsys.readouterr().out
-  assert '1  answer accepted' in said and '1  answer unfinished, in answers.jsonl.gz' in said
+  assert '1  answer accepted' in said and '1  answer unfinished, only in answers.jsonl.gz' in said
   assert '4  images in the study' in said and '1  click kept' in said
 
 

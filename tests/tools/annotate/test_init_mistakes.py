@@ -53,7 +53,7 @@ _BAD = {
   'gold that is not there': (
     {'a/b.jpg': None, '../t.csv': b'file,class\na/c.jpg,a\n'},
     ['--gold=t.csv'],
-    "t.csv:2: 'a/c.jpg' is no image",
+    "t.csv:2: 'a/c.jpg' is not an image",
   ),
   'gold of no class': (
     {'a/b.jpg': None, '../t.csv': b'file,class\na/b.jpg,z\n'},

@@ -176,7 +176,7 @@ def test_platform_ids_are_kept_apart(desk):
   assert desk.one('SELECT platform_id FROM identities.identity') == 'A1PERSON'
   with pytest.raises(Refusal, match='Accept the HIT'):
     desk.join(workerId='A2', assignmentId='ASSIGNMENT_ID_NOT_AVAILABLE')
-  with pytest.raises(Refusal, match='no address of Mechanical Turk'):
+  with pytest.raises(Refusal, match='not an address of Mechanical Turk'):
     desk.join(workerId='A2', turkSubmitTo='https://evil.example')
 
 
