@@ -1,4 +1,4 @@
-// The researcher's page: token, views by the part of the address after #, and what stays current.
+// The researcher's page: the token, views chosen by the fragment of the address, and live updates.
 
 import { el } from './ui.js';
 import { overview } from './admin_overview.js';
@@ -21,10 +21,10 @@ let timer = 0;
 
 const token = () => location.hash.slice(1).split('/')[0];
 
-/** The address of a view: it keeps the token, so that links can be opened in another tab. */
+/** The address of a view, with the token, so that links can be opened in another tab. */
 const link = (...parts) => `#${[token(), ...parts].join('/')}`;
 
-/** The answer to a request; an Error whose message is for people where there is none. */
+/** Resolves to the response; rejects with an Error whose message can be shown to people. */
 async function api(path, body) {
   let response;
   try {
@@ -38,7 +38,7 @@ async function api(path, body) {
       cache: 'no-store',
     });
   } catch {
-    throw new Error('The server does not answer. Is “serve” still running?');
+    throw new Error('The server does not respond. Is “serve” still running?');
   }
   if (response.status === 401) {
     throw new Error('This is not the admin link of the study: open the one that “serve” printed.');
@@ -69,7 +69,7 @@ async function open() {
     document.getElementById('title').textContent = status.title;
     document.title = `${status.title} · admin`;
     const view = await (VIEWS[name] ?? overview)({ api, link, status, open }, ...rest);
-    if (location.hash !== hash) return; // gone on meanwhile
+    if (location.hash !== hash) return; // the user has moved on
     shown = { hash, ...view };
     main.replaceChildren(view.element);
     window.scrollTo(0, 0);
@@ -86,7 +86,7 @@ function say(ok) {
   live.className = ok ? 'live' : 'lost';
 }
 
-/** One small request every few seconds, none while nobody looks. */
+/** Polls with one small request every few seconds, but not while the page is hidden. */
 function poll() {
   clearTimeout(timer);
   if (document.hidden) return;

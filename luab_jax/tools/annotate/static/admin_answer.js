@@ -6,7 +6,7 @@ import { Player } from './replay.js';
 
 const of = (count, all) => (all ? `${count} of ${all}` : null);
 
-/** Of quality.Features, for people: [[what, value]], where there is something to say. */
+/** quality.Features for people: [[label, value]], without what does not apply. */
 function measured(f, task) {
   const thing = task === 'grid' ? 'images' : 'icons';
   return [
@@ -17,7 +17,7 @@ function measured(f, task) {
     ['Gold found', of(f.gold_found, f.gold_positive)],
     ['False alarms', of(f.gold_false, f.gold_negative)],
     [`Chosen ${thing} that other answers share`, of(f.agreed, f.compared)],
-    ['Clicks without movement before', of(f.unmoved_clicks, f.mouse_clicks)],
+    ['Clicks without a preceding movement', of(f.unmoved_clicks, f.mouse_clicks)],
     ['Straight movements', of(f.straight_movements, f.movements)],
     ['Points in known boxes', of(f.in_box, f.boxed)],
   ].filter(([, value]) => value !== null);

@@ -62,7 +62,7 @@ export async function workerView(context, id) {
     const answers = await context.api(`workers/${id}`);
     element.replaceChildren(el('h1', {}, 'Worker ', el('code', {}, id)),
       answers.length ? answerTable(context, answers, ['page'])
-        : nothing('No page is submitted yet.'));
+        : nothing('No pages submitted yet.'));
   };
   await update();
   return { element, update };
@@ -70,13 +70,13 @@ export async function workerView(context, id) {
 
 function pageState(row, wanted) {
   if (row.answers >= wanted) return el('span', { class: 'verdict accepted' }, 'done');
-  return row.answers || row.rejected ? 'in work' : 'open';
+  return row.answers || row.rejected ? 'in progress' : 'open';
 }
 
 export async function pageList({ api, link, status }) {
   const columns = [
     ['Page', 'id', (row) => el('a', { href: link('page', row.page) }, String(row.number))],
-    ['Asked', '', (row) => row.title],
+    ['Content', '', (row) => row.title],
     ['Images', 'number', (row) => count(row.images)],
     ['Answers', 'number', (row) => `${row.answers} / ${status.wanted}`],
     ['State', '', (row) => pageState(row, status.wanted)],

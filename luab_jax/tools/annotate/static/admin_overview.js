@@ -14,16 +14,16 @@ function fact(label, value, note = '') {
 function progress({ pages, answers, active, end }) {
   const wanted = answers.done + answers.left;
   const share = wanted ? answers.done / wanted : 0;
-  let pace = 'Nobody has answered in the last hour: no end to expect yet.';
+  let pace = 'Nobody has answered in the last hour, so there is no estimate of the end.';
   if (!answers.left) pace = 'All answers are in.';
-  else if (end) pace = `At the pace of the last hour the last answer comes ${moment(end)}.`;
+  else if (end) pace = `Expected end at the pace of the last hour: ${moment(end)}.`;
   return el('section', { class: 'card' },
     el('h2', {}, el('b', {}, count(answers.done)), ` of ${plural(wanted, 'answer')}`),
     el('progress', { max: '1', value: share, 'aria-label': 'Answers' }),
     el('p', { class: 'quiet' }, pace),
     el('dl', { class: 'facts' },
       fact('Pages done', count(pages.done), `of ${count(pages.all)}`),
-      fact('Pages in work', count(pages.started)),
+      fact('Pages in progress', count(pages.started)),
       fact('Pages left', count(pages.all - pages.done - pages.started)),
       fact('Working now', count(active), active === 1 ? 'worker' : 'workers'),
       fact('Rejected', count(answers.rejected), 'assigned again')));
@@ -40,9 +40,9 @@ function pay() {
   const show = () => {
     localStorage.setItem(PAY, field.value);
     const hourly = Number(field.value) * 3600000 / median;
-    result.textContent = field.value && median ? `${hourly.toFixed(2)} an hour` : '–';
+    result.textContent = field.value && median ? `${hourly.toFixed(2)} per hour` : '–';
     time.replaceChildren(fact('Median time per page', median ? spell(median) : '–',
-      median ? 'with the page in sight' : ''));
+      median ? 'with the page visible' : ''));
   };
   field.addEventListener('input', show);
   const element = el('section', { class: 'card' }, el('h2', {}, 'Time and pay'), time,
@@ -59,7 +59,7 @@ function copyRow(url, name) {
   const shown = el('code', { class: 'url', tabindex: '0' }, url);
   const button = el('button', { class: 'plain small', onclick: async () => {
     getSelection().selectAllChildren(shown);
-    // Pages without TLS have no clipboard: then the link is selected, and older copying works.
+    // Pages without TLS have no clipboard API: execCommand copies the selected link.
     if (navigator.clipboard) await navigator.clipboard.writeText(url);
     else document.execCommand('copy');
     button.textContent = 'Copied';
@@ -94,8 +94,8 @@ function exporter(api) {
     button.disabled = false;
   } }, 'Export');
   return el('section', { class: 'card' }, el('h2', {}, 'Export'),
-    el('p', { class: 'quiet' }, 'Writes all answers but the rejected ones in the format of the ',
-      'release, beside the folder of the study.'), button, result);
+    el('p', { class: 'quiet' }, 'Writes all answers except rejected ones in the format of the ',
+      'release, next to the folder of the study.'), button, result);
 }
 
 export async function overview(context) {
@@ -108,7 +108,7 @@ export async function overview(context) {
     const nobody = !now.answers.done && !now.answers.rejected && !now.active;
     top.replaceChildren(
       nobody ? el('section', { class: 'card hello' }, el('h2', {}, 'Nobody has answered yet'),
-        el('p', {}, 'Send workers the link for everyone. This page follows them by itself.')) : '',
+        el('p', {}, 'Send workers the link for everyone. This page updates by itself.')) : '',
       progress(now),
       now.reported.length ? el('section', { class: 'card warn' },
         el('h2', {}, `${plural(now.reported.length, 'image')} reported as broken`),

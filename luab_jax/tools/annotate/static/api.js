@@ -1,6 +1,6 @@
-// The server's calls: JSON over POST, the token as a bearer header.
+// Calls to the server: JSON over POST, with the token in the Authorization header.
 
-const PATIENCE = 20_000; // ms for an answer; every call may be repeated
+const PATIENCE = 20_000; // ms to wait for a response; every call may be repeated
 
 export class ApiError extends Error {
   // status 0: the server was not reached. word: 'moved', 'full' ..., as the server names it.
@@ -20,7 +20,7 @@ export class Api {
     this.token = token;
   }
 
-  // body: an object, or the text of one. keepalive: the page is going away.
+  // body: an object, or its JSON. keepalive: the page is being left.
   async post(path, body, { keepalive = false } = {}) {
     let response, answer;
     try {

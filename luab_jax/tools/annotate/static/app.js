@@ -1,5 +1,5 @@
-// The worker's way: consent, instructions, practice, pages, completion code. A reload at any point
-// goes on from what the server and the outbox hold.
+// The worker's path: consent, instructions, practice, pages, completion code. A reload at any point
+// continues from what the server and the outbox hold.
 
 import { Api } from './api.js';
 import { Outbox } from './outbox.js';
@@ -12,9 +12,9 @@ const study = JSON.parse(document.getElementById('study').textContent);
 const task = await (study.task === 'grid' ? import('./grid.js') : import('./icons.js'));
 const PLATFORMS = // parameters of Prolific and MTurk
   'PROLIFIC_PID STUDY_ID SESSION_ID workerId hitId assignmentId turkSubmitTo'.split(' ');
-const TAKE_OVER = 150; // ms that another tab gets to write down what it has
+const TAKE_OVER = 150; // ms for another tab to store what it has not sent
 
-// The token is in the fragment. Platforms add their parameters to the query, or behind it.
+// The token is in the fragment. Platforms add their parameters to the query, or after the token.
 function readLink() {
   const [token, behind = ''] = location.hash.slice(1).split('?');
   const all = [...new URLSearchParams(location.search), ...new URLSearchParams(behind)];
@@ -79,7 +79,7 @@ async function agree() {
   await store.keepSession(link.key, session.token);
 }
 
-// Another tab of this session stops, and writes down what it has not sent.
+// Another tab of this session stops, and stores what it has not sent.
 function takeOver() {
   return new Promise((resolve) => {
     setTimeout(resolve, TAKE_OVER);
@@ -97,8 +97,8 @@ tabs.addEventListener('message', async ({ data }) => {
 
 async function start() {
   if (!link.token) {
-    const text = 'The link to this page is not complete: its end, from “#” on, is missing.';
-    return screens.stuck(ui, study, 'This link is not complete', text);
+    const text = 'The link to this page is incomplete: the part from “#” on is missing.';
+    return screens.stuck(ui, study, 'This link is incomplete', text);
   }
   try {
     if (kept) await takeOver();
@@ -207,7 +207,7 @@ async function withdrawing() {
   try {
     await call('withdraw', {});
   } catch (error) {
-    if (error.status !== 401) return stuck('Not deleted yet', error); // 401: it is already
+    if (error.status !== 401) return stuck('Not deleted yet', error); // 401: already deleted
   }
   await store.keepSession(link.key, null);
   screens.withdrawn(ui);

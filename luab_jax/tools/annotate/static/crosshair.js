@@ -1,11 +1,12 @@
-// Puts a point by keys: arrows move it by 1 %, with Shift by 5 %, Enter puts it, Escape gives up.
+// Places a point by keyboard: arrows move it by 1 %, with Shift by 5 %, Enter places it, Escape
+// cancels.
 
 import { el } from './ui.js';
 
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // Opens a crosshair over `frame` (positioned; its box is the image's) for the focused `element`.
-// Calls put({x, y}, t) with fractions, or closed() where it was given up.
+// Calls put({x, y}, t) with fractions, or closed() if it was cancelled.
 export function openCrosshair(frame, element, { start = { x: 0.5, y: 0.5 }, put, closed, ui }) {
   let { x, y } = start;
   const cross = el('span', { class: 'crosshair' }, el('i'), el('i'));

@@ -1,19 +1,19 @@
-// Dragging with mouse, pen or finger: a press that moves. It goes on off the element and off the
-// window, as the pointer is captured; `touch-action: none` on what is dragged keeps fingers from
+// Dragging with mouse, pen or finger: a press that moves. The pointer is captured, so a drag goes
+// on outside the element and the window; `touch-action: none` on what is dragged keeps fingers from
 // scrolling instead.
 
 import { Thinner } from './recorder.js';
 
 const SLACK = { mouse: 3, touch: 8, pen: 5 }; // px that a press may move and still be a click
 
-// pick(event) returns what is dragged from there, or null: an object with its `node`.
-// start(item, event); move(item, event), also of coalesced events and thinned to 60 Hz unless raw;
-// show(item, event), once an event; drop(item, event) with the pointerup; cancel(item).
+// pick(event) returns what can be dragged from there, an object with its `node`, or null.
+// start(item, event); move(item, event), for coalesced events too, thinned to 60 Hz unless raw;
+// show(item, event), once per event; drop(item, event) with the pointerup; cancel(item).
 // Returns {stop()}.
 export function watchDrags(root, { pick, start, move, show, drop, cancel, raw = false }) {
   const ended = new AbortController();
   let press = null; // of the pointer that is down
-  let dragged = false; // whether the last press was a drag, whose click means nothing
+  let dragged = false; // whether the last press was a drag, whose click is ignored
 
   function down(event) {
     dragged = false;
@@ -67,7 +67,7 @@ export function watchDrags(root, { pick, start, move, show, drop, cancel, raw = 
   });
   const keys = (event) => {
     if (!press?.thinner) return;
-    event.preventDefault(); // pages of icons stay as they are under a drag
+    event.preventDefault(); // keys do not change the page of icons during a drag
     event.stopImmediatePropagation();
     if (event.key === 'Escape') giveUp();
   };

@@ -36,7 +36,7 @@ export function spell(ms) {
   return ms < 60000 ? `${(ms / 1000).toFixed(1)} s` : `${duration(ms)} min`;
 }
 
-/** Of quality.py: what a flag means. */
+/** What the flags of quality.py mean. */
 export const FLAGS = {
   gold_missed: 'too few of the known positives were chosen',
   false_alarms: 'too many known negatives were chosen',
@@ -44,7 +44,7 @@ export const FLAGS = {
   fast: 'less than a third of the median time',
   all: 'everything was selected',
   none: 'nothing was selected',
-  same_point: 'most clicks are at the same place of their images',
+  same_point: 'most clicks are at the same position in their images',
   no_moves: 'most clicks have no movement before them',
   straight: 'most movements are straight and without a pause',
   outside_boxes: 'too few points are in a box of their class',

@@ -1,4 +1,4 @@
-// The grid task: which of these images show the class? A click selects an image, with its point.
+// The grid task: which of these images show the class? A click selects an image and marks a point.
 
 import { openCrosshair } from './crosshair.js';
 import { pointIn, trackPointer } from './recorder.js';
@@ -26,8 +26,8 @@ export function instructions(study) {
       items: [
         'Each page asks for one kind of thing, say “banana”, and shows its definition.',
         'Click every image that shows at least one. Click on the thing itself.',
-        'Parts count: it may be cut off, far away or half hidden.',
-        'Photographs of the real thing count; drawings and toys do not, except in the practice.',
+        'Partial views count: the thing may be cut off, far away or half hidden.',
+        'Photographs of the real thing count; drawings and toys do not, except in practice.',
         'When you have looked at all images of the page, press “Submit” below them.',
       ],
     },
@@ -36,9 +36,9 @@ export function instructions(study) {
       items: [
         'A click on a selected image deselects it. “Undo” reverts the last click.',
         'Everything is saved as you go. You can reload, close the laptop or lose the network: ' +
-          'open the same link again and go on where you were.',
+          'open the same link again and continue where you left off.',
         `A practice page comes first, then ${study.pages} pages.`,
-        'An image does not load? Try again there, or report it and go on.',
+        'If an image does not load, try again, or report it and go on.',
         'Everything also works with the keyboard: press ? for the list of keys.',
       ],
     },
@@ -83,7 +83,7 @@ class Grid {
     if (study.pointer === 'red') this.follow(on);
   }
 
-  // The red dot of the authors' version with a pointer.
+  // The red dot, as in the authors' version with a pointer.
   follow(on) {
     const dot = el('span', { class: 'follower', hidden: true });
     this.node.append(dot);
@@ -122,7 +122,7 @@ class Grid {
     else if (!tile.selected) this.recorder.record({ e: 'move', t, i: tile.slot, x, y });
   }
 
-  // The place of a click is that of the pointerup that makes it; click's own is cut to whole px.
+  // A click's point is taken from its pointerup, as `click` has whole pixels only.
   released(event) {
     const button = event.target.closest('.tile');
     this.up = button && {
@@ -208,12 +208,12 @@ class Grid {
   check() {
     const open = this.tiles.filter((tile) => !tile.ready && !tile.reported);
     if (open.some((tile) => tile.retry))
-      return { ok: false, refuse: 'An image does not load: try again there, or report it.' };
+      return { ok: false, refuse: 'An image does not load: try again, or report it.' };
     if (open.length) return { ok: false, refuse: `Images still loading: ${open.length}.` };
     if (this.state().selected.length || this.asked) return { ok: true };
     this.asked = true;
     const { name } = this.page.class;
-    return { ok: false, ask: `You selected no image. Does none of them show “${name}”?` };
+    return { ok: false, ask: `You selected no images. Is it right that none shows “${name}”?` };
   }
 
   // answers: the slots that show the class

@@ -1,4 +1,4 @@
-// Where an image was clicked, and how long the cursor was where.
+// Where an image was clicked, and how long the cursor stayed where.
 
 import { el } from './ui.js';
 
@@ -23,7 +23,7 @@ function dwellMap({ dwell, width, height }, bins, most) {
     const x = (bin % bins + 0.5) / bins * map.width;
     const y = (Math.floor(bin / bins) + 0.5) / bins * map.height;
     const blob = pen.createRadialGradient(x, y, 0, x, y, radius);
-    const share = Math.sqrt(ms / most); // a few rests would hide all else
+    const share = Math.sqrt(ms / most); // else a few rests would hide all the rest
     blob.addColorStop(0, `rgb(0 0 0 / ${0.25 + 0.75 * share})`);
     blob.addColorStop(1, 'rgb(0 0 0 / 0)');
     pen.fillStyle = blob;

@@ -12,7 +12,7 @@ import { el } from './ui.js';
 
 export { instructions };
 
-const LIMIT = 10; // a drag event holds at most so many widths or heights of the image
+const LIMIT = 10; // drag events are clamped to this many widths or heights of the image
 const within = (value) => Math.min(LIMIT, Math.max(-LIMIT, value));
 
 class Icons {
@@ -135,7 +135,7 @@ class Icons {
   }
 
   end({ ghost, node }) {
-    this.tracker.flush(); // a position that it held back belongs to the drag
+    this.tracker.flush(); // a position that was held back belongs to the drag
     this.dragging = false;
     ghost.remove();
     node.classList.remove('lifted');
@@ -169,7 +169,7 @@ class Icons {
     this.scene.hint.hidden = true;
   }
 
-  // The place of a click is that of the pointerup that makes it; click's own is cut to whole px.
+  // A click's point is taken from its pointerup, as `click` has whole pixels only.
   clicked(event) {
     const marker = event.target.closest('.icon');
     const { armed, up } = this;
@@ -179,7 +179,7 @@ class Icons {
     this.change(armed.c, up.point, { t: up.event.timeStamp, s: up.event.pointerType });
   }
 
-  // By keys: a cross on the image, while the focus stays on the chip or icon.
+  // By keyboard: a cross on the image, while the focus stays on the chip or icon.
   aim(c, node) {
     const { name } = this.classes[c];
     this.scene.node.scrollIntoView({ block: 'nearest' });
@@ -211,7 +211,7 @@ class Icons {
     if (this.placed.has(c)) this.change(c, null, { t: event.timeStamp, s });
   }
 
-  // point: where the icon of class c is from now on; null: nowhere
+  // point: the new place of the icon of class c; null removes it
   change(c, point, made) {
     this.history.push({ c, point: this.placed.get(c) ?? null });
     this.set(c, point, made);
@@ -260,7 +260,7 @@ class Icons {
       return { ok: false, refuse: `Please look at all pages of icons first: ${left.join(', ')}.` };
     if (this.placed.size || this.asked) return { ok: true };
     this.asked = true;
-    return { ok: false, ask: 'You placed no icon. Does the image show none of these things?' };
+    return { ok: false, ask: 'You placed no icons. Does the image really show none of these things?' };
   }
 
   // answers: as in judge()
@@ -275,7 +275,7 @@ class Icons {
     const say = (text, list) =>
       list.length ? `${text}: ${list.map((c) => this.classes[c].name).join(', ')}. ` : '';
     const text =
-      say('Missed', missed) + say('Beside the thing', misplaced) + say('Not in the image', wrong);
+      say('Missed', missed) + say('Off the thing', misplaced) + say('Not in the image', wrong);
     if (!text) return { ok: true, text: 'You found everything.' };
     this.scene.node.scrollIntoView({ block: 'nearest' });
     return { ok: false, text: `${text}It is marked on the image; please change it.` };

@@ -1,4 +1,4 @@
-// What is right on the practice page of icons.
+// Checks the icons on the practice page.
 
 // placed: Map {c: {x, y}}; answers: [{c, x, y, r}], where things are, r a fraction of the width;
 // ratio: height / width of the image. Returns lists of c: missed, misplaced, wrong (not there).

@@ -1,4 +1,4 @@
-// Shows the surroundings of a point of an image enlarged, above the finger that covers it.
+// Shows an enlarged view around a point of an image, above the finger that covers it.
 
 import { el } from './ui.js';
 
@@ -14,7 +14,7 @@ export class Magnifier {
     document.body.append(this.node);
   }
 
-  // src: of an image that was loaded.
+  // src: that of the loaded image.
   use(src) {
     this.image.src = src;
   }
@@ -30,7 +30,7 @@ export class Magnifier {
     this.node.hidden = false;
   }
 
-  // Above the point; beside it where there is no room above.
+  // Above the point, or beside it if there is no room above.
   place(pointX, pointY) {
     const within = (value, most) => Math.min(Math.max(value, 4), most - 2 * RADIUS - 4);
     const top = pointY - GAP - 2 * RADIUS;

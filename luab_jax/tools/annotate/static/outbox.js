@@ -1,13 +1,13 @@
-// Keeps the events of a page until the server has them. They are written to IndexedDB first, also
+// Keeps the events of a page until the server has them. They are written to IndexedDB first, even
 // those of the batch that is still open, then sent in order, and repeated until acknowledged. The
-// server knows a batch by (lease, seq), so a repeat changes nothing.
+// server identifies a batch by (lease, seq), so a repeat changes nothing.
 
 const PERIOD = 1000; // ms that a batch stays open
 const WRITE = 200; // ms until the open batch is written to IndexedDB
 const FULL_BATCH = 2000; // events
-const KEEPALIVE = 60_000; // bytes that browsers let a page send while it goes away
+const KEEPALIVE = 60_000; // bytes that browsers let a page send while it is being left
 
-// That the page is open, how large its window is, and its zoom.
+// Records that the page is open, the size of its window, and its zoom.
 export function pageEvent(t) {
   return { e: 'page', t, w: innerWidth, h: innerHeight, dpr: devicePixelRatio };
 }
@@ -23,7 +23,7 @@ export class Outbox {
     addEventListener('offline', () => this.show());
   }
 
-  // Takes up what earlier pages of this session left.
+  // Resumes with the batches that earlier pages of this session left unsent.
   async open(session) {
     this.session = session;
     this.queue = (await this.store.records(session)).filter((record) => !record.acked);
@@ -120,7 +120,7 @@ export class Outbox {
   // A refusal that will not pass; whether to go on with the next batch.
   settle(record, error) {
     const own = JSON.parse(record.body).tab === this.tab;
-    // The server has this number already, from a page that went away; or the page is done.
+    // The server has this number already, from a page that was left; or the page is done.
     if (!own || error.word === 'conflict' || error.word === 'done') return true;
     this.stop();
     if (error.word === 'moved') this.on.moved();
@@ -148,7 +148,7 @@ export class Outbox {
     else this.on.status(this.answered > this.acked ? 'saving' : 'saved');
   }
 
-  // The page goes away, perhaps for good: what the server lacks is sent without waiting.
+  // The page is being left, perhaps for good: what the server lacks is sent without waiting.
   leave() {
     this.close();
     let room = KEEPALIVE;
@@ -159,15 +159,15 @@ export class Outbox {
     }
   }
 
-  // Another tab goes on: resolves when what this one has is written.
+  // Another tab takes over: resolves when this one has stored what it has.
   async stop() {
     this.close();
     this.stopped = true;
     await Promise.all(this.queue.map((record) => record.written));
   }
 
-  // The server lacks these batches of the lease: it gets what is kept here of them, as from this
-  // tab, or where nothing is, that the page was open.
+  // The server lacks these batches of the lease: it gets those that are kept here, as from this
+  // tab, and for the others a batch that only says that the page was open.
   async fill(missing) {
     const kept = new Map();
     for (const { seq, body } of await this.store.records(this.session, this.lease))

@@ -4,7 +4,7 @@ import { el, shape } from './ui.js';
 
 const MOST_FOUND = 10; // icons that the search shows
 
-// A drawing, or else the initial on the colour of the page of icons.
+// A drawing, or else the initial on the colour of its page of icons.
 export function disc({ name, icon, hue }) {
   const node = el('span', { class: 'disc', 'aria-hidden': 'true' });
   node.append(icon ? el('img', { src: icon, alt: '', draggable: 'false' }) : [...name][0].toUpperCase());
@@ -14,7 +14,7 @@ export function disc({ name, icon, hue }) {
 
 export class Palette {
   // classes: [{c, name, group, icon, hue}]; groups: names of the pages; seen: Set of their indices.
-  // opened(k, source, t): a page was opened; chosen(c, chip, event): a chip was clicked, or by keys.
+  // opened(k, source, t): a page was opened; chosen(c, chip, event): a chip was clicked or pressed.
   constructor({ classes, groups, seen, tab, opened, chosen, ui }) {
     Object.assign(this, { classes, groups, seen, tab, opened, chosen, ui, placed: new Set() });
     this.tabs = groups.map((name, k) => this.makeTab(name, k));
@@ -124,7 +124,7 @@ export class Palette {
     this.reveal();
   }
 
-  // Scrolls the strip, and nothing else, until the open tab and its neighbours are in sight.
+  // Scrolls the strip, and nothing else, so that the open tab and its neighbours are visible.
   reveal() {
     const [tab, strip] = [this.tabs[this.tab], this.list];
     const left = tab.offsetLeft - (strip.clientWidth - tab.offsetWidth) / 2;

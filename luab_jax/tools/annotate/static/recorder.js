@@ -1,11 +1,11 @@
-// What the pointer does over images, and where they are shown, as events of a page.
+// Records what the pointer does over images, and where they are shown, as events of a page.
 // Times are event.timeStamp, ms since performance.timeOrigin; points are fractions of the element.
 
 import { pageEvent } from './outbox.js';
 
 const PER_SECOND = 60; // points kept, unless all are
 
-// Where the pointer is within the element. Chromium cuts the coordinates of `click` to whole
+// Where the pointer is within the element. Chromium truncates the coordinates of `click` to whole
 // pixels, so this takes pointer events: a click's point is that of its pointerup.
 export function pointIn(element, { clientX, clientY }) {
   const rect = element.getBoundingClientRect();
@@ -14,7 +14,7 @@ export function pointIn(element, { clientX, clientY }) {
   return { x: part(x), y: part(y) };
 }
 
-// Passes on the first point of each 1/60 s; flush() also the last one that was held back.
+// Passes on the first point of each 1/60 s; flush() passes on the last one that was held back.
 export class Thinner {
   constructor(pass, raw) {
     Object.assign(this, { pass, raw, slice: -1, held: null });
@@ -34,8 +34,8 @@ export class Thinner {
   }
 }
 
-// Follows mouse and pen over `element`, or over what `zoneOf(node)` names (an element or null).
-// Calls onPoint({type: 'enter'|'leave'|'move', zone, x, y, t, source}) in the order of time.
+// Follows mouse and pen over `element`, or over what `zoneOf(node)` returns (an element or null).
+// Calls onPoint({type: 'enter'|'leave'|'move', zone, x, y, t, source}) in order of time.
 // Call flush() before an answer is recorded, stop() at the end.
 // A busy page gets many positions in one event, some of them over what lies beside the event's
 // target, so each is looked up where it was, and enter and leave come from the same positions.
@@ -67,8 +67,8 @@ export function trackPointer(element, onPoint, { raw = false, zoneOf } = {}) {
       if (zone) thinner.add({ type: 'move', zone, ...pointIn(zone, point), t: time, source });
     }
   }
-  // Scrolling moves images under a pointer that rests; otherwise a pointermove follows at once,
-  // and knows better when and where an image was entered.
+  // Scrolling moves images under a resting pointer; otherwise a pointermove follows at once, which
+  // tells more exactly when and where an image was entered.
   function crossed(event) {
     const next = event.type === 'pointerout' ? null : zoneOf(event.target);
     later = { next, t: event.timeStamp, source: event.pointerType };
@@ -88,7 +88,7 @@ export function trackPointer(element, onPoint, { raw = false, zoneOf } = {}) {
 
 const ANSWERS = new Set(['on', 'off', 'broken', 'tab', 'put', 'remove']);
 
-// The events of one page at a time: those that are given to record(), and where things are.
+// The events of one page at a time: those passed to record(), and where the images are shown.
 export class Recorder {
   constructor(outbox, { raw = false } = {}) {
     Object.assign(this, { outbox, raw, boxes: new Map() });
@@ -100,7 +100,7 @@ export class Recorder {
   }
 
   record(event) {
-    // On another screen, the pixels of a window of the same size may be others.
+    // A window that moves to another screen may keep its size but change its pixel ratio.
     if (this.scale !== devicePixelRatio && this.scale) this.page();
     this.outbox.add({ ...event, t: Math.round(event.t * 100) / 100 }, ANSWERS.has(event.e));
   }

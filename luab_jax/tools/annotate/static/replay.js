@@ -1,4 +1,4 @@
-// Plays an answer: the images where they were shown, the cursor, its path, clicks and icons.
+// Replays an answer: the images where they were shown, the cursor, its path, clicks and icons.
 
 import { duration } from './format.js';
 import { el } from './ui.js';
@@ -9,7 +9,7 @@ const TRAIL_MS = 2500;
 const RIPPLE_MS = 700;
 const PAUSE_MS = 1500; // a longer one may be skipped
 const SPEEDS = [0.5, 1, 2, 4, 8];
-const INK = '#2f5bd7'; // of the path and of clicks; it has a white edge on photographs
+const INK = '#2f5bd7'; // of the path and of clicks; both have a white edge on photographs
 const SVG = 'http://www.w3.org/2000/svg';
 
 function arrow() {
@@ -22,7 +22,7 @@ function arrow() {
 }
 
 export class Player {
-  /** `answer` as /admin/api/answers/ID gives it, `classes` of the study. */
+  /** `answer`: from /admin/api/answers/ID; `classes`: those of the study. */
   constructor(answer, classes) {
     this.classes = classes;
     this.events = answer.events;
@@ -47,7 +47,7 @@ export class Player {
     this.canvas = el('canvas');
     this.paper = el('div', { class: 'paper' }, this.tiles, this.cursor);
     this.stage = el('div', { class: 'stage', tabindex: '0', role: 'img', 'aria-label':
-      'The page as it was'}, this.canvas, this.paper);
+      'The page as the worker saw it'}, this.canvas, this.paper);
     this.stage.addEventListener('scroll', () => this.paint());
     this.notice = el('p', { class: 'notice', hidden: true }, 'The tab was hidden here.');
     this.button = el('button', { class: 'primary play', onclick: () => this.toggle() }, 'Play');
@@ -94,7 +94,7 @@ export class Player {
     this.seek(this.t);
   }
 
-  /** From CSS px of the recorded document to CSS px of the sheet on show. */
+  /** Moves an element to (x, y), in CSS px of the recorded document, on the scaled sheet. */
   place(element, x, y) {
     const left = (x - this.sheet.x) * this.scale;
     element.style.transform = `translate(${left}px, ${(y - this.sheet.y) * this.scale}px)`;
@@ -180,7 +180,7 @@ export class Player {
     pen.globalAlpha = 1;
   }
 
-  /** A white line below the coloured one keeps the path in sight on any photograph. */
+  /** A white line below the coloured one keeps the path visible on any photograph. */
   paintPath(pen, at) {
     const { points } = this.track;
     const last = lastBefore(points, this.t);
@@ -202,7 +202,7 @@ export class Player {
     }
   }
 
-  /** Scrolls so that the cursor is in sight. */
+  /** Scrolls so that the cursor is visible. */
   follow(always = false) {
     const cursor = cursorAt(this.track.points, this.t);
     if (cursor && (always || this.playing)) {
@@ -251,7 +251,7 @@ export class Player {
     this.button.textContent = 'Play';
   }
 
-  /** Space plays and pauses; , and . go to the action before and after. */
+  /** Space plays and pauses; , and . go to the previous and the next action. */
   key(event) {
     if (event.key === ' ' && !event.target.closest('button, input, select')) {
       event.preventDefault();

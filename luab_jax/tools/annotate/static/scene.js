@@ -4,7 +4,7 @@ import { disc } from './palette.js';
 import { pointIn } from './recorder.js';
 import { el, loadImage, shape } from './ui.js';
 
-const EDGE = 0.18; // of the image: nearer to an edge, a name is written inwards
+const EDGE = 0.18; // of the image: closer to an edge, a name is written inwards
 
 export const percent = ({ x, y }) =>
   `${Math.round(100 * x)} % from the left, ${Math.round(100 * y)} % from the top`;
@@ -38,7 +38,7 @@ export class Scene {
     this.ready();
   }
 
-  // Asks what to do about an image that does not load.
+  // Offers to retry or report an image that does not load.
   offer({ report }) {
     const retry = () => {
       box.remove();
@@ -59,16 +59,16 @@ export class Scene {
     this.frame.append(box);
   }
 
-  // The place of a pointer event on the image, or null where it is not on it.
+  // The place of a pointer event on the image, or null if it is not on it.
   pointOf(event) {
     const { clientX, clientY } = event;
     const { x, y } = pointIn(this.stage, event);
     if (!(x >= 0 && x <= 1 && y >= 0 && y <= 1)) return null;
-    // What is scrolled off the window is not there.
+    // The part of the image that is scrolled out of view does not count.
     return document.elementsFromPoint(clientX, clientY).includes(this.stage) ? { x, y } : null;
   }
 
-  // The icon that is pressed; where several are, that whose point is the nearest.
+  // The icon that is pressed; of several, the one whose point is nearest.
   nearest({ clientX, clientY }) {
     const distance = (marker) => {
       const { left, top } = marker.getBoundingClientRect();

@@ -1,4 +1,4 @@
-// The pages around the work, as cards: consent, instructions, the completion code, and the ends.
+// The pages around the work, as cards: consent, instructions, completion code, errors and ends.
 
 import { el } from './ui.js';
 
@@ -33,11 +33,11 @@ export function consent(ui, study, { preview, platform }) {
         'how the mouse moves over the images;',
         'when you open, leave and submit a page, and the size of its window.',
       ]),
-      el('h2', {}, 'What is not'),
+      el('h2', {}, 'What is not recorded'),
       list([
         platform
-          ? 'your name, your IP address; your platform ID is kept apart, for payment alone;'
-          : 'your name, your IP address;',
+          ? 'your name and IP address; your platform ID is stored separately, only for payment;'
+          : 'your name and IP address;',
         'anything outside this page, and anything before you agree.',
       ]),
       el('p', {}, 'You may stop at any time. “Withdraw” deletes everything you did.'),
@@ -80,13 +80,13 @@ function screen(ui, screens, place) {
 // The work is done. answer: {code, return_url, submit_to}
 export function done(ui, study, { code, return_url: back, submit_to: form }) {
   if (!code) {
-    const text = 'All pages are answered already, so there is nothing to do.';
+    const text = 'All pages have been answered already, so there is nothing left to do.';
     return ui.card('Thank you', el('p', {}, text), questions(study));
   }
   const value = el('output', { class: 'code', 'aria-label': 'Completion code' }, code);
   const copy = async () => {
     getSelection().selectAllChildren(value);
-    // Pages without TLS have no clipboard: then the code is selected, and older copying works.
+    // Pages without TLS have no clipboard API: execCommand copies the selected code.
     if (navigator.clipboard) await navigator.clipboard.writeText(code);
     else document.execCommand('copy');
     ui.toast('Copied.');
@@ -121,7 +121,7 @@ export function moved(ui) {
   );
 }
 
-// Resolves after `seconds`, or when asked to look again.
+// Resolves after `seconds`, or when asked to check again.
 export function wait(ui, seconds) {
   return new Promise((resolve) => {
     setTimeout(resolve, seconds * 1000);
@@ -130,7 +130,7 @@ export function wait(ui, seconds) {
       el('p', {}, 'Other people are working on the remaining pages.'),
       el('p', {}, 'This page checks again automatically.'),
       el('div', { class: 'buttons' },
-        el('button', { class: 'plain', onclick: resolve }, 'Look again')),
+        el('button', { class: 'plain', onclick: resolve }, 'Check again')),
     );
   });
 }

@@ -1,5 +1,5 @@
-// What the browser keeps over reloads and crashes, in IndexedDB: the batches of events, and the
-// session of each link. localStorage would be simpler, but writes to the disk seconds later.
+// What the browser keeps across reloads and crashes, in IndexedDB: the batches of events, and the
+// session of each link. localStorage would be simpler, but reaches the disk seconds later.
 
 function settled(request) {
   return new Promise((resolve, reject) => {
@@ -31,7 +31,7 @@ class Store {
     return settled(this.db.transaction('batches').objectStore('batches').getAll(range));
   }
 
-  // Resolves once it is on the disk. Where that fails, the batch is still in memory.
+  // Resolves once it is on disk. If that fails, the batch is still in memory.
   put(record, durability = 'strict') {
     return this.write((batches) => batches.put(record), durability).catch(() => {});
   }
@@ -52,7 +52,7 @@ class Store {
 }
 
 const nothing = async () => {};
-// Where the browser offers no storage (some private windows), only a reload loses anything.
+// Without storage (as in some private windows), only a reload loses anything.
 const NO_STORE = {
   records: async () => [],
   put: nothing,

@@ -23,7 +23,7 @@ export class Tile {
     this.cell = el('div', { class: 'cell' }, this.button);
   }
 
-  // Resolves when the image can be seen; takes no input before.
+  // Resolves when the image is visible; until then the tile takes no input.
   async load() {
     if (!(await loadImage(this.image, this.src))) return false;
     this.button.prepend(this.image);
@@ -44,12 +44,12 @@ export class Tile {
 
   mark(verdict) {
     this.button.dataset.verdict = verdict;
-    const text = { missed: 'Missed', wrong: 'Not one' }[verdict] ?? '';
+    const text = { missed: 'Missed', wrong: 'Wrong' }[verdict] ?? '';
     this.button.querySelector('.verdict').textContent = text;
     this.button.setAttribute('aria-label', text ? `${this.name}: ${text}` : this.name);
   }
 
-  // Offers another try, and to report the image; without it the page can be handed in.
+  // Offers to retry or report the image; a page can be submitted without a reported one.
   broken(retry, report) {
     const text = el('p', {}, 'Does not load');
     const button = (label, act) => el('button', { class: 'plain small', onclick: act }, label);

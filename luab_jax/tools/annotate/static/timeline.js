@@ -1,4 +1,4 @@
-// What happened during an answer: as marks above the time bar, and as a list.
+// What happened during an answer, as marks above the time bar and as a list.
 
 import { duration } from './format.js';
 import { el } from './ui.js';

@@ -1,7 +1,7 @@
 // The events of an answer as a player needs them: where the cursor was, and what the page held.
 
-const BRIDGE_MS = 120; // the cursor is interpolated over gaps that are not longer
-const REACH = 400; // CSS px beyond the images that a drag may widen the sheet
+const BRIDGE_MS = 120; // the cursor is interpolated over gaps up to this long
+const REACH = 400; // CSS px by which a drag beyond the images may widen the sheet
 
 /** Cursor and actions in CSS px of the document. `end` in ms. */
 export function readTrack(events) {
@@ -59,7 +59,7 @@ export function lastBefore(items, t) {
   return low - 1;
 }
 
-/** {x, y, age, s}: the cursor at `t`, since when it has rested, its source if known; or null. */
+/** {x, y, age, s}: the cursor at `t`, how long it has rested, its source if known; or null. */
 export function cursorAt(points, t) {
   const k = lastBefore(points, t);
   if (k < 0) return null;
@@ -82,7 +82,7 @@ export class Page {
   reset() {
     this.done = 0;
     this.boxes = new Map(); // slot -> box
-    this.selected = new Map(); // slot -> { x, y } or null, where a key did it
+    this.selected = new Map(); // slot -> { x, y } or null if a key did it
     this.icons = new Map(); // class -> { x, y }
     this.dragged = null; // { c, x, y }
     this.over = null;

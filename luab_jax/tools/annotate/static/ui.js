@@ -36,7 +36,7 @@ export function shape(name) {
 
 const PAUSES = [1000, 3000]; // ms before an image that did not load is tried again
 
-// Resolves to whether the image can be shown; it is decoded then.
+// Resolves to whether the image can be shown, which has then been decoded.
 export async function loadImage(image, src) {
   for (const pause of [...PAUSES, null]) {
     image.src = src;
@@ -99,7 +99,7 @@ export class Ui {
     this.fading = setTimeout(() => (this.toasts.hidden = true), 6000);
   }
 
-  // For screen readers alone.
+  // For screen readers only.
   announce(text) {
     this.live.textContent = text;
   }
@@ -128,7 +128,7 @@ export class Ui {
     );
   }
 
-  // A question, or without `no` a message. Resolves to whether `yes` was chosen.
+  // Asks a question, or without `no` shows a message. Resolves to whether `yes` was chosen.
   confirm(text, { yes = 'Yes', no = 'Go back', heading = null, danger = false } = {}) {
     return new Promise((resolve) => {
       const answer = (value) => () => {
