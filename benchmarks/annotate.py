@@ -1,10 +1,10 @@
-"""Many workers on the annotation server, which is killed half way: what is lost, what it takes.
+"""Many workers on the annotation server, which is killed halfway: lost events and latencies.
 
-Each worker sends a batch of events a second and submits a page every ten, over loopback, as the
-page does: a batch is repeated until it is acknowledged. Half way the server gets SIGKILL and is
-started again a second later. At the end every event sent is looked for in the database. Latencies
-are those of the requests that were answered, from sending to the answer; a file of 4 KB is written
-and synchronized five times per second beside it, in the same folder.
+Each worker sends a batch of events per second and submits a page every ten seconds, over loopback,
+as the page does: a batch is repeated until it is acknowledged. Halfway, the server gets SIGKILL and
+is restarted a second later. At the end, every event sent is looked up in the database. Latencies
+are those of the requests that got a response, from request to response. Meanwhile, 4 KB are written
+and synchronized in the same folder five times per second.
 
   python -m benchmarks annotate [--workers=50] [--seconds=60] [--rate=60] [--dir=/tmp] [--tiny]
 """
@@ -36,7 +36,7 @@ PAGE_S = 10  # from one submit to the next
 
 
 class Server:
-  """A process that serves a study."""
+  """A server process for a study."""
 
   def __init__(self, folder):
     self.folder, self.port = folder, 0
@@ -62,19 +62,19 @@ class Worker(threading.Thread):
   def __init__(self, server, token, number, options, latencies):
     super().__init__()
     self.server, self.token, self.options = server, token, options
-    self.latencies = latencies  # {call: [seconds of each request that was answered]}
+    self.latencies = latencies  # {call: [seconds of each request that got a response]}
     self.tab = f'{number:016x}'
     self.sent = []  # batches
-    self.longest = 0.0  # seconds from the first try of a request to its answer
+    self.longest = 0.0  # seconds from the first try of a request to its response
     self._connection = None
 
   def run(self):
-    time.sleep(int(self.tab, 16) / self.options.workers)  # not all in the same moment
+    time.sleep(int(self.tab, 16) / self.options.workers)  # not all at the same moment
     asked = {'consent': True, 'pointer': 'fine', 'platform': None}
     self.token = self._call('session', asked)['token']
     page = self._page()
     self._send(page, 0, time.time())
-    self._end(page, 0)  # of practice
+    self._end(page, 0)  # the practice page
     start = time.time()
     for second in range(self.options.seconds):
       if second % PAGE_S == 0:
@@ -89,7 +89,7 @@ class Worker(threading.Thread):
     return self._call('lease', {'tab': self.tab})
 
   def _send(self, page, seq, start):
-    """Sends the moves of a second."""
+    """Sends the moves of one second."""
     step = 1000 / self.options.rate
     slot = seq % len(page['images'])
     moves = [
@@ -105,7 +105,7 @@ class Worker(threading.Thread):
     self._call('submit', {'lease': page['lease'], 'tab': self.tab, 'last_seq': seq})
 
   def _call(self, name, body):
-    """The answer of a request, which is repeated until there is one."""
+    """Returns the response to a request, which is repeated until there is one."""
     first, text = time.perf_counter(), json.dumps(body)
     while True:
       began = time.perf_counter()
@@ -141,7 +141,7 @@ def measure_disk(folder, is_over, seconds):
 
 
 def make_study(folder, options):
-  """A study with more pages than a worker does, each for all workers."""
+  """Creates a study with more pages than a worker needs, each for all workers."""
   (folder / 'images' / 'cat').mkdir(parents=True)
   for number in range(2 + options.seconds // PAGE_S):
     Image.new('RGB', (32, 24), (number, 90, 90)).save(folder / 'images' / 'cat' / f'{number}.jpg')
@@ -154,7 +154,7 @@ def make_study(folder, options):
 
 
 def count(folder, workers):
-  """(events sent, of these not stored, stored more than once or never sent) in the end."""
+  """Returns (events sent, events lost, events stored more than once or never sent)."""
   sent = collections.Counter(
     (batch['lease'], batch['seq'], event['t'])
     for worker in workers
@@ -173,7 +173,7 @@ def count(folder, workers):
 
 
 def run(folder, options):
-  """One run; returns {name: figures} of the disk, of batches and of submits."""
+  """Runs once; returns {name: figures} of the disk, of batches and of submits."""
   out = make_study(folder, options)
   server, latencies = Server(out), collections.defaultdict(list)
   token = study.read_secrets(out).join
@@ -208,8 +208,8 @@ def run(folder, options):
 def main():
   parser = harness.parser(__doc__, rounds=1)
   parser.add_argument('--workers', type=int, default=50)
-  parser.add_argument('--seconds', type=int, default=60, help='of work of each worker')
-  parser.add_argument('--rate', type=int, default=60, help='events a second of each worker')
+  parser.add_argument('--seconds', type=int, default=60, help='working time of each worker')
+  parser.add_argument('--rate', type=int, default=60, help='events per second of each worker')
   parser.add_argument('--dir', default=None, help='where the temporary folder goes')
   parser.add_argument('--tiny', action='store_true', help='four workers, three seconds, for tests')
   options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""What augmentation costs: in the input pipeline beside crop and flip, on the device beside a step.
+"""The cost of augmentation: in the input pipeline over crop and flip, on the device over a step.
 
-The photographs of input_pipeline in its batches, with the pixels of the default config (bicubic,
-antialias). The step is ResNet-18's at 64 px on one made-up batch that lies on the device: MixUp and
-CutMix cost operations on pixels, so their share falls with the size of the network.
+Uses the photographs and batch size of input_pipeline, and the resizing of the default config
+(bicubic, antialiased). The step is ResNet-18's at 64 px on one synthetic batch that stays on the
+device: MixUp and CutMix cost operations per pixel, so their share falls with the network's size.
 
   python -m benchmarks augment [--rounds=5] [--data_dir=data/mini] [--batches=8]
 """
@@ -28,7 +28,7 @@ _STEPS = {
 
 
 def pipelines(options):
-  """Batches of the training pipeline, each alternative in a process of its own."""
+  """Measures batches of the training pipeline, each alternative in its own process."""
   count = 2 if options.tiny else len(_PIPELINES)
   result = harness.compare(
     f'photographs to batches of {input_pipeline.BATCH}, 224 px, augmented',
@@ -47,7 +47,7 @@ def pipelines(options):
 
 
 def steps(options):
-  """Training steps that mix their batch, and one that does not."""
+  """Measures training steps that mix their batch, and one that does not."""
   from benchmarks import steps as training_steps
   from configs import imagenet_ab_resnet50
 
@@ -82,7 +82,7 @@ def main():
   parser = harness.parser(__doc__, rounds=5)
   parser.add_argument('--data_dir', default='data/mini', help='where imagenet_ab/local was built')
   parser.add_argument('--batches', type=int, default=8, help='how many are timed in a round')
-  parser.add_argument('--tiny', action='store_true', help='to see that it works')
+  parser.add_argument('--tiny', action='store_true', help='small and quick, to see that it works')
   options = parser.parse_args()
   options.batches = 1 if options.tiny else options.batches
   from luab_jax.data import dataset

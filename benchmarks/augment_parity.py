@@ -1,10 +1,10 @@
 """Does our augmentation do what torchvision's v2 transforms do? Exits with status 1 if not.
 
-RandAugment and TrivialAugmentWide: the ranges of all operations, and the pixels of each with the
-same magnitude on the same noisy image, up to 2 grey levels (they round differently): of tensors,
-and of PIL images, where the border of a moved picture does not fade into the black around it.
-MixUp and CutMix with the same share and rectangle: images, rectangles drawn from the same numbers,
-and the cross entropy of mixed labels. Batches have two images, as there is one way to pair them.
+RandAugment and TrivialAugmentWide: the ranges of all operations, and the pixels of each at the same
+magnitude on the same noisy image, up to 2 grey levels (they round differently), both for tensors
+and for PIL images, which do not blend the border of a moved image into the black around it. MixUp
+and CutMix with the same share and rectangle: the images, rectangles drawn from the same numbers,
+and the cross entropy of mixed labels. Batches have two images, which can be paired in only one way.
 
 torch and torchvision are not in requirements-test.txt; an environment as for timm_parity does:
 
@@ -47,7 +47,7 @@ def noisy_image():
 
 
 def check_ranges(policy, theirs):
-  """All magnitudes of all operations."""
+  """Compares all magnitudes of all operations."""
   space, size = theirs._AUGMENTATION_SPACE, SIZE
   apart = []
   for row, name in zip(augment.magnitudes(policy, size), augment.OPERATIONS, strict=True):
@@ -64,7 +64,7 @@ def check_ranges(policy, theirs):
 
 
 def check_operation(policy, theirs, name, values):
-  """The pixels of an operation."""
+  """Compares the pixels of an operation."""
   image = noisy_image()
   pictures = {
     'PIL': Image.fromarray(image),
@@ -97,7 +97,7 @@ def _no_points():
 
 
 def check_rectangles():
-  """Ours and theirs from the same share and centre."""
+  """Compares CutMix rectangles from the same share and centre."""
   rng, different = np.random.default_rng(0), 0
   theirs = transforms.CutMix(num_classes=CLASSES)
   for _ in range(300):
@@ -118,7 +118,7 @@ def check_rectangles():
 
 
 def check_mix(kind):
-  """Images and class loss of mixed batches of two."""
+  """Compares images and class loss of mixed batches of two."""
   config = default.get_config()
   config.data[f'{kind.lower()}_alpha'] = 1.0
   theirs, apart = getattr(transforms, kind)(num_classes=CLASSES), {'images': 0.0, 'loss': 0.0}

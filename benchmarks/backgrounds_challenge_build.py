@@ -1,12 +1,12 @@
 """Time and memory of building backgrounds_challenge from an archive of the real number of files.
 
 Writes backgrounds_challenge_data.tar.gz into a temporary folder: 9 classes × 450 images × 8
-variations and 4,050 masks, all of 224 px (the real size of the archive is unknown to us; these
-JPEGs take about 27 KB, 0.9 GB together). Measured in fresh processes, start-up included:
+variations and 4,050 masks, all at 224 px (we do not know the real size of the archive; these JPEGs
+take about 27 KB each, 0.9 GB in all). Measured in fresh processes, start-up included:
   start        Python with TensorFlow, TFDS and the builder imported, nothing read
   read         one pass over the archive: what each of eight splits would cost without the spool
   variations   a whole build of this config, TFRecords included
-  foregrounds  the same of the other
+  foregrounds  the same for the other config
 
   python -m benchmarks backgrounds_challenge_build [--images=450] [--dir=/tmp]
 
@@ -62,7 +62,7 @@ def generate(folder, count):
 
 def main():
   parser = harness.parser(__doc__, rounds=1)
-  parser.add_argument('--images', type=int, default=450, help='of a class and variation')
+  parser.add_argument('--images', type=int, default=450, help='per class and variation')
   parser.add_argument('--dir', default=None, help='for the temporary folder')
   parser.add_argument('--tiny', action='store_true', help='a few files, for tests')
   options = parser.parse_args()

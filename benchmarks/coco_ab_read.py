@@ -1,8 +1,8 @@
 """CPU time and memory of reading COCO-AB at the size of the real release.
 
 Writes coco_ab_v1_0.json (82,765 records, about 400 MB) and COCO's instances_train2014.json (82,783
-images, 604,907 instances with polygons, in its zip) into a temporary folder. Measured in fresh
-processes, start-up not counted:
+images, 604,907 instances with polygons, in its zip) to a temporary folder. Measured in fresh
+processes, start-up excluded:
   json.load  the standard library alone, untyped and unchecked
   read       every record, traces included, as typed numpy records
   join       the same, joined with the instances as the builder does
@@ -33,7 +33,7 @@ def _point(rng):
 
 
 def make_record(rng, image_id):
-  """One record as released, of the real mean length; numbers with all their digits."""
+  """Returns a record in the released format, of the real mean length, with all digits."""
   actions, where = [], None
   for _ in range(rng.integers(1, 8)):
     to = _point(rng)
@@ -120,7 +120,7 @@ def make_files(folder, fraction):
     file.write(b'], "categories": ' + json.dumps(categories).encode() + b'}')
 
 
-# What a fresh process does; `folder` stands before it.
+# What a fresh process runs, after a definition of `folder`.
 _BEGIN = """
 import json, pathlib, time
 from luab_jax.byproducts import coco_ab

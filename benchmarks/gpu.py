@@ -1,22 +1,22 @@
-"""Training images/s on a GPU: ours beside timm with torch.compile, channels last and autocast.
+"""Training images/s on a GPU: ours and timm's with torch.compile, channels last and autocast.
 
 On the same card, in the same run, in turns; ours takes at most 45 % of the card's memory. For
 ResNet-50 and ViT-S/16 in bfloat16:
-  on a batch that lies on the device: LUAB, plain cross entropy, timm; per cent of the roofline
+  with a batch that stays on the device: LUAB, plain cross entropy, timm; percentage of the roofline
   end to end: our input pipeline at the recipe's quality and without antialiasing, timm's loader;
     the share of time waiting for data is 1 - (images/s end to end) / (images/s on the device), the
     CPU cores that would keep the card busy are (CPU-seconds per image) x (images/s on the device)
   a profile of LUAB's step and its longest operations
 
 Roofline: a step cannot be faster than max(operations / peak, bytes / bandwidth), both as counted by
-XLA's cost analysis of the compiled program; the per cent are that time over the measured one.
+XLA's cost analysis of the compiled program; the percentage is that time over the measured time.
 
   python -m tfds_builders.build imagenet_ab/local --manual_dir=../shared/mini_release/imagenet_ab \
     --data_dir=data/mini
   python -m benchmarks gpu [--data_dir=data/mini] [--torch_python=/path/to/python]
 
-Without a GPU it is not run; --tiny tries every part of it on a CPU, in seconds, and records nothing
-in the project's file of results.
+It does not run without a GPU; --tiny tries every part on a CPU in seconds and records nothing in
+the project's results file.
 """
 
 import collections
@@ -39,13 +39,13 @@ PEAKS = {
   'L40S': (362e12, 0.864e12),
 }
 MODELS = {'resnet50': 'resnet50', 'vit_s16': 'vit_small_patch16_224'}  # ours: timm's
-TINY = {'tiny_vit': 'test_resnet'}  # of --tiny: they compile in seconds
+TINY = {'tiny_vit': 'test_resnet'}  # for --tiny: they compile in seconds
 PEER = 'timm'
-AHEAD = 2  # batches made, and batches on their way to the device, while a step runs
+AHEAD = 2  # batches prepared, and batches in transfer to the device, while a step runs
 
 
 def recipe(name, options):
-  """The config of a model with this run's data, batch and picture size."""
+  """The config of a model with this run's data, batch size and image size."""
   from configs import imagenet_ab_resnet50, imagenet_ab_vit_s16
 
   recipes = {'resnet50': imagenet_ab_resnet50}
@@ -58,7 +58,7 @@ def recipe(name, options):
 
 
 def peaks(options):
-  """(FLOP/s, bytes/s) of the first device, or None where it is not in the list."""
+  """(FLOP/s, bytes/s) of the first device, or None if it is not in the list."""
   import jax
 
   kind = jax.devices()[0].device_kind
@@ -67,7 +67,7 @@ def peaks(options):
 
 
 def roofline(compiled, options):
-  """Least seconds of a compiled step on this card, or None if the card is not in the list."""
+  """Minimum seconds of a compiled step on this card, or None if the card is not in the list."""
   known = peaks(options)
   cost = compiled.cost_analysis()
   cost = cost[0] if isinstance(cost, list) else cost
@@ -77,14 +77,14 @@ def roofline(compiled, options):
 
 
 def peak_mib(compiled):
-  """Memory of the device that a compiled step needs at most, its state and batch included."""
+  """Peak device memory of a compiled step in MiB, its state and batch included."""
   memory = compiled.memory_analysis()
   used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
   return (used - memory.alias_size_in_bytes) / 2**20
 
 
 def on_device(name, options, peer, trainings):
-  """Images/s on a batch that lies on the device; returns the result of `compare`."""
+  """Compares images/s with a batch that stays on the device; returns LUAB's (linear head)."""
   from benchmarks import steps
 
   def alternative(training):
@@ -123,9 +123,9 @@ def on_device(name, options, peer, trainings):
 
 
 def steady(training, batches, steps):
-  """(images, their figures) of training with batches that come as fast as they are made.
+  """(images, figures) of training at the speed of the input pipeline.
 
-  What was made ahead during the turns of others is not counted: it is dropped.
+  Batches that were prepared during the turns of others are dropped first.
   """
   for _ in range(2 * AHEAD):
     next(batches)
@@ -137,7 +137,7 @@ def steady(training, batches, steps):
 
 
 def end_to_end(name, options, peer, training, fastest):
-  """The same with the input pipelines."""
+  """Compares images/s with the input pipelines."""
   from luab_jax.data import pipeline
 
   def alternative(**changes):
@@ -211,7 +211,7 @@ def longest(folder, count=10):
   device = [plane for plane in planes if plane.name.startswith('/device:')]
   for plane in device or planes:
     for line in plane.lines:
-      # A GPU's streams hold its kernels; its other lines repeat them in other groups.
+      # A GPU's streams hold its kernels; its other lines repeat them, grouped otherwise.
       if device and not line.name.startswith(('Stream', 'XLA Ops')):
         continue
       for event in line.events:
@@ -223,7 +223,7 @@ def longest(folder, count=10):
 
 
 def save(result, goals, peer, options, notes=()):
-  """Records a result with what is to be said of the peer and the card."""
+  """Records a result with notes on the peer and the card."""
   import jax
 
   said = (
@@ -247,8 +247,8 @@ def parse():
   parser = harness.parser(__doc__)
   parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
   parser.add_argument('--batch', type=int, default=256)
-  parser.add_argument('--size', type=int, default=224, help='of the pictures, in pixels')
-  parser.add_argument('--steps', type=int, default=20, help='of a turn')
+  parser.add_argument('--size', type=int, default=224, help='of the images, in pixels')
+  parser.add_argument('--steps', type=int, default=20, help='per turn')
   parser.add_argument(
     '--workers', type=int, default=harness.machine()['cores'], help="processes of timm's loader"
   )

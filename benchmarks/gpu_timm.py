@@ -1,11 +1,11 @@
-"""The peer of gpu.py: timm's model trained by PyTorch, in a process and a Python of its own.
+"""The peer of gpu.py: timm's model trained by PyTorch, in its own process and Python.
 
   PYTHON benchmarks/gpu_timm.py MODEL BATCH SIZE DEVICE WORKERS COMPILE [FOLDER]
 
-Standard input: one {"work": "synthetic" | "loader", "steps": n} a line; standard output: a line
+Standard input: one {"work": "synthetic" | "loader", "steps": n} per line; standard output: a line
 with versions once it is ready, then {"images", "seconds", "cpu_seconds", "mib"} for each. Channels
 last, autocast to bfloat16, torch.compile (COMPILE = 1), fused optimizers, timm's own loader with
-WORKERS processes on FOLDER/CLASS/*.jpg: what its users get when they know what they do.
+WORKERS processes on FOLDER/CLASS/*.jpg: what experienced users of timm get.
 `Peer` is the other end of the pipes.
 """
 
@@ -20,7 +20,7 @@ import time
 
 
 class Peer:
-  """timm in its process; `missing` says why it is not there."""
+  """timm in its own process; `missing` says why it does not run."""
 
   def __init__(self, model, options, folder=None):
     command = [
@@ -47,7 +47,7 @@ class Peer:
     return json.loads(line) if line else {'missing': 'it ended by itself, see above'}
 
   def alternative(self, work, steps):
-    """For `harness.compare`."""
+    """Returns an alternative for `harness.compare`."""
 
     def run():
       self._process.stdin.write(json.dumps({'work': work, 'steps': steps}) + '\n')
@@ -87,7 +87,7 @@ def write_photographs(data_dir, folder, copies):
 
 
 def cpu_seconds():
-  """User and system time of this process and of its living children."""
+  """User and system time of this process and its running children."""
   ticks = 0
   for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
     try:
@@ -100,7 +100,7 @@ def cpu_seconds():
 
 
 def make_training(name, device, compiled):
-  """A function (images, labels) -> None: one step, not waited for."""
+  """Returns a function (images, labels) -> None that runs a step without waiting for it."""
   import timm
   import torch
 
@@ -131,7 +131,7 @@ def make_training(name, device, compiled):
 
 
 def synthetic(batch, size, device):
-  """The same batch on the device, again and again."""
+  """Repeats one random batch on the device."""
   import torch
 
   images = torch.randn(batch, 3, size, size, device=device)
@@ -209,8 +209,8 @@ def main():
     if order['work'] == 'synthetic':
       done = measure(there, order['steps'])
     else:
-      # The workers end with the turn, so they make nothing during those of others. They start and
-      # work in step: after two rounds of theirs it is steady, and whole rounds are counted.
+      # The workers end with the turn, so that they do not work during those of others. They start
+      # and work in lockstep: it is steady after two of their rounds, and whole rounds are counted.
       with contextlib.closing(loaded(loader)) as batches:
         train(batches, 2 * workers)
         a_round = max(workers, 1)

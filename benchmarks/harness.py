@@ -1,4 +1,4 @@
-"""Measures alternatives in turns within one run and keeps the newest result of each case.
+"""Measures alternatives in turns within one run, and keeps the newest result of each case.
 
 A benchmark is a module with `main()`, named in benchmarks/__main__.py:
 
@@ -10,16 +10,16 @@ A benchmark is a module with `main()`, named in benchmarks/__main__.py:
     goals = [harness.goal('luab_jax / PIL', ratio, at_least=1.3)]
     harness.record('input_pipeline', result, goals, results=options.results)
 
-An alternative is a function that does a piece of work and returns how many units it did (None: 1),
-or (units, {figure: number}) with further figures, which take precedence over those measured here:
+An alternative is a function that does some work and returns the number of units done (None: 1), or
+(units, {figure: number}) with further figures, which take precedence over those measured here:
 
-  seconds          wall time of a unit
-  cpu_seconds      user and system time of a unit, of this process and of those it waited for
+  seconds          wall time per unit
+  cpu_seconds      user and system time per unit, of this process and of those it waited for
   <unit>/s, <unit>/CPU-s   their inverses, if the units have a name
 
-The machine may do other work: alternatives take turns, a ratio is that of neighbours in the same
-round, and CPU time is less disturbed than wall time. This file imports the standard library alone,
-so whatever is measured has not been imported before.
+The machine may do other work: alternatives take turns, ratios are taken within a round, and CPU
+time is less disturbed than wall time. This file imports only the standard library, so that whatever
+is measured has not been imported before.
 """
 
 import argparse
@@ -58,10 +58,10 @@ def compare(case, alternatives, *, rounds, unit='', warmup=1, show=('seconds',))
 
   Args:
     case: what is compared, in a few words; its newest result is kept.
-    alternatives: {name: function}, see the module's text; ratios are to the first.
+    alternatives: {name: function}, see the module's docstring; ratios are to the first.
     rounds: int > 0, how often each is measured.
     unit: plural name of what the functions count.
-    warmup: rounds before, which do not count.
+    warmup: rounds before the measured ones.
     show: the figures that the table shows.
 
   Returns:
@@ -69,7 +69,7 @@ def compare(case, alternatives, *, rounds, unit='', warmup=1, show=('seconds',))
   """
   measured = {name: [] for name in alternatives}
   for number in range(-warmup, rounds):
-    # To and fro, so that none always comes first after a change of the machine's speed.
+    # In alternating order, so that a change in the machine's speed does not favour one of them.
     names = list(alternatives)[:: -1 if number % 2 else 1]
     for name in names:
       figures = measure(alternatives[name], unit)
@@ -91,7 +91,7 @@ def compare(case, alternatives, *, rounds, unit='', warmup=1, show=('seconds',))
 
 
 def measure(work, unit=''):
-  """{figure: number} of one call of an alternative, see the module's text."""
+  """{figure: number} of one call of an alternative, see the module's docstring."""
   gc.collect()
   cpu, began = cpu_seconds(), time.perf_counter()
   done = work()
@@ -110,9 +110,9 @@ def summarise(turns, first):
 
   Args:
     turns: [{figure: number}], one per round.
-    first: the same of the alternative that it is compared with. `ratio` is {median, min, max} of
-      the quotients of the same round; shares in % have none, nor has what `first` lacks or where it
-      is 0.
+    first: the same for the alternative that it is compared with. `ratio` is {median, min, max} of
+      the ratios within a round; percentages have none, nor do figures that are missing or 0 in
+      `first`.
   """
   summary = {}
   for key in turns[0]:
@@ -139,8 +139,8 @@ def fresh_process(code, *, units=None, python=sys.executable, **environment):
 
   Args:
     code: source, run in the root of the project. It may fill the dict `figures`; 'units' in it is
-      the number of units. `peak_mib`, the most resident memory, is added.
-    units: their number where the code does not say.
+      the number of units. `peak_mib`, the peak resident memory, is added.
+    units: their number, if the code does not set it.
     python: the interpreter.
     environment: further variables.
 
@@ -165,9 +165,9 @@ def fresh_process(code, *, units=None, python=sys.executable, **environment):
 
 
 def leave_figures(figures):
-  """Ends the code of a `fresh_process`: prints the figures and this process's peak of memory."""
+  """Ends the code of a `fresh_process`: prints the figures and this process's peak memory."""
   status = pathlib.Path('/proc/self/status').read_text()
-  # Not ru_maxrss, which begins with that of the process that started this one.
+  # Not ru_maxrss, which starts at the value of the parent process.
   peak = next(line for line in status.splitlines() if line.startswith('VmHWM')).split()[1]
   print(json.dumps({'peak_mib': int(peak) / 1024, **figures}))
 
@@ -183,7 +183,7 @@ def ratio(result, alternative, figure):
 
 
 def goal(what, found, *, at_most=None, at_least=None):
-  """A goal, met or not by the number `found`; give one of `at_most` and `at_least`."""
+  """A goal, which the number `found` meets or not; pass either `at_most` or `at_least`."""
   met = found <= at_most if at_least is None else found >= at_least
   target = f'≤ {at_most:g}' if at_least is None else f'≥ {at_least:g}'
   return {'what': what, 'goal': target, 'found': found, 'met': bool(met)}
@@ -202,12 +202,12 @@ def read_results(path):
 
 
 def record(benchmark, result, goals=(), *, notes=(), versions=None, results=RESULTS):
-  """Writes a result to the file of results, in place of an older one, and prints the goals.
+  """Writes a result to the results file, in place of an older one, and prints the goals.
 
   Args:
     benchmark: its name on the command line.
-    result: of `compare`, or any dict with 'case'.
-    goals: of `goal`.
+    result: from `compare`, or any dict with 'case'.
+    goals: from `goal`.
     notes: sentences that belong to the figures: settings, what was left out and why.
     versions: {package: version} of other environments that took part.
     results: path of the file.
@@ -233,7 +233,7 @@ def record(benchmark, result, goals=(), *, notes=(), versions=None, results=RESU
 
 
 def machine():
-  """{cpu, cores, ram_gib, load}: load is the average of the minute before the start."""
+  """{cpu, cores, ram_gib, load}; load is the one-minute average at the start."""
   info = pathlib.Path('/proc/cpuinfo')
   lines = info.read_text().splitlines() if info.exists() else []
   names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
@@ -257,7 +257,7 @@ def _versions():
 
 
 def _commit():
-  """The commit, with + behind it where files that are in git were changed; '' outside of git."""
+  """The commit, followed by + if tracked files were changed; '' outside git."""
 
   def git(*arguments):
     return subprocess.run(['git', *arguments], cwd=ROOT, capture_output=True, text=True).stdout
@@ -268,11 +268,11 @@ def _commit():
 
 
 def format_spread(spread):
-  """'median (min…max)' in three digits."""
+  """'median (min…max)' to three significant digits."""
   text, least, most = (digits(spread[key]) for key in ('median', 'min', 'max'))
   return text if least == most else f'{text} ({least}…{most})'
 
 
 def digits(number):
-  """A number in three digits, whole from 100 on."""
+  """A number to three significant digits, rounded to an integer from 100 on."""
   return f'{number:,.0f}' if abs(number) >= 100 else f'{number:.3g}'

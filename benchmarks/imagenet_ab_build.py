@@ -1,8 +1,8 @@
 """CPU time and memory of reading ImageNet-AB's XMLs and of building imagenet_ab.
 
 Writes images (photograph-like noise, about 73 KB at 500 × 375) in a tar of class tars and
-imagenet_ab_v1_0.tar.gz (each XML as large compressed as in the real release, 555 MB / 1.27 M) into
-a temporary folder. Measured in fresh processes, start-up not counted:
+imagenet_ab_v1_0.tar.gz (with XMLs of the real compressed size, 555 MB / 1.27 M) to a temporary
+folder. Measured in fresh processes, start-up excluded:
   reading   every XML streamed from the tar.gz, sha256 included, and parsed to typed records; and
             ElementTree alone on files in memory
   building  imagenet_ab/local, TFRecords included, on all cores and on one; and TFDS's own way to
@@ -33,7 +33,7 @@ MEAN_TRACE = 27  # points per file; chosen so that a file takes the real 437 byt
 
 ONE_CORE = 'os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])'
 
-# What a fresh process does; `folder` and `digest` stand before it.
+# What a fresh process runs, after definitions of `folder` and `digest`.
 _TIMED = """
 import time
 from benchmarks import harness
@@ -81,7 +81,7 @@ def peer():
 
 
 def make_xml(rng, name):
-  """Returns one XML of a selected image, laid out as released, numbers with all their digits."""
+  """Returns the XML of a selected image, in the released format, with all digits."""
   width, height = int(rng.integers(150, 250)), 250
   start = 1_640_000_000_000 + int(rng.integers(10**10))
   count = int(rng.geometric(1 / MEAN_TRACE))
@@ -129,11 +129,11 @@ def add(tar, name, data):
   info = tarfile.TarInfo(name)
   info.size = len(data)
   tar.addfile(info, io.BytesIO(data))
-  tar.members = []  # or tarfile keeps a million of them
+  tar.members = []  # else tarfile keeps a million of them
 
 
 def make_image(rng, width):
-  """Returns a JPEG of 4:3: soft shapes under noise, so that 500 × 375 pixels take about 90 KB."""
+  """Returns a 4:3 JPEG: soft shapes under noise, so that 500 × 375 pixels take about 73 KB."""
   size = width, width * 3 // 4
   shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
     size, Image.Resampling.BICUBIC
@@ -145,7 +145,7 @@ def make_image(rng, width):
 
 
 def write_images(path, rng, count, width):
-  """Writes a tar of class tars and returns the (class, stem) of the images."""
+  """Writes a tar of class tars; returns the (class, stem) of each image."""
   stems = []
   images = [make_image(rng, width) for _ in range(min(50, count))]
   path.with_name('one.jpg').write_bytes(images[0])
@@ -227,7 +227,7 @@ def main():
   parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--xmls', type=int, default=15_000)
   parser.add_argument('--images', type=int, default=2000)
-  parser.add_argument('--width', type=int, default=500, help='pixels of the images; 4:3')
+  parser.add_argument('--width', type=int, default=500, help='of the images, in pixels; 4:3')
   parser.add_argument('--only', choices=['reading', 'building'])
   parser.add_argument('--tiny', action='store_true', help='a few small files, for tests')
   parser.add_argument('--dir', default=None, help='for the temporary folder')

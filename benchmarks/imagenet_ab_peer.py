@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 
 class ImagesAlone(tfds.core.GeneratorBasedBuilder):
-  """Images, file names and labels out of `my_img_train.tar` and `my_img_val.tar`."""
+  """Images, file names and labels from `my_img_train.tar` and `my_img_val.tar`."""
 
   VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = 'Written by benchmarks/imagenet_ab_build.py.'

@@ -3,13 +3,13 @@
 The images are those of a built imagenet_ab/local, by default the mini release
 (docs/data.md): photographs of 563 x 414 pixels and 92 KB on average. Everything at 224 px in
 batches of 128. The peer is what a PyTorch user writes: files in a folder, PIL's decoder, crop
-(bicubic), flip, float32, normalised; label and click are in memory. With torch on PYTHONPATH it
-runs in a DataLoader, too, and the one with two workers is what we compare with; with simplejpeg
-there, that is the decoder of the limit.
+(bicubic), flip, float32, normalised; label and click are in memory. If torch is on PYTHONPATH, it
+also runs in a DataLoader, and the one with two workers is the baseline; if simplejpeg is, decoding
+alone uses it.
 
-Every alternative runs in a process of its own and is measured from its third batch on; with and
-without byproducts take turns in one process. Pixels are compared with PIL's on the same windows of
-the same images. --reduced: sets of smaller images instead, as built by imagenet_ab/local_shortN.
+Every alternative runs in its own process and is measured from its third batch on; with and without
+byproducts take turns in one process. Pixels are compared with PIL's on the same windows of the same
+images. --reduced: sets of smaller images instead, as built by imagenet_ab/local_shortN.
 """
 
 import importlib.util
@@ -49,7 +49,7 @@ def data_config(data_dir, **changes):
 
 
 def ours(data_dir, **changes):
-  """Our training batches."""
+  """Yields our training batches."""
   from luab_jax.data import pipeline
 
   data = data_config(data_dir, **changes)
@@ -59,7 +59,7 @@ def ours(data_dir, **changes):
 
 
 def ours_without_byproducts(data_dir, **changes):
-  """The same images and labels by the same functions, without the points."""
+  """Yields the same images and labels from the same functions, without the points."""
   import tensorflow as tf
 
   from luab_jax.data import geometry, image_ops, pipeline, shuffling, tfrecords
@@ -91,7 +91,7 @@ def ours_without_byproducts(data_dir, **changes):
 
 
 def ours_in_evaluation(data_dir):
-  """Our evaluation batches of the training split, again and again."""
+  """Yields our evaluation batches of the training split, repeatedly."""
   from luab_jax.data import pipeline
 
   while True:
@@ -103,7 +103,7 @@ def ours_in_evaluation(data_dir):
 
 
 def time_batches(batches, count):
-  """{units, seconds, cpu_seconds} of an image in `count` batches after the first ones."""
+  """{units, seconds, cpu_seconds} per image over `count` batches after the first ones."""
   for _ in range(_WARM):
     next(batches)
   cpu, began = harness.cpu_seconds() + _workers_cpu(), time.perf_counter()
@@ -118,7 +118,7 @@ def time_batches(batches, count):
 
 
 def _workers_cpu():
-  """CPU time so far of child processes that still run (Linux), as a DataLoader's workers do."""
+  """CPU time so far of running child processes (Linux), such as a DataLoader's workers."""
   ticks = 0
   for path in pathlib.Path(f'/proc/{os.getpid()}/task').glob('*/children'):
     for child in path.read_text().split():
@@ -128,7 +128,7 @@ def _workers_cpu():
 
 
 def pixel_difference(folder, mode):
-  """Mean absolute difference in grey levels to PIL's bicubic result, the same windows of each."""
+  """Mean absolute difference from PIL's bicubic result in grey levels, on the same windows."""
   import random
 
   import numpy as np
@@ -152,7 +152,7 @@ def pixel_difference(folder, mode):
 
 
 def store_images(data_dir, folder):
-  """Writes the JPEGs of a built imagenet_ab/local into a folder, as the peer has them."""
+  """Writes the JPEGs of a built imagenet_ab/local to a folder, for the peer."""
   from luab_jax.data import tfrecords
   from luab_jax.data.dataset import Source, dataset_spec
 
@@ -166,7 +166,7 @@ def store_images(data_dir, folder):
 
 def _alternatives(data_dir, folder, count):
   """{name: function for harness.compare}."""
-  calls = {}  # the first one is what the others are compared with
+  calls = {}  # the first one is the baseline
   if importlib.util.find_spec('torch'):
     calls |= {
       f'PIL, DataLoader with {workers} workers': f'peers.data_loader({str(folder)!r}, {workers})'
@@ -182,7 +182,7 @@ def _alternatives(data_dir, folder, count):
 
 
 def in_a_process(call, count):
-  """A function for harness.compare: `count` batches of a call, `b.ours(...)`, in a new process."""
+  """A function for harness.compare: `count` batches of a call like b.ours() in a new process."""
   return harness.fresh_process(
     'from benchmarks import input_pipeline as b, input_pipeline_peers as peers\n'
     f'figures |= b.time_batches({call}, {count})',
@@ -192,7 +192,7 @@ def in_a_process(call, count):
 
 
 def _compare_byproducts(options):
-  """What the points cost: too little for processes of their own, which differ by more."""
+  """What the points cost: too little for separate processes, which differ by more."""
   calls = {'without byproducts': ours_without_byproducts, 'with byproducts': ours}
   result = harness.compare(
     'photographs to batches of 128, 224 px, with and without byproducts, in one process',
@@ -207,7 +207,7 @@ def _compare_byproducts(options):
 
 
 def reduced_set(data_dir, name, count):
-  """As `time_batches`, and how large an image and its record are."""
+  """`time_batches` with our batches of a set, and the size of its records per image."""
   from luab_jax.data import tfrecords
 
   split = tfrecords.open_split(tfrecords.open_builder(name, data_dir), 'train')
@@ -232,7 +232,7 @@ def _compare_reduced(options):
 
 
 def _until_idle(batches, count):
-  """A function that takes `count` batches and waits until as many have been prefetched anew."""
+  """A function that takes `count` batches and waits until prefetching has caught up."""
 
   def work():
     for _ in range(count):

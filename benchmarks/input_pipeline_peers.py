@@ -1,4 +1,4 @@
-"""What input_pipeline.py compares our batches with: PIL as in PyTorch, and decoding alone."""
+"""What input_pipeline.py compares our batches with: PIL as PyTorch users do, and decoding alone."""
 
 import importlib.util
 import io
@@ -71,7 +71,7 @@ def data_loader(folder, workers):
 
 
 def decode_alone(folder):
-  """Batches that are only decoded, whole images, by simplejpeg or else PIL."""
+  """Batches of whole images that are only decoded, by simplejpeg or else PIL."""
   files = [path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())]
   if importlib.util.find_spec('simplejpeg'):
     from simplejpeg import decode_jpeg as decode

@@ -1,19 +1,19 @@
 """Calculates step times on machines that were not available; the formulas are in docs/scaling.md.
 
-Nothing here is measured. Figures of the hardware: NVIDIA H100 SXM data sheet (989.4 TFLOP/s bf16
-dense, 3.35 TB/s, NVLink 900 GB/s in both directions together); Google Cloud's page on TPU v5e (197
-TFLOP/s bf16, 819 GB/s, 400 GB/s ICI in both directions together, 256 chips, 8 a host, two NICs of
-100 Gbit/s a host).
+Nothing here is measured. Hardware figures: NVIDIA H100 SXM data sheet (989.4 TFLOP/s bf16 dense,
+3.35 TB/s, NVLink 900 GB/s in both directions together); Google Cloud's page on TPU v5e (197 TFLOP/s
+bf16, 819 GB/s, 400 GB/s ICI in both directions together, 256 chips, 8 per host, two NICs of
+100 Gbit/s per host).
 """
 
 import dataclasses
 
-# Parameters with a 1000-way classifier and two point outputs, operations a training image at 224 px
-# (python -m benchmarks step), bytes of one ImageNet JPEG on average.
+# Parameters with a 1000-way classifier and two point outputs, operations per training image at
+# 224 px (python -m benchmarks step), bytes of an average ImageNet JPEG.
 MODELS = {'ResNet-50': (25_561_130, 23.8e9), 'ViT-S/16': (22_051_434, 27.9e9)}
 JPEG_BYTES = 110e3
 UTILISATIONS = (0.2, 0.5)  # of the peak: a range, as nothing was measured
-MAX_SHARDS = 64  # of an epoch (luab_jax.data.shuffling): a host reads those of its rows, one more
+MAX_SHARDS = 64  # of an epoch (luab_jax.data.shuffling): a host reads its rows' and one more
 PIPELINE = 250  # images per second and core; see docs/benchmarks.md for what was measured
 
 
@@ -25,9 +25,9 @@ class Machine:
   chips: int
   chips_per_host: int
   peak: float  # FLOP/s of a chip, bf16
-  link: float  # bytes/s that a chip sends, all links together, one direction
-  hops: int  # one after the other in an all-reduce
-  images: int  # a chip and step
+  link: float  # bytes/s that a chip sends in one direction, all links together
+  hops: int  # sequential ones in an all-reduce
+  images: int  # per chip and step
   hop_seconds: float = 2e-6
 
 
@@ -38,18 +38,18 @@ MACHINES = (
 
 
 def step_seconds(machine, flops, utilisation):
-  """Seconds a chip computes for a step."""
+  """Seconds of computation per step on a chip."""
   return machine.images * flops / (machine.peak * utilisation)
 
 
 def all_reduce_seconds(machine, parameters):
-  """Seconds to add up float32 gradients over all chips: 2 (n-1)/n bytes / bandwidth + hops."""
+  """Seconds to sum float32 gradients over all chips: 2 (n-1)/n bytes / bandwidth + hops."""
   n = machine.chips
   return 2 * (n - 1) / n * 4 * parameters / machine.link + machine.hops * machine.hop_seconds
 
 
 def rows():
-  """One dict a machine, model and utilisation."""
+  """Yields a dict for each machine, model and utilisation."""
   for machine in MACHINES:
     for model, (parameters, flops) in MODELS.items():
       for utilisation in UTILISATIONS:
@@ -75,7 +75,7 @@ def rows():
 
 
 def tables():
-  """Markdown."""
+  """Returns the rows as Markdown tables."""
   found = list(rows())
   names = list(found[0])
   lines = [names, ['---'] * len(names), *([row[name] for name in names] for row in found)]

@@ -1,7 +1,7 @@
-"""What it costs to resume in the middle of an epoch.
+"""The cost of resuming in the middle of an epoch.
 
-What the epoch had before the checkpoint is read and dropped undecoded. Here with records of the
-size of ImageNet's, from memory: a slower disk is the limit instead.
+The records of the epoch before the checkpoint are read and dropped without decoding. Here they have
+the size of ImageNet's and come from memory; a slower disk would be the bottleneck instead.
 
   python -m benchmarks resume [--rounds=5]
 """
@@ -17,7 +17,7 @@ _BATCH = 128
 
 
 def write_split(folder):
-  """A tfrecords.Split that has each of its files _PASSES times."""
+  """Writes TFRecords; returns a tfrecords.Split that lists each file _PASSES times."""
   import numpy as np
   import tensorflow as tf
 
@@ -48,7 +48,7 @@ def main():
 
   with tempfile.TemporaryDirectory(prefix='luab_resume_') as folder:
     split = write_split(folder)
-    last = split.num_examples // _BATCH - 2  # what follows is in the buffers already
+    last = split.num_examples // _BATCH - 2  # later records are already in the buffers
 
     def first_record(step):
       stream = shuffling.shuffled(

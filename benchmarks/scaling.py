@@ -1,10 +1,10 @@
-"""Weak scaling over 1, 2, 4 and 8 virtual CPU devices: what communication and compiling cost.
+"""Weak scaling over 1, 2, 4 and 8 virtual CPU devices: the cost of communication and compilation.
 
-Each device has the same number of images. The devices share the machine's cores, so the time of an
-image in CPU-seconds would stay the same if devices cost nothing; wall time says how well the cores
-are used. The share of communication is 1 - (CPU time without collectives) / (with them), where the
-same step was traced with psum and pmean as identities. Compile time is lowering and XLA, from
-scratch, in CPU-seconds. Steps are mapped by jax.pmap; the last row is by jax.shard_map.
+Each device has the same number of images. The devices share the machine's cores, so CPU-seconds per
+image would stay the same if devices cost nothing; wall time tells how well the cores are used. The
+share of communication is 1 - (CPU time without collectives) / (with them), where the same step was
+traced with psum and pmean as identities. Compile time covers lowering and XLA without a cache, in
+CPU-seconds. Steps are mapped by jax.pmap, in the last row by jax.shard_map.
 
   python -m benchmarks scaling [--rounds=5]
   python -m benchmarks scaling --paper     prints the tables of docs/scaling.md, nothing measured
@@ -21,7 +21,7 @@ COUNTS = (1, 2, 4, 8)
 
 
 def alternative(training, silent, batch, compile_seconds):
-  """One turn: a step with collectives and one without; figures of the first."""
+  """An alternative that runs a step with collectives and one without; figures of the first."""
 
   def turn(which):
     cpu, began = harness.cpu_seconds(), time.perf_counter()
@@ -70,13 +70,13 @@ def main():
   """Measures, or prints the calculated tables of docs/scaling.md."""
   parser = harness.parser(__doc__)
   parser.add_argument('--paper', action='store_true', help='the tables of docs/scaling.md')
-  parser.add_argument('--tiny', action='store_true', help='to see that it works')
+  parser.add_argument('--tiny', action='store_true', help='small and quick, to see that it works')
   options = parser.parse_args()
   if options.paper:
     print('\n\n'.join(paper.tables()))
     return
   if not options.tiny:
-    os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)  # or nothing would be compiled
+    os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)  # else nothing would be compiled
   import jax
 
   counts = (2,) if options.tiny else COUNTS

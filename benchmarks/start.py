@@ -1,12 +1,12 @@
-"""From start to the first step, and from kill to training again, as a user meets them.
+"""Time from start to the first step, and from kill to training again, as users see it.
 
-Processes of run.py on a small synthetic data set, one in its turn, each killed once its first step
+Processes of run.py on a small synthetic data set, one at a time, each killed once its first step
 is in metrics.jsonl:
-  cold            nothing compiled is on disk
-  warm            the cache of compiled steps has been filled by an earlier run
-  killed          SIGKILL behind a checkpoint, started again with the same command: from that start
-                  to the first step that is done anew, restoring included
-Seconds run from the start of the process; CPU seconds are the process's. Needs Linux.
+  cold            no compiled step is on disk
+  warm            an earlier run has filled the cache of compiled steps
+  killed          SIGKILL after a checkpoint, restarted with the same command: from the restart to
+                  the first new step, restoring included
+Seconds count from the start of the process; CPU seconds are those of the process. Needs Linux.
 
   python -m benchmarks start [--rounds=2]
 """
@@ -20,7 +20,7 @@ import time
 from benchmarks import harness
 
 _EVERY_STEP = {'log_every': 1, 'eval_every_epochs': 1e6, 'report_images': 0, 'keep_best': ''}
-# name: keys of the config. Training on a CPU is slow, compiling is what a large model costs.
+# name: config keys. As CPUs train slowly, the larger model is there for its compile time.
 CASES = {
   'quickstart (tiny_conv, 32 px)': {},
   'ResNet-50, 64 px, 16 images': {
@@ -34,7 +34,7 @@ CASES = {
 
 
 def first_step(start):
-  """Seconds to the first step that a start of a run has done, which is then killed."""
+  """Seconds to the first step of a started run, which is then killed."""
 
   def done():
     first = start.first_step()  # printed once metrics.jsonl holds nothing beyond it
@@ -48,7 +48,7 @@ def first_step(start):
 
 
 def measure(options, folder, data_dir, case, keys, numbers):
-  """One comparison; see the module's text. `numbers`: unique ones, for names of folders."""
+  """One comparison; see the module's docstring. `numbers`: unique numbers for folder names."""
   from tests.stress.faults.runs import Run
 
   def run(name):
@@ -74,7 +74,7 @@ def measure(options, folder, data_dir, case, keys, numbers):
   start.kill()
 
   def killed():
-    # What this start saves is taken away, so that each starts from the same step.
+    # What an earlier start saved is removed, so that each starts from the same step.
     shutil.rmtree(interrupted.workdir, ignore_errors=True)
     shutil.copytree(folder / 'kept', interrupted.workdir)
     return 1, {'seconds': first_step(interrupted.start())}
@@ -99,7 +99,7 @@ def measure(options, folder, data_dir, case, keys, numbers):
 def main():
   """Measures all cases, or some."""
   parser = harness.parser(__doc__, rounds=2)
-  parser.add_argument('--only', help='cases whose name holds this')
+  parser.add_argument('--only', help='cases whose name contains this')
   options = parser.parse_args()
   from tests.stress.faults.runs import build_data
 

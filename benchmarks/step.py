@@ -1,12 +1,12 @@
-"""What LUAB costs over plain cross entropy, and how long training waits for its data.
+"""The cost of LUAB over plain cross entropy, and how long training waits for data.
 
-The plain peer is the same backbone with a classifier alone, the same optimizer, and cross entropy
-and top-1 as its only figures (benchmarks/steps.py); LUAB has the point head, the point loss and all
-figures of a training run. Both train on one made-up batch that lies on the device.
+The plain peer is the same backbone with only a classifier, the same optimizer, and cross entropy
+and top-1 as its only metrics (benchmarks/steps.py); LUAB has the point head, the point loss and all
+metrics of a training run. Both train on one synthetic batch that stays on the device.
 
-Waiting is 1 - (seconds of a step on a batch that lies on the device) / (seconds of a step on
-batches from the input pipeline). On a CPU the pipeline takes its time from the same cores, so this
-is what reading costs, not idleness.
+Waiting is 1 - (seconds per step with a batch on the device) / (seconds per step with batches from
+the input pipeline). On a CPU the pipeline shares the cores with the step, so this is the cost of
+reading, not idle time.
 
   python -m benchmarks step [--rounds=7] [--only=CASE] [--data_dir=data/quickstart]
 """
@@ -51,7 +51,7 @@ def overhead(options, name, size, rows, steps):
 
 
 def operations(options):
-  """The same in operations, of the real models at 224 px: counted, not measured."""
+  """Compares operations of the real models at 224 px, which are counted, not measured."""
   from benchmarks import steps as training_steps
   from configs import imagenet_ab_resnet50, imagenet_ab_vit_s16
 
@@ -81,7 +81,7 @@ def operations(options):
 
 
 def waiting(options, steps):
-  """Steps on a batch that is there, on prefetched ones, and on ones that are made when needed."""
+  """Compares steps on a batch on the device, on prefetched batches, and without prefetching."""
   if not options.data_dir.is_dir():
     print(f'waiting: not run, {options.data_dir} is not there: make quickstart builds it')
     return
@@ -146,15 +146,15 @@ def waiting(options, steps):
 
 
 def main():
-  """Runs all cases, one, or a tiny form."""
+  """Runs all cases, one of them, or a tiny version."""
   parser = harness.parser(__doc__, rounds=7)
   parser.add_argument(
     '--data_dir',
     type=pathlib.Path,
     default=harness.ROOT / 'data/quickstart',
-    help='of a built imagenet_ab/local, for the share of time waiting',
+    help='folder of a built imagenet_ab/local, for the share of time waiting',
   )
-  parser.add_argument('--tiny', action='store_true', help='to see that it works')
+  parser.add_argument('--tiny', action='store_true', help='small and quick, to see that it works')
   parser.add_argument('--only', choices=('vit_ti16', 'resnet18', 'operations', 'waiting'))
   options = parser.parse_args()
   if options.tiny:

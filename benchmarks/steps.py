@@ -1,4 +1,4 @@
-"""Training steps on made-up batches, LUAB's and plain cross entropy, for step, scaling and gpu."""
+"""Training steps on synthetic batches, LUAB and plain cross entropy, for step, scaling and gpu."""
 
 import types
 
@@ -32,7 +32,7 @@ class ClassifierHead(nn.Module):
 
 
 def make_plain_step(model, optimizer, *, label_smoothing):
-  """`step(state, batch) -> (state, sums)` of one device: cross entropy, its mean and top-1."""
+  """Returns `step(state, batch) -> (state, sums)` of one device: cross entropy and top-1."""
 
   def step(state, batch):
     examples = jax.lax.psum(batch['example_mask'].sum(), parallel.AXIS)
@@ -69,7 +69,7 @@ def make_plain_step(model, optimizer, *, label_smoothing):
 
 
 def make_batch(rows, size, *, seed=0):
-  """A host batch as the input pipeline makes them: noise, and a click in each image."""
+  """A host batch as from the input pipeline: noise, with a click in each image."""
   rng = np.random.default_rng(seed)
   return {
     'image': rng.integers(0, 256, (rows, size, size, 3), np.uint8),
@@ -86,7 +86,7 @@ def build(config, kind, *, name=None, dtype=None, size=None):
   Args:
     config: ml_collections.ConfigDict of an experiment.
     kind: 'plain' (cross entropy), or the head of LUAB: 'linear' or 'spatial'.
-    name, dtype, size: instead of those of `config.model` and `config.data.image_size`.
+    name, dtype, size: replace those of `config.model` and `config.data.image_size`.
   """
   model_config = ml_collections.ConfigDict(config.model.to_dict())
   model_config.head = 'linear' if kind == 'plain' else kind
@@ -121,7 +121,7 @@ class Training:
       self.step = parallel.pmap_step(step, donate_state=True)
 
   def put(self, batch):
-    """A host batch, spread over the devices."""
+    """Splits a host batch over the devices."""
     return jax.device_put(
       jax.tree.map(lambda x: x.reshape(self._devices, -1, *x.shape[1:]), batch), self._sharding
     )
@@ -132,7 +132,7 @@ class Training:
     return self.step
 
   def run(self, batches):
-    """Trains one step on each of the batches from `put`, waits; returns how many images."""
+    """Trains one step on each batch from `put` and waits; returns the number of images."""
     images = 0
     for batch in batches:
       self._state, sums = self.step(self._state, batch)
@@ -144,8 +144,8 @@ class Training:
 def flops(state, step, rows, size):
   """(floating-point operations, bytes moved) of a step, as XLA's cost analysis counts them.
 
-  Of the program before optimisation and for one device: a count of the mathematics, the same on
-  every machine. Multiply and add are two operations.
+  For the program before optimisation and for one device: a count of the mathematics that is the
+  same on every machine. A multiply-add counts as two operations.
   """
   mapped = jax.vmap(step, axis_name=parallel.AXIS)
   shapes = jax.tree.map(

@@ -1,7 +1,7 @@
-"""Writes benchmarks/results.jsonl as Markdown into docs/benchmarks.md.
+"""Writes benchmarks/results.jsonl as Markdown to docs/benchmarks.md.
 
 The goals go between `<!-- benchmarks:goals -->` and `<!-- benchmarks:end -->`, all figures between
-`<!-- benchmarks:all -->` and the same end.
+`<!-- benchmarks:all -->` and `<!-- benchmarks:end -->`.
 """
 
 import argparse
@@ -16,13 +16,13 @@ _NO_RESULTS = {'table', 'augment_parity', 'timm_parity'}  # they only print
 
 
 def in_order(lines):
-  """The results in the order of the benchmarks' names."""
+  """The results in the order of BENCHMARKS."""
   order = list(BENCHMARKS)
   return sorted(lines, key=lambda line: order.index(line['benchmark']))
 
 
 def goals(lines):
-  """Markdown: one row a goal, and one for each benchmark that was never run."""
+  """Markdown: one row per goal, and one for each benchmark that was never run."""
   rows = [['what', 'goal', 'found', '', 'command']]
   for line in lines:
     rows += [

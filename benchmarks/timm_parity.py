@@ -1,14 +1,14 @@
-"""Do our ResNet and ViT compute what timm's compute? Exits with status 1 if not.
+"""Do our ResNet, ViT and ConvNeXt compute what timm's compute? Exits with status 1 if not.
 
-timm's and torchvision's models get random weights and BatchNorm statistics that are far from their
-start values. Files of them, as torch, safetensors and (under augreg's and big_vision's names) numpy
-write them, go through `--config.init_from`'s reader, and both sides see the same noise in float32,
-BatchNorm in inference mode: 224 px, and 288 px with position embeddings resized. Then the way back:
-what `--mode=export` writes goes into timm.create_model(checkpoint_path=...), which loads strictly.
-Logits and feature grids may differ by 1e-4 at most, exported weights not by a bit.
+timm's and torchvision's models get random weights and BatchNorm statistics far from their initial
+values. Their files, as written by torch, safetensors and (under augreg's and big_vision's names)
+numpy, are read as for `--config.init_from`, and both sides see the same noise in float32, with
+BatchNorm in inference mode: at 224 px, and at 288 px with position embeddings resized. Then in the
+other direction, what `--mode=export` writes goes into timm.create_model(checkpoint_path=...), which
+loads strictly. Logits and feature grids may differ by at most 1e-4, exported weights by no bit.
 
-torch and timm need about 1 GB, so they are not in requirements-test.txt. An environment beside the
-project's .venv, which lends jax and flax:
+torch and timm need about 1 GB, so they are not in requirements-test.txt. This makes an environment
+for them, which takes jax and flax from the project's .venv:
 
   .venv/bin/python -m venv /tmp/venv-timm
   /tmp/venv-timm/bin/pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu
@@ -16,7 +16,7 @@ project's .venv, which lends jax and flax:
   PYTHONPATH=.:$(echo .venv/lib/python3.*/site-packages) JAX_PLATFORMS=cpu \
     /tmp/venv-timm/bin/python benchmarks/timm_parity.py
 
-Where that index cannot be reached but a CPU wheel of torch is at hand, PyPI's torchvision does. It
+If that index cannot be reached but a CPU wheel of torch is at hand, PyPI's torchvision will do. It
 is built for CUDA, so its own operators do not load, but no model here uses them:
 
   /tmp/venv-timm/bin/pip install 'torch==2.13.0+cpu' pyyaml safetensors huggingface_hub pillow
@@ -47,7 +47,7 @@ NAMES = ('resnet18', 'resnet50', 'vit_ti16', 'vit_s16', 'vit_l16', 'convnext_t',
 
 
 def declare_torchvision_operators():
-  """Declares the two operators whose mere absence stops `import torchvision`."""
+  """Declares the two operators whose absence alone makes `import torchvision` fail."""
   for name in ('nms', 'qnms'):
     torch.library.define(
       f'torchvision::{name}', '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
@@ -55,7 +55,7 @@ def declare_torchvision_operators():
 
 
 def noise(size):
-  """f32[2,size,size,3]"""
+  """f32[2,size,size,3] of Gaussian noise."""
   return np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
 
 
@@ -64,10 +64,10 @@ def to_torch(image):
 
 
 def randomised(model, size=224):
-  """A torch model in inference mode, with nothing left at a trivial start value.
+  """A torch model in inference mode, with nothing left at a trivial initial value.
 
   Vectors (biases, norm scales) and embeddings get noise; BatchNorm's statistics then come from two
-  batches, so that activations keep a realistic size.
+  batches, so that activations keep a realistic scale.
   """
   image = to_torch(noise(size))
   with torch.no_grad():
@@ -132,7 +132,7 @@ def answers(model, name, size):
 
 
 def check_files(name, folder):
-  """timm's weights through every kind of file."""
+  """Checks timm's weights in every kind of file."""
   import timm
 
   timm_name = timm_names.TIMM_MODELS[name]
@@ -190,7 +190,7 @@ def check_torchvision(name, torchvision_name, folder):
 
 
 def check_export(name, head, folder):
-  """Our weights, through the exported files, in timm."""
+  """Checks our exported weights in timm."""
   import timm
 
   _, variables, apply = ours(name, 224, head)
@@ -209,7 +209,7 @@ def check_export(name, head, folder):
     checkpoint_path=str(folder / 'export.safetensors'),
   ).eval()
   logits, grid = answers(theirs, name, 224)
-  if head == 'spatial':  # as the model card tells
+  if head == 'spatial':  # as the model card describes
     f, a = (
       torch.from_numpy(grid.transpose(0, 3, 1, 2).copy()),
       torch.from_numpy(points['attention.weight']),
