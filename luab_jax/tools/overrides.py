@@ -66,7 +66,7 @@ def _default(key: str, keys: dict[str, Any], config: ConfigDict) -> Any:
 
 def _check_value(key: str, text: str, default: Any) -> None:
   if text.startswith('=') or text != text.strip():
-    raise UserError(f'--config.{key}={text}: no space beside =, as in {_example(key, default)}')
+    raise UserError(f'--config.{key}={text}: no space around =, as in {_example(key, default)}')
   kind, parser = _TYPES.get(type(default), ('a tuple', flags.ArgumentParser()))
   try:
     if isinstance(default, dict):

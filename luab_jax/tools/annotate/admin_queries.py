@@ -272,7 +272,7 @@ def judge(db: sqlite3.Connection, lease: int, verdict: str | None, wanted: int, 
 
   Args:
     db: within a transaction.
-    lease: of the answer.
+    lease: id of the answer.
     verdict: 'accepted', 'rejected' or None.
     wanted: number of answers to a page.
     now: ms since 1970.

@@ -96,7 +96,7 @@ def _given(study_answers: Answers) -> dict[int, str]:
 
 
 def _voted(study_answers: Answers, judged: Mapping[int, Judgement]) -> dict[int, str]:
-  """Returns {image: class}, '' where no class has a majority."""
+  """Returns {image: class}, '' if no class has a majority."""
   votes: dict[int, dict[str, list[bool]]] = {image: {} for image in study_answers.images}
   for page, answers in study_answers.accepted().items():
     label, slots = study_answers.pages[page].label, study_answers.pages[page].images
@@ -127,7 +127,7 @@ def annotated_file(root: pathlib.Path, image: Image, label: str) -> ImageFile:
 def _write_images(
   files: Mapping[int, ImageFile], out: pathlib.Path, problems: Problems
 ) -> dict[int, str]:
-  """Writes both tars of images; returns {image: SPLIT/CLASS/NAME, where it is in them}."""
+  """Writes both tars of images; returns {image: its path in them, SPLIT/CLASS/NAME}."""
   names: dict[int, str] = {}
   groups: dict[tuple[str, str], list[tuple[int, ImageFile]]] = {}
   for image, file in files.items():

@@ -91,7 +91,7 @@ def _fill(args: argparse.Namespace, files: _Files) -> list[str]:
   found = images.find(args.images, files.problems)
   if not found:
     endings = ', '.join(images.EXTENSIONS)
-    raise UserError(f'{args.images} holds no images: their names end in {endings}')
+    raise UserError(f'{args.images} holds no images: image files end in {endings}')
   plan = planning.plan(args, found, files.problems)
   _save_pictures(args, files, plan.classes)
   needed, rendered = plan.images(), {}

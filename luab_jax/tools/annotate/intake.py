@@ -32,7 +32,7 @@ def store_batch(
 
   Args:
     db: within a transaction.
-    study: of the page.
+    study: the study.
     worker: who sent it.
     batch: what `raw` holds.
     raw: the request as received.
@@ -100,7 +100,11 @@ def submit(
 
 
 def report(db: sqlite3.Connection, worker: str, broken: Report) -> dict[str, Any]:
-  """Notes that an image does not load, for the admin page."""
+  """Notes that an image does not load, for the admin page.
+
+  Raises:
+    Refusal: 404 as `store_batch`, 422 if the page has no such slot.
+  """
   lease = _own_lease(db, worker, broken.lease)
   done = db.execute(
     "UPDATE image SET state = 'reported' "

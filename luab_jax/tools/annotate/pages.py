@@ -23,7 +23,7 @@ def deal_grid(
 ) -> list[Page]:
   """Deals the images of each class to pages of nearly the same size, in random order.
 
-  The gold images of a class are spread over its pages and stand among the others.
+  The gold images of a class are spread over its pages, mixed with the others.
 
   Args:
     candidates: {class: names of its images}.

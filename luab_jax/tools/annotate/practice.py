@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from PIL import Image, ImageDraw
 
-_SCALE = 2  # subpixels a side
+_SCALE = 2  # subpixels per side
 
 Point = tuple[float, float]
 

@@ -91,7 +91,7 @@ def grid_features(
   Args:
     page: the replayed page.
     images: number of images on it.
-    gold: {slot: whether it holds the class}, where that is known.
+    gold: {slot: whether it contains the class}, where that is known.
     others: the selected slots of each other answer to this page.
     boxes: {slot: boxes of the class}, where they are known.
   """

@@ -73,8 +73,8 @@ class IconAction(NamedTuple):
   time_ms: int
   action: str  # 'add', 'move' or 'remove'
   icon: int  # index of its class
-  from_xy: tuple[float, float] | None  # None where it is added
-  to_xy: tuple[float, float] | None  # None where it is removed
+  from_xy: tuple[float, float] | None  # None: it was added
+  to_xy: tuple[float, float] | None  # None: it was removed
   source: str  # of events.Source
 
 
@@ -134,7 +134,7 @@ def replay_grid(batches: Sequence[Batch], *, thin: bool = False) -> Grid:
   """Replays a page of a grid.
 
   Args:
-    batches: of a lease.
+    batches: the batches of a lease.
     thin: whether to thin the traces to MAX_RATE, for browsers that sent every position.
   """
   tiles: dict[int, _TileReplay] = {}

@@ -43,8 +43,8 @@ def start(
 
   Args:
     db: within a transaction.
-    keys: of the study.
-    token: of the link for everyone, of a personal link, or of a session.
+    keys: the secrets of the study.
+    token: that of the link for everyone, of a personal link, or of a session.
     asked: the request.
     now: ms since 1970.
 

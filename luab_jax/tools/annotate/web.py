@@ -17,7 +17,7 @@ from luab_jax.tools.annotate.study import hash_token
 T = TypeVar('T')
 
 MAX_BODY = 256 << 10  # bytes
-_RATE, _BURST = 20.0, 200.0  # requests per second of a session; at once, after it was offline
+_RATE, _BURST = 20.0, 200.0  # requests per second of a session; at once, after being offline
 _MAX_BUCKETS = 10_000
 _MTURK_FRAMES = ('https://worker.mturk.com', *MTURK_HOSTS)
 

@@ -1,4 +1,4 @@
-"""Backgrounds: a photograph with its object tiled away, and scenes of whole photographs."""
+"""Backgrounds: photographs with the object tiled over, and scenes cropped from photographs."""
 
 from collections.abc import Sequence
 

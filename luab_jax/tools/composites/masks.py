@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-_SUPERSAMPLING = 4  # subpixels a side
+_SUPERSAMPLING = 4  # subpixels per side
 _BLUR = 0.8  # standard deviation in pixels
 
 

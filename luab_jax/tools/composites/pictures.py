@@ -160,7 +160,7 @@ class Pictures:
       yield Picture(label, f'{photo.name}_fg', *compose.paste(cutout, black, corner))
 
   def backgrounds_alone(self) -> Iterator[Picture]:
-    """Yields validation photographs with the object tiled away, where there is enough to tile."""
+    """Yields validation photographs with the object tiled over, if the strip is large enough."""
     for label, found in self._backgrounds.items():
       for background in found:
         if background.strip >= _THINNEST:

@@ -88,7 +88,7 @@ def find_images(
   if not found:
     where = 'class folders (FOLDER/CLASS/xxx.jpg)' if has_classes else 'it'
     raise UserError(
-      f'{folder} holds no images in {where}: their names end in {", ".join(image_files.EXTENSIONS)}'
+      f'{folder} holds no images in {where}: image files end in {", ".join(image_files.EXTENSIONS)}'
     )
   output_folder.refuse_overlap(out, sorted({image.path.parent for image in found}))
   output_folder.refuse_overlap(out, (i.path for i in found if i.path.is_symlink()))

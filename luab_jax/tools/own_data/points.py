@@ -40,7 +40,7 @@ class Mark(NamedTuple):
 
   names: list[str]  # of the image as written, then other spellings of it
   point: Point | str  # or why it cannot be used
-  where: str  # as of the point
+  where: str  # as for the point
   upload: str = ''  # name of an uploaded file, in which the tool has replaced some characters
   record: str = ''  # the entry of an export that holds it; '' for a CSV
 

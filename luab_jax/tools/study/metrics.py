@@ -141,7 +141,7 @@ def format_value(metric: str, value: float, *, signed: bool = False) -> str:
 def format_interval(
   metric: str, value: Interval | None, *, signed: bool = False, seeds: int | None = None
 ) -> str:
-  """'72.1 (70.3 to 74.0)', the mean alone where there is no interval; '–' for None.
+  """'72.1 (70.3 to 74.0)', or the mean alone if there is no interval; '–' for None.
 
   Args:
     metric: its name.

@@ -179,7 +179,7 @@ def _plot_line(
 
 
 def _errors(values: Iterable[Interval], scale: float) -> np.ndarray:
-  """f64[2,N]: distances from the mean to the ends, 0 where there is no interval."""
+  """f64[2,N]: distances from the mean to the ends, 0 without an interval."""
   return np.transpose(
     [
       (0.0, 0.0)

@@ -52,7 +52,7 @@ def run_study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]
   """Trains the missing runs of a study, and writes study.json, study.md, study.html and the plots.
 
   Args:
-    config: of the experiment; `config.study` defines the runs.
+    config: config of the experiment; `config.study` defines the runs.
     workdir: folder of the study.
   Returns:
     The content of study.json, with intervals.Interval objects; {} on hosts other than the main one.
@@ -106,7 +106,7 @@ def collect(
   """The content of study.json.
 
   Args:
-    config, workdir, experiment: of the study.
+    config, workdir, experiment: those of the study.
     runs, summaries: {folder: config}, {folder: content of summary.json}.
   """
   found = Outcomes(runs, summaries, workdir, config.study.unit)

@@ -2,7 +2,7 @@
 
 | file | content |
 |---|---|
-| train2014.zip, val2014.zip | train2014/COCO_train2014_%012d.jpg (val alike), 1 to 4 objects each |
+| train2014.zip, val2014.zip | train2014/COCO_train2014_%012d.jpg (val likewise), 1 to 4 objects |
 | annotations_trainval2014.zip | annotations/instances_{train,val}2014.json, all 80 categories |
 | coco_ab_v1_0.json | one record of a worker for most training images |
 

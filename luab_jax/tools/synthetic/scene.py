@@ -18,7 +18,7 @@ NUM_TEXTURES = len(SHAPES)  # one texture family for each class
 UNIFORM = 1 / NUM_TEXTURES  # the correlation at which texture and class are independent
 LABEL = 'luab_jax synthetic'  # written into every file that has a field for it
 
-_SUPERSAMPLING = 8  # subpixels a side; Pillow draws outlines half a subpixel too wide
+_SUPERSAMPLING = 8  # subpixels per side; Pillow draws outlines half a subpixel too wide
 _GAP = 1.5  # between two objects, in pixels: above a pixel's diagonal, so that they share no pixel
 _MAX_TILT = 0.25  # radians either way: squares stay squares and crosses stay crosses
 _NOISE = 0.03  # standard deviation, in units of full scale

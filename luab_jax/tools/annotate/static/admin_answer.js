@@ -16,7 +16,7 @@ function measured(f, task) {
       task === 'grid' ? of(f.chosen, f.images) : f.chosen],
     ['Gold found', of(f.gold_found, f.gold_positive)],
     ['False alarms', of(f.gold_false, f.gold_negative)],
-    [`Chosen ${thing} that other answers share`, of(f.agreed, f.compared)],
+    [`Chosen ${thing} shared with other answers`, of(f.agreed, f.compared)],
     ['Clicks without a preceding movement', of(f.unmoved_clicks, f.mouse_clicks)],
     ['Straight movements', of(f.straight_movements, f.movements)],
     ['Points in known boxes', of(f.in_box, f.boxed)],

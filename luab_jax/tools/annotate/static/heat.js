@@ -1,4 +1,4 @@
-// Where an image was clicked, and how long the cursor stayed where.
+// Heat maps: where an image was clicked, and where the cursor dwelled for how long.
 
 import { el } from './ui.js';
 
