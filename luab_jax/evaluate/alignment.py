@@ -1,11 +1,11 @@
 """How well a model's maps agree with people's heat maps (ClickMe).
 
 As in harmonization/evaluation of Fel et al. 2022 (arXiv:2211.04533,
-github.com/serre-lab/Harmonization): the whole image squashed to the input; Spearman's rank
-correlation over all pixels of the model's map and the human map (`heatmaps.smoothed`); its mean
-over the images, and that as a share of the human ceiling. Pixels of equal value share their mean
-rank, as in scipy. An image with a constant map has no correlation and does not count (there it
-makes the mean NaN).
+github.com/serre-lab/Harmonization): the whole image is squashed to the model's input, and the score
+is Spearman's rank correlation between the model's map and the human map (`heatmaps.smoothed`) over
+all pixels, averaged over images, also as a fraction of the human ceiling. Tied pixels share their
+mean rank, as in scipy. An image with a constant map has no correlation and does not count (in their
+code it makes the mean NaN).
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ def make_alignment_step(model: Any) -> Callable[[Variables, Batch], Sums]:
 
   The sums are global: {'spearman_KIND': (sum, count)} over images, for the kinds
 
-    saliency: the largest absolute value over the channels of the gradient of the label's logit by
-      the normalised pixels, which is Harmonization's map but for the logit: there it is whatever
-      the network puts out.
-    cam, attention: those of `localization_maps`, resized to the input bilinearly (ours).
+    saliency: the gradient of the label's logit with respect to the normalised pixels, its largest
+      absolute value over the channels. As in Harmonization, except that there it is the gradient of
+      whatever the network outputs.
+    cam, attention: the maps of `localization_maps`, bilinearly resized to the input (ours).
   """
 
   def step(variables: Variables, batch: Batch) -> Sums:
@@ -55,20 +55,20 @@ def make_alignment_step(model: Any) -> Callable[[Variables, Batch], Sums]:
 
 
 def spearman(a: jax.Array, b: jax.Array) -> jax.Array:
-  """f32[B]: the rank correlation of each two maps of f32[B,h,w]; NaN where one is constant."""
+  """f32[B]: rank correlation between the maps a and b, both f32[B,h,w]; NaN if one is constant."""
   a, b = (jax.vmap(_ranks)(x.reshape(len(x), -1)) for x in (a, b))
   return (a * b).sum(1) / jnp.sqrt((a * a).sum(1) * (b * b).sum(1))
 
 
 def _ranks(values: jax.Array) -> jax.Array:
-  """f32[n]: ranks of f32[n] as fractions, minus their mean; equal values share their mean rank."""
+  """f32[n]: ranks of f32[n] as fractions, minus their mean; tied values share their mean rank."""
   ordered = jnp.sort(values)
   below, up_to = (jnp.searchsorted(ordered, values, side=side) for side in ('left', 'right'))
   return (below + up_to) / (2 * len(values)) - 0.5
 
 
 def as_share(metrics: dict[str, float]) -> dict[str, float]:
-  """{'alignment_KIND': spearman_KIND as a share of the human ceiling}, the score of the paper."""
+  """{'alignment_KIND': spearman_KIND as a fraction of the human ceiling}, the paper's score."""
   return {
     name.replace('spearman', 'alignment'): value / HUMAN_CEILING for name, value in metrics.items()
   }

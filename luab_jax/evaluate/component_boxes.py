@@ -1,4 +1,4 @@
-"""The boxes of the connected components of a map at every threshold at once."""
+"""Bounding boxes of the connected components of a map at all thresholds at once."""
 
 import numpy as np
 from scipy import ndimage
@@ -10,18 +10,18 @@ _EIGHT = np.ones((3, 3), int)
 def component_boxes(values: np.ndarray) -> np.ndarray:
   """Boxes of the connected components of `values >= k` for all k = 1 ... 255 at once (ours).
 
-  Each pixel belongs to the peak that the steepest way up leads to. That way never goes down, so
-  at a threshold a pixel is connected with its peak, and a component is a set of peaks: those which
-  are joined by neighbouring pixels both at or above the threshold. The boxes of what belongs to one
-  peak follow for all thresholds from the maxima of its rows and columns; merging peaks from the
-  highest pass down gives those of the components.
+  Each pixel belongs to the peak where steepest ascent from it ends. The ascent never goes down, so
+  at any threshold a pixel is connected to its peak, and a component is a set of peaks: those joined
+  by neighbouring pixels that are both at or above the threshold. The boxes of a single peak at all
+  thresholds follow from the maxima of its rows and columns; merging peaks from the highest pass
+  down gives the boxes of the components.
 
   Args:
     values: f32[H,W], 0 ... 255.
 
   Returns:
-    int64[P,255,4]: (x0, y0, x1, y1) in pixels, x1 and y1 after the last one; at each threshold
-    every component once among the P slots. Unused slots have x1 <= x0.
+    int64[P,255,4]: (x0, y0, x1, y1) in pixels, x1 and y1 exclusive, for P peaks; at each threshold
+    every component is in one of the P slots. Unused slots have x1 <= x0.
   """
   peaks = _peak_of_pixel(values)
   levels = np.floor(values).astype(np.uint8)
@@ -45,11 +45,11 @@ def component_boxes(values: np.ndarray) -> np.ndarray:
 
 
 def _peak_of_pixel(values: np.ndarray) -> np.ndarray:
-  """i32[H,W], 1 ... P: the plateau without a higher neighbour that steepest ascent ends on."""
+  """i32[H,W], 1 ... P: the plateau without a higher neighbour where steepest ascent ends."""
   height, width = values.shape
   padded = np.pad(values, 1)
   index = np.pad(np.arange(height * width).reshape(height, width), 1)
-  # The pixel itself comes first: among equals argmax takes it, so only a higher one moves us.
+  # The pixel itself comes first, so that argmax prefers it to neighbours of the same height.
   shifts = sorted(np.ndindex(3, 3), key=lambda shift: shift != (1, 1))
   views = [np.s_[y : y + height, x : x + width] for y, x in shifts]
   best = np.argmax([padded[view] for view in views], 0)
@@ -73,7 +73,7 @@ def _boxes_of_peaks(levels: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     return result.reshape(count, length)
 
   def lines_below(lines: np.ndarray) -> np.ndarray:
-    """int64[P,255]: how many of int64[P,n] come before the first one that reaches a threshold."""
+    """int64[P,255]: how many of int64[P,n] come before the first that reaches each threshold."""
     so_far = np.maximum.accumulate(lines, 1) + (LEVELS + 1) * np.arange(count)[:, None]
     numbers = np.bincount(so_far.ravel(), minlength=count * (LEVELS + 1))
     return numbers.reshape(count, -1).cumsum(1)[:, :LEVELS]

@@ -25,7 +25,7 @@ from luab_jax.models import Variables
 from luab_jax.models.losses import Sums
 from luab_jax.runtime import parallel
 
-Progress = Callable[[Iterable, int], Iterable]  # (what is iterated over, its number) -> the same
+Progress = Callable[[Iterable, int], Iterable]  # (iterable, its length) -> the same iterable
 # (column of the batch, its value, suffix of the metrics)
 GROUPS = (
   ('size_group', 1, 'small'),
@@ -53,19 +53,19 @@ def evaluate_split(
     split: TFDS split, for example 'validation' or 'train[90%:]'.
     progress: function (batches, their number) -> the same batches with a progress bar.
   Returns:
-    (metrics, outcomes). A dict of metrics: `examples`, losses, top1 and top5 or mAP (with
-    `ap_per_class`, a dict by class name without the classes that never occur), where the split has
-    points click_error, click_error_px, click_error_centre and click_error_mean, see
-    `metrics.batch_sums`, and points_used. Errors are means over all examples, not over batches.
+    (metrics, outcomes). Metrics are `examples`, losses, top1 and top5 or mAP (with `ap_per_class`,
+    a dict by class name without the classes that never occur) and points_used; if the split has
+    points, also click_error, click_error_px, click_error_centre and click_error_mean, see
+    `metrics.batch_sums`. They are means over all examples, not over batches.
     For COCO also mAP_small, mAP_medium and mAP_large by the largest object of the class in the
-    image (targets.size_groups), mAP_with_icon and mAP_without_icon among annotated images, and
-    how many positives_… each has; all images without the class are the negatives of each.
-    Outcomes of the host's examples in file order: file_name bytes[N] and `example_outcomes` f32[N].
+    image (targets.size_groups), mAP_with_icon and mAP_without_icon among annotated images, and the
+    number of positives of each, positives_…; the negatives are always all images without the class.
+    Outcomes of the host's examples in file order: file_name bytes[N] and `example_outcomes` [N].
   Raises:
-    UserError: an unreadable record; a loss that is not finite.
+    UserError: a record cannot be read, or the loss is not finite.
   """
   batches, count = splits.batches(split, names=True)
-  names: list[np.ndarray] = []  # of the files, b'' for padding
+  names: list[np.ndarray] = []  # file names, b'' for padding
   outcomes = []
   all_sums: Sums = {}
   all_scores = []
@@ -99,7 +99,7 @@ def _add(all_sums: Sums, sums: Sums) -> None:
 def align_splits(
   model: Any, variables: Variables, splits: EvalSplits, *, progress: Callable[..., Iterable]
 ) -> dict[str, dict[str, float]]:
-  """Compares a model's maps with people's heat maps, on `data.eval_splits`.
+  """Compares a model's maps with people's heat maps on `data.eval_splits`.
 
   The view is the whole image, see alignment.py.
 
@@ -110,7 +110,7 @@ def align_splits(
   Returns:
     {split: spearman_KIND and alignment_KIND}; {} without heat maps.
   Raises:
-    UserError: an unreadable record.
+    UserError: a record cannot be read.
   """
   if not splits.spec.has_heatmap:
     return {}
@@ -135,22 +135,22 @@ def localize_splits(
   max_images: int | None,
   progress: Callable[..., Iterable],
 ) -> dict[str, Localization]:
-  """Starts to measure how well the maps of a model agree with the true boxes of `data.eval_splits`.
+  """Starts measuring how well a model's maps agree with the true boxes of `data.eval_splits`.
 
-  The view is the whole image, see localization.py. The devices are through when this returns; the
-  pool goes on until `Localization.metrics` has waited for it.
+  The view is the whole image, see localization.py. When this returns, the devices are done; the
+  pool continues until `Localization.metrics` has waited for it.
 
   Args:
     localization_step: pmapped `steps.make_localization_step`.
     variables, splits: as in `evaluate_split`.
     pool: of `localization.thread_pool`.
-    max_images: only the first ones of each split, see `EvalSplits.batches`; None: all, and the
-      logarithm of the attention map as well.
+    max_images: use only this many images of each split, see `EvalSplits.batches`; None: all, and
+      also measure the logarithm of the attention map.
     progress: function (batches, their number, name of the bar) -> the same batches.
   Returns:
-    {split: counts}; {} without boxes.
+    {split: Localization}; {} without boxes.
   Raises:
-    UserError: an unreadable record.
+    UserError: a record cannot be read.
   """
   if max_images == 0 or not splits.has_boxes:
     return {}
@@ -172,7 +172,7 @@ def localize_splits(
 
 
 def metric_names(head: str, *, num_classes: int, multi_label: bool, map_loss: str) -> list[str]:
-  """The fractional metrics of every evaluation: some need points, boxes or positives.
+  """The float-valued metrics of an evaluation, some of which need points, boxes or positives.
 
   Args:
     head, map_loss: `config.model.head`, `config.loss.map_loss`.
@@ -199,7 +199,7 @@ def _results(
 ) -> Iterator[Any]:
   """Yields what the step returns for each batch, one batch late.
 
-  So the device computes a batch while the host counts the one before.
+  The device thus computes a batch while the host processes the previous one.
   """
   sharded: Iterable = parallel.prefetch(batches)
   results = (
@@ -215,14 +215,14 @@ def _results(
 def _with_mean_point(
   batches: Iterator[Batch], mean_point: np.ndarray, names: list[np.ndarray]
 ) -> Iterator[Batch]:
-  """Yields what the step needs of the batches; their file names are appended to `names`."""
+  """Yields the batches with the mean point; moves their file names to `names`."""
   for batch in batches:
     names.append(batch.pop('file_name'))
     yield batch | {'mean_point': np.broadcast_to(mean_point, batch['point'].shape)}
 
 
 def _without_boxes(batches: Iterator[Batch], boxes: collections.deque[Batch]) -> Iterator[Batch]:
-  """Yields what the step needs of the batches; their boxes are appended to `boxes`."""
+  """Yields images and labels of the batches; appends their boxes to `boxes`."""
   for batch in batches:
     names = [name for name in batch if name.startswith('box')]
     boxes.append({name: batch[name] for name in (*names, 'example_mask')})

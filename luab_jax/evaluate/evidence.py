@@ -10,19 +10,19 @@ if TYPE_CHECKING:  # own_data imports this module before it knows that it needs 
 
 # Ours. With fewer images or seeds the study gives no interval (tools/study/intervals.py).
 MIN_SEEDS, MIN_IMAGES = 3, 50
-# Ours; the fewest that docs/study.md measured are those of 10 % of 4,050 images.
+# Ours; the fewest clicks measured in docs/study.md are those of 10 % of 4,050 images.
 MIN_CLICKS = 100
 
 
 def shortcomings(
   images: Mapping[str, int], *, clicks: int | None = None, seeds: int = 1
 ) -> list[str]:
-  """Why these data and runs cannot tell whether clicks help, a phrase for each reason.
+  """The reasons why these data and runs cannot tell whether clicks help, one phrase each.
 
   Args:
-    images: {split: images in it} of the evaluation.
-    clicks: clicks or icons that there are to train on; None: unknown.
-    seeds: runs of each arm.
+    images: {split: number of images} of the evaluation.
+    clicks: number of clicks or icons to train on; None: unknown.
+    seeds: number of runs of each arm.
   """
   lines = [
     f'{split} has {_count(number, "image")}: too few (at least {MIN_IMAGES}; a difference of a few '
@@ -41,7 +41,7 @@ def shortcomings(
 
 
 def caveat(loss: ConfigDict, splits: 'EvalSplits') -> str:
-  """What a single run cannot tell, in one line; '' where no loss trains on clicks.
+  """What a single run cannot tell, in one line; '' if no loss trains on clicks.
 
   Args:
     loss: `config.loss` of the run.

@@ -1,44 +1,44 @@
-"""How well maps show where objects are: MaxBoxAccV2, top-1 localisation, pointing games.
+"""How well maps localise objects: MaxBoxAccV2, top-1 localisation, pointing games.
 
 After "Evaluating Weakly Supervised Object Localization Methods Right" (Choe et al. 2020,
 arXiv:2001.07437) and its journal version (arXiv:2007.04178), which defines MaxBoxAccV2:
 
   * The view is that of the authors' code (github.com/clovaai/wsolevaluation): the whole image is
-    squashed to the model's input, and no box is cut (`examples.whole_view`). All other figures of
-    an evaluation are of the centre crop.
-  * A map is enlarged to the model's input, scaled to 0 ... 1 by its own extremes and cut at a
-    threshold t. Every connected component (8 neighbours) of what is left gives a box; the best
+    squashed to the model's input, and no box is cut (`examples.whole_view`). All other metrics of
+    an evaluation use the centre crop.
+  * A map is upsampled to the model's input, scaled to 0 ... 1 by its own minimum and maximum and
+    thresholded at t. Every connected component (8 neighbours) at or above t gives a box; the best
     IoU of any of them with any true box is the image's IoU at t.
   * BoxAcc(t, d) = fraction of images whose IoU at t is at least d; MaxBoxAcc(d) = its maximum over
     t, one t for all images; MaxBoxAccV2 = the mean of MaxBoxAcc at d = 0.3, 0.5 and 0.7.
   * Thresholds are k / 255, k = 1 ... 255, of maps rounded down to 8 bits (as in the authors' code;
-    0 would make every image a box). A map that is the same everywhere has no component at all.
-  * Top-1 localisation: the predicted class is correct and the IoU at least 0.5 at the threshold
-    that MaxBoxAcc(0.5) chose (the lowest of several).
+    at 0 the box would be the whole image). A constant map has no component at all.
+  * Top-1 localisation: the predicted class is correct and the IoU is at least 0.5 at the threshold
+    chosen by MaxBoxAcc(0.5) (the lowest if several are equally good).
   * Pointing game (Zhang et al. 2018, without their margin of 15 px): the centre of the grid cell
     with the highest value lies in a true box, borders included. If several cells tie, all of them
-    must: a uniform map hits nothing, wherever the boxes are.
+    must: a uniform map is a miss, unless all centres lie in boxes.
   * Energy pointing game, EPG (Wang et al. 2020, arXiv:1910.01279; of the positive part of a map as
-    in Rao et al. 2023, arXiv:2303.11932): the share of a map's mass inside the true boxes, which
-    count once where they overlap. The map is enlarged to the model's input, its negative values
-    are 0, and a pixel is inside if its centre is. A map without any positive value has EPG 0. Never
-    read it alone: it rewards a map that has collapsed to one cell, whose boxes are poor.
+    in Rao et al. 2023, arXiv:2303.11932): the share of a map's mass inside the union of the true
+    boxes. The map is upsampled to the model's input, negative values are set to 0, and a pixel is
+    inside if its centre is. A map without any positive value has EPG 0. Never read it alone: it
+    rewards a map that has collapsed to one cell, whose boxes are poor.
   * log_attention is the logarithm of the attention map. A softmax has a steep peak: boxes of its
-    logarithm follow the object better, without any training. Only its boxes are measured: it has
-    the same peak and no mass.
+    logarithm fit the object better, without any training. Only its boxes are measured: its peak is
+    the same, and it has no mass.
 
-Choices of ours: maps are enlarged bilinearly (the authors: bicubic), so that no value lies outside
-the grid's; boxes end after their last pixel (x1 = (last + 1) / size, in fractions of the view); a
-hole in a component is no component.
+Our choices: maps are upsampled bilinearly (the authors: bicubically), so that no value lies outside
+the range of the grid; boxes end after their last pixel (x1 = (last + 1) / size, in fractions of the
+view); a hole in a component is not a component.
 
 Everything is counted in integers (EPG in units of 2**-32), so that sums over batches and hosts are
-exact. Images without a true box do not count. Where an image has several labels (COCO), each class
+exact. Images without a true box do not count. If an image has several labels (COCO), each class
 present counts as an image of its own: that class's map against that class's boxes.
 
-Cost, on the host, a map (one busy CPU core, as measured when this was written): 2 ms for 12 x 12
-cells at 48 px, 8 ms for 7 x 7 and 18 ms for 14 x 14 at 224 px; labelling at each threshold took
-133 ms at 224 px. That is done in threads while the devices compute what else there is to evaluate,
-and before the last evaluation on the first `localization.max_images` images of a split alone.
+Cost per map on the host (one busy CPU core, as measured when this was written): 2 ms for 12 x 12
+cells at 48 px, 8 ms for 7 x 7 and 18 ms for 14 x 14 at 224 px; labelling components at each
+threshold took 133 ms at 224 px. It runs in threads while the devices do the rest of the evaluation
+and, before the final evaluation, only on the first `localization.max_images` images of a split.
 """
 
 import contextlib
@@ -56,14 +56,14 @@ from luab_jax.evaluate.component_boxes import LEVELS, component_boxes
 from luab_jax.runtime import hosts
 
 IOUS = (0.3, 0.5, 0.7)
-BOXES_ALONE = 'log_attention'  # the kind of map of which only boxes are measured
-_UNIT = 2.0**-32  # of EPG
+BOXES_ALONE = 'log_attention'  # the kind of map for which only boxes are measured
+_UNIT = 2.0**-32  # EPG is counted in multiples of it
 _SMALLEST = np.finfo(np.float32).smallest_normal
 
 
 @contextlib.contextmanager
 def thread_pool() -> Iterator[ThreadPoolExecutor]:
-  """One thread for each core; what has not begun when an error ends the block is given up."""
+  """A pool with one thread per core; tasks not started when the block ends are cancelled."""
   pool = ThreadPoolExecutor(cores(), 'localization')
   try:
     yield pool
@@ -74,7 +74,7 @@ def thread_pool() -> Iterator[ThreadPoolExecutor]:
 class _Measured(NamedTuple):
   """One map of one image, or of one of its classes, against the true boxes."""
 
-  image: int  # number among those of the host
+  image: int  # index among the host's images
   correct: bool  # whether the predicted class is the label
   hits: np.ndarray  # bool[IoUs, levels], packed along the levels
   pointing: bool
@@ -82,7 +82,7 @@ class _Measured(NamedTuple):
 
 
 class Localization:
-  """What the maps of a split are worth, measured in the threads of a pool."""
+  """The localisation metrics of a split's maps, measured in the threads of a pool."""
 
   def __init__(
     self,
@@ -94,24 +94,24 @@ class Localization:
   ):
     """`image_size`: side of the view in pixels; `multi_label`: a map and boxes for each class.
 
-    `log_attention`: also the boxes of the attention map's logarithm, which take as long as those of
-    a third map.
+    `log_attention`: also measure the boxes of the attention map's logarithm, which take as long as
+    those of another map.
     """
     self._log_attention = log_attention
     self._pool = pool
     self._size = image_size
     self._multi_label = multi_label
-    self._measured: dict[str, list[Future[_Measured]]] = {}  # by the kind of map
+    self._measured: dict[str, list[Future[_Measured]]] = {}  # by kind of map
     self._counts = dict.fromkeys(('images', 'without', 'targets', 'left_out'), 0)
-    self._chosen: dict[str, np.ndarray] = {}  # by the kind: int[IoUs], the level that is best
+    self._chosen: dict[str, np.ndarray] = {}  # by kind of map: int[IoUs], the best level
 
   def add(self, outputs: dict[str, Any], boxes: Batch) -> None:
-    """Starts to measure one batch.
+    """Starts measuring one batch.
 
     Args:
       outputs: maps {kind: f32[B,h,w,1]}, with `multi_label` f32[B,h,w,C]; without it also
         correct bool[B], whether the predicted class is the label. Of a batch without boxes only
-        the kinds count: all hosts must have the same names to add up.
+        the kinds are used: all hosts must have the same names to sum over.
       boxes: box f32[B,M,4], box_mask f32[B,M], box_label i32[B,M], box_overflow i32[B] and
         example_mask f32[B], see `pipeline`.
     """
@@ -131,7 +131,7 @@ class Localization:
         of_class = box[label == c] if self._multi_label else box
         correct = not self._multi_label and bool(outputs['correct'][row])
         for kind, grids in maps.items():
-          grid = grids[row, :, :, c if self._multi_label else 0].copy()  # not the batch's maps
+          grid = grids[row, :, :, c if self._multi_label else 0].copy()  # to free the batch's
           self._measured[kind].append(
             self._pool.submit(self._measure, grid, of_class, image, correct)
           )
@@ -155,7 +155,7 @@ class Localization:
   def metrics(
     self, progress: Callable[[Iterable, int], Iterable] | None = None
   ) -> dict[str, float]:
-    """`wait`, then `summarise` the counts of all hosts."""
+    """Waits, sums the counts over all hosts and returns them through `summarise`."""
     self.wait(progress)
     counts: dict[str, np.ndarray] = {k: np.array(n) for k, n in self._counts.items()}
     for kind in self._measured:
@@ -170,12 +170,12 @@ class Localization:
     return summarise(counts, multi_label=self._multi_label)
 
   def outcomes(self) -> dict[str, np.ndarray]:
-    """What each image contributes to `metrics`, which comes first.
+    """What each image contributes to `metrics`, which must be called first.
 
     Returns:
       {name: f32[N]} for the N images of the host, in order, NaN without a box: maxboxacc_v2_KIND
-      (the share of the three IoUs that are reached at the thresholds that `metrics` chose on all
-      images), epg_KIND and pointing_KIND; with `multi_label` means over the classes of the image.
+      (the share of the three IoUs reached at the thresholds that `metrics` chose on all images),
+      epg_KIND and pointing_KIND; with `multi_label` means over the classes of the image.
     """
     number = self._counts['images'] + self._counts['without']
     result = {}
@@ -194,7 +194,7 @@ class Localization:
     return result
 
   def _found(self, kind: str) -> tuple[list[_Measured], np.ndarray]:
-    """(what was measured of n maps, their hits bool[n, IoUs, levels])."""
+    """(the results for n maps, their hits bool[n, IoUs, levels])."""
     found = [future.result() for future in self._measured[kind]]
     packed = np.array([m.hits for m in found], np.uint8).reshape(-1, len(IOUS), -(-LEVELS // 8))
     return found, np.unpackbits(packed, axis=2, count=LEVELS).astype(bool)
@@ -206,8 +206,8 @@ def summarise(counts: dict[str, np.ndarray], *, multi_label: bool) -> dict[str, 
   Returns:
     images_with_boxes, images_without_boxes, boxes_left_out (beyond the limit of the pipeline),
     with `multi_label` box_targets (classes present, over all images), and for each kind of map
-    maxboxacc_v2_KIND, without `multi_label` top1_loc_KIND and, but for log_attention, epg_KIND and
-    pointing_KIND.
+    maxboxacc_v2_KIND, without `multi_label` top1_loc_KIND and, except for log_attention, epg_KIND
+    and pointing_KIND.
   """
   if not counts['images']:
     return {}
@@ -238,16 +238,16 @@ def _interpolation(cells: int, size: int) -> np.ndarray:
 
 
 def _interpolated(grid: np.ndarray, size: int) -> np.ndarray:
-  """A map f64[h,w] at the pixels of the view, f64[size,size]."""
+  """A map f64[h,w] interpolated at the pixels of the view, f64[size,size]."""
   rows, columns = (_interpolation(cells, size) for cells in grid.shape)
   return rows @ grid @ columns.T
 
 
 def enlarge(grid: np.ndarray, size: int) -> np.ndarray:
-  """A map f32[h,w] as f32[size,size], its extremes at 0 and 255."""
+  """Upsamples a map f32[h,w] to f32[size,size], scaled to 0 ... 255; all 0 if it is constant."""
   grid = np.asarray(grid, np.float64)
   if not np.isfinite(grid).all() or np.ptp(grid) == 0:
-    # Neither NaN nor a map that is the same everywhere shows a place.
+    # Neither a map with NaN nor a constant one localises anything.
     return np.zeros((size, size), np.float32)
   large = _interpolated(grid, size)
   low, high = large.min(), large.max()
@@ -264,10 +264,10 @@ def points_inside(grid: np.ndarray, boxes: np.ndarray) -> bool:
 
 
 def energy_inside(grid: np.ndarray, boxes: np.ndarray, size: int) -> float:
-  """The share of the positive mass of a map f32[h,w] in the boxes f32[M,4]; 0 if there is none."""
+  """Share of the positive mass of a map f32[h,w] inside boxes f32[M,4]; 0 without any mass."""
   mass = np.maximum(_interpolated(np.asarray(grid, np.float64), size), 0)
   total = mass.sum()
-  if not total > 0:  # nor NaN
+  if not total > 0:  # or NaN
     return 0.0
   centre = (np.arange(size) + 0.5) / size
   inside = (boxes[:, None, :2] <= centre[:, None]) & (centre[:, None] <= boxes[:, None, 2:])
@@ -287,7 +287,7 @@ def iou_by_level(values: np.ndarray, boxes: np.ndarray) -> np.ndarray:
   """
   height, width = values.shape
   found = component_boxes(values) / np.array([width, height, width, height])
-  area = np.prod(np.maximum(found[..., 2:] - found[..., :2], 0), -1)  # 0 for those that are not
+  area = np.prod(np.maximum(found[..., 2:] - found[..., :2], 0), -1)  # 0 for unused slots
   best = np.zeros(LEVELS)
   for box in np.asarray(boxes, np.float64):
     side = np.minimum(found[..., 2:], box[2:]) - np.maximum(found[..., :2], box[:2])

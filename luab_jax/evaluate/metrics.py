@@ -1,7 +1,7 @@
 """Exact metrics over every example.
 
-`batch_sums` runs on the device and returns (sum, count) pairs of float32 scalars of one batch, to
-be summed over devices, hosts and batches (there in float64) and divided once at the end.
+`batch_sums` runs on the device and returns (sum, count) pairs of float32 scalars for one batch, to
+be summed over devices, hosts and batches (the latter in float64) and divided once at the end.
 `average_precision` needs all scores at once and runs in numpy on the host.
 """
 
@@ -17,7 +17,7 @@ from luab_jax.models.losses import Sums
 
 
 def valid_points(batch: Batch) -> jax.Array:
-  """f32[B,K]: 1 where a point counts, that is a recorded one of an example that is no padding."""
+  """f32[B,K]: the weight of each point, 0 where none is recorded and for padding, usually 1."""
   return batch['point_mask'] * batch['example_mask'][:, None]
 
 
@@ -28,17 +28,17 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
     outputs: of the model; logits f32[B,C] and points f32[B,K,2].
     batch: label, point, point_mask, example_mask as documented in pipeline.py; in evaluation also
       mean_point f32[B,K,2], see `EvalSplits.mean_point`.
-    multi_label: leaves out top1 and top5, which make no sense there.
+    multi_label: omits top1 and top5, which make no sense there.
 
   Returns:
     Dict of name -> (sum, count):
-      top1, top5: examples whose label is among the k highest logits; examples. top5 with more than
-        five classes: with fewer it is always 1.
-      click_error: Euclidean distances between predicted and recorded points in fractions of the
-        crop (x of its width, y of its height); points with mask 1.
-      click_error_centre, click_error_mean (with mean_point): the same where the prediction is
-        always the centre, always the mean point: what a head has to beat.
-      points_used: points with mask 1; all K slots of all examples.
+      top1, top5: (examples whose label is among the k highest logits, examples). top5 only with
+        more than five classes: with fewer it is always 1.
+      click_error: (sum of Euclidean distances between predicted and recorded points in fractions of
+        the crop, x of its width and y of its height; points).
+      click_error_centre, click_error_mean (with mean_point): the same for a constant prediction,
+        the centre or the mean point: baselines that a head has to beat.
+      points_used: (points, K slots times examples).
   """
   example_mask = batch['example_mask']
   sums: Sums = {}
@@ -62,9 +62,9 @@ def example_outcomes(outputs: Outputs, batch: Batch, *, multi_label: bool) -> di
   """What each example contributes to `batch_sums`: {name: f32[B]}, and its class.
 
   Returns:
-    Without `multi_label`, label and prediction i32[B] (classes), and top1: 1 or 0. click_error and
-    those of constant points: means over the example's points, NaN without any. Values of padding
-    mean nothing.
+    Without `multi_label`, label and prediction i32[B] (classes) and top1, 1 or 0. click_error and
+    the errors of the constant points are means over the example's points, NaN without any. Values
+    of padding are meaningless.
   """
   outcomes = {}
   if not multi_label:
@@ -88,7 +88,7 @@ def predicted_points(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
 
 
 def learned_no_place(metrics: dict[str, Any]) -> str:
-  """What to say where a split's click error is no better than a constant one's; '' if it is."""
+  """A warning if a split's click error is no better than that of a constant point, else ''."""
   if 'click_error_centre' not in metrics:
     return ''
   constants = {
@@ -105,7 +105,7 @@ def learned_no_place(metrics: dict[str, Any]) -> str:
 
 
 def label_set_sums(logits: jax.Array, batch: Batch) -> Sums:
-  """Top-1 and top-5 where several classes may be correct and not all may be predicted.
+  """Top-1 and top-5 if several classes may be correct and not all may be predicted.
 
   Args:
     logits: f32[B,C].
@@ -113,7 +113,7 @@ def label_set_sums(logits: jax.Array, batch: Batch) -> Sums:
       a valid label does not count.
 
   Returns:
-    Dict of name -> (sum, count) of one device's part: top1 and, of more than five classes, top5.
+    Dict of name -> (sum, count) of one device's part: top1 and, with more than five classes, top5.
   """
   logits = jnp.where(batch['class_mask'], logits, -jnp.inf)
   _, top = jax.lax.top_k(logits, min(5, logits.shape[-1]))
@@ -141,8 +141,8 @@ def mean_metrics(sums: Sums, *, image_size: int) -> dict[str, float]:
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Average precision per class, equal to sklearn.metrics.average_precision_score.
 
-  AP = sum over the distinct score thresholds, from high to low, of the gained recall times the
-  precision there; examples of equal score enter together. No interpolation.
+  AP = sum over the distinct score thresholds, from high to low, of the increase in recall times the
+  precision there; examples with equal scores enter together. No interpolation.
 
   Args:
     scores: float [N,C], higher = more likely; finite.
@@ -180,8 +180,8 @@ def average_precision_within(
 
   Args:
     scores, labels: as in `average_precision`.
-    group: bool[N,C], the positives that count; the class's other positives are left out
-      altogether: neither hits nor false positives.
+    group: bool[N,C], the positives that count; the class's other positives are excluded: they are
+      neither hits nor false positives.
 
   Returns:
     f64[C]; NaN for a class without a positive in the group.

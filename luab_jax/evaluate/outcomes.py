@@ -1,7 +1,7 @@
-"""outcomes.npz: what became of every example of a run's last evaluation, for paired statistics.
+"""outcomes.npz: the result for every example of a run's final evaluation, for paired statistics.
 
-Two runs on the same data have their examples in the same order, so that differences can be taken,
-and resampled, example by example.
+Runs on the same data have their examples in the same order, so that differences can be computed and
+resampled example by example.
 """
 
 import io
@@ -18,11 +18,11 @@ Columns = dict[str, np.ndarray]  # {name: [N, ...]}, a row for each example
 
 
 def collect(splits: dict[str, Columns], places: dict[str, Localization]) -> Columns:
-  """The columns of all hosts.
+  """Collects the columns of all hosts.
 
   Args:
-    splits: {split: columns of the host's examples}; file_name bytes[N], the others f32[N].
-    places: {split: of all its images, after `Localization.metrics`}, where there are boxes.
+    splits: {split: columns of the host's examples}; file_name bytes[N], the others f32 or i32 [N].
+    places: {split: Localization of all its images, after `metrics`}, for splits with boxes.
 
   Returns:
     {'split/name': [N]} of all examples, in file order; file names as str.
@@ -37,7 +37,7 @@ def collect(splits: dict[str, Columns], places: dict[str, Localization]) -> Colu
 
 
 def write(workdir: pathlib.Path, outcomes: Columns) -> None:
-  """Writes `<workdir>/outcomes.npz` atomically, on the main host: the same bytes for the same rows.
+  """Writes `<workdir>/outcomes.npz` atomically on the main host; equal rows give equal bytes.
 
   Raises UserError if it cannot be written.
   """

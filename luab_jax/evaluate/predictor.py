@@ -6,7 +6,7 @@
     for prediction in predictor([image]):  # uint8 [height, width, 3], RGB, of any size
       print(prediction['labels'][0], prediction['scores'][0], prediction['points'][0])
 
-All of it runs on one device of the calling host, without any collective operation.
+Everything runs on one device of the calling host, without any collective operation.
 """
 
 import os
@@ -28,15 +28,15 @@ from luab_jax.models import Outputs, Variables, build_model, eval_variables
 from luab_jax.models import predict as apply_model
 from luab_jax.runtime.checkpoint import Checkpoints
 
-BEST = 5  # labels of an image
-# Few: so many images of full size are in memory, and a single one is padded to as many.
+BEST = 5  # labels per image
+# Small: this many images of full size are in memory, and a single image is padded to as many.
 _BATCH = 8
 
 
 def restore_newest(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   """(state, metadata) of a run's newest intact checkpoint; changes nothing in the folder.
 
-  Raises UserError without one.
+  Raises UserError if there is none.
   """
   folder, restored = pathlib.Path(workdir) / 'checkpoints', None
   if folder.is_dir():
@@ -56,15 +56,15 @@ def restore_newest(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str
 
 
 class Predictor:
-  """A model on one device, with its parameters there; compiled once, for a fixed batch.
+  """A model and its parameters on one device, compiled once for a fixed batch size.
 
   Attributes:
-    data: the `data` part of its config.
+    data: the `data` section of its config.
     class_names: in the order of the logits.
     multi_label: whether an image may have several classes.
     point_per_class: whether each class has a point of its own, which needs `multi_label`.
     batch_size: images at a time.
-    map_kind: what its maps are, 'attention' (spatial head) or 'cam', see `steps.localization_maps`.
+    map_kind: kind of its maps, 'attention' (spatial head) or 'cam', see `steps.localization_maps`.
   """
 
   def __init__(
@@ -78,7 +78,7 @@ class Predictor:
     is_trace: bool = False,
     batch_size: int = _BATCH,
   ):
-    """Takes a Flax model and its unreplicated variables (numpy); the rest: see the class."""
+    """Takes a Flax model and its unreplicated variables (numpy); for the rest see the class."""
     self.data, self.class_names, self.multi_label = data, list(class_names), multi_label
     self.point_per_class = multi_label and not is_trace
     self.batch_size = batch_size
@@ -91,7 +91,7 @@ class Predictor:
       logits = output['logits']
       shown = jnp.argmax(logits, -1)
       if self.point_per_class:
-        # A class with an icon, the likeliest one, so that its map can be compared with the icon.
+        # The most likely class with an icon, so that its map can be compared with the icon.
         has = has > 0
         shown = jnp.where(has.any(-1), jnp.argmax(jnp.where(has, logits, -jnp.inf), -1), shown)
       score = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
@@ -102,13 +102,13 @@ class Predictor:
 
   @classmethod
   def from_run(cls, workdir: str | os.PathLike, *, batch_size: int = _BATCH) -> 'Predictor':
-    """The model of a run's newest intact checkpoint, its averages (EMA) where there are any.
+    """The model of a run's newest intact checkpoint, with averaged (EMA) parameters if it has any.
 
-    Needs neither the config nor the data, and changes nothing: the run may be under way.
+    Needs neither the config nor the data, and changes nothing: the run may be in progress.
 
     Args:
       workdir: folder of the run.
-      batch_size: images at a time; a smaller number of images costs as much.
+      batch_size: images at a time; fewer images cost as much.
     Raises:
       UserError: no run or no intact checkpoint there, or one of an older version.
     """
@@ -145,11 +145,12 @@ class Predictor:
 
     Args:
       image: u8[N,S,S,3], N at most `batch_size`.
-      has: f32[N,K], which points are known; with several classes per image, the map is then of such
-        a class. None: of the likeliest class.
+      has: f32[N,K], 1 for recorded points; for multi-label data, the map is then that of the most
+        likely class with a point. None: of the most likely class.
     Returns:
-      Dict of numpy arrays: score f32[N,C]; predicted f32[N,K,2], (x, y) of the crop; weights
-      f32[N,h,w], at least 0, the spatial head's map or the CAM; map_class i32[N], of which class.
+      Dict of numpy arrays: score f32[N,C]; predicted f32[N,K,2], (x, y) in fractions of the crop;
+      weights f32[N,h,w], non-negative, the spatial head's map or the CAM; map_class i32[N], its
+      class.
     """
     count = len(image)
     if has is None:
@@ -159,24 +160,24 @@ class Predictor:
     return {name: value[:count] for name, value in output.items()}
 
   def __call__(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """Labels and points of images.
+    """Predicts labels and points of images.
 
     Args:
       images: sequence of uint8[height, width, 3], RGB, upright; each of any size.
     Returns:
       For each a dict:
-        labels: the five most likely classes (all of fewer), the most likely first;
-        scores: their softmax, or sigmoid where an image may have several;
-        points: [[x, y]], x to the right and y down, in pixels of the image: the click; of a model
-          of traces the whole trajectory, in ImageNet-AB ending with the click; of a model of icons
+        labels: the five most likely classes (or all, if there are fewer), the most likely first;
+        scores: their softmax, or sigmoid for multi-label models;
+        points: [[x, y]], x to the right and y down, in pixels of the image: the click; for models
+          of traces the whole trajectory, in ImageNet-AB ending with the click; for models of icons
           one for each of `labels`;
         points_fraction: the same in fractions of the image;
-        map: f32[h,w], at least 0, how strongly each place of the view was weighted;
+        map: f32[h,w], non-negative, the weight of each position in the view;
         map_kind: 'attention' or 'cam'; map_label: the class it belongs to;
         view: [x0, y0, x1, y1] in fractions of the image: the centre crop that the model saw.
       The linear head's points may lie outside the view.
     Raises:
-      UserError: something is no such array, or too large (`image_files.check_size`).
+      UserError: an image is not such an array, or is too large (`image_files.check_size`).
     """
     results = []
     for start in range(0, len(images), self.batch_size):
@@ -230,11 +231,11 @@ def _padded(array: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _map(output: Outputs, shown: jax.Array, multi_label: bool) -> jax.Array:
-  """f32[B,h,w], at least 0: where the model looked, for class `shown` i32[B]."""
+  """f32[B,h,w], non-negative: where the model looked, for class `shown` i32[B]."""
   maps = localization_maps(output, shown, multi_label=multi_label)
   chosen = maps.get('attention', maps['cam'])
   if multi_label:
     chosen = jnp.take_along_axis(chosen, shown[:, None, None, None], axis=-1)
-  # An attention map sums to 1; a CAM has no zero of its own.
+  # An attention map sums to 1; a CAM has no natural zero, so its minimum becomes 0.
   low = 0 if 'attention' in maps else chosen.min((1, 2, 3), keepdims=True)
   return (chosen - low)[..., 0]

@@ -1,4 +1,4 @@
-"""The evaluation suite: ImageNet models on ImageNet's shifted versions.
+"""Robustness: ImageNet models on distribution-shifted versions of ImageNet.
 
 `config.robustness` names the sets and where TFDS keeps them. A set that is not prepared is reported
 with the command that prepares it; nothing is downloaded here.
@@ -14,8 +14,8 @@ with the command that prepares it; nothing is downloaded here.
 | imagenet2012_corrupted | label; 15 + 4 corruptions x 5 severities (Hendrycks & Dietterich 2019) |
 | backgrounds_challenge | any class under the label of ImageNet-9 (Xiao et al. 2020) |
 
-Images are resized and cropped as in evaluation. Those of the last two sets are cropped to the
-model's view already: they are only resized, where the model's input has another size.
+Images are resized and cropped as in evaluation. Those of the last two sets are already cropped to
+the model's view: they are only resized, if the model's input has another size.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -102,10 +102,10 @@ _NEEDS_FILES = ('imagenet2012', 'imagenet2012_real', _C, _IN9)  # whose licence 
 
 
 class Prepared(NamedTuple):
-  """Which of the named sets are there.
+  """Which of the named sets are prepared.
 
   Attributes:
-    sources: {set: {Part: Source}}, the parts that are there.
+    sources: {set: {Part: Source}}, the parts that are prepared.
     missing: {set: what is missing and the command that prepares it}.
   """
 
@@ -114,7 +114,7 @@ class Prepared(NamedTuple):
 
 
 def check_sets(names: Iterable[str]) -> None:
-  """Raises UserError for a name that is none of SETS."""
+  """Raises UserError for a name that is not in SETS."""
   for name in names:
     if name not in SETS:
       raise UserError(f"robustness.sets: no set '{name}': choose from {', '.join(SETS)}")
@@ -135,7 +135,7 @@ def prepared(options: ConfigDict, spec: DatasetSpec) -> Prepared:
   for name in options.sets:
     if spec.multi_label:
       raise UserError(
-        f'robustness.sets: {name} has one label per image, {spec.name} several: '
+        f'robustness.sets: {name} has one label per image, {spec.name} several: add '
         '--config.robustness.sets="()"'
       )
     found = [part for part in SETS[name] if tfrecords.find_version(part.data, options.data_dir)]
@@ -148,7 +148,7 @@ def prepared(options: ConfigDict, spec: DatasetSpec) -> Prepared:
 
 
 def split_names(sources: dict[str, dict[Part, Source]]) -> set[str]:
-  """The keys of what `evaluate_sets` returns."""
+  """The keys of what `SetEvaluator.evaluate` returns."""
   summarised = {name for name in sources if name in (_C, _IN9)}
   return summarised | {part.data for name in sources.keys() - summarised for part in sources[name]}
 
@@ -194,18 +194,18 @@ class SetEvaluator:
     self._progress = progress
 
   def evaluate(self, sources: dict[str, dict[Part, Source]]) -> dict[str, Metrics]:
-    """Evaluates all sets that are there.
+    """Evaluates all prepared sets.
 
     Args:
       sources: of `Prepared`.
 
     Returns:
-      {split: metrics}. A set of several variants has one entry for each, 'imagenet_v2/topimages'.
-      Metrics are fractions: top1, top5, examples (those that count); of imagenet2012_corrupted top1
-      and mCE (1 = AlexNet) over 15 corruptions x 5 severities, if all of them are there, and
-      top1_by_corruption; of backgrounds_challenge top1_<variation>, bg_gap (mixed_same minus
-      mixed_rand) and challenge: the fraction of foregrounds that the model classifies correctly on
-      every one of the backgrounds of only_bg_t.
+      {split: metrics}. A set with several variants has one entry for each, 'imagenet_v2/topimages'.
+      Metrics are examples (those that count) and the fractions top1 and top5; for
+      imagenet2012_corrupted top1 and mCE (1 = AlexNet) over 15 corruptions x 5 severities, if all
+      of them are prepared, and top1_by_corruption; for backgrounds_challenge top1_<variation>,
+      bg_gap (mixed_same minus mixed_rand) and challenge: the fraction of foregrounds that the model
+      classifies correctly on every one of the backgrounds of only_bg_t.
     """
     results: dict[str, Metrics] = {}
     for name, parts in sources.items():
@@ -224,7 +224,7 @@ class SetEvaluator:
     return results
 
   def _part(self, part: Part, source: Source) -> Metrics:
-    """examples, top1 and, with more than five classes, top5 of one part."""
+    """The metrics examples, top1 and, with more than five classes, top5 of one part."""
     batches, count = self._batches(source)
     sharded = self._progress(parallel.prefetch(iter(batches)), count, f'{part.data} {part.split}')
     totals: Sums = {}
@@ -246,7 +246,7 @@ class SetEvaluator:
       {name: batch[name] for name in ('image', 'example_mask')} for batch in batches
     )
     fixed = (self._variables, parallel.stack_batches(list(shards)))
-    # Every host goes through all foregrounds, each against its own backgrounds.
+    # Every host tests all foregrounds against its own share of the backgrounds.
     examples, total = pipeline.label_set_batches(self._data, foregrounds, Rows(1))
     names = ('image', 'mask', 'valid_labels')
     recognised = _fetch_one_late(
@@ -260,12 +260,12 @@ def corrupted(metrics: dict[str, Metrics]) -> Metrics:
   """ImageNet-C's metrics.
 
   Args:
-    metrics: {'fog_3': {examples, top1, ...}} of the parts that are there.
+    metrics: {'fog_3': {examples, top1, ...}} of the prepared parts.
 
   Returns:
     examples (of all parts), top1_by_corruption {'fog': mean over the severities} of the
-    corruptions with all five, and, if all fifteen have, their mean top1 and the mCE: the mean of
-    error / AlexNet's error.
+    corruptions with all five severities and, if all fifteen corruptions have them, top1 (their
+    mean) and mCE (the mean of error / AlexNet's error).
   """
   means = {
     name: float(np.mean([metrics[f'{name}_{severity}']['top1'] for severity in SEVERITIES]))
@@ -291,7 +291,7 @@ def _backgrounds(metrics: dict[str, Metrics]) -> Metrics:
 
 
 def _fetch_one_late(results: Iterator) -> Iterator:
-  """Fetches each result when its successor is on its way: the devices neither wait nor queue."""
+  """Fetches each result once the next one is dispatched: devices never idle nor queue up work."""
   before = next(results)
   for result in results:
     yield parallel.fetch(before)

@@ -1,7 +1,7 @@
 """Evaluation steps, seen from a single device, and the sums that training shares with them.
 
-Like the training step these are SPMD functions, to be mapped by `parallel.map_step`: they see one
-device's part of the batch and reduce over `parallel.AXIS` what has to be global.
+Like the training step, these are SPMD functions to be mapped by `parallel.map_step`: they see one
+device's shard of the batch and reduce over `parallel.AXIS` what has to be global.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ _NumberAndFooled = tuple[jax.Array, jax.Array]  # what make_foreground_step's lo
 def loss_and_metric_sums(
   output: Outputs, batch: Batch, spec: DatasetSpec, loss: ConfigDict
 ) -> Sums:
-  """The (sum, count) pairs of one device's part of a batch: the losses and all metrics.
+  """The (sum, count) pairs of one device's shard of a batch: the losses and all metrics.
 
   Args:
-    output: of the model.
+    output: the model's outputs.
     batch: see the batch contract in `pipeline`.
     spec: of the data set.
-    loss: `config.loss`; there is a `map_loss` if it names one.
+    loss: `config.loss`; with a map loss, the result includes `map_loss`.
   """
   sums: Sums = {
     'class_loss': losses.classification_sum(
@@ -62,9 +62,9 @@ def loss_and_metric_sums(
 def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> EvalStep:
   """Builds `step(variables, batch) -> (sums, scores, outcomes)` for one device.
 
-  `sums` are global. `scores` is filled for multi-label data sets alone: the logits, labels and
+  `sums` are global. `scores` is empty except for multi-label data sets: the logits, labels and
   example masks of the whole global batch ([devices, B / devices, …]) and, if the batch has them,
-  the groups of the labels; mAP is computed from them exactly. `outcomes` are those of the device's
+  the groups of the labels, from which mAP is computed exactly. `outcomes` are those of the device's
   own examples, see `metrics.example_outcomes`.
   """
 
@@ -88,7 +88,7 @@ def make_eval_step(model: nn.Module, spec: DatasetSpec, loss: ConfigDict) -> Eva
 
 
 def make_localization_step(model: nn.Module, spec: DatasetSpec) -> LocalizationStep:
-  """Builds `step(variables, batch) -> outputs` for one device, what localisation needs.
+  """Builds `step(variables, batch) -> outputs` for one device, the inputs of localisation.
 
   `outputs` are of the device's own examples: `maps`, see `localization_maps`, and, for single-label
   data sets, `correct` bool[B], whether the predicted class is the label.
@@ -120,9 +120,9 @@ def make_label_set_step(model: nn.Module) -> Callable[[Variables, Batch], Sums]:
 def make_foreground_step(model: Any) -> Callable[[tuple[Variables, Batch], Batch], jax.Array]:
   """Builds `step((variables, backgrounds), foreground) -> bool` for one device.
 
-  Whether the model classifies a foreground correctly on each of the backgrounds: the Backgrounds
-  Challenge (Xiao et al. 2020, arXiv:2006.09994, section 4). It ends at the first batch of
-  backgrounds that fools the model, on all devices together.
+  The result is whether the model classifies a foreground correctly on every background: the
+  Backgrounds Challenge (Xiao et al. 2020, arXiv:2006.09994, section 4). The step ends at the first
+  batch of backgrounds that fools the model, on all devices at once.
 
   `backgrounds` holds the device's part of N batches: image u8[N,b,S,S,3], example_mask f32[N,b].
   `foreground` is the same on all devices: image u8[S,S,3], mask f32[S,S,1], valid_labels bool[C].
@@ -156,20 +156,20 @@ def make_foreground_step(model: Any) -> Callable[[tuple[Variables, Batch], Batch
 def localization_maps(
   output: Outputs, label: jax.Array, *, multi_label: bool
 ) -> dict[str, jax.Array]:
-  """Where a model places an object of the labelled class, on its last feature grid.
+  """Maps of where a model locates the labelled class, on its last feature grid.
 
   Args:
-    output: of the model.
+    output: the model's outputs.
     label: i32[B]; not used with `multi_label`.
-    multi_label: all classes' maps instead of the label's alone.
+    multi_label: return the maps of all classes instead of the label's.
 
   Returns:
     Dict of f32[B,h,w,1], with `multi_label` f32[B,h,w,C]:
-      cam: the class activation map, see heads.py. With the linear head on a convolutional net its
-        mean over the grid is the logit but for the bias. A ViT's linear head reads the class token,
-        so there the same kernel on the patch tokens is an approximation. With the spatial head the
-        logit is the map's mean weighted with the attention.
-      attention (spatial head only): its map, the mean of its maps for a trace.
+      cam: the class activation map, see heads.py. With the linear head on a convolutional net, its
+        mean over the grid is the logit without the bias. A ViT's linear head may read the class
+        token; then the same kernel on the patch tokens is an approximation. With the spatial head,
+        the attention-weighted mean of the map is the logit without the bias.
+      attention (spatial head only): the attention map; for a trace, the mean of its maps.
   """
   maps = {'cam': output['cam'] if multi_label else map_losses.class_map(output['cam'], label)}
   if 'attention' in output:

@@ -1,1 +1,1 @@
-"""data.html and report.html."""
+"""The pages data.html and report.html."""

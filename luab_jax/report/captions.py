@@ -1,4 +1,4 @@
-"""Marks, captions and alt texts of the images: what is drawn on an image, and in words."""
+"""Marks, captions and alt texts of the images."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from luab_jax.report.plots import Mark, Trajectory
 
 
 def marks(points: np.ndarray, spec: DatasetSpec, recorded: bool = True) -> list[Mark]:
-  """Marks for the points f32[K,2] of an image, NaN where there is none; of a trace only its end."""
+  """Marks for the points f32[K,2] of an image, NaN where there is none; only the end of a trace."""
   if not spec.point_per_class:
     points = points[-1:]
   labels = spec.class_names if spec.point_per_class else ['']
@@ -66,7 +66,7 @@ def _source(item: Mark | Trajectory) -> str:
 
 
 def format_classes(spec: DatasetSpec, label: np.ndarray) -> str:
-  """The class name of a scalar label, or those of f32[C]."""
+  """The class name of a scalar label, or the class names of a multi-label f32[C]."""
   if spec.multi_label:
     return ', '.join(spec.class_names[c] for c in np.flatnonzero(label)) or 'none of the classes'
   return spec.class_names[label]

@@ -44,7 +44,7 @@ def curves(title: str, values: dict[str, list[tuple[int, float]]]) -> html.Image
 
 
 def bars(title: str, values: dict[str, float], form: str = '.3f') -> html.Image:
-  """Horizontal bars in the given order from top to bottom; `form` is the values' format spec."""
+  """Horizontal bars in the given order, top to bottom; `form` is the format spec of the values."""
   figure, axes = _chart(title, height=0.9 + 0.23 * len(values))
   labels = [format(value, form) for value in values.values()]
   drawn = axes.barh(range(len(values)), list(values.values()), color=PALETTE[0], height=0.7)

@@ -15,7 +15,7 @@ from luab_jax.report.samples import Examples
 from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import flatten
 
-# Images that statistics are computed on: a few seconds of work.
+# Images that statistics are computed on, in a few seconds.
 NUM_SAMPLES = 256
 
 
@@ -25,11 +25,11 @@ def draw(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None
   Needs the built dataset, but no run. Prints where the page is.
 
   Args:
-    config: of the run; `report_images` images per grid (twelve where it is 0).
+    config: of the run; `report_images` images per grid (twelve if it is 0).
     workdir: folder; created if it does not exist.
   Raises:
-    UserError: missing data, a wrong option, an image that cannot be read, a folder that cannot be
-      written.
+    UserError: missing data, an invalid option, an image that cannot be read, a folder that cannot
+      be written.
   """
   if not hosts.is_main_host():
     return
@@ -82,8 +82,8 @@ def _images_section(
   train: Examples, spec: DatasetSpec, config: ml_collections.ConfigDict, count: int
 ) -> Section:
   text = [
-    'The first images of the first epoch exactly as the model sees them: cropped, resized, '
-    f'flipped. Green rings are {_point_name(spec)}s, moved with the pixels.'
+    'The first images of the first epoch exactly as the model sees them: cropped, resized and '
+    f'flipped. Green rings are {_point_name(spec)}s, transformed with the image.'
   ]
   if config.data.control != 'none':
     text.append(
@@ -94,8 +94,8 @@ def _images_section(
     text.append(f'{train.filtered[0].upper()}{train.filtered[1:]}.')
   if train.trace is not None and np.isfinite(train.trace).any():
     text.append(
-      f'Lines are mouse traces{"" if spec.multi_label else " up to the click"}, evenly spaced in '
-      'time from dark (first) to light (last). The part outside the crop is not drawn.'
+      f'Lines are mouse traces{"" if spec.multi_label else " up to the click"}, sampled evenly in '
+      'time, from dark (first) to light (last). Parts outside the crop are not drawn.'
     )
   images = []
   for i in range(min(count, len(train.image))):
@@ -126,7 +126,7 @@ def _counts_section(counts: Mapping[str, int], images: int) -> Section:
   table = Table(['class', 'images'], rows, '' if few else f'{len(rows):,} classes')
   return Section(
     'Images of each class',
-    [f'Over the first {images:,} images of the training split, in the order of its files.'],
+    [f'Counted over the first {images:,} images of the training split, in file order.'],
     tables=[table] * few,
     collapsed=[table] * (not few),
   )
@@ -213,7 +213,7 @@ def _class_sections(
   return [
     Section('Icons per class', [text], images=bars, layout='charts'),
     Section(
-      'Example icon of each class', ['The first training image that has one.'], images=images
+      'Example icon of each class', ['The first training image with the icon.'], images=images
     ),
   ]
 
@@ -241,7 +241,7 @@ def _evaluation_section(batch: Examples, name: str, split: str, spec: DatasetSpe
 def config_section(
   config: ml_collections.ConfigDict, summary: Mapping[str, Any] | None = None
 ) -> Section:
-  """All config keys and, given the summary of a run, the machine and the versions it ran on."""
+  """All config keys and, given the summary of a run, its machine and package versions."""
   rows = [[key, str(value)] for key, value in flatten(config.to_dict()).items()]
   text = ['All config keys.']
   if summary:

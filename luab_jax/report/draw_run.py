@@ -35,7 +35,7 @@ def evaluate_and_report(config: ConfigDict, workdir: str | os.PathLike) -> Run:
 def draw_run(run: Run, workdir: pathlib.Path, writers: MetricWriters) -> pathlib.Path | None:
   """Writes report.html, prints the main results, and returns the path of the page.
 
-  The path is None on other than the main host, if report_images is 0, or if the report fails: that
+  The path is None on all but the main host, if report_images is 0, or if the report fails, which
   prints a line and does not fail the run.
   """
   try:
@@ -55,7 +55,7 @@ def draw_run(run: Run, workdir: pathlib.Path, writers: MetricWriters) -> pathlib
 
 
 def _print_results(summary: dict, workdir: pathlib.Path, page: pathlib.Path | None) -> None:
-  """Metrics, what is wrong with them or missing, the page or file to open, the curves."""
+  """Prints metrics, warnings, missing sets, and where to find the report, the files and curves."""
   splits = []
   for split, metrics in summary['results'].items():
     numbers = [

@@ -1,4 +1,4 @@
-"""Fonts for class names in any script: of the installed ones, those that have the characters."""
+"""Fonts for class names in any script, chosen among the installed ones by their characters."""
 
 import functools
 import warnings
@@ -14,9 +14,9 @@ _missing: set[str] = set()
 
 
 def use_installed_fonts(figure: Figure) -> None:
-  """Gives the texts of a figure further fonts where the default font lacks characters.
+  """Adds fallback fonts to the texts of a figure with characters that the default font lacks.
 
-  Characters that no installed font has are drawn as boxes, which one line says, once in a process.
+  Characters that no installed font has are drawn as boxes; one line says so, once per process.
   """
   lacking = {text: _lacking(text.get_text()) for text in figure.findobj(Text)}
   _choose(set().union(*lacking.values()))
@@ -31,7 +31,7 @@ def _lacking(text: str) -> set[str]:
 
 
 def _choose(characters: Iterable[str]) -> None:
-  """Adds fonts with these characters to `_chosen`, the one that has most of them first."""
+  """Adds fonts with these characters to `_chosen`, the one with most of them first."""
   rest = set(characters) - _missing
   rest -= {char for char in rest for font in _chosen.values() if ord(char) in font}
   if not rest:
@@ -64,12 +64,12 @@ def _default_font() -> frozenset[int]:
 
 @functools.cache
 def _fonts() -> list[font_manager.FontEntry]:
-  """The upright faces installed, also those newer than the cache of matplotlib; regular first."""
+  """The installed upright faces, including those newer than matplotlib's cache; regular first."""
   manager = font_manager.fontManager
   for path in set(font_manager.findSystemFonts()) - {entry.fname for entry in manager.ttflist}:
     try:
       manager.addfont(path)
-    except (OSError, RuntimeError, ValueError):  # damaged, or of bitmaps (emoji)
+    except (OSError, RuntimeError, ValueError):  # damaged, or a bitmap font (emoji)
       continue
   # The fonts called Last Resort have a box for every character.
   upright = [

@@ -16,7 +16,7 @@ from matplotlib.patheffects import AbstractPathEffect, Stroke, withStroke
 from luab_jax.report.style import BACKGROUND, BOX, PREDICTED, RECORDED, TEXT
 
 _OVERLAY_INCHES, _OVERLAY_DPI = 4.0, 160  # of the longer side: 640 pixels
-# Cells a side up to which a map is drawn as the cells that it has. Finer ones are smoothed.
+# Maps with up to this many cells per side are drawn as cells; finer ones are smoothed.
 _COARSE = 8
 
 
@@ -153,15 +153,15 @@ def draw_weights(
   opacity: tuple[float, float] = (0.25, 1.25),
   zorder: float = 0,
 ) -> None:
-  """Draws an attention map f32[h,w] over the image that is in the axes.
+  """Draws an attention map f32[h,w] over the image in the axes.
 
   Args:
     axes: with the image.
-    weights: f32[h,w], non-negative; a coarse map, such as 3 × 3, is drawn as its cells.
+    weights: f32[h,w], non-negative; a coarse map, such as 3 × 3, is drawn as cells.
     extent: (left, right, bottom, top) of the map in the axes.
-    opacity: where the weight is 0 and where it is largest, clipped to 0.85. Low weights are
-      transparent, so that the image stays visible there.
-    zorder: of matplotlib.
+    opacity: at weight 0 and at the largest weight, clipped to 0.85. Low weights are transparent, so
+      that the image stays visible there.
+    zorder: matplotlib's zorder.
   """
   strength = weights / max(float(weights.max()), 1e-12)
   low, high = opacity
@@ -217,10 +217,10 @@ def _draw_rectangle(axes: Axes, box: Sequence[float], **style: Any) -> None:
 
 
 def _edges(dark: float, white: float) -> list[AbstractPathEffect]:
-  """A dark edge for light photographs, and a white one around it for dark ones; widths in points.
+  """A dark edge for light photographs, and a white one around it for dark ones.
 
   Args:
-    dark, white: widths of the lines below the coloured one.
+    dark, white: widths in points of the lines below the coloured one.
   """
   return [
     Stroke(linewidth=white, foreground='white'),

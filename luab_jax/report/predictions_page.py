@@ -13,7 +13,7 @@ from luab_jax.report import captions, html, plots, samples
 from luab_jax.report.html import Section
 from luab_jax.train.loop import Run
 
-# Compiled once for a small batch, which fits beside the training state.
+# Compiled once for a small batch, which fits in memory next to the training state.
 _BATCH_SIZE = 32
 
 
@@ -29,12 +29,12 @@ class _Evaluated(NamedTuple):
 def prediction_sections(
   run: Run, results: Mapping[str, Metrics], num_samples: int
 ) -> list[Section]:
-  """Sections on single evaluation images: the first ones, the worst by class, the worst by click.
+  """Sections on single images: the first ones, confident mistakes and large click errors.
 
   Args:
     run: with `report_images` images in the first grid, half as many in the others.
-    results: {split: metrics}, from which the splits to look at are chosen.
-    num_samples: images of a split that are evaluated.
+    results: {split: metrics}, from which the splits to show are chosen.
+    num_samples: number of images to evaluate per split.
   """
   config, spec = run.experiment.config, run.experiment.spec
   splits = config.data.eval_splits
@@ -92,7 +92,7 @@ def _mistakes_section(evaluated: _Evaluated, count: int) -> Section:
     'class that is not in the image.'
   )
   if not order:
-    text += ' There is none.'
+    text += ' There are none.'
   return _section('Most confident mistakes', [text], evaluated, order)
 
 

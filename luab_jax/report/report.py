@@ -40,9 +40,9 @@ def write_report(
   Args:
     run: the run, with `report_images` images per grid.
     workdir: its folder; metrics.jsonl is read.
-    writers: log the prediction images too.
+    writers: they also get the prediction images.
   Returns:
-    Path of the page; None on other than the main host, or where report_images is 0.
+    Path of the page; None on all but the main host, or if report_images is 0.
   Raises:
     UserError: an image that cannot be read, a folder that cannot be written.
   """

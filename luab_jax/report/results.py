@@ -25,34 +25,34 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     'mAP_small': ('mAP, small objects', 'largest object of the class below 32 × 32 px'),
     'mAP_medium': ('mAP, medium objects', 'largest object of the class up to 96 × 96 px'),
     'mAP_large': ('mAP, large objects', 'largest object of the class above 96 × 96 px'),
-    'mAP_with_icon': ('mAP, classes with an icon', 'only those that the annotator placed'),
-    'mAP_without_icon': ('mAP, classes without an icon', 'only those that the annotator left out'),
+    'mAP_with_icon': ('mAP, classes with an icon', 'only those marked by the annotator'),
+    'mAP_without_icon': ('mAP, classes without an icon', 'only those missed by the annotator'),
   },
-  'Place of the click': {
+  'Click position': {
     'click_error': (
       'Click error',
-      'mean distance of predicted and recorded points, of the image side',
+      'mean distance between predicted and recorded points, relative to the image side',
     ),
     'click_error_px': ('Click error in pixels', 'the same in pixels of the model input'),
     'click_error_centre': (
       'Click error of the centre',
-      'of always predicting the centre: the head has to be better',
+      'of always predicting the centre: a baseline that the head has to beat',
     ),
     'click_error_mean': (
       'Click error of the mean point',
-      'of always predicting the mean point of the training set',
+      'of always predicting the mean point of the training set: another baseline',
     ),
   },
   'Maps and true boxes': {
     f'{name}_{kind}': (f'{title}, {of}', meaning)
     for name, title, meaning in (
       ('maxboxacc_v2', 'MaxBoxAccV2', 'localisation by a box around the map'),
-      ('top1_loc', 'Top-1 localisation', 'correct class, and a box of IoU 0.5 with a true one'),
+      ('top1_loc', 'Top-1 localisation', 'correct class, and a box with IoU 0.5 or more'),
       ('pointing', 'Pointing game', 'images where the map peaks on the object'),
       (
         'epg',
         'Energy pointing game',
-        'share of the map inside the true boxes; high also for a map that has collapsed to one '
+        'share of the map inside the true boxes; also high for a map that has collapsed to one '
         'cell: read it with MaxBoxAccV2',
       ),
     )
@@ -61,8 +61,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
   "Maps and people's heat maps": {
     f'{name}_{kind}': (f'{title}, {of}', meaning)
     for name, title, meaning in (
-      ('alignment', 'Alignment', 'rank correlation, as a share of that among people'),
-      ('spearman', 'Rank correlation', 'over the pixels of an image, mean of the images'),
+      ('alignment', 'Alignment', 'rank correlation, relative to that between people'),
+      ('spearman', 'Rank correlation', 'over the pixels of an image, averaged over images'),
     )
     for kind, of in {'saliency': 'saliency of the label', **_MAPS}.items()
   },
@@ -71,13 +71,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     'point_loss': ('Point loss', 'of the predicted points, unweighted'),
     'map_loss': ('Map loss', 'of the maps at the recorded points, unweighted'),
   },
-  'What was counted': {
+  'Counts': {
     'examples': ('Images', ''),
-    'points_used': ('Points recorded', 'of all images and, with icons, classes'),
-    'images_with_boxes': ('Images with a true box', 'those that localisation is measured on'),
+    'points_used': ('Points recorded', 'share of the images or, with icons, image and class pairs'),
+    'images_with_boxes': ('Images with a true box', 'localisation is measured on these'),
     'images_without_boxes': ('Images without a true box', 'not in localisation'),
     'boxes_left_out': ('Boxes left out', 'beyond the first 100 of an image'),
-    'box_targets': ('Image and class pairs with a true box', 'what localisation is measured on'),
+    'box_targets': ('Image and class pairs with a true box', 'localisation is measured on these'),
     'classes_without_positives': ('Classes without an image', 'not in mAP'),
     **{
       f'positives_{group}': (f'Image and class pairs in mAP, {words}', '')
@@ -114,7 +114,7 @@ def results_section(results: Mapping[str, Metrics], caveat: str) -> Section:
 
   Args:
     results: {split: metrics}.
-    caveat: what else is to be said of them, '' or without the full stop.
+    caveat: a warning about them without its full stop, or ''.
   """
   tables, known = [], set()
   for title, names in GROUPS.items():
@@ -172,7 +172,7 @@ def _format(key: str, value: Any) -> str:
 
 
 def class_sections(outcomes: Columns, class_names: list[str]) -> list[Section]:
-  """A table of the accuracy of each class, the lowest first; [] where images have several.
+  """A table of the accuracy of each class, the lowest first; [] for multi-label data.
 
   Args:
     outcomes: of the final evaluation, with '<split>/label' and '<split>/prediction' i32[N].
@@ -204,7 +204,7 @@ def class_sections(outcomes: Columns, class_names: list[str]) -> list[Section]:
   return [
     Section(
       'Accuracy of each class',
-      ['Images of the class whose top class is correct; lowest first.'],
+      ['Share of the images of each class that are classified correctly; lowest first.'],
       tables=[table] * few,
       collapsed=[table] * (not few),
     )
@@ -222,8 +222,10 @@ def _accuracy(row: np.ndarray, c: int) -> str:
 
 
 def _mistaken(row: np.ndarray, c: int, class_names: list[str]) -> str:
-  """'taken for cat: 3 of 100 images': the most frequent mistake."""
+  """'mistaken for cat: 3 of 100 images': the most frequent mistake."""
   others = np.where(np.arange(len(row)) == c, 0, row)
   total = f'{row.sum():,} image{"" if row.sum() == 1 else "s"}'
   worst = int(others.argmax())
-  return f'taken for {class_names[worst]}: {others[worst]:,} of {total}' if others.any() else total
+  return (
+    f'mistaken for {class_names[worst]}: {others[worst]:,} of {total}' if others.any() else total
+  )

@@ -11,7 +11,7 @@ CORRUPTED, BACKGROUNDS = 'imagenet2012_corrupted', 'backgrounds_challenge'
 # Sources: see evaluate/robustness.py.
 DESCRIPTIONS = {
   'imagenet2012': 'the original validation images, for comparison',
-  'imagenet2012_real': 'the same images with reassessed labels, several of them valid (ReaL)',
+  'imagenet2012_real': 'the same images with reassessed, possibly several labels (ReaL)',
   'imagenet_v2/matched-frequency': 'new images, with the annotator agreement of the originals',
   'imagenet_v2/threshold-0.7': 'new images with high annotator agreement',
   'imagenet_v2/topimages': 'new images with the highest annotator agreement',
@@ -41,7 +41,7 @@ def robustness_sections(
   """The section on the robustness sets.
 
   Args:
-    results: {split: metrics} of a run, splits of the training dataset among them.
+    results: {split: metrics} of a run, including the splits of the training dataset.
     not_prepared: {set: 'what is missing: `command`'} of summary.json.
     sets: `config.robustness.sets`.
   Returns:
@@ -80,7 +80,7 @@ def robustness_sections(
 
 
 def robustness_results(results: Mapping[str, Metrics], sets: Sequence[str]) -> dict[str, Metrics]:
-  """Those of {split: metrics} that belong to `config.robustness.sets`, in its order."""
+  """The entries of {split: metrics} that belong to `config.robustness.sets`, in its order."""
   return {
     name: results[name] for chosen in sets for name in results if name.partition('/')[0] == chosen
   }

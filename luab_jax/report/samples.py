@@ -1,7 +1,7 @@
 """Samples for the report: training examples as the model gets them, and its predictions.
 
 Runs on one device of the calling host without collective operations, so that the main host of a
-multi-host run can draw while the others are done.
+multi-host run can draw when the others are already done.
 """
 
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ class Examples(NamedTuple):
       the icons (K = C) or, where an image may have several classes, the trace (K = T).
     trace: f32[M,T,2], mouse traces of the first M examples, NaN outside the crop; None where the
       dataset has none, or a control replaces the byproducts.
-    recorded: bool[N,K], points of the whole image: also those that the crop cut away.
+    recorded: bool[N,K], which points the whole image has, including those that were cropped away.
     filtered: what the filters of the byproducts dropped, see `pipeline.Batches`.
   """
 
@@ -51,8 +51,8 @@ class Predictions(NamedTuple):
     weights: f32[N,h,w], non-negative: attention map of the spatial head, or the class activation
       map (CAM).
     map_class: i32[N], the class that the map belongs to.
-    box: f32[N,M,4], ground-truth boxes (x0, y0, x1, y1) in [0, 1] of the crop and cut by it (those
-      of localisation are not); NaN where there is none; for multi-label data only those of
+    box: f32[N,M,4], ground-truth boxes (x0, y0, x1, y1) in [0, 1] of the crop and clipped to it
+      (unlike in localisation); NaN where there is none; for multi-label data only those of
       `map_class`.
   """
 
@@ -86,7 +86,7 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
   Args:
     config: of the run.
     count: number of examples.
-    traces: the first so many come with their mouse traces.
+    traces: number of examples that come with their mouse traces.
   """
   builder = tfrecords.open_builder(config.data.name, config.data.data_dir)
   count = min(count, tfrecords.open_split(builder, config.data.train_split).num_examples)
@@ -96,7 +96,7 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
   spec = pipeline.dataset_spec(config.data)
   if spec.is_trace and not spec.multi_label:
     clicks = next(iter(_training_batches(config.data, config.seed, count, byproduct='click')))
-  # The whole image: no crop of its full size has any other shape.
+  # The whole image: the only crop with its full area.
   whole: dict[str, Any] = {
     'crop_scale': (1.0, 1.0),
     'crop_ratio': (0.001, 1000.0),
@@ -122,7 +122,7 @@ def training_examples(config: ml_collections.ConfigDict, count: int, traces: int
 
 
 def class_counts(data: ml_collections.ConfigDict, spec: DatasetSpec) -> tuple[dict[str, int], int]:
-  """({class: training images that have it}, images counted: the first ones of a large set)."""
+  """({class: number of training images}, number of images counted, the first of a large set)."""
   source = Source(data, spec, data.train_split)
   count = min(source.split.num_examples, _COUNTED)
   parts = tfrecords.scan(

@@ -290,4 +290,4 @@ def test_a_training_on_narratives(built, tmp_path, byproduct):
   assert most / 2 < metrics['points_used'] <= most
   if page := report.write_report(run, tmp_path):
     text = page.read_text()
-    assert 'Lines are mouse traces, evenly spaced' in text and 'predicted path of' in text
+    assert 'Lines are mouse traces, sampled evenly' in text and 'predicted path of' in text

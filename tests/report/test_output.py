@@ -15,7 +15,7 @@ def test_a_page_replaces_its_own_kind_alone(tmp_path):
   path = tmp_path / 'run/report.html'
   assert 'first' in _write(path, 'first') and 'second' in _write(path, 'second')
   path.write_text('<h1>my own report</h1>')
-  with pytest.raises(UserError, match='report.html is not a page of luab_jax: move it away'):
+  with pytest.raises(UserError, match='report.html was not written by luab_jax: move it away'):
     _write(path, 'third')
   assert path.read_text() == '<h1>my own report</h1>'
 

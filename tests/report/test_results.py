@@ -21,12 +21,9 @@ def test_metrics_are_grouped_and_have_two_decimals():
   tables = {table.caption: table.rows for table in section.tables}
   assert tables == {
     'Classification': [['Top-1 accuracy', '94.80 %', '100.00 %']],
-    'Place of the click': [
-      ['Click error', '8.08 %', '–'],
-      ['Click error in pixels', '3.88 px', '–'],
-    ],
+    'Click position': [['Click error', '8.08 %', '–'], ['Click error in pixels', '3.88 px', '–']],
     'Losses': [['Classification loss', '0.1617', '–']],
-    'What was counted': [['Images', '1,000', '–']],
+    'Counts': [['Images', '1,000', '–']],
     'Other': [['mine', '50.00 %', '–']],
   }
   assert section.tables[0].head == ['', 'a b', 'c']
@@ -48,7 +45,7 @@ def test_accuracy_of_each_class_by_hand():
   (section,) = results.class_sections(outcomes, ['cat', 'dog', 'owl'])
   (table,) = section.tables
   assert table.rows == [['cat', '33.33 %', '0.00 %'], ['dog', '100.00 %', '–']]
-  assert table.notes == ['taken for owl: 2 of 4 images', '1 image']
+  assert table.notes == ['mistaken for owl: 2 of 4 images', '1 image']
   many = {'one/label': np.arange(30), 'one/prediction': np.arange(30)}
   (section,) = results.class_sections(many, [str(c) for c in range(30)])
   assert not section.tables and section.collapsed[0].caption == '30 classes'

@@ -199,7 +199,7 @@ def test_metrics_of_a_summary():
       metrics.MAPS,
     ),
     ('v/epg_attention', 'energy pointing game of the attention map, v', metrics.MAPS),
-    ('v/click_error', 'click error, v', 'Place of the click'),
+    ('v/click_error', 'click error, v', 'Click position'),
     (metrics.COST, 'ms per step', 'Other'),
   ],
 )
