@@ -94,8 +94,8 @@ function exporter(api) {
     button.disabled = false;
   } }, 'Export');
   return el('section', { class: 'card' }, el('h2', {}, 'Export'),
-    el('p', { class: 'quiet' }, 'Writes all answers except rejected ones in the format of the ',
-      'release, next to the folder of the study.'), button, result);
+    el('p', { class: 'quiet' }, 'Writes all answers except rejected ones, in the format of the ',
+      'release, to a folder next to the study.'), button, result);
 }
 
 export async function overview(context) {
