@@ -59,10 +59,7 @@ def test_numbers_whose_meaning_is_certain(text, tmp_path):
     ('file,x,y\n\ncat/0.jpg,7\n', 'clicks.csv:3: y is empty'),
     ('file;x;y\ncat/0.jpg;1,234;5,678\n', "x is '1,234', not a number"),
     ('file;x;y\ncat/0.jpg;ten;5\ncat/1.jpg;5;5,5,\n', "clicks.csv:2: x is 'ten', not a number"),
-    (
-      'file,x,y,time\ncat/0.jpg,1,2,3.4.2024\n',
-      "time is '3.4.2024', not a number or an ISO 8601",
-    ),
+    ('file,x,y,time\ncat/0.jpg,1,2,3.4.2024\n', "time is '3.4.2024', not a number or an ISO 8601"),
     ('file,x,y,time\ncat/0.jpg,inf,2,3\n', "x is 'inf', not a number"),
     ('file,x,y\ncow/0.jpg,1,2\n', "'cow/0.jpg': no such image. The file column must hold"),
   ],
