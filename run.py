@@ -21,7 +21,7 @@ from luab_jax.tools import cli
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/quickstart.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run. Default: runs/<config name>, for a study plus _study.'
+  'workdir', None, 'Folder of the run. Default: runs/<config>, or runs/<config>_study for a study.'
 )
 _MODE = flags.DEFINE_enum(
   'mode',
@@ -35,7 +35,7 @@ _MODE = flags.DEFINE_enum(
   "--config, eval and plot use the run's config; export and predict always do.",
 )
 _HELP_CONFIG = flags.DEFINE_bool(
-  'help_config', False, 'List all keys of --config, or of the default config, with descriptions.'
+  'help_config', False, 'List the keys of --config, or of the default config, with descriptions.'
 )
 flags.FLAGS['config'].parser = cli.ConfigParser('config')
 

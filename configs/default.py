@@ -40,7 +40,8 @@ def get_config():
   # Also keep the best checkpoint by SPLIT/METRIC, such as validation/top1; prefix a minus if lower
   # is better.
   c.keep_best = ''
-  # What to do when a loss is not finite: stop the run, or skip (and count) the step.
+  # What to do if a loss, gradient or parameter is not finite: stop the run, or skip (and count) the
+  # step.
   c.on_nan = 'stop'
   # Seconds from SIGTERM or SIGINT to exit, including the time to save; 30 is Google Cloud's notice
   # of preemption.
@@ -106,8 +107,9 @@ def get_config():
   c.data.byproduct = 'click'
   # Number of points that a trace is resampled to (ours).
   c.data.trace_points = 8
-  # ImageNet-AB: mean (the authors' notebook) of the first clicks if the image was selected more
-  # than once, or the first or last click of all. ClickMe: peak or centroid of the heat map (ours).
+  # ImageNet-AB: an image may have been selected more than once; mean (the authors' notebook)
+  # averages the first click of each selection, first and last take the first or last click of all.
+  # ClickMe: peak or centroid of the heat map (ours).
   c.data.click = 'mean'
   # COCO-AB: replayed, the icons left after the history is replayed (ours), or adds_only, every icon
   # added, including those moved or removed later (the authors' notebook). Localized Narratives:
@@ -136,7 +138,7 @@ def get_config():
   # clicks).
   c.data.control = 'none'
   # Records in the shuffle buffers of all hosts together; 8,192 of ImageNet take 0.9 GB. Ours: TFDS
-  # has already shuffled the files.
+  # has already shuffled the records in the files.
   c.data.shuffle_buffer = 8192
 
   # The network.
@@ -235,7 +237,7 @@ def get_config():
 
   # MaxBoxAccV2, top-1 localisation and pointing games, where the data set has bounding boxes.
   c.localization = ml_collections.ConfigDict()
-  # Images per split that these are measured on during training; the final evaluation and
+  # Number of images per split for localisation during training; the final evaluation and
   # --mode=eval use all images. 0: none during training. Ours: a map takes about 10 ms of a CPU
   # core.
   c.localization.max_images = 5000
@@ -263,7 +265,7 @@ def get_config():
   # Seeds per arm.
   c.study.seeds = 5
   # Model of the arms with the linear head; '': model.name. The linear head learns positions only if
-  # the cells it averages see the whole image.
+  # the cells that it averages have wide receptive fields.
   c.study.linear_model = ''
   # λ of the arms with the linear head; ours, tuned on synthetic data.
   c.study.linear_point_weight = 0.3

@@ -15,7 +15,7 @@ _SAFE_FUSIONS = (
 def configure_process(*, errors_only: bool = False, hide_image_errors: bool = False) -> None:
   """Configures the whole process; entry points call it before TensorFlow is imported.
 
-  Importing luab_jax alone changes none of this. Variables set by the user take precedence.
+  Merely importing luab_jax changes none of this. Variables set by the user take precedence.
 
   * TF_CPP_MIN_LOG_LEVEL=2: TensorFlow only reads data here, but logs a page at start-up.
   * TF_ENABLE_ONEDNN_OPTS=0: oneDNN speeds up none of the ops used here and logs two notices.
@@ -28,7 +28,8 @@ def configure_process(*, errors_only: bool = False, hide_image_errors: bool = Fa
 
   Args:
     errors_only: absl logs errors only, because TFDS and Orbax warn about their own deprecated
-      calls. Orbax's errors are hidden too: it logs 300 lines about a failed save and raises it.
+      calls. Orbax's errors are hidden too: it logs 300 lines about a failed save that it also
+      raises.
     hide_image_errors: sets TF_CPP_MIN_LOG_LEVEL=3, which hides TensorFlow's messages about damaged
       images; for commands that report such images themselves.
   """

@@ -49,7 +49,7 @@ def evaluate_split(
   Args:
     eval_step: pmapped `steps.make_eval_step`.
     variables: replicated Flax variables.
-    splits: of the data set.
+    splits: EvalSplits of the data set.
     split: TFDS split, for example 'validation' or 'train[90%:]'.
     progress: function (batches, their number) -> the same batches with a progress bar.
   Returns:

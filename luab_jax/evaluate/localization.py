@@ -72,7 +72,7 @@ def thread_pool() -> Iterator[ThreadPoolExecutor]:
 
 
 class _Measured(NamedTuple):
-  """One map of one image, or of one of its classes, against the true boxes."""
+  """One map of one image, or of one of its classes, compared with the true boxes."""
 
   image: int  # index among the host's images
   correct: bool  # whether the predicted class is the label
@@ -131,7 +131,7 @@ class Localization:
         of_class = box[label == c] if self._multi_label else box
         correct = not self._multi_label and bool(outputs['correct'][row])
         for kind, grids in maps.items():
-          grid = grids[row, :, :, c if self._multi_label else 0].copy()  # to free the batch's
+          grid = grids[row, :, :, c if self._multi_label else 0].copy()  # keeps no batch alive
           self._measured[kind].append(
             self._pool.submit(self._measure, grid, of_class, image, correct)
           )

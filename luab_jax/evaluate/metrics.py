@@ -61,6 +61,9 @@ def batch_sums(outputs: Outputs, batch: Batch, *, multi_label: bool) -> Sums:
 def example_outcomes(outputs: Outputs, batch: Batch, *, multi_label: bool) -> dict[str, jax.Array]:
   """What each example contributes to `batch_sums`: {name: f32[B]}, and its class.
 
+  Args:
+    outputs, batch, multi_label: as in `batch_sums`.
+
   Returns:
     Without `multi_label`, label and prediction i32[B] (classes) and top1, 1 or 0. click_error and
     the errors of the constant points are means over the example's points, NaN without any. Values
@@ -130,7 +133,7 @@ def mean_metrics(sums: Sums, *, image_size: int) -> dict[str, float]:
 
   Args:
     sums: over any number of steps or batches.
-    image_size: side of the model's input in pixels; adds the click error in such pixels.
+    image_size: side of the model's input in pixels, to add the click error in pixels.
   """
   means = {name: float(total) / float(count) for name, (total, count) in sums.items() if count}
   if 'click_error' in means:

@@ -98,7 +98,7 @@ class ResNet(nn.Module):
 
   Attributes:
     stage_sizes: blocks in each of the four stages.
-    bottleneck: block type.
+    bottleneck: bottleneck blocks instead of basic ones.
     zero_init_last: see ResidualBlock; True as in timm (torchvision: zero_init_residual).
     dtype: compute dtype.
     axis_name: see ResidualBlock.

@@ -15,7 +15,7 @@ from luab_jax.report.samples import Examples
 from luab_jax.runtime import hosts
 from luab_jax.runtime.workdir import flatten
 
-# Images that statistics are computed on, in a few seconds.
+# Number of images for statistics, which then take a few seconds.
 NUM_SAMPLES = 256
 
 

@@ -23,12 +23,12 @@ _CONSOLE_METRICS = (
 
 
 def train_and_report(config: ConfigDict, workdir: str | os.PathLike) -> Run:
-  """`loop.train_and_evaluate`, and report.html at the end."""
+  """Runs `loop.train_and_evaluate` and writes report.html at the end."""
   return loop.train_and_evaluate(config, workdir, draw_batch=first_images, draw_report=draw_run)
 
 
 def evaluate_and_report(config: ConfigDict, workdir: str | os.PathLike) -> Run:
-  """`loop.evaluate_only`, and report.html at the end."""
+  """Runs `loop.evaluate_only` and writes report.html at the end."""
   return loop.evaluate_only(config, workdir, draw_report=draw_run)
 
 

@@ -1,4 +1,4 @@
-"""Fonts for class names in any script, chosen among the installed ones by their characters."""
+"""Chooses installed fonts that can show class names in any script."""
 
 import functools
 import warnings

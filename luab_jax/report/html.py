@@ -73,7 +73,7 @@ class Section:
     tables: tables.
     images: images in a grid.
     collapsed: tables that open on a click.
-    points: (heading, sentences) pairs, as lists.
+    points: (heading, sentences) pairs, shown as bulleted lists.
     drawings: <svg> elements, the only markup that is not escaped; side by side where there is room.
     layout: of the images: '' for small ones, 'wide' for pairs, 'charts' for charts, 'full' for
       charts of several panels, 'rows' for rows of `columns` where there is room.

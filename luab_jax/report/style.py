@@ -6,5 +6,5 @@ PALETTE = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#2
 RECORDED, PREDICTED = '#2ee6a6', '#ff9d00'
 # Colours of charts on a dark page.
 DARK = {BACKGROUND: '#22262b', TEXT: '#e6e8ea', GRID: '#3a4048', PALETTE[0]: '#4aa3df'}
-# Violet: of the colours tried, the easiest to tell from both points with any colour vision.
+# Violet: of the colours tried, the easiest to tell from both points under any colour blindness.
 BOX = '#8a6bff'

@@ -1,1 +1,1 @@
-"""Where a run executes and what it leaves on disk."""
+"""The devices and processes of a run, and the files it leaves on disk."""

@@ -1,4 +1,4 @@
-"""The processes and devices of a run: starting them, communication, and losing a process.
+"""The processes and devices of a run: starting them, communicating, and losing a process.
 
 A host is one process with its local devices; process 0 is the main host.
 """
@@ -107,7 +107,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def use_cpu_cores(batch_size: int, grad_accum_steps: int = 1) -> None:
-  """Makes each CPU core a device, as many as divide the batch; call it before other uses of JAX.
+  """Makes CPU cores devices, as many as divide the batch; call it before other uses of JAX.
 
   XLA parallelises a step of a small network poorly over cores: two devices with one core each took
   73 ms, one device with two cores 121 ms (quickstart, 2 cores). Has no effect if JAX finds

@@ -1,4 +1,4 @@
-"""Metric writers: TensorBoard, and Weights & Biases where `config.wandb` asks for it.
+"""Metric writers: TensorBoard, and Weights & Biases if `config.wandb` is set.
 
 Both show the contents of metrics.jsonl, with the config and a few images. Nothing is read back from
 them, and if one fails the run continues without it.

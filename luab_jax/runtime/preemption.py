@@ -2,7 +2,7 @@
 
 | what happened | exit status |
 |---|---|
-| saved; the same command continues | 75 (EX_TEMPFAIL of sysexits.h) |
+| saved; the same command resumes | 75 (EX_TEMPFAIL of sysexits.h) |
 | a second signal, or the grace period ended before everything was saved | 128 + signal |
 
 With several processes JAX handles SIGTERM: its preemption service notifies all of them and lets
@@ -96,7 +96,7 @@ class StopRequest:
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-  """A handler: with it, a signal is written to the wake-up pipe instead of ending the process."""
+  """A handler, so that a signal is written to the wake-up pipe instead of ending the process."""
 
 
 def _exit(number: int, why: str) -> None:

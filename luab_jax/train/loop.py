@@ -57,7 +57,7 @@ def train_and_evaluate(
   """Trains (or resumes) a run, evaluates it and writes its files.
 
   Args:
-    config: see configs/ for all keys.
+    config: of the experiment; configs/default.py lists all keys.
     workdir: folder; gets config.json, metrics.jsonl, summary.json, outcomes.npz, tensorboard/,
       checkpoints/.
     verbose: False for one of many runs: no messages, and a progress bar that is removed at the end.

@@ -53,7 +53,8 @@ def replace_lines(workdir: str | os.PathLike, step: int, results: dict[str, Metr
 def repair(path: pathlib.Path, start_step: int, drop_evaluation: bool, unwritten: str) -> None:
   """Drops lines of steps that will be repeated and a half-written last line; adds `unwritten`.
 
-  Raises UserError if the file cannot be read or written.
+  `drop_evaluation` also drops the results of `start_step`. Raises UserError if the file cannot be
+  read or written.
   """
   lines = read_lines(path.parent)
   known = {(line['step'], line['split']) for line in lines}

@@ -33,7 +33,7 @@ class TrainState(flax.struct.PyTreeNode):
   ema_batch_stats: Params
 
   def eval_variables(self) -> Variables:
-    """The Flax variables to evaluate with: the averages where there are any."""
+    """The Flax variables to evaluate: the averages if there are any."""
     return eval_variables(vars(self))
 
 

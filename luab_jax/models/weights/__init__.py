@@ -1,1 +1,1 @@
-"""Pretrained weights: their file formats and the names of other projects."""
+"""Pretrained weights: their file formats, and their names in other projects."""
