@@ -174,7 +174,7 @@ def run(main: Callable[[list[str]], int]) -> None:
 
 
 def _exit_interrupted(*_: Any) -> None:
-  """Exits at once: a KeyboardInterrupt raised in a callback of JAX would be printed and ignored."""
+  """Exits at once: a KeyboardInterrupt raised in a JAX callback would be printed and ignored."""
   with contextlib.suppress(OSError, ValueError, RuntimeError):  # a closed or busy stream
     print('run.py: interrupted; earlier checkpoints are kept', file=sys.stderr, flush=True)
     sys.stdout.flush()

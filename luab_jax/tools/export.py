@@ -70,8 +70,8 @@ def export(workdir: str | pathlib.Path) -> pathlib.Path:
 
   Uses the EMA of parameters and BatchNorm statistics if there is one. Files: model.safetensors
   (backbone and classifier, float32, with timm's names and layouts, or ours for a model that timm
-  does not have), config.json for timm and the Hugging Face hub,
-  point_head.safetensors, classes.json and README.md, a model card.
+  does not have), config.json for timm and the Hugging Face hub, point_head.safetensors,
+  classes.json and README.md, a model card.
 
   Args:
     workdir: folder of the run.

@@ -62,7 +62,7 @@ def replacing(out: pathlib.Path, command: str) -> Iterator[pathlib.Path]:
       since, or another process is writing to it.
     OSError: it cannot be written.
   """
-  out.resolve().mkdir(parents=True, exist_ok=True)  # resolve: a link to a folder to be made
+  out.resolve().mkdir(parents=True, exist_ok=True)  # it may be a dangling link
   with locked(out, f'{out} is being written by another process: wait until it has finished'):
     old, stage = _check(out, command), out / _STAGE
     stage.mkdir()

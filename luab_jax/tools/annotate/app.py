@@ -1,4 +1,4 @@
-"""The routes of the server; `opened` is the application of a study."""
+"""The routes of the server; `opened` yields the application of a study."""
 
 import asyncio
 import contextlib

@@ -69,7 +69,7 @@ class Move(_Event, tag='move'):
 
 
 class On(_Event, tag='on'):
-  """Grid: an image was selected; by a key, or undo of one without a point, if x and y are None."""
+  """Grid: an image was selected; without x and y by a key, or by undo if it had no point."""
 
   i: Slot
   s: Source

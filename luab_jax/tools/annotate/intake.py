@@ -13,7 +13,7 @@ from luab_jax.tools.annotate.study import Study
 _GRID = (events.On, events.Off)
 _ICONS = (events.Tab, events.Drag, events.Put, events.Remove)
 _MAX_MISSING = 1000  # numbers listed in a response
-_TOLERANCE = 1e-9  # the page and JSON write the same numbers
+_TOLERANCE = 1e-9  # for rounding: the page sends the same numbers in both
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):

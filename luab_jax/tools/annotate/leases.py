@@ -36,7 +36,7 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Times(NamedTuple):
-  """Now, and until when a lease lasts from now on; ms since 1970."""
+  """The current time, and when a lease that is given or prolonged now expires; ms since 1970."""
 
   now: int
   expires: int

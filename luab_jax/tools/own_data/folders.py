@@ -39,6 +39,11 @@ _SPLITS = (*_TRAINING, 'val', 'valid', 'validation', 'dev', 'test', 'testing')  
 def convert(args: argparse.Namespace, out: pathlib.Path, problems: Problems) -> list[str]:
   """Converts the inputs given on the command line; returns the lines of the class table.
 
+  Args:
+    args: the parsed command line.
+    out: existing folder.
+    problems: records what is kept and skipped.
+
   Raises:
     UserError: the input cannot be converted.
   """

@@ -39,7 +39,7 @@ class ListedImage(NamedTuple):
   is_upright: bool = False  # whether the boxes are known to be in the frame of the upright image
 
   def turn(self, orientation: int) -> 'ListedImage':
-    """Returns the entry turned upright with its image, which has EXIF orientation 5 to 8."""
+    """Returns the entry with size and boxes turned upright, for EXIF orientations 5 to 8."""
     height, width = self.size
 
     def turn_box(box: list[float]) -> list[float]:

@@ -129,7 +129,7 @@ def _match(
 
 
 def _find(mark: Mark, index: ImageIndex, uploads: ImageIndex) -> tuple[ImageFile | None, str]:
-  """Returns (image, '') for the first spelling that is an image's, or (None, why there is none)."""
+  """Returns (image, '') for the first spelling that matches an image, or (None, why none does)."""
   results = [index.find(name) for name in mark.names]
   if mark.upload:
     results.append(uploads.find(_as_uploaded(mark.upload)))

@@ -89,8 +89,8 @@ class PointScaler:
   def _turn(self, points: list[Point], image: ImageFile, encoded: EncodedImage) -> list[Point]:
     """Returns the points in the frame of the upright image.
 
-    Tools that ignored EXIF showed the pixels as stored. The size that they wrote tells, unless the
-    image is rotated by 180 degrees, mirrored or square.
+    Tools that ignored EXIF showed the pixels as stored. The size in their export reveals this,
+    unless the image is rotated by 180 degrees, mirrored or square.
     """
     turned = []
     for point in points:

@@ -13,7 +13,7 @@ from luab_jax.errors import UserError
 # Cannot be a thousands separator: 10,5 and 0,125, but not 1,234.
 _DECIMAL_COMMA = re.compile(r'[+-]?(\d*,(\d{1,2}|\d{4,})|0*,\d+)(e[+-]?\d+)?', re.I)
 _DECIMAL_POINT = re.compile(r'[+-]?\d*\.\d*(e[+-]?\d+)?', re.I)
-_UTF16 = (b'\xff\xfe', b'\xfe\xff')  # as Excel's "Unicode text"
+_UTF16 = (b'\xff\xfe', b'\xfe\xff')  # as in Excel's "Unicode text"
 _MAX_TIME = 1 << 53  # ms; exact in a double
 # Seconds, microseconds and nanoseconds since 1970, from 2001 on: (lowest value, ms in one).
 _EPOCH_UNITS = ((1e9, 1e3), (1e15, 1e-3), (1e18, 1e-6))
