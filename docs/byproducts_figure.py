@@ -217,7 +217,7 @@ def main() -> None:
   buffer = io.BytesIO()
   figure.savefig(buffer)
   image = Image.open(buffer).convert('RGB')
-  small = image.quantize(palette=image.quantize(256))  # a third of the bytes
+  small = image.quantize(256, dither=Image.Dither.NONE)  # a third of the bytes
   small.save(pathlib.Path(__file__).parent / 'byproducts.png', optimize=True)
 
 

@@ -135,7 +135,7 @@ def localize_splits(
   max_images: int | None,
   progress: Callable[..., Iterable],
 ) -> dict[str, Localization]:
-  """Starts measuring how well a model's maps agree with the true boxes of `data.eval_splits`.
+  """Starts measuring how well a model's maps agree with the boxes of `data.eval_splits`.
 
   The view is the whole image, see localization.py. When this returns, the devices are done; the
   pool continues until `Localization.metrics` has waited for it.

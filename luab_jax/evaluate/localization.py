@@ -8,7 +8,7 @@ arXiv:2001.07437) and its journal version (arXiv:2007.04178), which defines MaxB
     an evaluation use the centre crop.
   * A map is upsampled to the model's input, scaled to 0 ... 1 by its own minimum and maximum and
     thresholded at t. Every connected component (8 neighbours) at or above t gives a box; the best
-    IoU of any of them with any true box is the image's IoU at t.
+    IoU of any of them with any ground-truth box is the image's IoU at t.
   * BoxAcc(t, d) = fraction of images whose IoU at t is at least d; MaxBoxAcc(d) = its maximum over
     t, one t for all images; MaxBoxAccV2 = the mean of MaxBoxAcc at d = 0.3, 0.5 and 0.7.
   * Thresholds are k / 255, k = 1 ... 255, of maps rounded down to 8 bits (as in the authors' code;
@@ -16,8 +16,8 @@ arXiv:2001.07437) and its journal version (arXiv:2007.04178), which defines MaxB
   * Top-1 localisation: the predicted class is correct and the IoU is at least 0.5 at the threshold
     chosen by MaxBoxAcc(0.5) (the lowest if several are equally good).
   * Pointing game (Zhang et al. 2018, without their margin of 15 px): the centre of the grid cell
-    with the highest value lies in a true box, borders included. If several cells tie, all of them
-    must: a uniform map is a miss, unless all centres lie in boxes.
+    with the highest value lies in a ground-truth box, borders included. If several cells tie, all
+    of them must: a uniform map is a miss, unless all centres lie in boxes.
   * Energy pointing game, EPG (Wang et al. 2020, arXiv:1910.01279; of the positive part of a map as
     in Rao et al. 2023, arXiv:2303.11932): the share of a map's mass inside the union of the true
     boxes. The map is upsampled to the model's input, negative values are set to 0, and a pixel is
@@ -32,8 +32,8 @@ the range of the grid; boxes end after their last pixel (x1 = (last + 1) / size,
 view); a hole in a component is not a component.
 
 Everything is counted in integers (EPG in units of 2**-32), so that sums over batches and hosts are
-exact. Images without a true box do not count. If an image has several labels (COCO), each class
-present counts as an image of its own: that class's map against that class's boxes.
+exact. Images without a ground-truth box do not count. If an image has several labels (COCO), each
+class present counts as an image of its own: that class's map against that class's boxes.
 
 Cost per map on the host (one busy CPU core, as measured when this was written): 2 ms for 12 x 12
 cells at 48 px, 8 ms for 7 x 7 and 18 ms for 14 x 14 at 224 px; labelling components at each
@@ -72,7 +72,7 @@ def thread_pool() -> Iterator[ThreadPoolExecutor]:
 
 
 class _Measured(NamedTuple):
-  """One map of one image, or of one of its classes, compared with the true boxes."""
+  """One map of one image, or of one of its classes, compared with the ground-truth boxes."""
 
   image: int  # index among the host's images
   correct: bool  # whether the predicted class is the label
@@ -276,7 +276,7 @@ def energy_inside(grid: np.ndarray, boxes: np.ndarray, size: int) -> float:
 
 
 def iou_by_level(values: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-  """The best IoU of any component's box with any true box, at every threshold.
+  """The best IoU of any component's box with any ground-truth box, at every threshold.
 
   Args:
     values: f32[H,W], 0 ... 255.

@@ -7,8 +7,8 @@ returns them; with the linear head they are the class activation maps of the poi
     evaluated at the cell centres and normalised over the grid, so it is truncated at the border of
     the crop (ours; the usual target for keypoint heatmaps, which are regressed).
   energy: 1 - the share of the map's mass inside a window, like the energy loss of Rao et al. 2023
-    (arXiv:2303.11932, ICCV), which is minus the share of positive attributions in the true box. A
-    click has no extent, so the window here is that Gaussian, scaled to a maximum of 1.
+    (arXiv:2303.11932, ICCV), which is minus the share of positive attributions in the ground-truth
+    box. A click has no extent, so the window here is that Gaussian, scaled to a maximum of 1.
   background: the share of the map's mass farther than a radius from the point; all positions within
     the radius are equally good (ours: a click marks one spot of an object, not its extent).
   heatmap: cross-entropy of the map with the recorded heat map of ClickMe, resized to the grid and

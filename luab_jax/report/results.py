@@ -43,7 +43,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
       'of always predicting the mean point of the training set: another baseline',
     ),
   },
-  'Maps and true boxes': {
+  'Maps and ground-truth boxes': {
     f'{name}_{kind}': (f'{title}, {of}', meaning)
     for name, title, meaning in (
       ('maxboxacc_v2', 'MaxBoxAccV2', 'localisation by a box around the map'),
@@ -52,8 +52,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
       (
         'epg',
         'Energy pointing game',
-        'share of the map inside the true boxes; also high for a map that has collapsed to one '
-        'cell: read it with MaxBoxAccV2',
+        'share of the map inside the ground-truth boxes; also high for a map that has collapsed to '
+        'one cell: read it with MaxBoxAccV2',
       ),
     )
     for kind, of in _MAPS.items()
@@ -74,10 +74,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
   'Counts': {
     'examples': ('Images', ''),
     'points_used': ('Points recorded', 'share of the images or, with icons, image and class pairs'),
-    'images_with_boxes': ('Images with a true box', 'localisation is measured on these'),
-    'images_without_boxes': ('Images without a true box', 'not in localisation'),
+    'images_with_boxes': ('Images with a ground-truth box', 'localisation is measured on these'),
+    'images_without_boxes': ('Images without a ground-truth box', 'not in localisation'),
     'boxes_left_out': ('Boxes left out', 'beyond the first 100 of an image'),
-    'box_targets': ('Image and class pairs with a true box', 'localisation is measured on these'),
+    'box_targets': ('Image and class pairs with a box', 'localisation is measured on these'),
     'classes_without_positives': ('Classes without an image', 'not in mAP'),
     **{
       f'positives_{group}': (f'Image and class pairs in mAP, {words}', '')

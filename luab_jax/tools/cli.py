@@ -1,6 +1,7 @@
 """The command line of run.py: config files, overrides, one-line errors and exit statuses."""
 
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -61,13 +62,14 @@ def describe(config: ConfigDict, source: str) -> str:
     source: text of configs/default.py, where each key's comment stands above it.
   """
   keys, comment, lines = overrides.flatten(config), '', []
+  wrap = functools.partial(textwrap.wrap, width=96, break_on_hyphens=False)
   for line in map(str.strip, source.splitlines()):
     if key := re.match(r'c\.([\w.]+) = ', line):
       if key[1] in keys:
         lines.append(f'{key[1]} = {keys[key[1]]!r}')
-        lines += textwrap.wrap(comment, 96, initial_indent='    ', subsequent_indent='    ')
+        lines += wrap(comment, initial_indent='    ', subsequent_indent='    ')
       else:
-        lines += ['', f'{key[1]}: {comment}']
+        lines += ['', *wrap(f'{key[1]}: {comment}')]
     comment = f'{comment} {line[2:]}'.strip() if line.startswith('# ') else ''
   return '\n'.join(lines)
 

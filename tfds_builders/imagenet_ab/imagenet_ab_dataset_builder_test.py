@@ -34,8 +34,6 @@ from tfds_builders.imagenet_ab.small_release import (
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-
 
 class LocalTest(tfds.testing.DatasetBuilderTestCase):
   """TFDS's checks of `local`, with a third split and a folder of class folders."""

@@ -16,7 +16,7 @@ _HIDDEN = ('class_loss', 'point_loss', 'map_loss', 'points_used', 'click_error_p
 CONSTANTS = {'click_error_centre': 'always the centre', 'click_error_mean': 'always the mean click'}
 ACCURACY = ('top1', 'mAP')
 PRIMARY = (*ACCURACY, 'click_error')  # those that sweeps show
-PLACE, MAPS = 'Click position', 'Maps and true boxes'
+PLACE, MAPS = 'Click position', 'Maps and ground-truth boxes'
 # Heading of a table or chart: prefixes of the names of its metrics.
 GROUPS = {
   'Accuracy': ('top1', 'mAP'),

@@ -12,9 +12,9 @@ from luab_jax.tools.study.intervals import Interval
 from luab_jax.tools.study.tables import SWEEP_TITLES, to_markdown
 
 MAPS_NOTE = (
-  'The share of a map’s mass inside the true boxes (energy pointing game) rewards a map that '
-  'collapses to one cell of the object; MaxBoxAccV2 asks whether the map has the extent of the '
-  'object. Read them together.'
+  'The share of a map’s mass inside the ground-truth boxes (energy pointing game) rewards a map '
+  'that collapses to one cell of the object; MaxBoxAccV2 asks whether the map has the extent of '
+  'the object. Read them together.'
 )
 _SUBJECTS = {
   'the linear head': ('baseline', 'luab_linear'),
