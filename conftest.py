@@ -1,8 +1,10 @@
 """Shared by all tests: eight virtual CPU devices, no accelerator, small data sets, real records."""
 
+import fcntl
 import gc
 import os
 import pathlib
+import shutil
 import tempfile
 from importlib.metadata import version
 
@@ -73,19 +75,36 @@ def shared():
   return SHARED
 
 
-def _build(builder_class, release, tmp_path_factory):
+def _built_once(tmp_path_factory, name, build):
+  """A folder that `build(folder)` fills: once for all workers of pytest-xdist, to be read only."""
+  root = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    root = root.parent
+  with (root / f'{name}.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (root / f'{name}.done').exists():
+      shutil.rmtree(root / name, ignore_errors=True)  # of a worker that failed
+      build(root / name)
+      (root / f'{name}.done').touch()
+  return root / name
+
+
+def _synthetic(tmp_path_factory, release, builder_class):
   """data_dir of a small synthetic release, generated and built by the project's own code."""
   import tensorflow_datasets as tfds
 
   from luab_jax.tools.synthetic import __main__ as synthetic
 
-  files, data_dir = tmp_path_factory.mktemp('release'), tmp_path_factory.mktemp('built')
-  synthetic.main(
-    [f'--release={release}', f'--out={files}', '--train=96', '--validation=40', '--size=32']
-  )
-  builder = builder_class(config='local', data_dir=str(data_dir))
-  builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(files)))
-  return str(data_dir)
+  def build(folder):
+    files = folder / 'release'
+    synthetic.main(
+      [f'--release={release}', f'--out={files}', '--train=96', '--validation=40', '--size=32']
+    )
+    builder = builder_class(config='local', data_dir=str(folder / 'built'))
+    download_config = tfds.download.DownloadConfig(manual_dir=str(files))
+    builder.download_and_prepare(download_config=download_config)
+
+  return str(_built_once(tmp_path_factory, release, build) / 'built')
 
 
 @pytest.fixture(scope='session')
@@ -93,7 +112,7 @@ def synthetic_imagenet_ab(tmp_path_factory):
   """data_dir of a built synthetic ImageNet-AB: 96 training images, 40 in each other split."""
   from tfds_builders.imagenet_ab import imagenet_ab_dataset_builder
 
-  return _build(imagenet_ab_dataset_builder.Builder, 'imagenet_ab', tmp_path_factory)
+  return _synthetic(tmp_path_factory, 'imagenet_ab', imagenet_ab_dataset_builder.Builder)
 
 
 @pytest.fixture(scope='session')
@@ -101,7 +120,19 @@ def synthetic_coco_ab(tmp_path_factory):
   """data_dir of a built synthetic COCO-AB: 96 training and 40 validation images."""
   from tfds_builders.coco_ab import coco_ab_dataset_builder
 
-  return _build(coco_ab_dataset_builder.Builder, 'coco_ab', tmp_path_factory)
+  return _synthetic(tmp_path_factory, 'coco_ab', coco_ab_dataset_builder.Builder)
+
+
+@pytest.fixture(scope='session')
+def undisturbed_run(tmp_path_factory, synthetic_imagenet_ab):
+  """Workdir of `short_config(synthetic_imagenet_ab)` after its nine steps; only for reading."""
+  from luab_jax.train import loop
+  from tests.short_run import short_config
+
+  config = short_config(synthetic_imagenet_ab)
+  return _built_once(
+    tmp_path_factory, 'undisturbed_run', lambda folder: loop.train_and_evaluate(config, folder)
+  )
 
 
 _VERBOSITY = logging.get_verbosity()

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from luab_jax.errors import UserError
+from luab_jax.report.data_page import first_images
 from luab_jax.report.draw_run import train_and_report
 from luab_jax.runtime import hosts, metric_writers
-from luab_jax.train import metric_log, metrics_file
+from luab_jax.train import loop, metric_log, metrics_file
 from tests.short_run import short_config
 
 
@@ -35,7 +36,7 @@ def wandb_home(tmp_path, monkeypatch):
 
 
 def _config(data_dir, steps, **eval_splits):
-  """`steps`: 9 or 12, as in tests/train, so that compiled steps are shared."""
+  """`steps`: 9, as in tests/train, so that compiled steps are shared, or 12."""
   config = short_config(data_dir)
   config.total_steps = steps
   config.eval_every_epochs = 0.0
@@ -94,11 +95,15 @@ def _history(records):
 
 
 @pytest.mark.slow
-def test_both_writers_show_a_run_and_its_continuation(synthetic_imagenet_ab, tmp_path, wandb_home):
+def test_both_writers_show_a_run_and_its_continuation(
+  synthetic_imagenet_ab, tmp_path, wandb_home, capfd
+):
   workdir = tmp_path / 'run'
-  train_and_report(_config(synthetic_imagenet_ab, 9), workdir)
+  loop.train_and_evaluate(_config(synthetic_imagenet_ab, 9), workdir, draw_batch=first_images)
+  assert 'planned' not in capfd.readouterr().err
   config = _config(synthetic_imagenet_ab, 12, clicks='train[:30%]')
   summary = train_and_report(config, workdir).summary
+  assert 'planned for 9 steps and now has 12: at step 9 the' in capfd.readouterr().err
   lines = metrics_file.read_lines(workdir)
   assert [line['step'] for line in lines if line['split'] == 'train'] == [2, 4, 6, 8, 10, 12]
   assert [line['step'] for line in lines if line['split'] == 'clicks'] == [12]

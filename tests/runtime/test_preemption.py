@@ -1,7 +1,8 @@
-"""Signals: the run saves and ends, and the same command resumes it bit for bit."""
+"""Kills and signals: the same command resumes the run, which ends with the same bits."""
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,15 +21,6 @@ pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope='module')
-def finished(synthetic_imagenet_ab, tmp_path_factory):
-  """(config, workdir) of an undisturbed run."""
-  config = short_config(synthetic_imagenet_ab)
-  workdir = tmp_path_factory.mktemp('run')
-  loop.train_and_evaluate(config, workdir)
-  return config, workdir
-
-
 def _assert_same_run(left, right):
   assert_same_bits(restore_newest(left)[0], restore_newest(right)[0])
   for name in ('metrics.jsonl', 'outcomes.npz'):
@@ -40,15 +32,16 @@ def _raise(number):
   time.sleep(0.2)  # long enough for the listening thread to notice
 
 
-def _signalled_at_step(monkeypatch, number, at):
+def _at_step(monkeypatch, step, disturb):
+  """Calls `disturb(log)` after a step."""
   add = metric_log.RunLog.add
 
-  def signalled_add(self, step, metrics):
-    add(self, step, metrics)
-    if step == at:
-      _raise(number)
+  def disturbed_add(self, number, metrics):
+    add(self, number, metrics)
+    if number == step:
+      disturb(self)
 
-  monkeypatch.setattr(metric_log.RunLog, 'add', signalled_add)
+  monkeypatch.setattr(metric_log.RunLog, 'add', disturbed_add)
 
 
 def _signalled_in_evaluation(monkeypatch, number, at):
@@ -64,15 +57,34 @@ def _signalled_in_evaluation(monkeypatch, number, at):
   monkeypatch.setattr(evaluate, 'evaluate_split', signalled)
 
 
-def test_a_run_that_is_stopped_anywhere_saves_and_the_same_command_goes_on(
-  finished, tmp_path, monkeypatch, capfd
+class Killed(Exception):
+  """Stands for the end of the process: nothing more is written."""
+
+
+def _die(log):
+  log.flush()  # the worst case: lines after the last checkpoint are already on disk
+  raise Killed
+
+
+def _signalled_at_step(monkeypatch, number, at):
+  _at_step(monkeypatch, at, lambda _: _raise(number))
+
+
+@pytest.mark.end_to_end
+def test_a_run_that_is_killed_or_stopped_anywhere_goes_on_and_ends_with_the_same_bits(
+  synthetic_imagenet_ab, undisturbed_run, tmp_path, monkeypatch, capfd
 ):
-  config, undisturbed = finished
+  config = short_config(synthetic_imagenet_ab)
+  for dies_at in (3, 8):  # before the first checkpoint, and after one and an evaluation
+    with monkeypatch.context() as patch:
+      _at_step(patch, dies_at, _die)
+      with pytest.raises(Killed):
+        loop.train_and_evaluate(config, tmp_path)
   for disturb, number, at, step in (
-    (_signalled_at_step, signal.SIGINT, 4, 4),  # no checkpoint was due at this step
     # Two splits, evaluated after steps 6 and 9: the next start repeats an aborted evaluation.
     (_signalled_in_evaluation, signal.SIGTERM, 2, 6),
-    (_signalled_in_evaluation, signal.SIGTERM, 4, 9),
+    (_signalled_at_step, signal.SIGINT, 7, 7),  # no checkpoint was due at this step
+    (_signalled_in_evaluation, signal.SIGTERM, 2, 9),
   ):
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
@@ -85,20 +97,19 @@ def test_a_run_that_is_stopped_anywhere_saves_and_the_same_command_goes_on(
     lines = metrics_file.read_lines(tmp_path)
     assert {line['split'] for line in lines if line['step'] == step} <= {'train'}
   summary = loop.train_and_evaluate(config, tmp_path).summary
-  _assert_same_run(undisturbed, tmp_path)
+  _assert_same_run(undisturbed_run, tmp_path)
   assert set(summary['results']) == set(config.data.eval_splits)
 
 
-def test_a_run_killed_between_two_lines_of_its_last_evaluation_repeats_it(finished, tmp_path):
-  import shutil
-
-  config, undisturbed = finished
-  shutil.copytree(undisturbed, tmp_path / 'run')
-  whole = (undisturbed / 'metrics.jsonl').read_text()
+def test_a_run_killed_between_two_lines_of_its_last_evaluation_repeats_it(
+  synthetic_imagenet_ab, undisturbed_run, tmp_path
+):
+  shutil.copytree(undisturbed_run, tmp_path / 'run')
+  whole = (undisturbed_run / 'metrics.jsonl').read_text()
   (tmp_path / 'run' / 'metrics.jsonl').write_text(whole[:-20])  # the last line is cut off
   (tmp_path / 'run' / 'summary.json').unlink()
-  loop.train_and_evaluate(config, tmp_path / 'run')
-  _assert_same_run(undisturbed, tmp_path / 'run')
+  loop.train_and_evaluate(short_config(synthetic_imagenet_ab), tmp_path / 'run')
+  _assert_same_run(undisturbed_run, tmp_path / 'run')
 
 
 _SLOW = """

@@ -20,9 +20,9 @@ from luab_jax.evaluate import evaluate
 from luab_jax.evaluate.predictor import Predictor, restore_newest
 from luab_jax.runtime import parallel
 from luab_jax.runtime.workdir import locked
-from luab_jax.train import experiment, loop, metric_log, metrics_file
+from luab_jax.train import experiment, loop, metrics_file
 from luab_jax.train.experiment import Experiment
-from tests.short_run import assert_same_bits, short_config
+from tests.short_run import short_config
 
 pytestmark = pytest.mark.slow
 
@@ -30,11 +30,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
-def finished(synthetic_imagenet_ab, tmp_path_factory):
+def finished(synthetic_imagenet_ab, undisturbed_run, tmp_path_factory):
   """(config, workdir, summary) of an undisturbed run."""
-  config = short_config(synthetic_imagenet_ab)
-  workdir = tmp_path_factory.mktemp('run')
-  return config, workdir, loop.train_and_evaluate(config, workdir).summary
+  workdir = tmp_path_factory.mktemp('runs') / 'run'
+  shutil.copytree(undisturbed_run, workdir)
+  summary = json.loads((workdir / 'summary.json').read_text())
+  return short_config(synthetic_imagenet_ab), workdir, summary
 
 
 def _restore(config, workdir):
@@ -49,7 +50,6 @@ def _restore(config, workdir):
 @pytest.mark.end_to_end
 def test_a_run_writes_its_files(finished):
   config, workdir, summary = finished
-  assert json.loads((workdir / 'summary.json').read_text()) == json.loads(json.dumps(summary))
   assert json.loads((workdir / 'config.json').read_text())['batch_size'] == 32
   assert any((workdir / 'tensorboard').iterdir())
   lines = metrics_file.read_lines(workdir)
@@ -74,7 +74,6 @@ def test_a_run_writes_its_files(finished):
 
 def test_outcomes_of_all_examples_are_left_and_their_means_are_the_metrics(finished):
   config, workdir, summary = finished
-  content = (workdir / 'outcomes.npz').read_bytes()
   arrays = dict(np.load(workdir / 'outcomes.npz'))
   builder = tfrecords.open_builder(config.data.name, config.data.data_dir)
   source = Source(config.data, Experiment(config).spec, 'uncorrelated', builder=builder)
@@ -96,8 +95,6 @@ def test_outcomes_of_all_examples_are_left_and_their_means_are_the_metrics(finis
     assert np.nanmean(values, dtype=float) == pytest.approx(
       summary['results'][split][metric], abs=1e-6
     ), name
-  loop.evaluate_only(config, workdir)
-  assert (workdir / 'outcomes.npz').read_bytes() == content
 
 
 def test_the_loss_falls(finished):
@@ -107,9 +104,19 @@ def test_the_loss_falls(finished):
 
 
 @pytest.mark.end_to_end
-def test_evaluation_alone_gives_the_same_metrics(finished):
+def test_evaluation_alone_gives_the_same_metrics_and_says_once_that_it_compiles(
+  finished, monkeypatch
+):
   config, workdir, summary = finished
-  assert loop.evaluate_only(config, workdir).summary['results'] == summary['results']
+  outcomes = (workdir / 'outcomes.npz').read_bytes()
+  stderr = io.StringIO()
+  stderr.isatty = lambda: True
+  monkeypatch.setattr(sys, 'stderr', stderr)
+  again = loop.evaluate_only(config, workdir).summary
+  assert again['results'] == summary['results']
+  assert json.loads((workdir / 'summary.json').read_text()) == json.loads(json.dumps(again))
+  assert (workdir / 'outcomes.npz').read_bytes() == outcomes
+  assert stderr.getvalue().count('compiling (once)') == 1
 
 
 def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
@@ -118,31 +125,6 @@ def test_starting_a_finished_run_again_only_repeats_the_summary(finished):
   (workdir / 'summary.json').write_text('{"half of')
   assert loop.train_and_evaluate(config, workdir).summary['results'] == summary['results']
   assert (workdir / 'metrics.jsonl').read_bytes() == before
-
-
-@pytest.mark.end_to_end
-def test_a_run_that_is_killed_twice_resumes_bit_identically(finished, tmp_path, monkeypatch):
-  config, workdir, _ = finished
-
-  class Killed(Exception):
-    pass
-
-  add = metric_log.RunLog.add
-  for dies_at in (3, 8):  # before the first checkpoint, and after one and an evaluation
-
-    def dying_add(self, step, metrics, dies_at=dies_at):
-      if step == dies_at:
-        self.flush()  # the worst case: lines after the last checkpoint are already on disk
-        raise Killed
-      add(self, step, metrics)
-
-    with monkeypatch.context() as patch:
-      patch.setattr(metric_log.RunLog, 'add', dying_add)
-      with pytest.raises(Killed):
-        loop.train_and_evaluate(config, tmp_path)
-  loop.train_and_evaluate(config, tmp_path)
-  assert_same_bits(restore_newest(workdir)[0], restore_newest(tmp_path)[0])
-  assert (tmp_path / 'metrics.jsonl').read_text() == (workdir / 'metrics.jsonl').read_text()
 
 
 def test_workdir_of_another_config_is_refused(finished):
@@ -218,17 +200,16 @@ def test_fewer_steps_than_a_run_has_are_refused(finished):
   assert {path: path.read_bytes() for path in workdir.glob('*.json*')} == before
 
 
-def test_more_steps_than_planned_are_told_with_the_jump(finished, tmp_path, capfd):
+def test_more_steps_than_planned_are_told_with_the_jump(finished):
   config, workdir, _ = finished
-  shutil.copytree(workdir, tmp_path / 'run')
   longer = config.copy_and_resolve_references()
   longer.total_steps = 12
-  loop.train_and_evaluate(longer, tmp_path / 'run')
-  told = 'planned for 9 steps and now has 12: at step 9 the learning rate jumps from 0 to 0.0'
-  assert told in capfd.readouterr().err
-  assert restore_newest(tmp_path / 'run')[0]['step'] == 12
-  loop.train_and_evaluate(longer, tmp_path / 'run')  # now planned for 12
-  assert 'planned' not in capfd.readouterr().err
+  run, metadata = Experiment(longer), restore_newest(workdir)[1]
+  (line,) = run.check_continues(metadata)
+  assert (
+    'planned for 9 steps and now has 12: at step 9 the learning rate jumps from 0 to 0.0' in line
+  )
+  assert run.check_continues({**metadata, 'total_steps': 12}) == []
 
 
 def test_the_metrics_that_keep_best_may_name_are_those_of_an_evaluation(finished):
@@ -285,12 +266,3 @@ def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(finished, tmp_p
     with pytest.raises(UserError, match='written by an older version.*use that version') as error:
       start(config, tmp_path)
     assert '\n' not in str(error.value)
-
-
-def test_the_first_evaluation_says_that_it_compiles(finished, monkeypatch):
-  config, workdir, _ = finished
-  stderr = io.StringIO()
-  stderr.isatty = lambda: True
-  monkeypatch.setattr(sys, 'stderr', stderr)
-  loop.evaluate_only(config, workdir)
-  assert stderr.getvalue().count('compiling (once)') == 1

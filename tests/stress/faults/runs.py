@@ -14,6 +14,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+_IMAGES = 256  # for training
 HANGS = 600  # seconds after which a process counts as hanging; the machine may be busy
 
 # Lines, evaluations and checkpoints mostly fall on different steps, so most saves are mid-interval.
@@ -34,7 +35,7 @@ _SHORT = {
 }
 
 
-def build_data(folder, train=256, validation=40):
+def build_data(folder, train=_IMAGES, validation=40):
   """Generates and builds a small synthetic ImageNet-AB; returns its data_dir."""
   from absl import logging
 
@@ -72,14 +73,14 @@ class Run:
     eval_steps: the steps after which it is evaluated.
   """
 
-  def __init__(self, folder, name, data_dir, *, devices=1, workdir=None, images=256, **changes):
-    """`folder`: for the output of the processes; `images`: training images; `changes`: config."""
+  def __init__(self, folder, name, data_dir, *, devices=1, workdir=None, **changes):
+    """`folder`: for the output of the processes; `changes`: of the config."""
     self.keys = keys = {**_SHORT, **changes, 'data.data_dir': str(data_dir)}
     self._folder, self._name, self._starts = folder, name, 0
     self.workdir = workdir or folder / name
     self._devices = devices
     self.steps = keys['total_steps']
-    every = round(keys['eval_every_epochs'] * images / keys['batch_size'])
+    every = round(keys['eval_every_epochs'] * _IMAGES / keys['batch_size'])
     self.eval_steps = [*range(every, self.steps, every), self.steps]
     self.command = [
       sys.executable,
