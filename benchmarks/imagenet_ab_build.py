@@ -203,13 +203,14 @@ def building(folder, options):
   write_images(folder / 'my_img_val.tar', rng, validation, options.width)
   code = f'folder = {str(folder)!r}\n{BUILD}'
   ours = f'timed(ours, {images})'
+  one_core = {'luab_jax, one core': harness.fresh_process(f'{code}\n{ONE_CORE}\n{ours}')}
   result = harness.compare(
     f'building imagenet_ab of {images:,} images',
     {
       'TFDS, images alone': harness.fresh_process(f'{code}\ntimed(peer, {images})'),
-      'luab_jax, one core': harness.fresh_process(f'{code}\n{ONE_CORE}\n{ours}'),
       'luab_jax': harness.fresh_process(f'{code}\n{ours}'),
-    },
+    }
+    | ({} if options.tiny else one_core),
     rounds=options.rounds,
     unit='images',
     warmup=0,

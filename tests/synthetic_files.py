@@ -13,26 +13,29 @@ import zipfile
 import numpy as np
 from PIL import Image
 
+from luab_jax.tools.synthetic import __main__ as command
+
 TRAIN, VALIDATION = 360, 60
 
 
-def generate(release, out, train, validation, seed=0, hash_seed='0'):
-  """Runs the command as a user would, in its own process; returns {file name: sha256}."""
-  subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'luab_jax.tools.synthetic',
-      f'--release={release}',
-      f'--out={out}',
-      f'--train={train}',
-      f'--validation={validation}',
-      f'--seed={seed}',
-    ],
-    check=True,
-    capture_output=True,
-    env={**os.environ, 'PYTHONHASHSEED': hash_seed},
-  )
+def generate(release, out, train, validation, seed=0, hash_seed=None):
+  """Runs the command, with a hash seed in its own process; returns {file name: sha256}."""
+  arguments = [
+    f'--release={release}',
+    f'--out={out}',
+    f'--train={train}',
+    f'--validation={validation}',
+    f'--seed={seed}',
+  ]
+  if hash_seed is None:
+    command.main(arguments)
+  else:
+    subprocess.run(
+      [sys.executable, '-m', 'luab_jax.tools.synthetic', *arguments],
+      check=True,
+      capture_output=True,
+      env={**os.environ, 'PYTHONHASHSEED': hash_seed},
+    )
   return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
 
 

@@ -165,28 +165,6 @@ def test_the_command_lists_and_runs_them(monkeypatch, capsys):
     assert callable(importlib.import_module(f'benchmarks.{name}').main), name
 
 
-@pytest.mark.slow
-def test_tensorflow_announces_nothing_in_a_benchmark():
-  code = """
-import contextlib, sys
-from benchmarks.__main__ import main
-sys.argv = ['benchmarks', 'table', '--help']
-with contextlib.suppress(SystemExit):
-  main()
-import tensorflow
-"""
-  environment = {name: value for name, value in os.environ.items() if not name.startswith('TF_')}
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=harness.ROOT,
-    env=environment,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert done.stderr == ''
-
-
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
   """Runs a benchmark in its tiny form; returns {case: line of its results}."""
@@ -211,17 +189,20 @@ def test_coco_ab_read_in_its_tiny_form(tiny):
 
 
 @pytest.mark.slow
-def test_imagenet_ab_build_in_its_tiny_form(tiny):
+def test_imagenet_ab_build_in_its_tiny_form(tiny, monkeypatch, capfd):
+  for name in [name for name in os.environ if name.startswith('TF_')]:
+    monkeypatch.delenv(name)  # set by conftest.py
   lines = tiny('imagenet_ab_build')
   assert list(lines) == ['20 XMLs out of the tar.gz', 'building imagenet_ab of 21 images']
   line = lines['building imagenet_ab of 21 images']
-  assert list(line['alternatives']) == ['TFDS, images alone', 'luab_jax, one core', 'luab_jax']
+  assert list(line['alternatives']) == ['TFDS, images alone', 'luab_jax']
+  assert capfd.readouterr().err == ''  # TensorFlow announces nothing in a benchmark
 
 
 @pytest.mark.slow
 def test_augment_in_its_tiny_form(tiny, synthetic_imagenet_ab):
   pixels, mixed = tiny('augment', f'--data_dir={synthetic_imagenet_ab}').values()
-  assert list(pixels['alternatives']) == ['crop and flip', 'TrivialAugment']
+  assert list(pixels['alternatives']) == ['TrivialAugment']
   assert list(mixed['alternatives']) == ['a step', 'with MixUp or CutMix']
   assert mixed['alternatives']['with MixUp or CutMix']['cpu_seconds']['ratio']['median'] > 0
 
@@ -236,8 +217,7 @@ def test_step_in_its_tiny_form(tiny):
 @pytest.mark.slow
 def test_scaling_in_its_tiny_form(tiny):
   (line,) = tiny('scaling').values()
-  assert list(line['alternatives']) == ['2 devices', '2 devices, by shard_map']
-  figures = line['alternatives']['2 devices']
+  (figures,) = line['alternatives'].values()
   assert figures['compile, CPU-s']['median'] > 0
   assert figures['communication, %']['median'] < 100
 

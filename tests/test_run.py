@@ -68,11 +68,6 @@ def _answers(message, *arguments, **environment):
     ([_QUICKSTART, '--mode=trian'], '<train|eval'),
     ([_QUICKSTART, '--workdri=x'], 'workdir'),
     (['--mode=export'], 'Add --workdir='),
-    pytest.param(
-      ['--mode=export', '--workdir=/nowhere'],
-      '/nowhere holds no checkpoint',
-      marks=pytest.mark.slow,
-    ),
     (['--mode=predict', '--workdir=x', _QUICKSTART], 'takes the config of the run: leave --config'),
     (['--mode=predict', '--workdir=x'], 'which images?'),
     (['--mode=eval'], 'Add --config=configs/quickstart.py'),

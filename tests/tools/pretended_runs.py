@@ -9,7 +9,7 @@ from configs import quickstart
 from luab_jax.data.pipeline import EvalSplits, Rows, dataset_spec
 from luab_jax.evaluate.outcomes import FILE
 from luab_jax.runtime.workdir import prepare_workdir
-from luab_jax.tools.study import duration, looks
+from luab_jax.tools.study import duration, looks, output, page
 from luab_jax.train import loop
 
 
@@ -36,11 +36,12 @@ def _file_names(name, data_dir, split):
   return np.char.decode(names.astype(np.bytes_), 'utf-8')
 
 
-def pretend(monkeypatch, *, really=(), dies_at=None):
+def pretend(monkeypatch, *, really=(), dies_at=None, pages=False):
   """Replaces training by made-up metrics that depend on the config, except for folders in `really`.
 
   Returns the list of the folders that were trained, which grows. After `dies_at` of them, training
-  raises KeyboardInterrupt. Nothing is timed, and maps are drawn only if `really` is not empty.
+  raises KeyboardInterrupt. Nothing is timed, and nothing is drawn or written about the results
+  unless `pages`.
   """
   trained, train_really = [], loop.train_and_evaluate
 
@@ -84,6 +85,7 @@ def pretend(monkeypatch, *, really=(), dies_at=None):
 
   monkeypatch.setattr(loop, 'train_and_evaluate', run)
   monkeypatch.setattr(duration, 'announce', lambda missing, number: None)
-  if not really:
-    monkeypatch.setattr(looks, 'draw_looks', lambda *args: [])
+  if not pages:
+    for module, name in ((output, 'write'), (looks, 'draw_looks'), (page, 'write')):
+      monkeypatch.setattr(module, name, lambda *args: None)
   return trained

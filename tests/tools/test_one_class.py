@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from configs import own_data as own_config
-from luab_jax.evaluate.predictor import Predictor
 from luab_jax.report import draw_run
 from luab_jax.tools import predict
 from luab_jax.tools.own_data import __main__ as own_data
@@ -58,18 +57,17 @@ def test_from_images_to_a_prediction(layout, tmp_path, capsys):
   config.data.name, config.data.data_dir = build_arguments[0], f'{tmp_path}/raw/built'
   config.data.image_size = config.data.eval_resize = 32
   config.model.name = 'tiny_conv'
-  config.batch_size, config.total_steps, config.report_images = 8, 2, 2
+  config.batch_size, config.total_steps, config.report_images = 8, 2, 1
   config.eval_every_epochs = 0.0
   draw_run.train_and_report(config, tmp_path / 'run')
-  predictor = Predictor.from_run(tmp_path / 'run')
-  assert predictor.class_names == [{'folders': 'cup', 'coco': 'mug'}[layout]]
-  # Single-label images can only be of the one class; multi-label images may lack it.
-  assert predictor.multi_label is (layout == 'coco')
-  assert predict.predict_files(tmp_path / 'run', [str(tmp_path / 'photos')]) == 0
+  images = [str(tmp_path / f'photos/cup/{number}.png') for number in range(3)]
+  assert predict.predict_files(tmp_path / 'run', images) == 0
   with open(tmp_path / 'run/predictions/predictions.jsonl') as file:
-    scores = [json.loads(line)['scores'] for line in file]
-  assert len(scores) == 20
+    lines = [json.loads(line) for line in file]
+  assert [line['labels'] for line in lines] == 3 * [[{'folders': 'cup', 'coco': 'mug'}[layout]]]
+  scores = [line['scores'] for line in lines]
+  # Single-label images can only be of the one class; multi-label images may lack it.
   if layout == 'folders':
-    assert scores == [[1.0]] * 20
+    assert scores == [[1.0]] * 3
   else:
     assert all(0 < score < 1 for (score,) in scores)

@@ -11,7 +11,7 @@ from PIL import Image
 from configs import quickstart_coco
 from luab_jax.data import tfrecords
 from luab_jax.errors import UserError
-from luab_jax.tools.study import duration, plan, study
+from luab_jax.tools.study import duration, intervals, plan, study
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
 from tests.tools.pretended_runs import pretend, tiny_study
@@ -19,12 +19,19 @@ from tests.tools.pretended_runs import pretend, tiny_study
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True, scope='module')
+def _few_draws():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(intervals, 'DRAWS', 100)
+    yield
+
+
 @pytest.fixture(scope='module')
 def finished(synthetic_imagenet_ab, tmp_path_factory):
   """(config, workdir, result) of a study, one run of which was really trained."""
   config, workdir = tiny_study(synthetic_imagenet_ab), tmp_path_factory.mktemp('study')
   with pytest.MonkeyPatch.context() as patch:
-    trained = pretend(patch, really=('luab_spatial/seed0',))
+    trained = pretend(patch, really=('luab_spatial/seed0',), pages=True)
     result = study.run_study(config, workdir)
   assert trained == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in plan.ARMS]
   return config, workdir, result
@@ -150,7 +157,7 @@ def test_runs_of_other_machines_are_combined(synthetic_imagenet_ab, monkeypatch,
 
 
 def test_the_time_is_told_before_the_first_run(synthetic_imagenet_ab, capsys):
-  config = tiny_study(synthetic_imagenet_ab, arms=('spatial_baseline', 'spatial_no_click'))
+  config = tiny_study(synthetic_imagenet_ab, arms=('luab_spatial', 'point_shuffled'))
   runs = list(plan.plan_runs(config, Experiment(config)).values())
   duration.announce(runs[1:], len(runs))
   counts, time = capsys.readouterr().out.splitlines()
@@ -174,7 +181,7 @@ def test_sweeps_reuse_the_runs_at_their_ends(synthetic_imagenet_ab, monkeypatch,
   assert steps[0] == pytest.approx(steps[1])
   assert runs['byproduct_fraction_0.1/luab_linear/seed0'].data.byproduct_fraction == 0.1
   assert names[:8] == [f'{arm}/seed{seed}' for seed in (0, 1) for arm in config.study.arms]
-  trained = pretend(monkeypatch)
+  trained = pretend(monkeypatch, pages=True)
   result = study.run_study(config, tmp_path)
   assert len(trained) == len(names)
   sweep = result['sweeps']['byproduct_fractions']
@@ -203,7 +210,7 @@ def _assert_drawn(path):
 def test_several_classes_an_image(synthetic_coco_ab, monkeypatch, tmp_path):
   config = quickstart_coco.get_config()
   config.total_steps, config.study.seeds, config.data.data_dir = 2, 1, synthetic_coco_ab
-  pretend(monkeypatch)
+  pretend(monkeypatch, pages=True)
   result = study.run_study(config, tmp_path)
   assert result['icon_label'] == 'drop_when_icon_cropped'
   page = (tmp_path / 'study.md').read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from luab_jax.data.pipeline import dataset_spec
 from luab_jax.errors import UserError
-from luab_jax.tools.study import study
+from luab_jax.tools.study import duration, study
 from luab_jax.train import loop
 from tests.tools.pretended_runs import tiny_study
 
@@ -55,5 +55,6 @@ def test_a_run_that_fails_is_named(synthetic_imagenet_ab, monkeypatch, tmp_path)
     raise UserError('step 2: the loss is nan')
 
   monkeypatch.setattr(loop, 'train_and_evaluate', fail)
+  monkeypatch.setattr(duration, 'announce', lambda missing, number: None)  # it times steps
   with pytest.raises(UserError, match='^baseline/seed0: step 2: the loss is nan'):
     study.run_study(tiny_study(synthetic_imagenet_ab), tmp_path)

@@ -58,7 +58,7 @@ def _measure(experiment: Experiment) -> tuple[float, float]:
   batches = parallel.prefetch(
     iter(pipeline.train_batches(config.data, experiment.spec, experiment.rows, seed=config.seed))
   )
-  step = parallel.pmap_step(experiment.train_step, donate_state=True)
+  step = parallel.map_step(experiment.train_step, donate_state=True)
   times = [time.perf_counter()]
   for count in (_WARM_UP, _STEPS):
     for _ in range(count):

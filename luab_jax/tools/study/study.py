@@ -22,7 +22,7 @@ from typing import Any
 import tqdm
 from ml_collections import ConfigDict
 
-from luab_jax.data.contents import check_contents, contents
+from luab_jax.data.contents import Contents, check_contents, contents
 from luab_jax.errors import UserError
 from luab_jax.evaluate import outcomes, robustness
 from luab_jax.models.losses import check_loss
@@ -85,7 +85,7 @@ def run_study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]
 def _run_study(
   config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, runs: dict[str, ConfigDict]
 ) -> dict[str, Any]:
-  summaries = _run_all(runs, workdir, experiment.robustness)
+  summaries = _run_all(runs, workdir, experiment.robustness, contents(config.data))
   if not hosts.is_main_host():
     return {}  # the files of the runs may be half written
   result = collect(config, workdir, experiment, runs, summaries)
@@ -140,13 +140,16 @@ def collect(
 
 
 def _run_all(
-  runs: dict[str, ConfigDict], workdir: pathlib.Path, prepared: robustness.Prepared
+  runs: dict[str, ConfigDict], workdir: pathlib.Path, prepared: robustness.Prepared, found: Contents
 ) -> dict[str, dict[str, Any]]:
-  """Trains the unfinished runs of {folder: config}, and returns {folder: summary} of all."""
+  """Trains the unfinished runs of {folder: config}, and returns {folder: summary} of all.
+
+  `found`: the `contents` of the data set that they all share.
+  """
   summaries = {
     name: summary
     for name, config in runs.items()
-    if (summary := _finished(config, workdir / name, prepared))
+    if (summary := _finished(config, workdir / name, prepared, found))
   }
   missing = [name for name in runs if name not in summaries]
   if missing:
@@ -176,14 +179,14 @@ def _read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _finished(
-  config: ConfigDict, workdir: pathlib.Path, prepared: robustness.Prepared
+  config: ConfigDict, workdir: pathlib.Path, prepared: robustness.Prepared, found: Contents
 ) -> dict[str, Any] | None:
   """The summary of a finished run, or None if something is left to do."""
   summary = _read_summary(workdir)
   if summary is None or summary['step'] != config.total_steps:
     return None
   prepare_workdir(workdir, config)
-  check_contents(summary.get('contents', {}), contents(config.data), config.data)
+  check_contents(summary.get('contents', {}), found, config.data)
   wanted = set(config.data.eval_splits) | robustness.split_names(prepared.sources)
   complete = wanted <= summary['results'].keys()
   complete &= summary.get('not_prepared', {}) == prepared.missing  # no set was added since
