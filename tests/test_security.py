@@ -131,7 +131,7 @@ def test_an_unpickler_that_is_not_restricted_would_be_noticed():
   source = path.read_text()
   assert not _is_restricted_unpickler(source + '\npickle.loads(b"")')
   assert not _is_restricted_unpickler(source + '\npickle.Unpickler(file).load()')
-  refusal = "raise BadTorchFile(\n      f'it names"
+  refusal = "raise BadTorchFile(\n      f'it refers to"
   assert refusal in source
   assert not _is_restricted_unpickler(
     source.replace(refusal, f'return super().find_class(module, name)\n    {refusal}')
