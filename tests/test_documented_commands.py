@@ -37,7 +37,6 @@ _TINY_RUN = [
   '--config.eval_every_epochs=0.0',
   '--config.data.image_size=32',
   '--config.data.eval_resize=32',
-  '--config.report_images=0',
 ]
 
 
@@ -135,7 +134,8 @@ def _execute(command):
     assert build.main(args[2:]) == 0, args
   else:
     config = any(arg.startswith('--config=') for arg in args)
-    with run_arguments([*args, *(_TINY_RUN if config else [])]) as rest:
+    tiny = [*_TINY_RUN, f'--config.report_images={int("--mode=plot" in args)}'] if config else []
+    with run_arguments([*args, *tiny]) as rest:
       training = run._MODE.value in ('train', 'eval') and not run._HELP_CONFIG.value
       if training and (config and run._WORKDIR.value != _TRAINED):
         # Checks everything that could be wrong: options, data, splits, model, schedules.

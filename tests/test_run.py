@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
+import run
 from configs import default, quickstart
 from luab_jax.errors import UserError
 from luab_jax.tools import cli
+from tests.command_checks import run_arguments
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -54,7 +56,6 @@ def _answers(message, *arguments, **environment):
     ),
     ([_QUICKSTART, '--config.data.flip=perhaps'], 'data.flip is true or false, as in'),
     ([_QUICKSTART, '--config.model.name.x=3'], "no key 'model.name.x'; did you mean model.name"),
-    ([_QUICKSTART, '--config.batch_sise=3'], "no key 'batch_sise'; did you mean batch_size?\n"),
     ([_QUICKSTART, '--config.data.imag_size=3'], 'did you mean data.image_size, '),
     ([_QUICKSTART, '--config.point_weight=3'], 'did you mean loss.point_weight?\n'),
     (
@@ -71,8 +72,20 @@ def _answers(message, *arguments, **environment):
     (['--mode=predict', '--workdir=x', _QUICKSTART], 'takes the config of the run: leave --config'),
     (['--mode=predict', '--workdir=x'], 'which images?'),
     (['--mode=eval'], 'Add --config=configs/quickstart.py'),
-    (['--mode=eval', '--workdir=/nowhere'], '/nowhere holds no run: train first, or add --config='),
     ([_QUICKSTART, 'train'], "unexpected argument 'train'"),
+  ],
+)
+def test_a_mistake_gets_one_line(arguments, message):
+  with pytest.raises(UserError) as error, run_arguments(['run.py', *arguments]) as rest:
+    cli.check_arguments(run._MODE.value, run._CONFIG.value, run._WORKDIR.value, rest[1:])
+  assert message in f'{error.value}\n' and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([_QUICKSTART, '--config.batch_sise=3'], "no key 'batch_sise'; did you mean batch_size?\n"),
+    (['--mode=eval', '--workdir=/nowhere'], '/nowhere holds no run: train first, or add --config='),
     pytest.param(
       [_QUICKSTART, '--config.data.data_dir=/nowhere'],
       'tfds build tfds_builders/imagenet_ab --config=local --manual_dir=FOLDER_OF_RAW_FILES '
@@ -82,7 +95,7 @@ def _answers(message, *arguments, **environment):
     ),
   ],
 )
-def test_a_mistake_gets_one_line(arguments, message):
+def test_the_process_ends_with_that_line(arguments, message):
   _answers(message, *arguments)
 
 
