@@ -32,7 +32,7 @@ from tfds_builders import build
 _TRAINED = 'runs/quickstart'  # the workdir of `make quickstart`, the only command that trains
 _TINY_RELEASE = ['--train=48', '--validation=24', '--size=32']
 _TINY_RUN = [
-  '--config.batch_size=16',
+  '--config.batch_size=32',  # as in short_run.py, whose compiled evaluation is reused
   '--config.total_steps=2',
   '--config.eval_every_epochs=0.0',
   '--config.data.image_size=32',

@@ -153,8 +153,11 @@ def test_help_does_not_import_tensorflow(option):
   assert done.stdout.splitlines()[-1] == 'False'
 
 
-def test_closed_stdout(photos, tmp_path):
+def test_a_damaged_image_and_a_closed_stdout_leave_the_console_clean(photos, tmp_path, monkeypatch):
   """As in `| head`: the exit status of SIGPIPE, nothing on stderr, and complete files."""
+  monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')  # set by conftest.py
+  folder, _ = photos
+  (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:-100])
   reader, writer = os.pipe()
   os.close(reader)
   done = subprocess.run(
@@ -162,7 +165,7 @@ def test_closed_stdout(photos, tmp_path):
       sys.executable,
       '-m',
       'luab_jax.tools.own_data',
-      f'--images={photos[0]}',
+      f'--images={folder}',
       f'--out={tmp_path}/raw',
     ],
     cwd=ROOT,
@@ -173,6 +176,7 @@ def test_closed_stdout(photos, tmp_path):
   os.close(writer)
   assert (done.returncode, done.stderr) == (141, '')
   assert 'Next, from the folder of run.py' in (tmp_path / 'raw/README.txt').read_text()
+  assert 'bad.jpg' in (tmp_path / 'raw/problems.csv').read_text()
 
 
 def test_paths_are_checked_before_tensorflow_is_imported(tmp_path):
@@ -188,23 +192,3 @@ print('tensorflow' in sys.modules)"""
     [sys.executable, '-c', source], cwd=ROOT, check=True, capture_output=True, text=True
   ).stdout.splitlines()
   assert len(output) == 4 and output[-1] == 'False'
-
-
-def test_a_damaged_image_leaves_the_console_clean(photos, tmp_path, monkeypatch):
-  monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')  # set by conftest.py
-  folder, _ = photos
-  (folder / 'dog/bad.jpg').write_bytes((folder / 'dog/1.jpg').read_bytes()[:-100])
-  done = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'luab_jax.tools.own_data',
-      f'--images={folder}',
-      f'--out={tmp_path}/raw',
-    ],
-    cwd=ROOT,
-    check=True,
-    capture_output=True,
-    text=True,
-  )
-  assert done.stderr == '' and read_counts(done.stdout)['image unreadable, skipped'] == 1
