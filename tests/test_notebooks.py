@@ -44,12 +44,12 @@ def test_a_notebook_is_stored_bare_and_says_where_it_comes_from_once(path):
     assert not re.search(r'tensorflow-tpu|jax', line.partition('#')[0]), line
 
 
-@pytest.fixture
-def run_notebook(tmp_path, monkeypatch):
-  """Runs a notebook with other settings; returns (its text outputs, number of images drawn)."""
-  folder = tmp_path / 'kernels' / 'this'
-  folder.mkdir(parents=True)
-  (folder / 'kernel.json').write_text(
+@pytest.fixture(scope='module')
+def kernel(tmp_path_factory):
+  """A kernel for all notebooks, because importing TensorFlow and JAX takes several CPU-seconds."""
+  folder = tmp_path_factory.mktemp('jupyter')
+  (folder / 'kernels' / 'this').mkdir(parents=True)
+  (folder / 'kernels' / 'this' / 'kernel.json').write_text(
     json.dumps(
       {
         'argv': [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}'],
@@ -58,29 +58,39 @@ def run_notebook(tmp_path, monkeypatch):
       }
     )
   )
-  for key, value in {
-    'JUPYTER_PATH': os.fspath(tmp_path),
-    'JUPYTER_RUNTIME_DIR': os.fspath(tmp_path),
-    'PYTHONPATH': os.fspath(ROOT),
-    'MPLBACKEND': 'module://matplotlib_inline.backend_inline',
-    'IPYTHONDIR': os.fspath(tmp_path / 'ipython'),
-    'JAX_NUM_CPU_DEVICES': '1',
-    'PATH': os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']]),
-  }.items():
-    monkeypatch.setenv(key, value)
-  work = tmp_path / 'work'
-  work.mkdir()
+  with pytest.MonkeyPatch.context() as patch:
+    for key, value in {
+      'JUPYTER_PATH': os.fspath(folder),
+      'JUPYTER_RUNTIME_DIR': os.fspath(folder),
+      'PYTHONPATH': os.fspath(ROOT),
+      'MPLBACKEND': 'module://matplotlib_inline.backend_inline',
+      'IPYTHONDIR': os.fspath(folder / 'ipython'),
+      'JAX_NUM_CPU_DEVICES': '1',
+      'PATH': os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']]),
+    }.items():
+      patch.setenv(key, value)
+    client = nbclient.NotebookClient(nbformat.v4.new_notebook(), kernel_name='this')
+    with client.setup_kernel():
+      yield client.km
+
+
+@pytest.fixture
+def run_notebook(kernel, tmp_path):
+  """Runs a notebook with other settings; returns (its text outputs, number of images drawn).
+
+  Before it starts, the variables of earlier notebooks are removed.
+  """
 
   def run(name, **settings):
     notebook = nbformat.read(ROOT / 'notebooks' / f'{name}.ipynb', as_version=4)
-    known = re.findall(r'\b([A-Z_]+)\b(?=[^#\n]*=)', _code_cells(notebook)[0].source)
+    parameters = _code_cells(notebook)[0]
+    known = re.findall(r'\b([A-Z_]+)\b(?=[^#\n]*=)', parameters.source)
     assert settings.keys() <= set(known)
     source = '\n'.join(f'{key} = {value!r}' for key, value in settings.items())
-    place = notebook.cells.index(_code_cells(notebook)[0]) + 1
+    place = notebook.cells.index(parameters) + 1
     notebook.cells.insert(place, nbformat.v4.new_code_cell(source))
-    nbclient.NotebookClient(
-      notebook, kernel_name='this', timeout=None, resources={'metadata': {'path': os.fspath(work)}}
-    ).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f'%reset -f\n%cd -q {tmp_path}'))
+    nbclient.NotebookClient(notebook, km=kernel, timeout=None).execute()
     outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
     data = [output.get('data', {}) for output in outputs]
     text = ''.join(output.get('text', '') for output in outputs)
@@ -89,7 +99,7 @@ def run_notebook(tmp_path, monkeypatch):
       'image/png' in d for d in data
     )
 
-  run.folder = work
+  run.folder = tmp_path
   return run
 
 
