@@ -7,6 +7,13 @@ from flax import traverse_util
 
 from configs import default
 from luab_jax.models import build_model
+from luab_jax.models.tiny import TinyConv
+
+
+class OneBlock(TinyConv):
+  """Replaces TinyConv where a test spends most of its time compiling."""
+
+  widths: tuple[int, ...] = (48,)
 
 
 def make(

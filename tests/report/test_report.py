@@ -12,8 +12,8 @@ import pytest
 from luab_jax.data import pipeline, tfrecords
 from luab_jax.data.dataset import Source
 from luab_jax.evaluate import robustness
-from luab_jax.report import data_page, plots, report, robustness_page, samples
-from luab_jax.report.draw_run import train_and_report
+from luab_jax.report import data_page, report, robustness_page, samples
+from luab_jax.report.draw_run import evaluate_and_report, train_and_report
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.loop import Run
 from tests.html_page import Page
@@ -27,13 +27,13 @@ CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 
 
 @pytest.fixture(scope='module')
-def finished(synthetic_imagenet_ab, tmp_path_factory):
-  """(config, workdir, Run) after training on the synthetic ImageNet-AB."""
+def finished(synthetic_imagenet_ab, undisturbed_run, tmp_path_factory):
+  """(config, workdir, Run) of a short run that was evaluated again, with a report."""
   config = short_config(synthetic_imagenet_ab)
-  config.log_every, config.eval_every_epochs, config.report_images = 1, 0.0, 4
-  config.data.eval_splits = {'clicks': 'train[:50%]', 'moved': 'uncorrelated'}
+  config.report_images = 4
   workdir = tmp_path_factory.mktemp('runs') / 'tiny & small'
-  return config, workdir, train_and_report(config, workdir)
+  shutil.copytree(undisturbed_run, workdir)
+  return config, workdir, evaluate_and_report(config, workdir)
 
 
 def _write(config, state, workdir, results, class_names, not_prepared=()):
@@ -51,7 +51,7 @@ def _write(config, state, workdir, results, class_names, not_prepared=()):
   return report.write_report(Run(experiment, state, summary), workdir)
 
 
-def test_a_run_leaves_its_report(finished):
+def test_an_evaluated_run_has_its_report(finished):
   _, workdir, run = finished
   results = run.summary['results']
   page = Page(workdir / 'report.html').check()
@@ -67,10 +67,11 @@ def test_a_run_leaves_its_report(finished):
     'Configuration',
   ):
     assert title in page.text
-  assert f'Top-1, moved{100 * results["moved"]["top1"]:.2f} %' in page.text
-  for value in (results['clicks']['click_error'], results['moved']['pointing_cam']):
+  assert f'Top-1, uncorrelated{100 * results["uncorrelated"]["top1"]:.2f} %' in page.text
+  for value in (results['clicks']['click_error'], results['uncorrelated']['pointing_cam']):
     assert f'{100 * value:.2f} %' in page.text
   assert 'Accuracy of each class' in page.text and 'Other' not in page.text
+  assert 'Robustness' not in page.text and not page.code
   assert 'optimizer.learning_rate' in page.text
   alts = ' '.join(image['alt'] for image in page.images)
   for words in (
@@ -92,7 +93,7 @@ def test_a_report_that_fails_does_not_lose_the_run(finished, monkeypatch, capsys
     raise ValueError('no\nink')
 
   with monkeypatch.context() as patch:
-    patch.setattr(plots, 'image', broken)
+    patch.setattr(samples, 'training_examples', broken)
     again = train_and_report(config, workdir)
   assert again.summary['results'] == run.summary['results']
   captured = capsys.readouterr()
@@ -101,28 +102,17 @@ def test_a_report_that_fails_does_not_lose_the_run(finished, monkeypatch, capsys
   assert 'report.html' not in captured.out
 
 
-def test_names_from_the_data_are_text(finished, tmp_path):
-  config = finished[0].copy_and_resolve_references()
-  config.report_images = 1
-  workdir = tmp_path / HOSTILE.replace('/', '').replace('"', '')
-  workdir.mkdir()
-  names = [f'{HOSTILE}{c}' for c in range(6)]
-  page = Page(_write(config, finished[2].state, workdir, {HOSTILE: {'top1': 0.5}}, names)).check()
-  assert HOSTILE in page.text
-  assert any(HOSTILE in image['alt'] for image in page.images)
-
-
 def _corruptions(names):
   return robustness.corrupted(
     {f'{name}_{s}': {'examples': 10, 'top1': 0.1 * s} for name in names for s in range(1, 6)}
   )
 
 
-def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
+def test_the_suite_has_a_section_of_its_own_and_names_from_the_data_are_text(finished, tmp_path):
   config = finished[0].copy_and_resolve_references()
   config.report_images = 1
   results = {
-    'moved': {'examples': 40, 'top1': 0.25},
+    HOSTILE: {'examples': 40, 'top1': 0.25},
     'imagenet_a': {'examples': 7500, 'top1': 0.0123},
     'imagenet_v2/topimages': {'examples': 1, 'top1': 1.0, 'top5': 1.0},
     'imagenet2012_corrupted': _corruptions(
@@ -145,7 +135,11 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
     'imagenet2012_corrupted',
     'backgrounds_challenge',
   )
-  page = Page(_write(config, finished[2].state, tmp_path, results, ['a'] * 6, missing)).check()
+  workdir = tmp_path / HOSTILE.replace('/', '').replace('"', '')
+  workdir.mkdir()
+  names = [f'{HOSTILE}{c}' for c in range(6)]
+  page = Page(_write(config, finished[2].state, workdir, results, names, missing)).check()
+  assert any(HOSTILE in image['alt'] for image in page.images)
   text = ' '.join(page.text.split())
   for said in (
     'imagenet_a7,5001.2%',
@@ -161,12 +155,7 @@ def test_the_suite_has_a_section_of_its_own(finished, tmp_path):
   assert page.code == [f'tfds build imagenet_r --data_dir=`{HOSTILE}']
   chart = next(p['alt'] for p in page.images if 'Top-1 accuracy by corruption' in p['alt'])
   assert 'glass blur 30.0%' in chart and 'saturate (extra) 30.0%' in chart
-  assert 'Top-1, moved' in page.text and 'Top-1, imagenet a' not in page.text
-
-  config.robustness.sets = ()
-  results = {'moved': {'top1': 0.25}}
-  page = Page(_write(config, finished[2].state, tmp_path, results, ['a'] * 6)).check()
-  assert 'Robustness' not in page.text and not page.code
+  assert f'Top-1, {HOSTILE}' in page.text and 'Top-1, imagenet a' not in page.text
 
 
 def test_sets_that_are_there_in_part():
@@ -184,12 +173,17 @@ def test_sets_that_are_there_in_part():
   assert robustness_page.robustness_sections({'imagenet_a': {}}, {}, []) == []
 
 
-def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path):
+def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path, monkeypatch):
   config = coco_config(synthetic_coco_ab)
   _, state = initial(config)
+  examples, drawn = samples.training_examples, []
+  monkeypatch.setattr(
+    samples, 'training_examples', lambda *args: drawn.append(examples(*args)) or drawn[0]
+  )
   results = {'icons': {'mAP': 0.25, 'points_used': 0.1, 'ap_per_class': {'dog': 0.5, 'cat': 0.1}}}
   page = Page(_write(config, state, tmp_path, results, [f'${c}_' for c in range(80)])).check()
-  has = np.isfinite(samples.training_examples(config, 96, 1).point).all(-1)
+  has = np.isfinite(drawn[0].point).all(-1)
+  assert has.shape == (96, 80) and has.any()
   for c, count in enumerate(has.sum(0)):
     assert (f'${c}_: {count} icon' in page.text) == bool(count)
   alts = [image['alt'] for image in page.images]
@@ -200,34 +194,33 @@ def test_icons_per_class_of_coco(synthetic_coco_ab, tmp_path):
 def test_the_data_are_drawn_before_any_training(finished, tmp_path, capsys):
   config = finished[0].copy_and_resolve_references()
   config.data.byproduct, config.model.head = 'trace', 'linear'
+  del config.data.eval_splits.clicks
   data_page.draw(config, tmp_path / 'new')
   assert [path.name for path in (tmp_path / 'new').iterdir()] == ['data.html']
   assert f'Open {tmp_path}/new/data.html' in capsys.readouterr().out
   page = Page(tmp_path / 'new/data.html').check()
-  assert 'Evaluation images: moved' in page.text and '0 of these 4 have a point' in page.text
+  assert 'Evaluation images: uncorrelated' in page.text and '0 of these 4 have a point' in page.text
   assert 'Images of each class' in page.text and page.text.count('; no click recorded') >= 4
-  assert len(page.images) == 4 + 1 + 2 * 4
+  assert len(page.images) == 4 + 1 + 4
 
 
 def test_a_click_that_is_cropped_away_is_none_that_was_never_recorded(synthetic_imagenet_ab):
   config = short_config(synthetic_imagenet_ab)
   config.data.crop_scale = (0.05, 0.1)
   spec = pipeline.dataset_spec(config.data)
-  shown = samples.training_examples(config, 64, 4)
-  recorded, inside = shown.recorded[:, 0], np.isfinite(shown.point[:, 0]).all(-1)
-  assert not (inside & ~recorded).any()
   # Counted from the records, without decoding images.
   source = Source(config.data, spec, config.data.train_split)
   clicks = [
     source.points(source.parse_byproducts(record))[1][0].numpy()
     for _, record in tfrecords.in_order(source.split)
   ]
-  everything = samples.training_examples(config, len(clicks), 4)
-  assert everything.recorded.sum() == sum(clicks)
-  assert 0 < sum(clicks) < len(clicks) and (recorded & ~inside).any()
+  shown = samples.training_examples(config, len(clicks), 4)
+  recorded, inside = shown.recorded[:, 0], np.isfinite(shown.point[:, 0]).all(-1)
+  assert recorded.sum() == sum(clicks) and 0 < sum(clicks) < len(clicks)
+  assert not (inside & ~recorded).any() and (recorded & ~inside).any()
   counts, images = samples.class_counts(config.data, spec)
   assert images == len(clicks)
-  labels = np.bincount(everything.label, minlength=spec.num_classes)
+  labels = np.bincount(shown.label, minlength=spec.num_classes)
   assert list(counts.values()) == labels.tolist()
 
 

@@ -1,10 +1,12 @@
 """Experiments before their first step, for tests of what reports draw. Not a test itself."""
 
 import jax
+import numpy as np
 
 from configs import quickstart_coco
 from luab_jax.train.experiment import Experiment
 from luab_jax.train.state import init_state
+from tests.small_models import random_variables
 
 
 def coco_config(data_dir):
@@ -18,8 +20,11 @@ def coco_config(data_dir):
 
 
 def initial(config):
-  """(Experiment, state) before the first step."""
+  """(Experiment, state) before the first step, with random parameters; compiles nothing."""
   experiment = Experiment(config)
   size = config.data.image_size
-  state = init_state(experiment.model, experiment.optimizer, seed=0, image_size=size, ema=False)
-  return experiment, jax.device_get(state)
+  state = jax.eval_shape(
+    lambda: init_state(experiment.model, experiment.optimizer, seed=0, image_size=size, ema=False)
+  )
+  image = np.zeros((1, size, size, 3), np.float32)
+  return experiment, state.replace(**jax.device_get(random_variables(experiment.model, image)))

@@ -10,8 +10,9 @@ import optax
 
 from configs import default
 from luab_jax.evaluate.steps import make_eval_step
-from luab_jax.models import LuabModel, build_model
+from luab_jax.models import LuabModel
 from luab_jax.models.heads import LinearHead, SpatialHead
+from luab_jax.models.tiny import TinyConv
 from luab_jax.models.vit import VisionTransformer
 from luab_jax.runtime import parallel
 from luab_jax.train.optimizer import Schedules, make_optimizer
@@ -32,17 +33,13 @@ BATCH = 16
 
 
 def make_model(name, head, num_classes, num_points, multi_label, drop=0.0):
-  if name == 'tiny_conv':
-    config = default.get_config().model
-    config.update(name=name, head=head, dtype='float32', sync_batch_norm=True)
-    return build_model(
-      config, num_classes=num_classes, num_points=num_points, multi_label=multi_label
-    )
-  # One block: these tests spend most of their time compiling for several devices.
+  """A network of one or two blocks: these tests spend most of their time compiling."""
   if head == 'linear':
     head = LinearHead(num_classes, num_points, dropout=drop)
   else:
     head = SpatialHead(num_classes, num_points, multi_label, dropout=drop)
+  if name == 'small_conv':
+    return LuabModel(TinyConv((8, 16), axis_name=parallel.AXIS), head)
   return LuabModel(VisionTransformer(16, 1, 2, 8, drop_path=drop), head)
 
 

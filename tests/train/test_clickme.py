@@ -5,15 +5,18 @@ import math
 import numpy as np
 import pytest
 
+from luab_jax import models
 from luab_jax.evaluate.alignment import HUMAN_CEILING
 from luab_jax.train import loop
 from tests.short_run import short_config
+from tests.small_models import OneBlock
 from tfds_builders import build
 from tfds_builders.clickme import small_release
 
 
 @pytest.mark.slow
-def test_a_run_on_heat_maps(tmp_path):
+def test_a_run_on_heat_maps(tmp_path, monkeypatch):
+  monkeypatch.setattr(models, 'TinyConv', OneBlock)
   places = np.random.default_rng(0).uniform(0.2, 0.8, (40, 2))
   records = [small_release.painted(x, y, i % 3) for i, (x, y) in enumerate(places)]
   raw = small_release.write(tmp_path / 'raw', {'train-0': records[:32], 'val-0': records[32:]})

@@ -26,7 +26,7 @@ def _update(params, **options):
   config = default.get_config()
   config.optimizer.update(weight_decay=0.0, momentum=0.0, **options)
   optimizer = make_optimizer(config, optax.constant_schedule(1.0))
-  updates, _ = optimizer.update(params, optimizer.init(params), params)
+  updates, _ = jax.jit(lambda p: optimizer.update(p, optimizer.init(p), p))(params)
   return {
     name: {part: -float(np.ravel(jax.tree.leaves(tree)[0])[0]) for part, tree in parts.items()}
     for name, parts in updates.items()
@@ -72,7 +72,7 @@ def test_a_frozen_backbone_neither_moves_nor_decays(name):
   params = _params('tiny_conv')
   optimizer = make_optimizer(config, optax.constant_schedule(1.0))
   state = optimizer.init(params)
-  updates, _ = optimizer.update(params, state, params)
+  updates, _ = jax.jit(optimizer.update)(params, state, params)
   assert all(np.any(leaf) for leaf in jax.tree.leaves(updates['head']))
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates['backbone']))
   heads = sum(leaf.size for leaf in jax.tree.leaves(params['head']))
