@@ -203,8 +203,8 @@ def test_imagenet_ab_build_in_its_tiny_form(tiny, monkeypatch, capfd):
 def test_augment_in_its_tiny_form(tiny, synthetic_imagenet_ab):
   pixels, mixed = tiny('augment', f'--data_dir={synthetic_imagenet_ab}').values()
   assert list(pixels['alternatives']) == ['TrivialAugment']
-  assert list(mixed['alternatives']) == ['a step', 'with MixUp or CutMix']
-  assert mixed['alternatives']['with MixUp or CutMix']['cpu_seconds']['ratio']['median'] > 0
+  assert list(mixed['alternatives']) == ['with MixUp or CutMix']
+  assert mixed['alternatives']['with MixUp or CutMix']['cpu_seconds']['median'] > 0
 
 
 @pytest.mark.slow
