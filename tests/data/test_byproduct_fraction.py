@@ -38,11 +38,10 @@ def _trained_on(data, seed=0):
   """(points [N, K, 2], has [N, K]) that training takes from each record, in image coordinates."""
   source = Source(data, pipeline.dataset_spec(data), 'train')
   control = controls.make_control(source, tfrecords.fold(seed), lambda _, fields: fields)
-  rows = [
-    control(index, *source.train_points(source.parse_byproducts(record)))
-    for index, record in tfrecords.in_order(source.split)
-  ]
-  return tuple(np.stack(column) for column in zip(*rows, strict=True))
+  rows = tfrecords.in_order(source.split).map(
+    lambda index, record: control(index, *source.train_points(source.parse_byproducts(record)))
+  )
+  return next(rows.batch(source.split.num_examples).as_numpy_iterator())
 
 
 def _data(module, data_dir, **changes):

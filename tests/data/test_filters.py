@@ -1,8 +1,11 @@
 """Filters of byproducts on hand-made records: which selections count, and in which splits."""
 
+import numpy as np
 import pytest
 
-from luab_jax.data import pipeline
+from luab_jax.data import pipeline, tfrecords
+from luab_jax.data.dataset import Source
+from luab_jax.data.filters import make_filter
 from tests import painted_data
 from tests.painted_data import config, imagenet_example, paint, rows, store
 
@@ -47,13 +50,16 @@ def folder(tmp_path_factory):
 
 def trained_on(folder, **changes):
   """({index of an image: x of its point in training}, the line about the filters)."""
-  data = config(folder, 'filters', crop_scale=(1, 1), crop_ratio=(1, 1), flip=False, **changes)
-  batches = pipeline.train_batches(
-    data, pipeline.dataset_spec(data), pipeline.Rows(len(IMAGES)), seed=0
-  )
-  batch = next(iter(batches))
-  points = zip(batch['label'], batch['point'][:, 0, 0], batch['point_mask'][:, 0], strict=True)
-  return {int(n): round(float(x), 3) for n, x, has in points if has}, batches.filtered
+  data = config(folder, 'filters', **changes)
+  source = Source(data, pipeline.dataset_spec(data), data.train_split)
+  filtered, line = make_filter(source)
+  found = {}
+  for index, record in tfrecords.in_order(source.split):
+    fields = source.parse(record)
+    points, has = source.train_points(filtered(index, fields))
+    if has[0]:
+      found[int(fields['label'])] = round(float(points[0, 0]), 3)
+  return found, line
 
 
 ALL = {0: 0.2, 1: 0.25, 2: 0.2, 3: 0.2, 4: 0.2, 5: 0.2}
@@ -106,5 +112,10 @@ def test_evaluation_keeps_all_and_a_control_only_those_that_count(folder):
   spec = pipeline.dataset_spec(data)
   batches, _ = pipeline.eval_batches(data, spec, 'train', pipeline.Rows(8), whole=True)
   assert next(iter(batches))['point_mask'].sum() == len(ALL)
-  points, _ = trained_on(folder, min_worker_ms=500, control='shuffled')
-  assert sorted(points.values()) == [0.2, 0.2, 0.25] and points.keys() == {0, 1, 2}
+  data.update(control='shuffled', crop_scale=(1, 1), crop_ratio=(1, 1), flip=False)
+  batches = pipeline.train_batches(data, spec, pipeline.Rows(8), seed=0)
+  assert 'dropped: 3 by data.min_worker_ms=500' in batches.filtered
+  batch = next(iter(batches))
+  counts = batch['point_mask'][:, 0] > 0
+  assert sorted(batch['label'][counts]) == [0, 1, 2]
+  np.testing.assert_allclose(sorted(batch['point'][counts, 0, 0]), [0.2, 0.2, 0.25], atol=1e-3)
