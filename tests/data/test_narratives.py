@@ -58,12 +58,8 @@ def test_every_value_of_a_line_is_kept(tmp_path):
   (found,) = read_all(tmp_path, [json.dumps(raw), '', ' '])
   assert (found.annotator_id, found.caption) == (93, raw['caption'])
   assert found.voice_recording == 'coco_train/coco_train_7_93.ogg'
-  assert found.utterance == (
-    'In this image',
-    'a Ball',
-    'lies on the grass',
-    'next to two',
-    'kites,',
+  assert ' | '.join(found.utterance) == (
+    'In this image | a Ball | lies on the grass | next to two | kites,'
   )
   assert found.start_ms.tolist() == [0, 500, 1500, 2300, 2600]
   assert found.end_ms.tolist() == [400, 1400, 2200, 2500, 3500]
@@ -176,9 +172,8 @@ def test_the_builder_keeps_every_value(built):
   assert one['has_record'] and one['file_name'] == b'000000000003.jpg'
   assert one['narratives']['annotator_id'].tolist() == [93]
   assert one['narratives']['caption'].tolist() == [raw['caption'].encode()]
-  assert one['utterances']['text'].tolist() == [
-    text.encode() for text, _, _ in small_narratives.SAID
-  ]
+  said = [text.encode() for text, _, _ in small_narratives.SAID]
+  assert one['utterances']['text'].tolist() == said
   assert one['utterances']['end_ms'].tolist() == [400, 1400, 2200, 2500, 3500]
   points = [point for segment in raw['traces'] for point in segment]
   np.testing.assert_array_equal(one['trace']['x'], np.float32([p['x'] for p in points]))
@@ -298,9 +293,7 @@ def test_a_training_on_mouse_paths(built, tmp_path):
 @pytest.mark.slow
 def test_the_config_regresses_the_points_of_named_classes(built):
   data = narratives_config(built).data
-  batches, _ = pipeline.eval_batches(
-    data, pipeline.dataset_spec(data), 'validation', pipeline.Rows(8)
-  )
-  mask = next(iter(batches))['point_mask']
+  splits = pipeline.EvalSplits(data, pipeline.dataset_spec(data), pipeline.Rows(8))
+  mask = next(iter(splits.batches('validation')[0]))['point_mask']
   assert mask.shape == (8, 80) and not np.delete(mask, [32, 33], axis=1).any()
   assert 8 < mask.sum() <= 16  # 16 if the centre crop left nothing out

@@ -65,19 +65,20 @@ def run(order):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('num_hosts', 'start'), [(2, 0), (4, 4)])
-def test_hosts_together_see_what_one_host_sees(run, num_hosts, start):
-  """Also if a run of one host continues on several hosts within epoch two, into epoch three."""
+def test_hosts_together_see_what_one_host_sees(run):
+  """A run of one host continues on two hosts within epoch two, into epoch three.
+
+  More hosts and other starts: test_shuffling.py.
+  """
   batches, alone = run
-  parts = [steps(batches(num_hosts, h, start_step=start), 7 - start) for h in range(num_hosts)]
-  for step, batch in enumerate(alone[start:]):
+  parts = [steps(batches(2, host, start_step=4), 3) for host in range(2)]
+  for step, batch in enumerate(alone[4:]):
     assert_same(batch, {key: np.concatenate([p[step][key] for p in parts]) for key in batch})
 
 
-@pytest.mark.parametrize('start', [1, 5])
-def test_a_resumed_run_goes_on_with_the_same_bytes(run, start):
+def test_a_resumed_run_goes_on_with_the_same_bytes(run):
   batches, whole = run
-  for step, batch in enumerate(steps(batches(start_step=start), 7 - start), start):
+  for step, batch in enumerate(steps(batches(start_step=1), 4), 1):
     assert_same(batch, whole[step])
 
 
@@ -100,28 +101,21 @@ def epochs_of_labels(data, *, seed, epochs, batch_size=7, num_examples=ORDER):
 
 
 @pytest.mark.slow
-def test_every_example_once_an_epoch_in_another_order(order):
-  """Other buffer sizes: test_shuffling.py."""
+def test_order_and_augmentation_differ_by_seed_and_epoch(order):
+  """Each example comes once an epoch; augmentation also differs by position."""
   data = config(order, 'order', image_size=16, eval_resize=16, shuffle_buffer=5)
-  one, _ = epochs_of_labels(data, seed=0, epochs=4)
-  two, _ = epochs_of_labels(data, seed=1, epochs=4)
-  for labels in (*one, *two):
-    assert sorted(labels) == list(range(ORDER))
-  assert len({tuple(labels) for labels in (*one, *two)}) == 8
-
-
-@pytest.mark.slow
-def test_augmentation_differs_by_seed_epoch_and_position(order):
-  data = config(order, 'order', image_size=16, eval_resize=16)
-  seen = {}
+  seen, orders = {}, set()
   for seed in (0, 1):
-    for batch in epochs_of_labels(data, seed=seed, epochs=2, batch_size=ORDER)[1]:
+    labels, batches = epochs_of_labels(data, seed=seed, epochs=2, batch_size=ORDER)
+    orders |= {tuple(epoch) for epoch in labels}
+    for batch in batches:
+      assert sorted(batch['label']) == list(range(ORDER))
       for label, image in zip(batch['label'], batch['image'], strict=True):
         seen.setdefault(int(label), []).append(image.tobytes())
       # All clicks are at half the height of equally large images, so only the windows differ.
       kept = batch['point_mask'][:, 0] > 0
       assert kept.sum() > 3 and len(set(batch['point'][kept, 0, 1])) > kept.sum() / 2
-  assert all(len(set(images)) == 4 for images in seen.values())
+  assert len(orders) == 4 and all(len(set(images)) == 4 for images in seen.values())
 
 
 def test_a_batch_may_be_larger_than_the_data_set(order):
@@ -146,7 +140,7 @@ def test_subsplits_share_out_the_examples(order):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('batch_size', 'num_hosts'), [(8, 1), (8, 4), (100, 4)])
+@pytest.mark.parametrize(('batch_size', 'num_hosts'), [(8, 2), (100, 4)])
 def test_evaluation_covers_everything_once_over_hosts(order, batch_size, num_hosts):
   data = config(order, 'order', image_size=16, eval_resize=16)
   labels, counts = [], set()
@@ -165,24 +159,24 @@ def test_evaluation_covers_everything_once_over_hosts(order, batch_size, num_hos
   assert counts == {-(-ORDER // batch_size)}
 
 
-@pytest.mark.parametrize('limit', [None, 4])
+@pytest.mark.parametrize('limit', [None, 5])
 def test_in_evaluation_a_host_opens_no_file_of_another_host(tmp_path, limit):
   examples = [imagenet_example(i, np.zeros((4, 4, 3), np.uint8), label=i) for i in range(12)]
-  store(tmp_path, 'files', painted_data.imagenet_features(12), {'train': examples}, num_shards=3)
+  store(tmp_path, 'files', painted_data.imagenet_features(12), {'train': examples}, num_shards=2)
   *_, last = sorted(tmp_path.rglob('*.tfrecord*'))
   last.write_bytes(b'damaged')
   data = config(tmp_path, 'files', image_size=8, eval_resize=8)
   counts = []
-  for host in range(3):
+  for host in range(2):
     batches, _ = pipeline.eval_batches(
-      data, pipeline.dataset_spec(data), 'train', pipeline.Rows(6, 3, host), max_examples=limit
+      data, pipeline.dataset_spec(data), 'train', pipeline.Rows(6, 2, host), max_examples=limit
     )
-    if host == 2 and limit is None:
+    if host == 1 and limit is None:
       with pytest.raises(UserError, match='cannot be read'):
         list(batches)
     else:
       counts.append(int(sum(batch['example_mask'].sum() for batch in batches)))
-  assert counts == ([4, 4] if limit is None else [1, 1, 2])
+  assert counts == ([6] if limit is None else [2, 3])
 
 
 # Options.
@@ -254,16 +248,20 @@ def test_controls_are_fixed_per_image(order, control):
     assert sum(same) < 5
     permutation = np.allclose(sorted(got.values()), sorted(true.values()), atol=1e-5)
     assert permutation == (control == 'shuffled')
+  if control == 'none':
+    return
   other = steps(
     pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(ORDER), seed=5), 1
   )[0]
   other = dict(zip(other['label'].tolist(), other['point'][:, 0].tolist(), strict=True))
-  assert np.allclose(
+  assert not np.allclose(
     [other[k] for k in range(ORDER)], [points[0][k] for k in range(ORDER)], atol=1e-5
-  ) == (control == 'none')
-  if control == 'uniform':
-    return
-  # Evaluation always uses the real clicks.
+  )
+
+
+@pytest.mark.slow
+def test_evaluation_uses_the_real_clicks(order):
+  data = whole_images(order, control='shuffled')
   batches, _ = pipeline.eval_batches(
     data, pipeline.dataset_spec(data), 'train', pipeline.Rows(ORDER)
   )
@@ -287,7 +285,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_position(order):
     steps(pipeline.train_batches(d, spec, pipeline.Rows(20), seed=3), 2) for d in (plain, data)
   )
   keys, moved = ('image', 'point', 'point_mask'), 0
-  for number in range(0, 40, 3):
+  for number in range(0, 40, 5):
     step, row = divmod(number, 20)
     plain_example = [before[step][key][row] for key in keys]
     seed = tfrecords.fold(3, 1, *tf.constant(divmod(number, ORDER), tf.int64))
@@ -296,4 +294,4 @@ def test_augmentation_is_a_function_of_seed_epoch_and_position(order):
     for key, value in zip(keys, example, strict=True):
       np.testing.assert_array_equal(after[step][key][row], value)
     moved += (plain_example[1] != np.asarray(example[1])).any()
-  assert 2 < moved < 12
+  assert 0 < moved < 8

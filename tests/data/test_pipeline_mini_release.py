@@ -41,16 +41,12 @@ def test_the_mini_release(mini_release, name, points, byproduct):
   data = config(mini_release, name, byproduct=byproduct, color_jitter=0.4)
   spec = pipeline.dataset_spec(data)
   assert spec.num_points == points
-  batch = next(
-    iter(pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(48), seed=0))
-  )
+  batch = next(iter(pipeline.train_batches(data, spec, pipeline.Rows(48), seed=0)))
   assert batch['image'].shape == (48, 48, 48, 3) and batch['image'].dtype == np.uint8
   assert batch['point'].shape == (48, points, 2) and batch['point_mask'].sum() > 15
   assert (batch['point'] >= 0).all() and (batch['point'] <= 1).all()
   assert batch['image'].std() > 20
-  batches, _ = pipeline.eval_batches(
-    data, pipeline.dataset_spec(data), 'validation', pipeline.Rows(64)
-  )
+  batches, _ = pipeline.eval_batches(data, spec, 'validation', pipeline.Rows(64))
   assert sum(b['example_mask'].sum() for b in batches) == spec.num_examples['validation']
 
 

@@ -100,7 +100,7 @@ def check_dot(view, point, mask, found):
 
 @pytest.mark.parametrize(
   ('size', 'method', 'antialias', 'flip'),
-  [(64, 'bicubic', True, True), (41, 'bilinear', True, False), (64, 'bilinear', False, True)],
+  [(41, 'bicubic', True, True), (64, 'bilinear', False, False)],
 )
 def test_painted_dots_are_at_the_emitted_points(dots, size, method, antialias, flip):
   folder, _ = dots
@@ -193,12 +193,7 @@ def who_is(truth, label, mask):
 def test_icons_in_evaluation_and_adds_only(icons):
   folder, truth = icons
   whole = {'image_size': 64, 'eval_resize': 64}
-  for name, factor, icon_points in (
-    ('replayed', 1, 'with_instance'),
-    ('replayed', 1, 'all'),
-    ('adds_only', 0.5, 'with_instance'),
-    ('adds_only', 0.5, 'all'),
-  ):
+  for name, factor, icon_points in (('replayed', 1, 'with_instance'), ('adds_only', 0.5, 'all')):
     data = config(folder, 'icons', icons=name, icon_points=icon_points, **whole)
     (batch, *more) = pipeline.eval_batches(
       data, pipeline.dataset_spec(data), 'train', pipeline.Rows(40)
@@ -245,7 +240,7 @@ def test_shuffled_icons_stay_in_their_class(icons):
 
 
 @pytest.mark.slow
-def test_color_jitter_changes_colours_within_bounds_and_no_points(dots):
+def test_color_jitter_changes_colours_and_no_points(dots):
   plain = config(dots[0], 'dots', image_size=32, eval_resize=32)
   jittered = plain.copy_and_resolve_references()
   jittered.color_jitter = 0.4
