@@ -8,6 +8,7 @@ from flax import traverse_util
 from configs import default
 from luab_jax.models import build_model
 from luab_jax.models.tiny import TinyConv
+from luab_jax.train.state import TrainState
 
 
 class OneBlock(TinyConv):
@@ -40,8 +41,9 @@ def apply(model, variables, image):
 def abstract(model, size=224):
   """(shapes of the variables, shapes of the outputs) for two images; computes nothing."""
   image = jnp.zeros((2, size, size, 3))
-  variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, False))
-  outputs = jax.eval_shape(lambda v: model.apply(v, image, False), variables)
+  outputs, variables = jax.eval_shape(
+    lambda: model.init_with_output(jax.random.key(0), image, False)
+  )
   return variables, outputs
 
 
@@ -57,6 +59,14 @@ def random_variables(model, image, seed=1):
       value = 1 + abs(value)
     flat[name] = jnp.asarray(value, leaf.dtype)
   return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def random_state(experiment):
+  """A TrainState of random variables, without a state of the optimizer."""
+  size = experiment.config.data.image_size
+  variables = random_variables(experiment.model, pictures(1, size))
+  parts = {'opt_state': {}, 'ema_params': {}, 'ema_batch_stats': {}}
+  return TrainState(np.int32(0), variables['params'], variables['batch_stats'], **parts)
 
 
 def pictures(batch=2, size=48, seed=2):

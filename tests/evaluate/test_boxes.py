@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from configs import quickstart
 from luab_jax.data import pipeline
 from luab_jax.data.examples import MAX_BOXES
 from luab_jax.evaluate import localization, steps
@@ -15,6 +14,8 @@ from luab_jax.runtime import parallel
 from luab_jax.train.experiment import Experiment
 from tests import painted_data
 from tests.painted_data import config, encode, store
+from tests.short_run import short_config
+from tests.small_models import random_state
 
 BOXES = ('box', 'box_mask', 'box_label', 'box_overflow')
 
@@ -93,7 +94,7 @@ def painted(tmp_path_factory):
 
 
 def _examples(folder, name, *, rows=None, **options):
-  """(data options, {column: all real examples of the train split, with boxes})."""
+  """{column: all real examples of the train split, with boxes}."""
   data = config(folder, name, image_size=64, eval_resize=72)
   batches, _ = pipeline.eval_batches(
     data, pipeline.dataset_spec(data), 'train', rows or pipeline.Rows(16), boxes=True, **options
@@ -102,13 +103,18 @@ def _examples(folder, name, *, rows=None, **options):
   batch = {key: np.concatenate([b[key] for b in columns]) for key in columns[0]}
   real = batch['example_mask'] > 0
   assert not batch['box_mask'][~real].any()
-  return data, {key: value[real] for key, value in batch.items()}
+  return {key: value[real] for key, value in batch.items()}
+
+
+@pytest.fixture(scope='module')
+def examples(painted):
+  """Cached function (name, whole) -> `_examples` of that data set."""
+  return functools.cache(lambda name, whole: _examples(painted[0], name, whole=whole))
 
 
 @pytest.mark.parametrize('whole', [False, True])
-def test_painted_rectangles_are_in_the_emitted_boxes(painted, whole):
-  folder, _ = painted
-  _, batch = _examples(folder, 'one', whole=whole)
+def test_painted_rectangles_are_in_the_emitted_boxes(examples, whole):
+  batch = examples('one', whole)
   level = (batch['image'].mean(-1) - painted_data.BACKGROUND) / 225
   away = 0
   for i in range(len(level)):
@@ -128,9 +134,8 @@ def test_painted_rectangles_are_in_the_emitted_boxes(painted, whole):
   assert away == 0 if whole else 0 < away < 10
 
 
-def test_boxes_beside_the_view_are_masked(painted):
-  folder, truth = painted
-  _, batch = _examples(folder, 'one')
+def test_boxes_beside_the_view_are_masked(painted, examples):
+  batch, (_, truth) = examples('one', False), painted
   outside = 0
   for label, row in zip(batch['label'], batch['box_mask'], strict=True):
     height, width, (y0, x0, y1, x1) = truth[label]
@@ -148,15 +153,14 @@ def test_boxes_beside_the_view_are_masked(painted):
   assert outside
 
 
-def test_the_whole_view_has_the_whole_boxes_of_all_images(painted):
-  folder, truth = painted
-  _, batch = _examples(folder, 'one', whole=True)
+def test_the_whole_view_has_the_whole_boxes_of_all_images(painted, examples):
+  batch, (_, truth) = examples('one', True), painted
   for label, box, mask in zip(batch['label'], batch['box'], batch['box_mask'], strict=True):
     height, width, (y0, x0, y1, x1) = truth[label]
     assert mask.any() == (label != 0)
     expected = [x0 / width, y0 / height, x1 / width, y1 / height]
     assert np.abs(box[mask > 0] - expected).max(initial=0) < 1e-6
-  _, several = _examples(folder, 'several', whole=True)
+  several = examples('several', True)
   expected = [[0, 0, 0.5, 0.5], [0.4, 0, 0.495, 0.5], [0, 0, 0.25, 1]]
   np.testing.assert_allclose(several['box'][0, :3], expected, atol=1e-6)
   assert several['box_label'][0, :3].tolist() == [7, 9, 3]
@@ -165,23 +169,20 @@ def test_the_whole_view_has_the_whole_boxes_of_all_images(painted):
 
 
 @pytest.mark.slow
-def test_the_first_images_are_the_same_on_any_number_of_hosts(painted):
-  folder, _ = painted
-  _, everything = _examples(folder, 'one', whole=True)
-  for hosts in (1, 2, 4):
-    parts = [
-      _examples(folder, 'one', whole=True, max_examples=25, rows=pipeline.Rows(16, hosts, host))[1]
-      for host in range(hosts)
-    ]
-    labels = np.concatenate([part['label'] for part in parts])
-    assert sorted(labels) == sorted(everything['label'][:25])
-  _, all_of_them = _examples(folder, 'one', whole=True, max_examples=1000)
+def test_the_first_images_are_the_same_on_any_number_of_hosts(painted, examples):
+  (folder, _), everything = painted, examples('one', True)
+  parts = [
+    _examples(folder, 'one', whole=True, max_examples=25, rows=pipeline.Rows(16, 4, host))
+    for host in range(4)
+  ]
+  labels = np.concatenate([part['label'] for part in parts])
+  assert sorted(labels) == sorted(everything['label'][:25])
+  all_of_them = _examples(folder, 'one', whole=True, max_examples=1000)
   np.testing.assert_array_equal(all_of_them['box'], everything['box'])
 
 
-def test_boxes_leave_the_other_columns_alone(painted):
-  folder, _ = painted
-  data, batch = _examples(folder, 'one')
+def test_boxes_leave_the_other_columns_alone(painted, examples):
+  batch, data = examples('one', False), config(painted[0], 'one', image_size=64, eval_resize=72)
   (plain,) = pipeline.eval_batches(data, pipeline.dataset_spec(data), 'train', pipeline.Rows(40))[0]
   assert batch.keys() - plain.keys() == set(BOXES)
   for key, value in plain.items():
@@ -189,14 +190,12 @@ def test_boxes_leave_the_other_columns_alone(painted):
 
 
 def test_a_set_without_the_column_has_no_boxes(painted):
-  folder, _ = painted
-  _, batch = _examples(folder, 'plain')
+  batch = _examples(painted[0], 'plain')
   assert not any(batch[key].any() for key in BOXES)
 
 
-def test_instances_have_their_class_and_crowds_are_no_boxes(painted):
-  folder, _ = painted
-  _, batch = _examples(folder, 'several')
+def test_instances_have_their_class_and_crowds_are_no_boxes(examples):
+  batch = examples('several', False)
   # 100 x 200 becomes 72 x 144 and loses 4 and 40 pixels on each side, and with them class 3.
   mask = batch['box_mask'][0] > 0
   assert batch['box_label'][0][mask].tolist() == [7, 9]
@@ -204,9 +203,8 @@ def test_instances_have_their_class_and_crowds_are_no_boxes(painted):
   np.testing.assert_allclose(batch['box'][0][mask], expected, atol=1e-5)
 
 
-def test_groups_of_labels_are_those_of_the_whole_image(painted):
-  folder, _ = painted
-  _, batch = _examples(folder, 'several')
+def test_groups_of_labels_are_those_of_the_whole_image(examples):
+  batch = examples('several', False)
   assert {c: n for c, n in enumerate(batch['size_group'][0]) if n} == {3: 3, 7: 2, 9: 1}
   # One of the icons is outside the view; the image still counts as having it.
   assert {c: n for c, n in enumerate(batch['icon_group'][0]) if n != 1} == {3: 2, 7: 2}
@@ -215,24 +213,10 @@ def test_groups_of_labels_are_those_of_the_whole_image(painted):
 
 @pytest.mark.slow
 def test_evaluation_on_eight_devices_equals_one_call_of_the_model(synthetic_imagenet_ab):
-  config = quickstart.get_config()
-  config.data.data_dir, config.data.train_split = synthetic_imagenet_ab, 'train'
+  config = short_config(synthetic_imagenet_ab)
   config.data.eval_splits = {'boxes': 'validation', 'some': 'train[:40]'}
-  config.data.image_size = config.data.eval_resize = 32
-  config.batch_size = 24
   run = Experiment(config)
-
-  class Nothing:
-    def latest_step(self):
-      return None
-
-    def restore(self, state):
-      return None
-
-  state, _ = run.init_or_restore(Nothing())
-  rng = np.random.default_rng(0)
-  kernel = state.params['head']['attention']['kernel']  # zeros at first: uniform attention
-  state.params['head']['attention']['kernel'] = rng.normal(size=kernel.shape).astype(np.float32)
+  state = random_state(run)
   found = run.evaluate(
     parallel.map_step(run.eval_step), parallel.replicate(state), show_progress=False, final=True
   )

@@ -1,5 +1,7 @@
 """Evaluation over eight devices with a padded last batch, against plain numpy and scikit-learn."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -7,26 +9,28 @@ from sklearn.metrics import average_precision_score
 
 from configs import quickstart_coco
 from luab_jax.data import pipeline
-from luab_jax.runtime.checkpoint import Checkpoints
-from luab_jax.train import loop
+from luab_jax.runtime import parallel
 from luab_jax.train.experiment import Experiment
+from tests.small_models import random_state
 
 
 @pytest.fixture(scope='module')
-def run(synthetic_coco_ab, tmp_path_factory):
-  """(config, summary, state) after three training steps on the synthetic COCO-AB."""
+def run(synthetic_coco_ab):
+  """(config, results, state) of an untrained model on the synthetic COCO-AB."""
   config = quickstart_coco.get_config()
-  config.batch_size, config.total_steps, config.log_every = 16, 3, 1
-  config.report_images = 0
+  config.batch_size = 16
   config.data.data_dir, config.data.train_split = synthetic_coco_ab, 'train'
   config.data.eval_splits = {'validation': 'validation', 'icons': 'train[:45%]'}
   config.data.image_size = config.data.eval_resize = 32
-  workdir = tmp_path_factory.mktemp('coco')
-  summary = loop.train_and_evaluate(config, workdir).summary
-  checkpoints = Checkpoints(workdir / 'checkpoints', keep=1)
-  state, _ = Experiment(config).init_or_restore(checkpoints)
-  checkpoints.close()
-  return config, summary, state
+  experiment = Experiment(config)
+  state = random_state(experiment)
+  results = experiment.evaluate(
+    parallel.map_step(experiment.eval_step),
+    parallel.replicate(state),
+    show_progress=False,
+    final=True,
+  )
+  return config, results, state
 
 
 def _batch(config, split, **options):
@@ -41,15 +45,15 @@ def _batch(config, split, **options):
 def _predictions(config, state, split):
   """(outputs, batch) of all real examples, from one call of the model."""
   batch = _batch(config, split)
-  model = Experiment(config).model
-  return jax.device_get(model.apply(state.eval_variables(), batch['image'], train=False)), batch
+  model = jax.jit(functools.partial(Experiment(config).model.apply, train=False))
+  return jax.device_get(model(state.eval_variables(), batch['image'])), batch
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('name', 'examples'), [('validation', 40), ('icons', 43)])
 def test_metrics_equal_scikit_learn_on_all_examples_at_once(run, name, examples):
-  config, summary, state = run
-  figures = summary['results'][name]
+  config, results, state = run
+  figures = results[name]
   output, batch = _predictions(config, state, config.data.eval_splits[name])
   assert figures['examples'] == len(batch['image']) == examples
   assert examples % config.batch_size  # otherwise nothing is padded

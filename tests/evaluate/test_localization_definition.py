@@ -23,7 +23,7 @@ values = st.integers(1, 9).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(values)
 def test_component_boxes_are_those_of_labelling_at_every_threshold(levels):
   found = localization.component_boxes(levels)

@@ -53,12 +53,6 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
     (2, 'validation'),
     (2, 'imagenet_a'),
   ]
-  assert loop.evaluate_only(imagenet, tmp_path).summary == {
-    **summary,
-    'seconds_in_this_start': pytest.approx(0, abs=100),
-    'steps_in_this_start': 0,
-  }
-  assert metrics_file.read_lines(tmp_path) == lines
 
   found = Experiment(imagenet).robustness
   assert study._finished(imagenet, tmp_path, found)
@@ -66,7 +60,14 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   found = Experiment(imagenet).robustness
   assert not study._finished(imagenet, tmp_path, found)
   again = loop.evaluate_only(imagenet, tmp_path).summary
-  assert again['results']['imagenet_r']['examples'] == 3 and not again['not_prepared']
+  assert again['results']['imagenet_r']['examples'] == 3
+  assert again == {
+    **summary,
+    'results': {**summary['results'], 'imagenet_r': again['results']['imagenet_r']},
+    'not_prepared': {},
+    'seconds_in_this_start': again['seconds_in_this_start'],
+    'steps_in_this_start': 0,
+  }
   assert metrics_file.read_lines(tmp_path)[:-1] == lines
   assert metrics_file.read_lines(tmp_path)[-1]['split'] == 'imagenet_r'
   assert study._finished(imagenet, tmp_path, found)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from luab_jax.models.heads import LinearHead, SpatialHead
-from tests.small_models import abstract, apply, make, pictures, random_variables
+from tests.small_models import abstract, apply, make, random_variables
 
 # (classes, points, multi_label): a click, a trace of 8 points, one icon for each of 80 classes
 TARGETS = [(10, 1, False), (10, 8, False), (80, 80, True)]
@@ -26,9 +26,10 @@ def test_shapes_for_every_kind_of_point(head, target):
 
 @pytest.mark.parametrize('target', TARGETS)
 def test_attention_is_a_distribution_and_points_lie_in_the_image(target):
-  model = make('tiny_conv', 'spatial', target=target)
-  variables = random_variables(model, pictures())
-  outputs = apply(model, variables, pictures())
+  classes, points, multi_label = target
+  head = SpatialHead(classes, points, multi_label)
+  features = jax.random.normal(jax.random.key(0), (2, 6, 6, 16))
+  outputs = apply(head, random_variables(head, features), features)
   assert outputs['attention'].std() > 1e-3
   softmax = jax.nn.softmax(outputs['map_logits'], axis=(1, 2))
   np.testing.assert_allclose(outputs['attention'], softmax, rtol=1e-5)

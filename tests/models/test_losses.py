@@ -75,7 +75,7 @@ def reference_point_loss(error, kind, beta):
   return np.where(abs(error) < beta, 0.5 * error**2 / beta, abs(error) - 0.5 * beta)
 
 
-@functools.partial(jax.jit, static_argnames=('kind', 'beta'))
+@functools.partial(jax.jit, static_argnames='kind')
 def point_loss_and_gradient(points, point, mask, *, kind, beta):
   def loss(points):
     return point_sum(points, point, mask, kind=kind, beta=beta)
@@ -100,9 +100,10 @@ def test_point_loss(seed, kind, beta):
   # The content of a masked slot affects neither the loss nor the gradient.
   point[mask == 0] = 77
   (same, _), gradient = point_loss_and_gradient(points, point, mask, kind=kind, beta=beta)
+  gradient = np.asarray(gradient)
   assert same == total
   assert not gradient[mask == 0].any()
-  assert (jnp.abs(gradient).sum(-1)[mask == 1] > 0).all()
+  assert (np.abs(gradient).sum(-1)[mask == 1] > 0).all()
 
 
 def test_no_point_at_all():

@@ -27,9 +27,13 @@ def loss_config(kind, **changes):
 
 
 @functools.partial(jax.jit, static_argnames=('kind', 'sigma', 'radius'))
-def value_and_gradient(logits, point, mask, *, kind, sigma=0.08, radius=0.2):
+def compiled(logits, point, mask, *, kind, sigma, radius):
   loss = loss_config(kind, map_sigma=sigma, map_radius=radius)
   return jax.value_and_grad(lambda x: map_sum(x, point, mask, loss), has_aux=True)(logits)
+
+
+def value_and_gradient(logits, point, mask, *, kind, sigma=0.08, radius=0.2):
+  return jax.device_get(compiled(logits, point, mask, kind=kind, sigma=sigma, radius=radius))
 
 
 def reference(kind, logits, point, sigma=0.08, radius=0.2):

@@ -10,21 +10,12 @@ from flax import traverse_util
 
 from configs import default
 from luab_jax.errors import UserError
-from luab_jax.models import build_model, check_model
+from luab_jax.models import check_model
 from luab_jax.models.convnext import ConvNeXt
 from luab_jax.models.drop import depth_rates, drop_path, dropout, example_keys
 from luab_jax.models.resnet import ResNet
 from luab_jax.models.vit import VisionTransformer, sincos2d
-
-
-def make(name, **options):
-  config = default.get_config().model
-  config.update(name=name, dtype='float32', **options)
-  return build_model(config, num_classes=5, num_points=1, multi_label=False)
-
-
-def pictures(size, batch=4):
-  return jax.random.normal(jax.random.key(0), (batch, size, size, 3))
+from tests.small_models import apply, make, pictures, random_variables
 
 
 def test_keys_of_a_shard_are_those_of_the_whole_batch():
@@ -75,10 +66,10 @@ def test_sincos_positions_depend_on_differences_alone():
 @pytest.mark.parametrize('positions', ['learned', 'sincos2d'])
 def test_gap_pools_the_patches_and_has_no_class_token(positions):
   model = VisionTransformer(16, 1, 2, 8, pool='gap', positions=positions)
-  variables = jax.jit(model.init, static_argnums=2)(jax.random.key(1), pictures(16), False)
+  variables = random_variables(model, pictures(4, 16))
   names = set(variables['params'])
   assert 'cls_token' not in names and ('pos_embed' in names) == (positions == 'learned')
-  features, pooled = model.apply(variables, pictures(16), False)
+  features, pooled = apply(model, variables, pictures(4, 16))
   np.testing.assert_allclose(pooled, features.mean((1, 2)), atol=1e-6)
 
 
@@ -87,18 +78,18 @@ def test_gap_pools_the_patches_and_has_no_class_token(positions):
   'backbone',
   [
     functools.partial(VisionTransformer, 16, 1, 2, 8),
-    functools.partial(ResNet, (1, 1), False),
-    functools.partial(ConvNeXt, (1, 1), (8, 8)),
+    functools.partial(ResNet, (1,), False),
+    functools.partial(ConvNeXt, (1,), (8,)),
   ],
 )
 def test_remat_changes_no_gradient(backbone):
   plain, remat = backbone(), backbone(remat=True)
-  variables = jax.jit(plain.init, static_argnums=2)(jax.random.key(1), pictures(16, 2), False)
+  variables = random_variables(plain, pictures(2, 16))
 
   def gradient(model):
     def loss(params):
       both = {**variables, 'params': params}
-      (features, pooled), _ = model.apply(both, pictures(16, 2), True, mutable=['batch_stats'])
+      (features, pooled), _ = model.apply(both, pictures(2, 16), True, mutable=['batch_stats'])
       return (features**2).sum() + pooled.sum()
 
     return jax.make_jaxpr(jax.grad(loss)), jax.jit(jax.grad(loss))(variables['params'])
@@ -117,11 +108,11 @@ def test_remat_changes_no_gradient(backbone):
 @pytest.mark.slow
 def test_a_frozen_backbone_gets_no_gradient_and_keeps_its_statistics():
   model = make('tiny_conv', freeze_backbone=True)
-  variables = jax.jit(model.init, static_argnums=2)(jax.random.key(1), pictures(16), False)
+  variables = random_variables(model, pictures(4, 16))
 
   def loss(params):
     both = {**variables, 'params': params}
-    output, updated = model.apply(both, pictures(16), True, mutable=['batch_stats'])
+    output, updated = model.apply(both, pictures(4, 16), True, mutable=['batch_stats'])
     return output['logits'].sum() + output['points'].sum(), updated
 
   gradient, updated = jax.jit(jax.grad(loss, has_aux=True))(variables['params'])
