@@ -31,7 +31,7 @@ class CocoAbTest(tfds.testing.DatasetBuilderTestCase):
 
   DATASET_CLASS = coco_ab_dataset_builder.Builder
   SPLITS = {'train': 3, 'validation': 1}
-  BUILDER_CONFIG_NAMES_TO_TEST = ['2014', 'local', '2014_short288', 'local_short288']
+  BUILDER_CONFIG_NAMES_TO_TEST = ['2014', 'local_short288']
   DL_DOWNLOAD_RESULT = {name: name for name in _CONFIGS['2014'].urls}
 
   @classmethod
