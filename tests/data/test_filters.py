@@ -107,13 +107,19 @@ def test_at_most_so_many_of_one_worker(folder):
 
 
 @pytest.mark.slow
-def test_evaluation_keeps_all_and_a_control_only_those_that_count(folder):
+def test_evaluation_keeps_all(folder):
   data = config(folder, 'filters', min_worker_ms=500)
   spec = pipeline.dataset_spec(data)
   batches, _ = pipeline.eval_batches(data, spec, 'train', pipeline.Rows(8), whole=True)
   assert next(iter(batches))['point_mask'].sum() == len(ALL)
-  data.update(control='shuffled', crop_scale=(1, 1), crop_ratio=(1, 1), flip=False)
-  batches = pipeline.train_batches(data, spec, pipeline.Rows(8), seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('control', ['none', 'shuffled'])
+def test_training_and_a_control_keep_only_those_that_count(folder, control):
+  whole = {'crop_scale': (1, 1), 'crop_ratio': (1, 1), 'flip': False}
+  data = config(folder, 'filters', min_worker_ms=500, control=control, **whole)
+  batches = pipeline.train_batches(data, pipeline.dataset_spec(data), pipeline.Rows(8), seed=0)
   assert 'dropped: 3 by data.min_worker_ms=500' in batches.filtered
   batch = next(iter(batches))
   counts = batch['point_mask'][:, 0] > 0
