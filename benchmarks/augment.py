@@ -29,14 +29,15 @@ _STEPS = {
 
 def pipelines(options):
   """Measures batches of the training pipeline, each alternative in its own process."""
-  chosen = ['TrivialAugment'] if options.tiny else _PIPELINES
+  tiny = {'TrivialAugment': {'augment': 'trivial', 'image_size': 32}}
+  chosen = tiny if options.tiny else _PIPELINES
   result = harness.compare(
     f'photographs to batches of {input_pipeline.BATCH}, 224 px, augmented',
     {
       name: input_pipeline.in_a_process(
-        f'b.ours({str(options.data_dir)!r}, **{_PIPELINES[name]!r})', options.batches
+        f'b.ours({str(options.data_dir)!r}, **{changes!r})', options.batches
       )
-      for name in chosen
+      for name, changes in chosen.items()
     },
     rounds=options.rounds,
     warmup=0,
