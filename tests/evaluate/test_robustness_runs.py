@@ -4,12 +4,14 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import quickstart
+from luab_jax import models
 from luab_jax.report.draw_run import train_and_report
 from luab_jax.tools.study import study
 from luab_jax.train import loop, metrics_file
 from luab_jax.train.experiment import Experiment
 from tests import benchmark_sets
 from tests.benchmark_sets import labelled, write
+from tests.small_models import OneBlock
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +40,9 @@ def imagenet(synthetic_imagenet_ab, tmp_path_factory):
 
 
 def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
-  imagenet, tmp_path, capsys
+  imagenet, tmp_path, capsys, monkeypatch
 ):
+  monkeypatch.setattr(models, 'TinyConv', OneBlock)
   summary = train_and_report(imagenet, tmp_path).summary
   assert set(summary['results']) == {'validation', 'imagenet_a'}
   assert summary['results']['imagenet_a']['examples'] == 2
@@ -54,11 +57,11 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
     (2, 'imagenet_a'),
   ]
 
-  found = Experiment(imagenet).robustness
-  assert study._finished(imagenet, tmp_path, found)
+  run = Experiment(imagenet)
+  assert study._finished(imagenet, tmp_path, run.robustness, run.contents)
   write('imagenet_r', 'test', labelled([(10, 43)] * 3), imagenet.robustness.data_dir)
-  found = Experiment(imagenet).robustness
-  assert not study._finished(imagenet, tmp_path, found)
+  prepared = Experiment(imagenet).robustness
+  assert not study._finished(imagenet, tmp_path, prepared, run.contents)
   again = loop.evaluate_only(imagenet, tmp_path).summary
   assert again['results']['imagenet_r']['examples'] == 3
   assert again == {
@@ -70,4 +73,4 @@ def test_a_run_ends_with_the_sets_and_eval_picks_up_what_was_prepared_since(
   }
   assert metrics_file.read_lines(tmp_path)[:-1] == lines
   assert metrics_file.read_lines(tmp_path)[-1]['split'] == 'imagenet_r'
-  assert study._finished(imagenet, tmp_path, found)
+  assert study._finished(imagenet, tmp_path, prepared, run.contents)
