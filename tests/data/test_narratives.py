@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from configs import narratives_resnet50
+from luab_jax import models
 from luab_jax.byproducts import coco_ab, localized_narratives
 from luab_jax.byproducts.localized_narratives import BadLine, Line
 from luab_jax.data import augment, pipeline, targets
@@ -18,6 +19,7 @@ from luab_jax.report import report
 from luab_jax.train import loop
 from tests.data.test_pipeline_points import check_dot, grey_levels
 from tests.painted_data import config
+from tests.small_models import OneBlock
 from tfds_builders.build_summary import MAX_BAD_SHARE_VARIABLE
 from tfds_builders.coco_ab import coco_ab_dataset_builder, small_narratives
 from tfds_builders.coco_ab.small_narratives import NAME, narrative, scene, write_release
@@ -224,9 +226,8 @@ def test_bad_narratives_are_named_counted_and_skipped(tmp_path, monkeypatch, cap
 def test_a_missing_narrative_is_one_line(tmp_path):
   raw = write_release(tmp_path)
   (raw / NAME).unlink()
-  with pytest.raises(
-    UserError, match=f'{NAME} is missing: get {NAME} from https://storage'
-  ) as error:
+  missing = f'{NAME} is missing: get {NAME} from https://storage'
+  with pytest.raises(UserError, match=missing) as error:
     build(raw, tmp_path / 'data')
   assert '\n' not in str(error.value)
 
@@ -276,8 +277,8 @@ def narratives_config(built):
 
 
 @pytest.mark.slow
-def test_a_training_on_mouse_paths(built, tmp_path):
-  """Training on named icons differs only in its data from that on other icons."""
+def test_a_training_on_mouse_paths(built, tmp_path, monkeypatch):
+  monkeypatch.setattr(models, 'TinyConv', OneBlock)
   c = narratives_config(built)
   c.data.byproduct, c.report_images = 'trace', 2
   c.model.name, c.model.dtype = 'tiny_conv', 'float32'
