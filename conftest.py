@@ -37,18 +37,22 @@ def pytest_configure(config):
 
 # Files with few but long tests: a worker that gets one of them last leaves the others idle.
 _LONGEST = (
-  'tests/test_notebooks.py',
-  'tests/train/test_recipes.py',
-  'tests/test_benchmarks.py',
   'tests/train/test_two_processes.py',
+  'tests/train/test_recipes.py',
+  'tests/test_notebooks.py',
   'tests/stress/test_faults.py',
-  'tests/train/test_train.py',
+  'tests/test_benchmarks.py',
   'tests/train/test_step.py',
-  'tests/report/test_report.py',
-  'tests/data/test_pipeline.py',
-  'tests/runtime/test_preemption.py',
   'tests/test_documented_commands.py',
+  'tests/runtime/test_preemption.py',
+  'tests/builders/test_beam_build.py',
+  'tests/report/test_report.py',
+  'tests/data/test_shuffling.py',
+  'tests/models/test_models.py',
+  'tests/data/test_pipeline.py',
   'tests/runtime/test_metric_writers.py',
+  'tests/tools/test_one_class.py',
+  'tests/tools/test_study.py',
 )
 
 

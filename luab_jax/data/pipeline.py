@@ -141,7 +141,7 @@ class EvalSplits:
     self.builder = tfrecords.open_builder(data.name, data.data_dir)
     self.has_boxes = 'objects' in self.builder.info.features
     self._rows = rows
-    self._views: dict[tuple[bool, ...], Callable[[Fields], Fields]] = {}
+    self._views: dict[tuple[bool, ...], Callable[[tf.Tensor], Fields]] = {}
     self._examples: dict[tuple[str, tuple[bool, ...]], _Examples] = {}
 
   def batches(
@@ -175,15 +175,14 @@ class EvalSplits:
     if key not in self._examples:
       objects = boxes or self.spec.multi_label
       source = Source(self.data, self.spec, split, objects=objects, builder=self.builder)
-      traced = tf.function(
-        lambda fields: (
-          examples.eval_example(source, fields, boxes=boxes, whole=whole)
-          | ({'file_name': fields['file_name']} if names else {})
-        ),
-        autograph=False,
-      )
-      make_example = self._views.setdefault(view, traced)
-      self._examples[key] = _Examples(source, make_example, self._rows)
+
+      def example(record: tf.Tensor) -> Fields:
+        fields = source.parse(record)
+        name = {'file_name': fields['file_name']} if names else {}
+        return examples.eval_example(source, fields, boxes=boxes, whole=whole) | name
+
+      traced = self._views.setdefault(view, tf.function(example, autograph=False))
+      self._examples[key] = _Examples(source, traced, self._rows)
     return self._examples[key].once(max_examples)
 
   def num_examples(self) -> dict[str, int]:
@@ -215,10 +214,13 @@ class EvalSplits:
   @functools.cached_property
   def _points(self) -> tuple[np.ndarray, int]:
     source = Source(self.data, self.spec, self.data.train_split, builder=self.builder)
-    of_record = functools.partial(examples.eval_points, source)
     total, count = np.zeros((self.spec.num_points, 2)), np.zeros((self.spec.num_points, 1))
     with_points = 0
-    for batch in _Examples(source, of_record, Rows(_MEAN_OF // 10)).once(_MEAN_OF)[0]:
+
+    def point(record: tf.Tensor) -> Fields:
+      return examples.eval_points(source, source.parse(record))
+
+    for batch in _Examples(source, point, Rows(_MEAN_OF // 10)).once(_MEAN_OF)[0]:
       total += batch['point'].sum(0, dtype=np.float64)
       count += batch['point_mask'].sum(0, dtype=np.float64)[:, None]
       with_points += int((batch['point_mask'] > 0).any(-1).sum())
@@ -249,7 +251,9 @@ def label_set_batches(
   class_mask = source.class_mask  # may read the whole set: not while TensorFlow traces the pipeline
   return _Examples(
     source,
-    lambda fields: examples.label_set_example(data, source, fields, tf.constant(class_mask)),
+    lambda record: examples.label_set_example(
+      data, source, source.parse(record), tf.constant(class_mask)
+    ),
     rows,
   ).once()
 
@@ -260,7 +264,7 @@ class _Examples:
   def __init__(
     self,
     source: Source | robustness_sets.Source,
-    make_example: Callable[[Fields], Fields],
+    make_example: Callable[[tf.Tensor], Fields],
     rows: Rows,
   ):
     rows.check()
@@ -276,7 +280,7 @@ class _Examples:
 
     @tf.autograph.experimental.do_not_convert
     def example(_: tf.Tensor, record: tf.Tensor) -> Fields:
-      return self._make_example(source.parse(record))
+      return self._make_example(record)
 
     if num_examples not in self._datasets:
       stream = tfrecords.in_order(tfrecords.part_of(source.split, start, stop))

@@ -5,12 +5,12 @@ import types
 import jax
 import numpy as np
 import pytest
-from absl import flags
 
 import run
 from configs import quickstart
 from luab_jax.errors import UserError
-from luab_jax.tools import cli, doctor, self_check
+from luab_jax.tools import doctor, self_check
+from tests.command_checks import run_arguments
 
 
 @pytest.fixture
@@ -114,9 +114,6 @@ def test_a_step_with_wrong_results_is_a_problem():
 @pytest.mark.slow
 def test_the_command_needs_no_config(machine, monkeypatch, capsys):
   monkeypatch.chdir(machine)
-  try:
-    cli.parse(['run.py', '--mode=doctor'])
-    assert run.main(['run.py']) == 0
-    assert 'data sets in ~/tensorflow_datasets: none' in capsys.readouterr().out
-  finally:
-    flags.FLAGS.unparse_flags()
+  with run_arguments(['run.py', '--mode=doctor']) as rest:
+    assert run.main(rest) == 0
+  assert 'data sets in ~/tensorflow_datasets: none' in capsys.readouterr().out
