@@ -45,14 +45,16 @@ def test_same_result_on_any_number_of_devices(name, head, multi_label, options, 
 
 
 @pytest.mark.slow
-def test_shard_map_trains_as_pmap_does():
+@pytest.mark.parametrize('devices', [1, 2, 4, 8])
+def test_shard_map_trains_as_pmap_does(devices):
   """In the first step of plain SGD, equal parameters mean equal gradients."""
   state, train_step, _, classes, points = setup(
     'small_conv', 'spatial', multi_label=False, **_AVERAGED
   )
   batch = make_batch(classes, points, False)
-  by_shard_map = run(train_step, state, batch, 8, mapped=parallel.shard_map_step(train_step))
-  assert_same_bits(by_shard_map, run(train_step, state, batch, 8))
+  mapped = parallel.shard_map_step(train_step, devices=jax.devices()[:devices])
+  by_shard_map = run(train_step, state, batch, devices, mapped=mapped)
+  assert_same_bits(by_shard_map, run(train_step, state, batch, devices))
 
 
 @pytest.mark.slow
