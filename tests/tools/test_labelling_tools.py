@@ -10,7 +10,9 @@ import PIL.ImageOps
 import pytest
 import tensorflow_datasets as tfds
 
+from configs import own_data as own_config
 from luab_jax.errors import UserError
+from luab_jax.report import draw_run
 from luab_jax.tools.own_data import __main__ as own_data
 from tests import labelling_exports
 from tests.own_photos import read_counts
@@ -57,7 +59,7 @@ def _stored(x, y, orientation):
 
 
 def _build(arguments, capsys):
-  """(rows of the data set built by the printed command, own_data's counts)."""
+  """(rows of the data set built by the printed command, own_data's counts, its name, data_dir)."""
   own_data.main(arguments)
   output = capsys.readouterr().out
   command = next(line for line in output.splitlines() if 'tfds_builders.build' in line)
@@ -67,7 +69,21 @@ def _build(arguments, capsys):
   rows = []
   for split in ('train', 'validation'):
     rows += tfds.as_numpy(tfds.load(words[0], split=split, data_dir=data_dir))
-  return rows, read_counts(output)
+  return rows, read_counts(output), words[0], data_dir
+
+
+def _train(name, data_dir, folder):
+  """Trains two steps and draws their report."""
+  config = own_config.get_config()
+  config.data.name, config.data.data_dir = name, data_dir
+  config.data.image_size = config.data.eval_resize = 32
+  config.model.name = 'tiny_conv'
+  config.batch_size, config.total_steps, config.report_images = 8, 2, 2
+  config.eval_every_epochs, config.log_every = 0.0, 1
+  draw_run.train_and_report(config, folder)
+  lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+  losses = [line['loss'] for line in lines if line['split'] == 'train']
+  assert len(losses) == 2 and np.isfinite(losses).all()
 
 
 @pytest.mark.parametrize('tool', WRITERS)
@@ -88,7 +104,7 @@ def test_clicks_are_where_they_were_placed_on_photographs_of_every_orientation(
   other.append(('dog/2.jpg', (96, 100), [(0.5, 0.5, 'dog')]))  # cropped since it was annotated
   WRITERS[tool](tmp_path / 'export', [*places, *other])
   arguments = [f'--images={tmp_path}/photos', f'--clicks={tmp_path}/export']
-  rows, counts = _build([*arguments, f'--out={tmp_path}/raw'], capsys)
+  rows, counts, name, data_dir = _build([*arguments, f'--out={tmp_path}/raw'], capsys)
   assert {
     f'file of clicks, read as {tool}': 1,
     'clicks read': 19,
@@ -106,6 +122,7 @@ def test_clicks_are_where_they_were_placed_on_photographs_of_every_orientation(
     x, y = find_dot(row['image'].mean(-1) / 255)
     error = np.hypot((row['clicks']['x'][0] - x) * width, (row['clicks']['y'][0] - y) * height)
     assert error < 0.5, row['file_name']
+  _train(name, data_dir, tmp_path / 'run')
 
 
 @pytest.mark.parametrize('tool', WRITERS)
@@ -130,7 +147,9 @@ def test_icons_of_several_classes(tool, tmp_path, capsys):
   WRITERS[tool](tmp_path / 'export', places)
   (tmp_path / 'i.json').write_text(json.dumps(content))
   arguments = [f'--images={tmp_path}/photos', f'--coco={tmp_path}/i.json']
-  rows, counts = _build([*arguments, f'--icons={tmp_path}/export', f'--out={tmp_path}/raw'], capsys)
+  rows, counts, name, data_dir = _build(
+    [*arguments, f'--icons={tmp_path}/export', f'--out={tmp_path}/raw'], capsys
+  )
   assert counts[f'file of icons, read as {tool}'] == 1 and counts['icons kept'] == 32
   assert counts['icons of an unknown class, skipped'] == 8 and len(rows) == 8
   for row in rows:
@@ -142,6 +161,8 @@ def test_icons_of_several_classes(tool, tmp_path, capsys):
       dot = find_dot(np.where(others < 100, row['image'][..., c], 0) / 255)
       assert np.hypot((x - dot[0]) * width, (y - dot[1]) * height) < 0.5, row['file_name']
     assert sorted(row['icons']['label']) == [0, 1, 2]
+  if tool == 'CVAT XML':
+    _train(name, data_dir, tmp_path / 'run')
 
 
 def test_annotators_and_their_times_are_in_the_data_set(tmp_path, capsys):
@@ -155,7 +176,7 @@ def test_annotators_and_their_times_are_in_the_data_set(tmp_path, capsys):
   tasks = [export.task(1, 'cat/0.png', two, one), export.task(2, 'dog/0.png', one)]
   (tmp_path / 'export').write_text(json.dumps(tasks))
   arguments = [f'--images={tmp_path}/photos', f'--clicks={tmp_path}/export']
-  rows, _ = _build([*arguments, f'--out={tmp_path}/raw'], capsys)
+  rows, *_ = _build([*arguments, f'--out={tmp_path}/raw'], capsys)
   (row,) = [row for row in rows if len(row['clicks']['x']) == 3]
   np.testing.assert_allclose(row['clicks']['x'], [0.1, 0.3, 0.5])
   np.testing.assert_allclose(row['clicks']['y'], [0.2, 0.4, 0.6])
