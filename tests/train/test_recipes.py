@@ -5,7 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from configs import coco_ab_resnet50, finetune, imagenet_ab_resnet50_strong, imagenet_ab_vit_s16
+from configs import (
+  coco_ab_resnet50,
+  finetune,
+  imagenet_ab_resnet50,
+  imagenet_ab_resnet50_strong,
+  imagenet_ab_vit_s16,
+)
 from luab_jax import models
 from luab_jax.train import loop
 from luab_jax.train.experiment import Experiment
@@ -13,6 +19,7 @@ from tests.short_run import assert_same_bits
 from tests.small_models import OneBlock
 
 RECIPES = (
+  (imagenet_ab_resnet50, 'tiny_conv'),
   (imagenet_ab_resnet50_strong, 'tiny_conv'),
   (imagenet_ab_vit_s16, 'tiny_vit'),
   (coco_ab_resnet50, 'tiny_conv'),
@@ -57,6 +64,5 @@ def test_a_recipe_lowers_the_loss_and_can_be_resumed(
   restored, _ = Experiment(config).init_or_restore(checkpoints)
   checkpoints.close()
   assert_same_bits(restored, run.state)
-  if recipe is coco_ab_resnet50:  # tests/train/test_train.py does the same with ImageNet-AB
-    again = loop.evaluate_only(config, tmp_path, verbose=False)
-    assert again.summary['results'] == run.summary['results']
+  again = loop.evaluate_only(config, tmp_path, verbose=False)
+  assert again.summary['results'] == run.summary['results']
