@@ -5,6 +5,7 @@ import gc
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from importlib.metadata import version
 
@@ -63,8 +64,12 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-  """Excludes everything imported so far from garbage collection."""
+  """Shares steps between runs, and excludes all that was imported from garbage collection."""
   del session
+  if 'luab_jax.train.experiment' in sys.modules:
+    from tests import shared_steps
+
+    shared_steps.share()
   gc.freeze()
 
 

@@ -33,13 +33,13 @@ BATCH = 16
 
 
 def make_model(name, head, num_classes, num_points, multi_label, drop=0.0):
-  """A network of one or two blocks: these tests spend most of their time compiling."""
+  """A network of one block: these tests spend most of their time compiling."""
   if head == 'linear':
     head = LinearHead(num_classes, num_points, dropout=drop)
   else:
     head = SpatialHead(num_classes, num_points, multi_label, dropout=drop)
   if name == 'small_conv':
-    return LuabModel(TinyConv((8, 16), axis_name=parallel.AXIS), head)
+    return LuabModel(TinyConv((8,), axis_name=parallel.AXIS), head)
   return LuabModel(VisionTransformer(16, 1, 2, 8, drop_path=drop), head)
 
 
