@@ -11,15 +11,24 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import own_data as own_config
+from luab_jax import models
 from luab_jax.errors import UserError
 from luab_jax.report import draw_run
 from luab_jax.tools.own_data import __main__ as own_data
 from tests import labelling_exports
 from tests.own_photos import read_counts
 from tests.painted_data import encode, find_dot, paint
+from tests.small_models import OneBlock
 from tfds_builders import build
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def one_block(monkeypatch):
+  """These tests spend most of their time compiling."""
+  monkeypatch.setattr(models, 'TinyConv', OneBlock)
+
 
 WRITERS = {
   'Label Studio JSON': labelling_exports.write_label_studio,

@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 
 from configs import own_data as own_config
+from luab_jax import models
 from luab_jax.report import draw_run
 from luab_jax.tools import predict
 from luab_jax.tools.own_data import __main__ as own_data
 from tests.painted_data import encode, paint
+from tests.small_models import OneBlock
 from tfds_builders import build
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def one_block(monkeypatch):
+  """These tests spend most of their time compiling."""
+  monkeypatch.setattr(models, 'TinyConv', OneBlock)
 
 
 def _own_data(folder, layout):
