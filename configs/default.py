@@ -199,7 +199,7 @@ def get_config():
   # map loss alone. Ours, tried on synthetic data only.
   c.loss.map_weight = 0.3
   # Standard deviation of the Gaussian, in fractions of the crop. Ours: one cell of a 12 x 12 grid;
-  # on 3 x 3 cells, wider ones were no better (docs/study.md).
+  # on 3 x 3 cells, wider ones gave a lower top-1 (docs/study.md).
   c.loss.map_sigma = 0.08
   # Radius of the background loss, in fractions of the crop. Ours, not tuned.
   c.loss.map_radius = 0.2
