@@ -173,7 +173,7 @@ def draw_stages(figure, boxes, numbers):
     'Positions are (x, y) as fractions of width and height, x to the right, y down. '
     'Red ×: recorded click. Blue +: predicted point,\nthe centre of mass of the attention map '
     '(brighter: more weight). Percentage: probability of the correct class. '
-    'Monospace: the code.',
+    'Below each step: the folders with its code.',
     fontsize=8,
     color='#57606a',
   )
