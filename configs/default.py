@@ -196,7 +196,7 @@ def get_config():
   # heat map; ours). See docs/running.md.
   c.loss.map_loss = 'none'
   # Weight of the map loss, with the schedule of the point loss; set point_weight=0 to train on the
-  # map loss alone. Ours, tried on synthetic data only.
+  # map loss alone. Ours; 1 finds boxes better, but harms if few images have clicks (docs/study.md).
   c.loss.map_weight = 0.3
   # Standard deviation of the Gaussian, in fractions of the crop. Ours: one cell of a 12 x 12 grid;
   # on 3 x 3 cells, wider ones gave a lower top-1 (docs/study.md).
