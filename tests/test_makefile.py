@@ -1,6 +1,5 @@
 """Which Python `make` uses, what it says if none is suitable, and the locked versions for each."""
 
-import os
 import pathlib
 import re
 import shutil
@@ -30,7 +29,7 @@ def make(tmp_path):
     return subprocess.run(
       [program, '--silent', *arguments],
       cwd=tmp_path,
-      env={**os.environ, 'PATH': str(tmp_path)},
+      env={'PATH': str(tmp_path)},  # without the MAKEFLAGS of `make test PYTHON=…`
       capture_output=True,
       text=True,
     )
